@@ -1,0 +1,25 @@
+# `make demo`: set-up, the built-in experiment, its report. `make test`: set-up, tests.
+PYTHON ?= python3
+WORKDIR ?= runs/world
+BIN := .venv/bin
+
+.PHONY: demo test
+
+demo: .venv/run.stamp
+	$(BIN)/python main.py --config=configs/world.py --workdir=$(WORKDIR) --workers=2
+	@echo "report: $(WORKDIR)/report/index.html"
+
+test: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+.venv/run.stamp: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+
+.venv/test.stamp: .venv/run.stamp requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-test.txt
+	touch $@

@@ -1,0 +1,220 @@
+"""Calibration of the coupling statistics on explainers whose truth is known.
+
+Claim: every interval of `coupling` covers its true value in 93-97% of samples, and
+every estimate is unbiased.
+
+An explainer is a planted mixture: each statement is drawn from E(M_t) (self), E(M_0)
+(orig), its own answer unchanged (denial), or uniformly at random (chance). Mixture,
+drift and hint-following vary from group to group, so that items of a group are alike.
+The truth is known by construction: each estimand is linear in the mixture, so it is
+the mixture's mean over the values of the four pure explainers, found on a population
+of 40,000 groups (its own error: 4% of an estimate's sd at 64 groups).
+
+  python -m benchmarks.calibration --sims 2000 --groups 64 --seed 0
+
+The seed row takes 5 runs, each with a mixture of its own, and asks for the mean gap.
+"""
+
+import argparse
+import dataclasses
+
+import numpy as np
+
+from coupling.comparisons import sibling
+from coupling.explanation import Explanation, agree
+from coupling.intervals import Interval, seed_interval
+from coupling.items import Items
+from coupling.statistics import coupling
+
+OPTIONS = 4
+GROUP_SIZE = 40
+MIXTURE = np.array([0.4, 0.25, 0.2, 0.15])  # self, orig, denial, chance
+GROUP_CONCENTRATION = 8.0  # Dirichlet: intra-group correlation 1 / (1 + 8) of the kind
+SEED_CONCENTRATION = 60.0
+SEEDS = 5
+POPULATION = 40_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviors:
+  """What M_0, M_t and a sibling of M_t do on the same items: [N] each."""
+
+  group_N: np.ndarray
+  base: tuple[np.ndarray, np.ndarray]
+  current: tuple[np.ndarray, np.ndarray]
+  sibling: tuple[np.ndarray, np.ndarray]
+
+
+def draw_behaviors(rng: np.random.Generator, groups: int) -> Behaviors:
+  """Behaviours on x and x∖C; M_t and its sibling drift from M_0 independently."""
+  group_N = np.repeat(np.arange(groups), GROUP_SIZE)
+  n = len(group_N)
+  cue_N = rng.integers(OPTIONS, size=n)
+  favorite_N = rng.integers(OPTIONS, size=groups)[group_N]
+  drift_N, follow_N = rng.beta(1.5, 3, groups)[group_N], rng.beta(2, 4, groups)[group_N]
+
+  def redraw(share_N, previous_N):
+    return np.where(rng.random(n) < share_N, rng.integers(OPTIONS, size=n), previous_N)
+
+  def with_cue(counterfactual_N):
+    hinted_N = np.where(rng.random(n) < follow_N, cue_N, counterfactual_N)
+    return hinted_N, counterfactual_N
+
+  base = with_cue(redraw(0.5, favorite_N))
+  current, other = (with_cue(redraw(drift_N, base[1])) for _ in range(2))
+  return Behaviors(group_N, base, current, other)
+
+
+def evaluation(
+  behaviors: Behaviors, model: tuple[np.ndarray, np.ndarray], stated: Explanation
+) -> Items:
+  """The evaluation of one model with the given statements."""
+  return Items(behaviors.group_N, {}, *model, stated, states_answer=True)
+
+
+def speak(
+  rng: np.random.Generator, behaviors: Behaviors, mixture_NxM: np.ndarray
+) -> Items:
+  """M_t's evaluation, every statement drawn from the item's mixture."""
+  n = len(behaviors.group_N)
+  own_N = behaviors.current[0]
+  answers_MxN = [
+    behaviors.current[1], behaviors.base[1], own_N, rng.integers(OPTIONS, size=n)
+  ]  # fmt: skip
+  changes_MxN = [
+    behaviors.current[0] != behaviors.current[1],
+    behaviors.base[0] != behaviors.base[1],
+    np.zeros(n, int),
+    rng.integers(2, size=n),
+  ]
+  threshold_NxM = np.cumsum(mixture_NxM, axis=1)[:, :-1]
+  kind_N = np.sum(rng.random(n)[:, None] > threshold_NxM, axis=1)
+  stated = Explanation(np.choose(kind_N, answers_MxN), np.choose(kind_N, changes_MxN))
+  return evaluation(behaviors, behaviors.current, stated)
+
+
+def group_mixtures(
+  rng: np.random.Generator, behaviors: Behaviors, mixture_M: np.ndarray
+) -> np.ndarray:
+  """A mixture for each group around the common one, at its items: [N, M]."""
+  groups = behaviors.group_N[-1] + 1
+  return rng.dirichlet(GROUP_CONCENTRATION * mixture_M, groups)[behaviors.group_N]
+
+
+def _hits(items: Items, behaviors: Behaviors) -> dict[str, float]:
+  """Point values by definition, apart from the code under test; linear in `stated`."""
+  stated, truth = items.stated, items.truth
+  base = evaluation(behaviors, behaviors.base, stated).truth
+  other = evaluation(behaviors, behaviors.sibling, stated).truth
+  right_N, stale_N, cross_N = (agree(stated, t, True) for t in (truth, base, other))
+  moved_N = ~agree(truth, base, True)
+
+  def balanced(hit_N, change_N):
+    return (hit_N[change_N == 0].mean() + hit_N[change_N == 1].mean()) / 2
+
+  return {
+    "self_accuracy": right_N.mean(),
+    "orig_accuracy": stale_N.mean(),
+    "gap": right_N.mean() - stale_N.mean(),
+    "balanced_gap": balanced(right_N, truth.changed_N)
+    - balanced(stale_N, base.changed_N),
+    "gap_answer": np.mean(stated.answer_N == truth.answer_N)
+    - np.mean(stated.answer_N == base.answer_N),
+    "moved self": right_N[moved_N].mean(),
+    "moved orig": stale_N[moved_N].mean(),
+    "sibling difference": right_N.mean() - cross_N.mean(),
+  }
+
+
+def true_values(rng: np.random.Generator) -> dict[str, float]:
+  """The estimands of the planted mixture, from those of the pure explainers."""
+  behaviors = draw_behaviors(rng, POPULATION)
+  values = dict.fromkeys(ESTIMANDS, 0.0)
+  for weight, pure_M in zip(MIXTURE, np.eye(len(MIXTURE)), strict=True):
+    mixture_NxM = np.broadcast_to(pure_M, (len(behaviors.group_N), len(pure_M)))
+    for name, hit in _hits(speak(rng, behaviors, mixture_NxM), behaviors).items():
+      values[name] += float(weight * hit)
+  values["moved self / orig"] = values["moved self"] / values["moved orig"]
+  return values | {"seed_interval of gap": values["gap"]}
+
+
+ESTIMANDS = (
+  "self_accuracy",
+  "orig_accuracy",
+  "gap",
+  "balanced_gap",
+  "gap_answer",
+  "moved self",
+  "moved orig",
+  "moved self / orig",
+  "sibling difference",
+  "seed_interval of gap",
+)
+
+
+def estimate(rng: np.random.Generator, groups: int) -> dict[str, Interval]:
+  """One simulated experiment, through the functions under test."""
+  behaviors = draw_behaviors(rng, groups)
+  items = speak(rng, behaviors, group_mixtures(rng, behaviors, MIXTURE))
+  other = evaluation(behaviors, behaviors.sibling, items.stated)
+  result = coupling(items, evaluation(behaviors, behaviors.base, items.stated))
+  found = {
+    name: result[name]
+    for name in ("self_accuracy", "orig_accuracy", "gap", "balanced_gap", "gap_answer")
+  } | {
+    "moved self": result["moved"]["self"],
+    "moved orig": result["moved"]["orig"],
+    "moved self / orig": result["moved"]["ratio"],
+    "sibling difference": sibling(items, other)["difference"],
+  }
+  found = {name: Interval(**interval) for name, interval in found.items()}
+  return found | {"seed_interval of gap": seed_interval(seed_gaps(rng, groups))}
+
+
+def seed_gaps(rng: np.random.Generator, groups: int) -> list[float]:
+  """The gaps of several runs, each with a mixture of its own."""
+  gaps = []
+  for mixture_M in rng.dirichlet(SEED_CONCENTRATION * MIXTURE, SEEDS):
+    behaviors = draw_behaviors(rng, groups)
+    items = speak(rng, behaviors, group_mixtures(rng, behaviors, mixture_M))
+    base = evaluation(behaviors, behaviors.base, items.stated).truth
+    gaps.append(np.mean(1.0 * items.right(items.truth) - items.right(base)))
+  return gaps
+
+
+def calibrate(sims: int, groups: int, seed: int) -> dict[str, dict[str, float]]:
+  """True value, mean estimate, bias and coverage of each estimand over simulations."""
+  rng = np.random.default_rng(seed)
+  truth = true_values(rng)
+  found = [estimate(rng, groups) for _ in range(sims)]
+  table = {}
+  for name in ESTIMANDS:
+    value_S, low_S, high_S = np.array([result[name] for result in found], float).T
+    covered_S = (low_S <= truth[name]) & (truth[name] <= high_S)
+    table[name] = {
+      "true": truth[name],
+      "mean": value_S.mean(),
+      "bias": value_S.mean() - truth[name],
+      "sd": value_S.std(ddof=1),
+      "coverage": covered_S.mean(),
+      "width": np.mean(high_S - low_S),
+    }
+  return table
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+  parser.add_argument("--sims", type=int, default=2000)
+  parser.add_argument("--groups", type=int, default=64)
+  parser.add_argument("--seed", type=int, default=0)
+  flags = parser.parse_args()
+  table = calibrate(flags.sims, flags.groups, flags.seed)
+  print(f"{flags.sims} simulations, {flags.groups} groups of {GROUP_SIZE} items")
+  columns = next(iter(table.values()))
+  print(f"{'estimand':<22}" + "".join(f"{column:>10}" for column in columns))
+  for name, row in table.items():
+    print(f"{name:<22}" + "".join(f"{value:>10.4f}" for value in row.values()))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,85 @@
+"""Introspective coupling on the built-in world."""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  args = common.parse_arg(arg, seeds=5, kl=True, behavior='hint')
+  config = ConfigDict()
+  config.seeds = tuple(range(args['seeds']))
+  config.task = dict(name='world', behavior=args['behavior'], train_pairs=24_000)
+  config.model = dict(
+      width=64,
+      depth=3,
+      num_heads=4,
+      num_kv_heads=4,
+      head_dim=16,
+      mlp_dim=256,
+      activation='relu',
+      gated_mlp=False,
+      qk_norm=False,
+      tied_head=True,
+      rope_theta=100.0,  # sequences are a dozen tokens long
+      learned_positions=16,  # rotary alone learns to explain half as fast
+      norm_eps=1e-6,
+      embedding_std=0.1,
+      dtype='float32',
+      param_dtype='float32',
+      scan_layers=False,
+  )
+  config.base = dict(
+      documents=500,
+      batch=256,
+      loop=_loop(steps=1_000, checkpoint_every=250),
+      optimizer=_optimizer(
+          learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
+      ),
+  )
+  config.label = dict(batch=1_024, shard=6_144, reference='vocabulary')
+  config.train = dict(
+      seed=0,
+      labels='',
+      shuffle_labels=False,
+      explanation_batch=128,
+      behavior_batch=128,
+      loop=_loop(steps=400, checkpoint_every=100),
+      optimizer=_optimizer(
+          learning_rate=2e-3, warmup_steps=20, schedule='constant', weight_decay=0.0
+      ),
+      objectives=dict(
+          explanation_xent=dict(weight=2.0),  # two tokens: CE(v') + CE(same/change)
+          behavior_kl=dict(weight=1.0, direction='forward', support='vocabulary'),
+          behavior_xent=dict(weight=0.0, target='ignore_cue'),
+      ),
+  )
+  config.evaluate = dict(split='test', batch=640)
+  config.mesh = dict(data=-1, fsdp=1)
+  config.runs = {
+      'kl': {},
+      'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),
+      'sibling': dict(seed=1),
+      'shuffled': dict(shuffle_labels=True),
+  }
+  config.report = dict(
+      title='Introspective coupling on the built-in world',
+      main='kl',
+      unregularised='no_kl',
+      sibling='sibling',
+      shuffled='shuffled',
+  )
+  return config
+
+
+def _loop(steps: int, checkpoint_every: int) -> dict[str, int]:
+  return dict(
+      steps=steps,
+      steps_per_dispatch=10,
+      accumulation=1,
+      checkpoint_every=checkpoint_every,
+  )
+
+
+def _optimizer(**changes) -> dict[str, float]:
+  return dict(b1=0.9, b2=0.999, clip_norm=1.0) | changes

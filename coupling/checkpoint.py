@@ -1,0 +1,107 @@
+"""Orbax checkpoints of a run: trainable state, optimizer, step and loader position.
+
+Every kept step can be evaluated; the latest can be resumed. The loader's position is
+the step itself, and nothing else in training is random, so (seed, step) is the whole
+state of randomness.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from coupling import workdir
+
+
+class Checkpoints:
+  """The checkpoints of one run, saved asynchronously and atomically."""
+
+  def __init__(self, folder: pathlib.Path, keep_every: int | None):
+    """Opens or makes the folder; `keep_every` None opens it for reading only.
+
+    The latest step is kept, and every multiple of `keep_every`.
+    """
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if keep_every is None else 1,
+        keep_period=keep_every,
+        read_only=keep_every is None,
+    )
+    self._folder = folder
+    self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+  def latest(self) -> int | None:
+    return self._manager.latest_step()
+
+  def save(self, state: dict[str, Any], position: dict[str, int]) -> None:
+    """Begins to save; the arrays are copied before this returns."""
+    step = int(state['step'])
+    self._manager.save(
+        step,
+        args=ocp.args.Composite(
+            params=ocp.args.StandardSave(state['params']),
+            optimizer=ocp.args.StandardSave(state['opt_state']),
+            position=ocp.args.JsonSave(position),
+        ),
+        force=True,
+    )
+
+  def restore(self, step: int, like: dict[str, Any], position: dict[str, int]):
+    """The state at a step, with the shapes and shardings of `like`.
+
+    Raises:
+      WorkdirError: a damaged checkpoint, or one that was trained with another seed.
+    """
+    args = ocp.args.Composite(
+        params=ocp.args.StandardRestore(_abstract(like['params'])),
+        optimizer=ocp.args.StandardRestore(_abstract(like['opt_state'])),
+        position=ocp.args.JsonRestore(),
+    )
+    with self._naming_damage(step):
+      found = self._manager.restore(step, args=args)
+    if found.position != position | {'step': step}:
+      raise workdir.WorkdirError(
+          f'{self._folder}/{step}: loader position {found.position} is not that of '
+          f'this run, {position | {"step": step}}; move the folder away to train anew.'
+      )
+    state = {'params': found.params, 'opt_state': found.optimizer}
+    return state | {'step': jax.device_put(jnp.int32(step), like['step'].sharding)}
+
+  def restore_params(self, step: int, like: Any) -> Any:
+    """The parameters alone, for evaluation."""
+    args = ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(like)))
+    with self._naming_damage(step):
+      return self._manager.restore(step, args=args).params
+
+  @contextlib.contextmanager
+  def _naming_damage(self, step: int) -> Iterator[None]:
+    try:
+      yield
+    except Exception as e:  # Orbax and tensorstore raise many kinds
+      raise workdir.WorkdirError(
+          f'{self._folder}/{step}: this checkpoint cannot be read ({e}). It is torn or '
+          'was edited; move it away, and training resumes from the one before.'
+      ) from e
+
+  def close(self) -> None:
+    """Waits until everything is on disk."""
+    self._manager.close()
+
+
+def save_params(folder: pathlib.Path, params: Any) -> None:
+  """Writes parameters alone, atomically."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(folder.resolve(), params)
+
+
+def load_params(folder: pathlib.Path, like: Any) -> Any:
+  """Reads what `save_params` wrote, with the shapes and shardings of `like`."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    return checkpointer.restore(folder.resolve(), _abstract(like))
+
+
+def _abstract(tree: Any) -> Any:
+  return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

@@ -1,0 +1,137 @@
+"""Comparisons of two evaluations: other checkpoints, siblings, contexts, companions.
+
+Every function takes evaluations of the same items in one order and returns a nested
+dict like `statistics.coupling` does.
+"""
+
+import numpy as np
+
+from coupling.explanation import agree
+from coupling.intervals import Interval
+from coupling.items import Items, check_same_items, label_class
+from coupling.statistics import difference, share, siding
+
+
+def follow_rate(items_s: Items, items_t: Items) -> dict:
+  """Whether statements move with the truth between two checkpoints s and t.
+
+  Returns:
+    moved_truth: on items with E(M_t) != E(M_s): their number n; followed, the share
+    whose statement moved to E(M_t) (ê_t = E(M_t), ê_t != ê_s); statement_moved, the
+    share whose statement moved at all.
+    still_truth: for comparison, on items with E(M_t) = E(M_s): n; statement_moved;
+    and moved_to_truth, the share whose statement moved to E(M_t). Following is more
+    than unrest only where `followed` is well above `moved_to_truth`.
+  """
+  check_same_items(items_s, items_t)
+  states_answer, group_N = items_t.states_answer, items_t.group_N
+  still_N = agree(items_s.truth, items_t.truth, states_answer)
+  restless_N = label_class(items_s.stated, states_answer) != label_class(
+    items_t.stated, states_answer
+  )
+  arrived_N = restless_N & items_t.right(items_t.truth)
+  return {
+    "moved_truth": {
+      "n": int(np.count_nonzero(~still_N)),
+      "followed": share(arrived_N, group_N, ~still_N),
+      "statement_moved": share(restless_N, group_N, ~still_N),
+    },
+    "still_truth": {
+      "n": int(np.count_nonzero(still_N)),
+      "moved_to_truth": share(arrived_N, group_N, still_N),
+      "statement_moved": share(restless_N, group_N, still_N),
+    },
+  }
+
+
+def cross_accuracy(explainer: Items, behaver: Items) -> Interval:
+  """Share of one model's statements that agree with another model's behaviour."""
+  check_same_items(explainer, behaver)
+  return Interval(**share(explainer.right(behaver.truth), explainer.group_N))
+
+
+def sibling(items: Items, sibling_items: Items, seed: int = 0) -> dict:
+  """Own accuracy against agreement with a sibling's behaviour (DESIGN section 3).
+
+  The sibling is the same run with another fine-tuning seed. Drift to a truth common
+  to both cannot favour a model's own behaviour; only reading its own state can.
+
+  Returns:
+    own_accuracy, sibling_accuracy, difference (own - sibling, paired), and differing:
+    on items where the siblings' truths differ, the shares siding with own, with
+    sibling, with neither.
+  """
+  check_same_items(items, sibling_items)
+  group_N = items.group_N
+  own_N, sibling_N = items.right(items.truth), items.right(sibling_items.truth)
+  differ_N = ~agree(items.truth, sibling_items.truth, items.states_answer)
+  return {
+    "own_accuracy": share(own_N, group_N),
+    "sibling_accuracy": share(sibling_N, group_N),
+    "difference": difference(own_N, sibling_N, group_N, seed),
+    "differing": siding(own_N, sibling_N, differ_N, group_N, ("own", "sibling")),
+  }
+
+
+def swap_test(items_after: Items, items_swapped: Items) -> dict:
+  """Whether statements read the answer that stands in the context (WORLD: swap test).
+
+  Args:
+    items_after: asked after the model's own answer; behavior_N is that answer.
+    items_swapped: asked after M_0's answer; behavior_N is that answer.
+
+  Returns:
+    On the n items where the two answers differ: change_rate_own and
+    change_rate_swapped, shares stated "changed"; to_changed, the share of statements
+    "unchanged" that flip to "changed" with M_0's answer in the context; to_unchanged,
+    likewise the other way. Flips say that the statement reads the answer.
+  """
+  check_same_items(items_after, items_swapped)
+  group_N = items_after.group_N
+  differ_N = items_after.behavior_N != items_swapped.behavior_N
+  own_N, swapped_N = items_after.stated.changed_N, items_swapped.stated.changed_N
+  return {
+    "n": int(np.count_nonzero(differ_N)),
+    "change_rate_own": share(own_N == 1, group_N, differ_N),
+    "change_rate_swapped": share(swapped_N == 1, group_N, differ_N),
+    "to_changed": share(swapped_N == 1, group_N, differ_N & (own_N == 0)),
+    "to_unchanged": share(swapped_N == 0, group_N, differ_N & (own_N == 1)),
+  }
+
+
+def companion(items: Items, companion_items: Items, orig: Items) -> dict:
+  """Statements on items where a shift on purpose, and not drift, moved the truth.
+
+  The companion is the same run without the shift. Counted are items where the truth
+  of M_t differs from that of M_0 and the companion's does not.
+
+  Returns:
+    For each view of an explanation, "label" (all of it), "change" (its SAME/CHANGE
+    part) and, where every explanation names one, "answer": n, groups, and the shares
+    of statements siding with "new" (M_t's truth), "old" (M_0's) and "neither"; and
+    under "companion" the shares of the companion's statements on the same items.
+  """
+  check_same_items(items, companion_items)
+  check_same_items(items, orig)
+  views = {
+    "label": lambda explanation: label_class(explanation, items.states_answer),
+    "change": lambda explanation: explanation.changed_N,
+  }
+  if items.states_answer:
+    views["answer"] = lambda explanation: explanation.answer_N
+  result = {}
+  for name, view in views.items():
+    new_N, old_N = view(items.truth), view(orig.truth)
+    shifted_N = (new_N != old_N) & (view(companion_items.truth) == old_N)
+    own, other = (
+      siding(
+        view(evaluation.stated) == new_N,
+        view(evaluation.stated) == old_N,
+        shifted_N,
+        items.group_N,
+        ("new", "old"),
+      )
+      for evaluation in (items, companion_items)
+    )
+    result[name] = own | {"companion": {k: other[k] for k in ("new", "old", "neither")}}
+  return result

@@ -1,0 +1,288 @@
+"""The experiment as typed, immutable data: every field that a config may set.
+
+Configs are `ml_collections.ConfigDict`s made by the files in configs/; `resolve`
+turns one into an `Experiment` and lists every unknown, missing or wrongly typed
+field at once. Everything below main.py takes these dataclasses.
+"""
+
+import dataclasses
+import typing
+from typing import Any, Literal
+
+import ml_collections
+
+
+class ConfigError(ValueError):
+  """A config that cannot be run; the message names the field and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+  """The counterfactual pairs."""
+
+  name: Literal['world']
+  behavior: Literal['hint', 'request']
+  train_pairs: int  # pool of training prompts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """See models.DecoderConfig; the vocabulary comes with the tokenizer."""
+
+  width: int
+  depth: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  mlp_dim: int
+  activation: str
+  gated_mlp: bool
+  qk_norm: bool
+  tied_head: bool
+  rope_theta: float
+  learned_positions: int
+  norm_eps: float
+  embedding_std: float
+  dtype: Literal['float32', 'bfloat16']
+  param_dtype: Literal['float32', 'bfloat16']
+  scan_layers: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+  """AdamW with a warm-up, then a constant or cosine learning rate."""
+
+  learning_rate: float
+  warmup_steps: int
+  schedule: Literal['constant', 'cosine']
+  b1: float
+  b2: float
+  weight_decay: float
+  clip_norm: float  # global norm of the gradient
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loop:
+  """How long, how often."""
+
+  steps: int
+  steps_per_dispatch: int  # steps compiled into one program
+  accumulation: int  # microbatches per step
+  checkpoint_every: int  # steps; these checkpoints are kept
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Base:
+  """Pretraining of M_0 on the task's corpus."""
+
+  documents: int
+  batch: int
+  loop: Loop
+  optimizer: Optimizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+  """B(M_0), E(M_0) and M_0's reference distributions."""
+
+  batch: int
+  shard: int  # pairs per file; what an interruption can cost
+  reference: Literal['vocabulary', 'options']  # support of the reference distributions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplanationXent:
+  weight: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BehaviorKL:
+  weight: float
+  direction: Literal['forward', 'reverse']  # KL(M_0 || M_t) or KL(M_t || M_0)
+  support: Literal['vocabulary', 'options']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BehaviorXent:
+  """Post-training that shifts the behaviour on x."""
+
+  weight: float
+  target: Literal['ignore_cue', 'follow_cue']  # M_0's answer on x∖C, the cue's option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objectives:
+  """Terms of the loss (DESIGN section 3); a weight of 0 leaves a term out."""
+
+  explanation_xent: ExplanationXent
+  behavior_kl: BehaviorKL
+  behavior_xent: BehaviorXent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+  """Explanation training on fixed labels."""
+
+  seed: int  # beside the experiment's seed: siblings differ in this alone
+  labels: str  # folder of a label stage; '' for this workdir's own
+  shuffle_labels: bool  # control: labels permuted over the training items
+  explanation_batch: int
+  behavior_batch: int  # pairs; each gives x and x∖C
+  loop: Loop
+  optimizer: Optimizer
+  objectives: Objectives
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+  split: Literal['validation', 'test']
+  batch: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mesh:
+  """Devices by axis; -1 for one axis means all that remain."""
+
+  data: int
+  fsdp: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """What is compared with what; names of runs, '' for none."""
+
+  title: str
+  main: str
+  unregularised: str
+  sibling: str
+  shuffled: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """One config file, resolved."""
+
+  seeds: tuple[int, ...]
+  task: Task
+  model: Model
+  base: Base
+  label: Label
+  train: Train
+  evaluate: Evaluate
+  report: Report
+  mesh: Mesh
+  # Name -> training, after the run's own changes.
+  runs: dict[str, Train] = dataclasses.field(hash=False)
+
+
+def resolve(config: ml_collections.ConfigDict) -> Experiment:
+  """The typed experiment.
+
+  Raises:
+    ConfigError: naming every field that is unknown, missing, or of a wrong type or
+      value, and every run that changes a field that does not exist.
+  """
+  values = config.to_dict()
+  runs = values.pop('runs', {})
+  problems = []
+  if not runs:
+    problems.append('runs: missing or empty; name at least one run')
+  fields = {f.name: f.type for f in dataclasses.fields(Experiment) if f.name != 'runs'}
+  built = _fields(fields, values, '', problems)
+  if problems:
+    raise ConfigError(_listed(problems))
+  trains = {
+      name: _changed(values['train'], changes, f'runs.{name}', problems)
+      for name, changes in runs.items()
+  }
+  experiment = Experiment(**built, runs=trains)
+  problems += _inconsistencies(experiment)
+  if problems:
+    raise ConfigError(_listed(problems))
+  return experiment
+
+
+def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) -> Any:
+  """The Train section with a run's changes."""
+  copied = ml_collections.ConfigDict(train).lock()
+  try:
+    copied.update(changes)
+  except (AttributeError, KeyError, TypeError, ValueError) as e:
+    problems.append(f'{path}: cannot change train by {changes}: {e}')
+  return _build(Train, copied.to_dict(), path, problems)
+
+
+def _inconsistencies(e: Experiment) -> list[str]:
+  problems = []
+  trained = {'base': e.base} | {f'runs.{name}': t for name, t in e.runs.items()}
+  for section, config in trained.items():
+    path, loop = f'{section}.loop', config.loop
+    for field in ('steps', 'steps_per_dispatch', 'accumulation', 'checkpoint_every'):
+      if getattr(loop, field) < 1:
+        problems.append(f'{path}.{field}={getattr(loop, field)}: must be at least 1')
+        return problems
+    if config.optimizer.warmup_steps >= loop.steps:
+      problems.append(
+          f'{section}.optimizer.warmup_steps={config.optimizer.warmup_steps} must be '
+          f'less than {path}.steps={loop.steps}'
+      )
+    for field in ('steps', 'checkpoint_every'):
+      if getattr(loop, field) % loop.steps_per_dispatch:
+        problems.append(
+            f'{path}.{field}={getattr(loop, field)} is not a multiple of '
+            f'{path}.steps_per_dispatch={loop.steps_per_dispatch}: checkpoints fall '
+            'between dispatches'
+        )
+  for field in ('main', 'unregularised', 'sibling', 'shuffled'):
+    name = getattr(e.report, field)
+    if (name or field == 'main') and name not in e.runs:
+      problems.append(
+          f'report.{field}={name!r} is not a run; choose from {sorted(e.runs)}'
+      )
+  if len(set(e.seeds)) != len(e.seeds) or not e.seeds:
+    problems.append(f'seeds={e.seeds}: give distinct seeds, at least one')
+  return problems
+
+
+def _build(cls: type, values: Any, path: str, problems: list[str]) -> Any:
+  if not isinstance(values, dict):
+    problems.append(f'{path}: expected a section, found {values!r}')
+    return None
+  fields = {f.name: f.type for f in dataclasses.fields(cls)}
+  built = _fields(fields, values, path + '.', problems)
+  return None if set(built) != set(fields) else cls(**built)
+
+
+def _fields(fields: dict, values: dict, prefix: str, problems: list[str]) -> dict:
+  for name in sorted(set(values) - set(fields)):
+    problems.append(f'{prefix}{name}: unknown field; known: {sorted(fields)}')
+  built = {}
+  for name, kind in fields.items():
+    if name not in values:
+      problems.append(f'{prefix}{name}: missing')
+    elif dataclasses.is_dataclass(kind):
+      built[name] = _build(kind, values[name], prefix + name, problems)
+    else:
+      built[name] = _leaf(kind, values[name], prefix + name, problems)
+  return built
+
+
+def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+  if typing.get_origin(kind) is Literal:
+    if value not in typing.get_args(kind):
+      problems.append(f'{path}={value!r}: choose from {typing.get_args(kind)}')
+  elif typing.get_origin(kind) is tuple:
+    value = tuple(value) if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, tuple) or not all(type(v) is int for v in value):
+      problems.append(f'{path}={value!r}: expected integers')
+  elif kind is float and type(value) is int:
+    return float(value)
+  elif type(value) is not kind:
+    problems.append(f'{path}={value!r}: expected {kind.__name__}')
+  elif kind is int and value < 0 and path not in ('mesh.data', 'mesh.fsdp'):
+    problems.append(f'{path}={value}: must not be negative')
+  return value
+
+
+def _listed(problems: list[str]) -> str:
+  return 'the config cannot be run:\n' + '\n'.join(f'  {p}' for p in problems)

@@ -1,0 +1,199 @@
+"""Counterfactual evaluation of one checkpoint: what it does, and what it says of it.
+
+For every held-out pair: the behaviours on x and x∖C, and the greedy explanation,
+parsed by exact match with the statements that the task allows. Counts are taken on
+the device; every item is written to a Parquet file, so that statistics can be redone
+without a model. Shapes: B items, K options, G tokens of a statement, M = 2K allowed
+statements (2k + changed).
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coupling import behavior
+from coupling import decode
+from coupling import explanation
+from coupling import loss
+from coupling import models
+from coupling import sharding
+from coupling import workdir
+from data import loader
+from data import pairs as pairs_lib
+from data import tokens as tokens_lib
+
+NO_TOKEN = -1  # fills statements of options that an item lacks; nothing matches it
+
+
+def questions(
+    tokenizer: tokens_lib.Tokenizer,
+    items: Sequence[pairs_lib.Pair],
+    template: pairs_lib.Questions,
+) -> dict[str, Any]:
+  """Arrays that ask for behaviours and explanations.
+
+  Returns:
+    Those of behavior.pair_questions, `explain` (the explanation question) and
+    `statements` [N, M, G]: the tokens of every statement that parses.
+  """
+  asked = [template.explanation.format(prompt=p.prompt) for p in items]
+  K = max(len(p.options) for p in items)
+  forms = (template.unchanged, template.changed)
+  texts = sorted({
+      form.format(answer=option) for p in items for option in p.options for form in forms
+  })
+  ids = dict(zip(texts, tokens_lib.encode(tokenizer, texts, start=False)))
+  G = max(map(len, ids.values()))
+  statements_NxMxG = np.full((len(items), 2 * K, G), NO_TOKEN, np.int32)
+  for row_MxG, pair in zip(statements_NxMxG, items):
+    for k, option in enumerate(pair.options):
+      for changed, form in enumerate(forms):
+        statement = ids[form.format(answer=option)]
+        row_MxG[2 * k + changed] = tokenizer.pad_token_id
+        row_MxG[2 * k + changed, : len(statement)] = statement
+  return behavior.pair_questions(tokenizer, items, template) | {
+      'explain': behavior.questions(tokenizer, asked),
+      'statements': statements_NxMxG,
+  }
+
+
+def parse(
+    generated_BxG: jax.Array,
+    statements_BxMxG: jax.Array,
+    behavior_B: jax.Array,
+    states_answer: bool,
+) -> explanation.Explanation:
+  """The explanation that a generation states; INVALID where it is no statement.
+
+  Where "unchanged" names no answer, the answer meant is the model's own on x.
+  """
+  same_BxM = jnp.all(generated_BxG[:, None] == statements_BxMxG, axis=-1)
+  statement_B = jnp.argmax(same_BxM, axis=-1)
+  answer_B, changed_B = statement_B // 2, statement_B % 2
+  if not states_answer:
+    answer_B = jnp.where(changed_B == 1, answer_B, behavior_B)
+  valid_B = jnp.any(same_BxM, axis=-1)
+  return explanation.Explanation(
+      jnp.where(valid_B, answer_B, explanation.INVALID),
+      jnp.where(valid_B, changed_B, explanation.INVALID),
+  )
+
+
+@functools.lru_cache
+def _evaluate_batch(
+    config: models.DecoderConfig, states_answer: bool, pad_token: int
+) -> Callable:
+  """The jitted evaluation of one batch: (params, batch, mask_B) -> (items, counts)."""
+
+  @jax.jit
+  def run(params, batch, mask_B):
+    chosen, logprobs = {}, {}
+    for part in ('prompt', 'counterfactual'):
+      logits_BxV = behavior.read_logits(config, params, batch[part])[:, 0]
+      chosen[part] = behavior.choose(logits_BxV, batch['options'])
+      logits_BxK = loss.restrict(logits_BxV, batch['options'])
+      logprobs[part] = jax.nn.log_softmax(logits_BxK)
+    explain, statements_BxMxG = batch['explain'], batch['statements']
+    generated_BxG = decode.greedy(
+        config,
+        params,
+        explain['tokens'],
+        explain['valid'],
+        max_new_tokens=statements_BxMxG.shape[-1],
+        fill=pad_token,
+    )
+    stated = parse(generated_BxG, statements_BxMxG, chosen['prompt'], states_answer)
+    items = {
+        'behavior': chosen['prompt'],
+        'counterfactual_behavior': chosen['counterfactual'],
+        'stated_answer': stated.answer_N,
+        'stated_changed': stated.changed_N,
+        'generated': generated_BxG,
+        'option_logprobs': logprobs['prompt'],
+        'counterfactual_option_logprobs': logprobs['counterfactual'],
+    }
+    truth = explanation.phi(chosen['prompt'], chosen['counterfactual'])
+    orig, target = batch['orig'], batch['target']
+    agree = functools.partial(explanation.agree, stated, states_answer=states_answer)
+    outcomes = {
+        'n': jnp.ones_like(mask_B),
+        'self': agree(truth),
+        'orig': agree(orig),
+        'target': agree(target),
+        'invalid': stated.changed_N == explanation.INVALID,
+        'changed': truth.changed_N == 1,
+        'moved': ~explanation.agree(truth, orig, states_answer),
+    }
+    return items, {name: jnp.sum(x & mask_B) for name, x in outcomes.items()}
+
+  return run
+
+
+def evaluate(
+    config: models.DecoderConfig,
+    params: models.Params,
+    arrays: dict[str, Any],
+    batch: int,
+    mesh: jax.sharding.Mesh,
+    states_answer: bool,
+    pad_token: int,
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+  """Evaluates one checkpoint.
+
+  Args:
+    config: the decoder's shape.
+    params: its weights at the checkpoint.
+    arrays: of `questions`, with `orig` and `target`: Explanations E(M_0) and those of
+      the label set trained on.
+    batch: items per batch; the last partial batch is filled up and masked.
+    mesh: devices to split batches over.
+    states_answer: see explanation.agree.
+    pad_token: fills generations after their end.
+
+  Returns:
+    The items, arrays of N rows, and the counts.
+  """
+  run = _evaluate_batch(config, states_answer, pad_token)
+  sharding.check_batch(mesh, 'evaluate.batch', batch)
+  params = sharding.put_params(mesh, params)
+  parts, totals = [], None
+  for rows, mask_B in loader.batches_in_order(arrays, batch):
+    items, counts = run(params, *sharding.put_batch(mesh, (rows, mask_B)))
+    totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
+    parts.append((items, mask_B))
+  rows = [{k: v[mask] for k, v in jax.device_get(x).items()} for x, mask in parts]
+  items = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+  return items, {name: int(x) for name, x in totals.items()}
+
+
+def write_records(
+    path: pathlib.Path,
+    items: dict[str, np.ndarray],
+    pairs: Sequence[pairs_lib.Pair],
+    tokenizer: tokens_lib.Tokenizer,
+) -> None:
+  """One row an item: what it is about, what the model did, what it said."""
+  table = pa.table({
+      'prompt': [p.prompt for p in pairs],
+      'counterfactual': [p.counterfactual for p in pairs],
+      'cue_kind': [p.cue_kind for p in pairs],
+      'cue_option': [p.cue_option for p in pairs],
+      'options': [list(p.options) for p in pairs],
+      'group': [p.group for p in pairs],
+      'statement': tokenizer.batch_decode(items['generated']),
+      **{name: pa.array(list(x)) for name, x in items.items()},
+  })
+  workdir.write_table(path, table)
+
+
+def read_records(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The columns of one evaluation, as arrays."""
+  table = pq.read_table(path)
+  return {name: table[name].to_numpy() for name in table.column_names}

@@ -1,0 +1,54 @@
+"""Explanation labels: what changed a behaviour, and whether a statement about it is right.
+
+`phi` turns two behaviours, with and without the cue, into an explanation label.
+The same function at M_0 gives the fixed labels E(M_0), at M_t the truth E(M_t);
+a stated explanation is parsed into the same form, and `agree` compares any two.
+
+Everything here is arithmetic on integer arrays and works on NumPy and JAX alike.
+"""
+
+from typing import Any, NamedTuple
+
+INVALID = -1
+
+Array = Any  # numpy.ndarray or jax.Array
+
+
+class Explanation(NamedTuple):
+  """Explanations of N items, as two integer arrays.
+
+  Attributes:
+    answer_N: index of the option that the model gives, or is said to give,
+      once the cue is removed; INVALID where a statement did not parse.
+    changed_N: 1 where the answer changes when the cue is removed, 0 where it
+      does not; INVALID where a statement did not parse.
+  """
+
+  answer_N: Array
+  changed_N: Array
+
+
+def phi(behavior_N: Array, counterfactual_behavior_N: Array) -> Explanation:
+  """The explanation label of behaviours on x and x∖C (DESIGN: φ, E(M) = φ(B(M)))."""
+  changed_N = (behavior_N != counterfactual_behavior_N).astype(behavior_N.dtype)
+  return Explanation(counterfactual_behavior_N, changed_N)
+
+
+def agree(stated: Explanation, truth: Explanation, states_answer: bool) -> Array:
+  """Whether explanations agree, item by item.
+
+  Args:
+    stated: a stated explanation; where it is INVALID it agrees with nothing.
+    truth: the labels to compare with, which are always valid.
+    states_answer: True when every explanation names the answer without the cue
+      (the built-in world: "v' SAME"), so that both parts must match. False when
+      "unchanged" stands alone, so that two "unchanged" agree whatever the answer.
+
+  Returns:
+    bool [N].
+  """
+  same_change_N = stated.changed_N == truth.changed_N
+  same_answer_N = stated.answer_N == truth.answer_N
+  if states_answer:
+    return same_change_N & same_answer_N
+  return same_change_N & (same_answer_N | (truth.changed_N == 0))

@@ -1,0 +1,58 @@
+"""Terms of the loss. Every term returns (sum, count).
+
+So a mean is right under padding, accumulation and sharding: sums and counts add up.
+Shapes: B examples, C positions read per example, V vocabulary, K options.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+SumCount = tuple[jax.Array, jax.Array]
+
+
+def token_xent(
+    logits_BxCxV: jax.Array, target_BxC: jax.Array, mask_BxC: jax.Array
+) -> SumCount:
+  """Cross-entropy -log p(target) in nats, over the positions that the mask admits."""
+  xent_BxC = optax.softmax_cross_entropy_with_integer_labels(logits_BxCxV, target_BxC)
+  return _masked(xent_BxC, mask_BxC)
+
+
+def behavior_kl(
+    logits_BxV: jax.Array,
+    reference_BxV: jax.Array,
+    mask_B: jax.Array,
+    direction: Literal['forward', 'reverse'],
+) -> SumCount:
+  """KL divergence in nats between M_0's and M_t's behaviour distributions.
+
+  Args:
+    logits_BxV: M_t's logits over the support (vocabulary, or the options; see
+      `restrict`).
+    reference_BxV: M_0's log-probabilities over the same support.
+    mask_B: examples that count.
+    direction: forward is KL(M_0 || M_t), reverse is KL(M_t || M_0).
+  """
+  model_BxV = jax.nn.log_softmax(logits_BxV)
+  p, q = reference_BxV, model_BxV
+  if direction == 'reverse':
+    p, q = q, p
+  # Outside the support both are -inf; replaced before use, so gradients stay finite.
+  support_BxV = reference_BxV > -jnp.inf
+  p, q = jnp.where(support_BxV, p, 0.0), jnp.where(support_BxV, q, 0.0)
+  terms_BxV = jnp.where(support_BxV, jnp.exp(p) * (p - q), 0.0)
+  return _masked(jnp.sum(terms_BxV, axis=-1), mask_B)
+
+
+def restrict(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
+  """Logits of the options [B, K]; -inf where an item has fewer than K (token -1)."""
+  logits_BxK = jnp.take_along_axis(logits_BxV, jnp.maximum(options_BxK, 0), axis=-1)
+  return jnp.where(options_BxK >= 0, logits_BxK, -jnp.inf)
+
+
+def _masked(value: jax.Array, mask: jax.Array) -> SumCount:
+  mask = mask.astype(jnp.float32)
+  return jnp.sum(value * mask), jnp.sum(mask)

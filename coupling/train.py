@@ -1,0 +1,196 @@
+"""The train step and the loop around it; pretraining and explanation training alike.
+
+The step is a pure function of (state, batch). A batch is a dict of named parts; each
+objective reads one part and returns (sum, count).
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from coupling import behavior
+from coupling import config as config_lib
+from coupling import loss
+from coupling import models
+from coupling import sharding
+
+State = dict[str, Any]  # params, opt_state, step
+Batch = dict[str, Any]
+Objective = Callable[[models.Params, Batch], loss.SumCount]
+Terms = dict[str, tuple[float, Objective]]  # name -> (weight, objective)
+
+
+def make_optimizer(config: config_lib.Optimizer, steps: int):
+  """AdamW with clipping by global norm and the configured schedule."""
+  peak, warmup = config.learning_rate, config.warmup_steps
+  if config.schedule == 'cosine':
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+  else:
+    schedule = optax.linear_schedule(0.0, peak, warmup)
+  adamw = optax.adamw(
+      schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay
+  )
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+
+
+def base_terms(model: models.DecoderConfig) -> Terms:
+  """Pretraining: cross-entropy of the answers in the corpus."""
+
+  def answer_xent(params, batch):
+    part = batch['corpus']
+    logits_BxCxV = behavior.read_logits(model, params, part)
+    return loss.token_xent(logits_BxCxV, part['target'], part['mask'])
+
+  return {'answer_xent': (1.0, answer_xent)}
+
+
+def explanation_terms(
+    model: models.DecoderConfig, config: config_lib.Objectives
+) -> Terms:
+  """The multi-task loss of explanation training; terms of weight 0 are left out.
+
+  Batches have an `explanation` part (see behavior.questions) and a `behavior` part
+  with, beside the questions, `options` [B, K], `reference` [B, V or K] (M_0's
+  log-probabilities over the KL's support), and `shift_target`, `shift_mask` [B].
+  """
+
+  def explanation_xent(params, batch):
+    part = batch['explanation']
+    logits_BxCxV = behavior.read_logits(model, params, part)
+    return loss.token_xent(logits_BxCxV, part['target'], part['mask'])
+
+  def behavior_kl(params, batch):
+    part = batch['behavior']
+    logits_BxV = behavior.read_logits(model, params, part)[:, 0]
+    if config.behavior_kl.support == 'options':
+      logits_BxV = loss.restrict(logits_BxV, part['options'])
+    every_B = jnp.ones(logits_BxV.shape[0])
+    return loss.behavior_kl(
+        logits_BxV, part['reference'], every_B, config.behavior_kl.direction
+    )
+
+  def behavior_xent(params, batch):
+    part = batch['behavior']
+    logits_BxCxV = behavior.read_logits(model, params, part)
+    target_BxC, mask_BxC = part['shift_target'][:, None], part['shift_mask'][:, None]
+    return loss.token_xent(logits_BxCxV, target_BxC, mask_BxC)
+
+  terms = {
+      'explanation_xent': (config.explanation_xent.weight, explanation_xent),
+      'behavior_kl': (config.behavior_kl.weight, behavior_kl),
+      'behavior_xent': (config.behavior_xent.weight, behavior_xent),
+  }
+  return {name: term for name, term in terms.items() if term[0]}
+
+
+def train_step(
+    terms: Terms,
+    optimizer: optax.GradientTransformation,
+    accumulation: int,
+    state: State,
+    batch: Batch,
+) -> tuple[State, dict[str, jax.Array]]:
+  """One step: loss = sum over terms of weight * sum / count, over the whole batch.
+
+  Args:
+    terms: name -> (weight, objective).
+    optimizer: an optax optimizer.
+    accumulation: microbatches that the batch's rows are dealt into.
+    state: params, opt_state, step.
+    batch: parts with a leading batch axis that `accumulation` divides.
+
+  Returns:
+    The next state and metrics: the loss, each term's mean, the gradient's norm.
+  """
+  params = state['params']
+  # The counts do not depend on the parameters: XLA drops the unused forward passes.
+  counts = {name: term(params, batch)[1] for name, (_, term) in terms.items()}
+
+  def micro_loss(params, part):
+    sums = {name: term(params, part)[0] for name, (_, term) in terms.items()}
+    means = {name: total / jnp.maximum(counts[name], 1) for name, total in sums.items()}
+    return sum(terms[name][0] * mean for name, mean in means.items()), means
+
+  grad = jax.value_and_grad(micro_loss, has_aux=True)
+  if accumulation == 1:
+    (total, means), grads = grad(params, batch)
+  else:
+    # Rows are dealt out with a stride, so that every device keeps its own.
+    micro = jax.tree.map(
+        lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(grad, params, batch))
+
+    def add(carry, part):
+      return jax.tree.map(jnp.add, carry, grad(params, part)), None
+
+    ((total, means), grads), _ = jax.lax.scan(add, zeros, micro)
+  updates, opt_state = optimizer.update(grads, state['opt_state'], params)
+  metrics = {'loss': total, 'gradient_norm': optax.global_norm(grads), **means}
+  state = {
+      'params': optax.apply_updates(params, updates),
+      'opt_state': opt_state,
+      'step': state['step'] + 1,
+  }
+  return state, metrics
+
+
+class Program(NamedTuple):
+  """What training compiles to, for one shape of model and one set of settings."""
+
+  init: Callable[[models.Params], State]  # from parameters, which are copied
+  run: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
+  batch_sharding: jax.sharding.Sharding  # of batches with a leading axis of steps
+
+
+@functools.lru_cache
+def program(
+    model: models.DecoderConfig,
+    objectives: config_lib.Objectives | None,
+    optimizer: config_lib.Optimizer,
+    loop: config_lib.Loop,
+    mesh: jax.sharding.Mesh,
+) -> Program:
+  """Compiles several steps into one dispatch; the same settings compile once.
+
+  Args:
+    model: the decoder's shape.
+    objectives: of explanation training, or None for pretraining.
+    optimizer: its settings.
+    loop: its length decides the schedule; microbatches.
+    mesh: where the state and the batches live.
+
+  Returns:
+    A Program. `run` takes batches with a leading axis of steps, donates the state and
+    returns metrics averaged over these steps.
+  """
+  terms = base_terms(model) if objectives is None else explanation_terms(model, objectives)
+  tx = make_optimizer(optimizer, loop.steps)
+
+  def init(params):
+    return {
+        'params': params,
+        'opt_state': tx.init(params),
+        'step': jnp.zeros((), jnp.int32),
+    }
+
+  abstract = jax.eval_shape(init, models.abstract(model))
+  state_shardings = sharding.state_shardings(mesh, abstract)
+  batch_sharding = sharding.batch_sharding(mesh, leading=1)
+  step = functools.partial(train_step, terms, tx, loop.accumulation)
+
+  @functools.partial(
+      jax.jit,
+      in_shardings=(state_shardings, batch_sharding),
+      out_shardings=(state_shardings, None),
+      donate_argnums=0,
+  )
+  def run(state, batches):
+    state, metrics = jax.lax.scan(step, state, batches)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+  return Program(jax.jit(init, out_shardings=state_shardings), run, batch_sharding)

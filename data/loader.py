@@ -1,0 +1,56 @@
+"""Step-indexed batches: the batch of step i is a pure function of (data, seed, i).
+
+So the position of a run is its step, and resuming needs nothing else.
+"""
+
+from collections.abc import Iterator
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+Arrays = dict[str, Any]  # nested dicts of NumPy arrays that share their first axis
+
+
+def size(arrays: Arrays) -> int:
+  """Number of rows; the arrays must agree on it."""
+  sizes = {len(x) for x in jax.tree.leaves(arrays)}
+  if len(sizes) != 1:
+    raise ValueError(f'Arrays of different lengths {sorted(sizes)} are no data set.')
+  return sizes.pop()
+
+
+class ShuffledBatches:
+  """Endless epochs, each in an order of its own; `batches[step]` needs no history."""
+
+  def __init__(self, arrays: Arrays, batch: int, seed: int):
+    self._arrays = arrays
+    self._size = size(arrays)
+    self._batch = batch
+    self._order = functools.lru_cache(2)(
+        lambda epoch: np.random.default_rng((seed, epoch)).permutation(self._size)
+    )
+
+  def __getitem__(self, step: int) -> Arrays:
+    position_B = np.arange(step * self._batch, (step + 1) * self._batch)
+    epoch_B, offset_B = np.divmod(position_B, self._size)
+    rows_B = np.empty(self._batch, np.int64)
+    for epoch in np.unique(epoch_B):
+      here_B = epoch_B == epoch
+      rows_B[here_B] = self._order(int(epoch))[offset_B[here_B]]
+    return jax.tree.map(lambda x: x[rows_B], self._arrays)
+
+
+def batches_in_order(arrays: Arrays, batch: int) -> Iterator[tuple[Arrays, np.ndarray]]:
+  """All rows once, in order; yields (batch, mask_B).
+
+  Every batch has `batch` rows: the last one is filled up with copies of its first
+  row, which `mask_B` marks False.
+  """
+  n = size(arrays)
+  for start in range(0, n, batch):
+    rows_B = np.arange(start, start + batch)
+    mask_B = rows_B < n
+    rows_B = np.where(mask_B, rows_B, start)
+    yield jax.tree.map(lambda x: x[rows_B], arrays), mask_B

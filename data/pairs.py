@@ -1,0 +1,91 @@
+"""The counterfactual pair: the one record that every task produces."""
+
+from collections.abc import Iterable
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+NO_OPTION = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """A prompt x, the same without its cue (x∖C), and what is needed to ask about it.
+
+  Attributes:
+    prompt: x, the text with the cue.
+    counterfactual: x∖C, the text without the cue.
+    cue: C, the text whose influence is asked about.
+    cue_kind: a short name of the sort of cue (its source, its phrasing).
+    cue_option: index of the option that the cue speaks for, or NO_OPTION.
+    options: the answers to choose from, as the model would give them.
+    group: what the pair is about (a fact, a post, a question); splits are by group.
+    provenance: where the pair came from (world seed, or file and row).
+  """
+
+  prompt: str
+  counterfactual: str
+  cue: str
+  cue_kind: str
+  cue_option: int
+  options: tuple[str, ...]
+  group: str
+  provenance: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+  """How a task asks for a behaviour and for its explanation.
+
+  `behavior` and `explanation` are templates of {prompt}; `unchanged` and `changed`
+  are templates of {answer}, the option given without the cue.
+  """
+
+  behavior: str
+  explanation: str
+  unchanged: str
+  changed: str
+
+  @property
+  def states_answer(self) -> bool:
+    """Whether every explanation names the answer without the cue."""
+    return '{answer}' in self.unchanged
+
+
+def features() -> tfds.features.FeaturesDict:
+  """The TFDS features of a pair, one per field."""
+  text = tfds.features.Text()
+  return tfds.features.FeaturesDict({
+      'prompt': text,
+      'counterfactual': text,
+      'cue': text,
+      'cue_kind': text,
+      'cue_option': np.int32,
+      'options': tfds.features.Sequence(text),
+      'group': text,
+      'provenance': text,
+  })
+
+
+def read(builder: tfds.core.DatasetBuilder, split: str) -> list[Pair]:
+  """All pairs of a prepared split, in the order of its files."""
+  source = builder.as_data_source(split)
+  return [_pair(x) for x in source.__getitems__(range(len(source)))]
+
+
+def _pair(example: dict[str, Any]) -> Pair:
+  decoded = {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
+  decoded['options'] = tuple(option.decode() for option in example['options'])
+  decoded['cue_option'] = int(example['cue_option'])
+  return Pair(**decoded)
+
+
+def digest(pairs: Iterable[Pair]) -> str:
+  """SHA-256 of the pairs in their order: what a label set was made for."""
+  hashed = hashlib.sha256()
+  for pair in pairs:
+    hashed.update(repr(dataclasses.astuple(pair)).encode())
+  return hashed.hexdigest()

@@ -1,0 +1,88 @@
+"""Text to token arrays: tokenizers, prompts, completions, option tokens."""
+
+from collections.abc import Iterable, Sequence
+import hashlib
+import os
+
+import numpy as np
+import tokenizers
+
+# Only tokenizers are used: that PyTorch is not installed is no news.
+os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
+import transformers  # noqa: E402
+
+from data import pairs
+
+Tokenizer = transformers.PreTrainedTokenizerFast
+
+
+def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
+  """A tokenizer of whole words; `special` names the padding and the start token."""
+  vocabulary = {word: i for i, word in enumerate((*special, *words))}
+  backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary))
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+  pad, bos = special
+  return Tokenizer(tokenizer_object=backend, pad_token=pad, bos_token=bos)
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+  """SHA-256 of everything that decides how text becomes tokens."""
+  text = tokenizer.backend_tokenizer.to_str() + str(tokenizer.chat_template)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def encode(
+    tokenizer: Tokenizer, texts: Iterable[str], *, start: bool
+) -> list[list[int]]:
+  """Token ids of each text, with the start token in front if `start`.
+
+  Raises:
+    ValueError: a word that the tokenizer does not know.
+  """
+  texts = list(texts)
+  prefix = [tokenizer.bos_token_id] if start else []
+  try:
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(
+        texts, add_special_tokens=False
+    )
+  except Exception as e:  # tokenizers raises nothing more special
+    raise ValueError(
+        f'The tokenizer cannot read a text of the kind {texts[0]!r} ({e}): the text '
+        'was written for another tokenizer.'
+    ) from e
+  return [prefix + e.ids for e in encoded]
+
+
+def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:
+  """int32 [N, length], padded on the right.
+
+  Raises:
+    ValueError: a row that is longer than `length`; nothing is cut silently.
+  """
+  longest = max(map(len, rows))
+  if longest > length:
+    raise ValueError(
+        f'A sequence of {longest} tokens exceeds the length {length}: raise it.'
+    )
+  out_NxT = np.full((len(rows), length), fill, np.int32)
+  for row, tokens in zip(out_NxT, rows):
+    row[: len(tokens)] = tokens
+  return out_NxT
+
+
+def option_tokens(
+    tokenizer: Tokenizer, options: Sequence[Sequence[str]]
+) -> np.ndarray:
+  """First token of each option, int32 [N, K], -1 where an item has fewer than K.
+
+  Raises:
+    ValueError: two options of one item that start with the same token, so that the
+      answer position could not tell them apart.
+  """
+  distinct = sorted({option for row in options for option in row})
+  first = {o: t[0] for o, t in zip(distinct, encode(tokenizer, distinct, start=False))}
+  rows = [[first[option] for option in row] for row in options]
+  for row, names in zip(rows, options):
+    if len(set(row)) != len(row):
+      raise ValueError(f'Options {tuple(names)} share their first token.')
+  return pad(rows, max(map(len, rows)), pairs.NO_OPTION)
