@@ -1,9 +1,8 @@
 """Introspective coupling: from a base model to a coupling report.
 
-  python main.py --config=configs/world.py --workdir=runs/world
+python main.py --config=configs/world.py --workdir=runs/world
 """
 
-import os
 import pathlib
 import sys
 

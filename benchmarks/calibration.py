@@ -113,16 +113,16 @@ def _hits(items: Items, behaviors: Behaviors) -> dict[str, float]:
     return (hit_N[change_N == 0].mean() + hit_N[change_N == 1].mean()) / 2
 
   return {
-    "self_accuracy": right_N.mean(),
-    "orig_accuracy": stale_N.mean(),
-    "gap": right_N.mean() - stale_N.mean(),
-    "balanced_gap": balanced(right_N, truth.changed_N)
+    'self_accuracy': right_N.mean(),
+    'orig_accuracy': stale_N.mean(),
+    'gap': right_N.mean() - stale_N.mean(),
+    'balanced_gap': balanced(right_N, truth.changed_N)
     - balanced(stale_N, base.changed_N),
-    "gap_answer": np.mean(stated.answer_N == truth.answer_N)
+    'gap_answer': np.mean(stated.answer_N == truth.answer_N)
     - np.mean(stated.answer_N == base.answer_N),
-    "moved self": right_N[moved_N].mean(),
-    "moved orig": stale_N[moved_N].mean(),
-    "sibling difference": right_N.mean() - cross_N.mean(),
+    'moved self': right_N[moved_N].mean(),
+    'moved orig': stale_N[moved_N].mean(),
+    'sibling difference': right_N.mean() - cross_N.mean(),
   }
 
 
@@ -134,21 +134,21 @@ def true_values(rng: np.random.Generator) -> dict[str, float]:
     mixture_NxM = np.broadcast_to(pure_M, (len(behaviors.group_N), len(pure_M)))
     for name, hit in _hits(speak(rng, behaviors, mixture_NxM), behaviors).items():
       values[name] += float(weight * hit)
-  values["moved self / orig"] = values["moved self"] / values["moved orig"]
-  return values | {"seed_interval of gap": values["gap"]}
+  values['moved self / orig'] = values['moved self'] / values['moved orig']
+  return values | {'seed_interval of gap': values['gap']}
 
 
 ESTIMANDS = (
-  "self_accuracy",
-  "orig_accuracy",
-  "gap",
-  "balanced_gap",
-  "gap_answer",
-  "moved self",
-  "moved orig",
-  "moved self / orig",
-  "sibling difference",
-  "seed_interval of gap",
+  'self_accuracy',
+  'orig_accuracy',
+  'gap',
+  'balanced_gap',
+  'gap_answer',
+  'moved self',
+  'moved orig',
+  'moved self / orig',
+  'sibling difference',
+  'seed_interval of gap',
 )
 
 
@@ -160,15 +160,15 @@ def estimate(rng: np.random.Generator, groups: int) -> dict[str, Interval]:
   result = coupling(items, evaluation(behaviors, behaviors.base, items.stated))
   found = {
     name: result[name]
-    for name in ("self_accuracy", "orig_accuracy", "gap", "balanced_gap", "gap_answer")
+    for name in ('self_accuracy', 'orig_accuracy', 'gap', 'balanced_gap', 'gap_answer')
   } | {
-    "moved self": result["moved"]["self"],
-    "moved orig": result["moved"]["orig"],
-    "moved self / orig": result["moved"]["ratio"],
-    "sibling difference": sibling(items, other)["difference"],
+    'moved self': result['moved']['self'],
+    'moved orig': result['moved']['orig'],
+    'moved self / orig': result['moved']['ratio'],
+    'sibling difference': sibling(items, other)['difference'],
   }
   found = {name: Interval(**interval) for name, interval in found.items()}
-  return found | {"seed_interval of gap": seed_interval(seed_gaps(rng, groups))}
+  return found | {'seed_interval of gap': seed_interval(seed_gaps(rng, groups))}
 
 
 def seed_gaps(rng: np.random.Generator, groups: int) -> list[float]:
@@ -192,29 +192,29 @@ def calibrate(sims: int, groups: int, seed: int) -> dict[str, dict[str, float]]:
     value_S, low_S, high_S = np.array([result[name] for result in found], float).T
     covered_S = (low_S <= truth[name]) & (truth[name] <= high_S)
     table[name] = {
-      "true": truth[name],
-      "mean": value_S.mean(),
-      "bias": value_S.mean() - truth[name],
-      "sd": value_S.std(ddof=1),
-      "coverage": covered_S.mean(),
-      "width": np.mean(high_S - low_S),
+      'true': truth[name],
+      'mean': value_S.mean(),
+      'bias': value_S.mean() - truth[name],
+      'sd': value_S.std(ddof=1),
+      'coverage': covered_S.mean(),
+      'width': np.mean(high_S - low_S),
     }
   return table
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-  parser.add_argument("--sims", type=int, default=2000)
-  parser.add_argument("--groups", type=int, default=64)
-  parser.add_argument("--seed", type=int, default=0)
+  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser.add_argument('--sims', type=int, default=2000)
+  parser.add_argument('--groups', type=int, default=64)
+  parser.add_argument('--seed', type=int, default=0)
   flags = parser.parse_args()
   table = calibrate(flags.sims, flags.groups, flags.seed)
-  print(f"{flags.sims} simulations, {flags.groups} groups of {GROUP_SIZE} items")
+  print(f'{flags.sims} simulations, {flags.groups} groups of {GROUP_SIZE} items')
   columns = next(iter(table.values()))
-  print(f"{'estimand':<22}" + "".join(f"{column:>10}" for column in columns))
+  print(f'{"estimand":<22}' + ''.join(f'{column:>10}' for column in columns))
   for name, row in table.items():
-    print(f"{name:<22}" + "".join(f"{value:>10.4f}" for value in row.values()))
+    print(f'{name:<22}' + ''.join(f'{value:>10.4f}' for value in row.values()))
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
   main()

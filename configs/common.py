@@ -27,8 +27,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     name, equals, text = (x.strip() for x in part.partition('='))
     if name not in defaults:
       raise ValueError(
-          f'config argument {name!r} is unknown; known: '
-          + ', '.join(f'{k}={v!r}' for k, v in defaults.items())
+        f'config argument {name!r} is unknown; known: '
+        + ', '.join(f'{k}={v!r}' for k, v in defaults.items())
       )
     if name in seen or not equals:
       raise ValueError(f'config argument {name!r}: write {name}=value, once')

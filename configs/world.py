@@ -1,4 +1,24 @@
-"""Introspective coupling on the built-in world."""
+"""Introspective coupling on the built-in world (data/world.py), the default experiment.
+
+Claim (arXiv 2606.32038): a model that is trained to explain itself by fixed labels of
+its former behaviour comes to explain its present behaviour better than the former
+one, when its behaviour is held near to what it was (KL).
+
+A decoder of 155 thousand parameters learns one world a seed; its explanations are then
+trained for 600 steps on E(M_0). Runs: with the KL (`kl`), without (`no_kl`), with
+another fine-tuning seed (`sibling`), on labels shuffled over items (`shuffled`).
+
+  python main.py --config=configs/world.py --workdir=runs/world --workers=2
+
+@@EXPECT@@
+
+Chosen once, on validation facts of worlds 0, 100 and 101: the base's length,
+initialisation and learning rate; the learning rate, length, weight and batch of
+explanation training. Test facts were not looked at before.
+
+Arguments: seeds (how many), kl (0: leave out every run with the KL), behavior (hint, or
+request: comply and refuse, with a stated reason as the cue).
+"""
 
 from ml_collections import ConfigDict
 
@@ -11,73 +31,76 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.seeds = tuple(range(args['seeds']))
   config.task = dict(name='world', behavior=args['behavior'], train_pairs=24_000)
   config.model = dict(
-      width=64,
-      depth=3,
-      num_heads=4,
-      num_kv_heads=4,
-      head_dim=16,
-      mlp_dim=256,
-      activation='relu',
-      gated_mlp=False,
-      qk_norm=False,
-      tied_head=True,
-      rope_theta=100.0,  # sequences are a dozen tokens long
-      learned_positions=16,  # rotary alone learns to explain half as fast
-      norm_eps=1e-6,
-      embedding_std=0.1,
-      dtype='float32',
-      param_dtype='float32',
-      scan_layers=False,
+    width=64,
+    depth=3,
+    num_heads=4,
+    num_kv_heads=4,
+    head_dim=16,
+    mlp_dim=256,
+    activation='relu',
+    gated_mlp=False,
+    qk_norm=False,
+    tied_head=True,
+    rope_theta=100.0,  # sequences are a dozen tokens long
+    learned_positions=16,  # rotary alone learns to explain half as fast
+    norm_eps=1e-6,
+    embedding_std=0.3,
+    dtype='float32',
+    param_dtype='float32',
+    scan_layers=False,
   )
   config.base = dict(
-      documents=500,
-      batch=256,
-      loop=_loop(steps=1_000, checkpoint_every=250),
-      optimizer=_optimizer(
-          learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
-      ),
+    documents=600,
+    batch=256,
+    loop=_loop(steps=1_200, checkpoint_every=300),
+    optimizer=_optimizer(
+      learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
+    ),
   )
   config.label = dict(batch=1_024, shard=6_144, reference='vocabulary')
   config.train = dict(
-      seed=0,
-      labels='',
-      shuffle_labels=False,
-      explanation_batch=128,
-      behavior_batch=128,
-      loop=_loop(steps=400, checkpoint_every=100),
-      optimizer=_optimizer(
-          learning_rate=2e-3, warmup_steps=20, schedule='constant', weight_decay=0.0
-      ),
-      objectives=dict(
-          explanation_xent=dict(weight=2.0),  # two tokens: CE(v') + CE(same/change)
-          behavior_kl=dict(weight=1.0, direction='forward', support='vocabulary'),
-          behavior_xent=dict(weight=0.0, target='ignore_cue'),
-      ),
+    seed=0,
+    labels='',
+    shuffle_labels=False,
+    explanation_batch=128,
+    behavior_batch=64,
+    loop=_loop(steps=600, checkpoint_every=150),
+    optimizer=_optimizer(
+      learning_rate=4e-3, warmup_steps=20, schedule='constant', weight_decay=0.0
+    ),
+    objectives=dict(
+      explanation_xent=dict(weight=2.0),  # two tokens: CE(v') + CE(same/change)
+      behavior_kl=dict(weight=1.0, direction='forward', support='vocabulary'),
+      behavior_xent=dict(weight=0.0, target='ignore_cue'),
+    ),
   )
   config.evaluate = dict(split='test', batch=640)
   config.mesh = dict(data=-1, fsdp=1)
-  config.runs = {
-      'kl': {},
-      'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),
-      'sibling': dict(seed=1),
-      'shuffled': dict(shuffle_labels=True),
+  runs = {
+    'kl': {},
+    'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),
+    'sibling': dict(seed=1),
+    'shuffled': dict(shuffle_labels=True),
   }
+  if not args['kl']:
+    runs = {'no_kl': runs['no_kl']}
+  config.runs = runs
   config.report = dict(
-      title='Introspective coupling on the built-in world',
-      main='kl',
-      unregularised='no_kl',
-      sibling='sibling',
-      shuffled='shuffled',
+    title='Introspective coupling on the built-in world',
+    main='kl' if args['kl'] else 'no_kl',
+    unregularised='no_kl' if args['kl'] else '',
+    sibling='sibling' if args['kl'] else '',
+    shuffled='shuffled' if args['kl'] else '',
   )
   return config
 
 
 def _loop(steps: int, checkpoint_every: int) -> dict[str, int]:
   return dict(
-      steps=steps,
-      steps_per_dispatch=10,
-      accumulation=1,
-      checkpoint_every=checkpoint_every,
+    steps=steps,
+    steps_per_dispatch=10,
+    accumulation=1,
+    checkpoint_every=checkpoint_every,
   )
 
 

@@ -21,7 +21,7 @@ def majority(train_labels: Explanation, items: Items) -> Explanation:
   first option.
   """
   if len(train_labels.changed_N) == 0:
-    raise ValueError("majority: there are no training labels")
+    raise ValueError('majority: there are no training labels')
   changed_N = np.asarray(train_labels.changed_N) == 1
   count_K = np.bincount(np.asarray(train_labels.answer_N)[changed_N], minlength=1)
   if np.count_nonzero(~changed_N) >= count_K.max():
@@ -40,8 +40,8 @@ def cue_parrot(items: Items, cue_option_N: np.ndarray) -> Explanation:
   """
   if np.shape(cue_option_N) != np.shape(items.group_N):
     raise ValueError(
-      f"cue_parrot: cue_option_N has shape {np.shape(cue_option_N)}, items "
-      f"{np.shape(items.group_N)}"
+      f'cue_parrot: cue_option_N has shape {np.shape(cue_option_N)}, items '
+      f'{np.shape(items.group_N)}'
     )
   changed_N = np.where(
     cue_option_N == INVALID, INVALID, cue_option_N != items.behavior_N

@@ -18,9 +18,9 @@ from data import tokens as tokens_lib
 
 
 def questions(
-    tokenizer: tokens_lib.Tokenizer,
-    texts: Sequence[str],
-    completions: Sequence[str] | None = None,
+  tokenizer: tokens_lib.Tokenizer,
+  texts: Sequence[str],
+  completions: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
   """Arrays that put questions to a model, with or without the answers to learn.
 
@@ -47,9 +47,9 @@ def questions(
   last_N = np.array([len(prompt) for prompt in prompts]) - 1
   read_NxC = np.minimum(last_N[:, None] + np.arange(width), length_N[:, None] - 1)
   arrays = {
-      'tokens': tokens_NxT,
-      'valid': np.arange(tokens_NxT.shape[1]) < length_N[:, None],
-      'read': read_NxC.astype(np.int32),
+    'tokens': tokens_NxT,
+    'valid': np.arange(tokens_NxT.shape[1]) < length_N[:, None],
+    'read': read_NxC.astype(np.int32),
   }
   if completions is not None:
     arrays['target'] = tokens_lib.pad(answers, width, tokenizer.pad_token_id)
@@ -58,9 +58,9 @@ def questions(
 
 
 def pair_questions(
-    tokenizer: tokens_lib.Tokenizer,
-    items: Sequence[pairs_lib.Pair],
-    template: pairs_lib.Questions,
+  tokenizer: tokens_lib.Tokenizer,
+  items: Sequence[pairs_lib.Pair],
+  template: pairs_lib.Questions,
 ) -> dict[str, dict[str, np.ndarray] | np.ndarray]:
   """The two behaviour questions of each pair and its options.
 
@@ -69,21 +69,20 @@ def pair_questions(
   """
   ask = lambda text: template.behavior.format(prompt=text)
   return {
-      'prompt': questions(tokenizer, [ask(p.prompt) for p in items]),
-      'counterfactual': questions(tokenizer, [ask(p.counterfactual) for p in items]),
-      'options': tokens_lib.option_tokens(tokenizer, [p.options for p in items]),
+    'prompt': questions(tokenizer, [ask(p.prompt) for p in items]),
+    'counterfactual': questions(tokenizer, [ask(p.counterfactual) for p in items]),
+    'options': tokens_lib.option_tokens(tokenizer, [p.options for p in items]),
   }
 
 
 def read_logits(
-    config: models.DecoderConfig, params: models.Params, batch: dict[str, jax.Array]
+  config: models.DecoderConfig, params: models.Params, batch: dict[str, jax.Array]
 ) -> jax.Array:
   """float32 logits [B, C, V] at the positions that the batch reads."""
-  hidden_BxTxD = models.apply(
-      config, params, batch['tokens'], batch['valid']
-  ).hidden_BxTxD
-  read_BxCxD = jnp.take_along_axis(hidden_BxTxD, batch['read'][:, :, None], axis=1)
-  return models.unembed(config, params, read_BxCxD)
+  hidden_BxCxD = models.apply(
+    config, params, batch['tokens'], batch['valid'], rows_BxC=batch['read']
+  ).hidden_BxCxD
+  return models.unembed(config, params, hidden_BxCxD)
 
 
 def choose(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:

@@ -26,9 +26,9 @@ class Checkpoints:
     The latest step is kept, and every multiple of `keep_every`.
     """
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=None if keep_every is None else 1,
-        keep_period=keep_every,
-        read_only=keep_every is None,
+      max_to_keep=None if keep_every is None else 1,
+      keep_period=keep_every,
+      read_only=keep_every is None,
     )
     self._folder = folder
     self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
@@ -40,13 +40,13 @@ class Checkpoints:
     """Begins to save; the arrays are copied before this returns."""
     step = int(state['step'])
     self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            params=ocp.args.StandardSave(state['params']),
-            optimizer=ocp.args.StandardSave(state['opt_state']),
-            position=ocp.args.JsonSave(position),
-        ),
-        force=True,
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(state['params']),
+        optimizer=ocp.args.StandardSave(state['opt_state']),
+        position=ocp.args.JsonSave(position | {'step': step}),
+      ),
+      force=True,
     )
 
   def restore(self, step: int, like: dict[str, Any], position: dict[str, int]):
@@ -56,16 +56,16 @@ class Checkpoints:
       WorkdirError: a damaged checkpoint, or one that was trained with another seed.
     """
     args = ocp.args.Composite(
-        params=ocp.args.StandardRestore(_abstract(like['params'])),
-        optimizer=ocp.args.StandardRestore(_abstract(like['opt_state'])),
-        position=ocp.args.JsonRestore(),
+      params=ocp.args.StandardRestore(_abstract(like['params'])),
+      optimizer=ocp.args.StandardRestore(_abstract(like['opt_state'])),
+      position=ocp.args.JsonRestore(),
     )
     with self._naming_damage(step):
       found = self._manager.restore(step, args=args)
     if found.position != position | {'step': step}:
       raise workdir.WorkdirError(
-          f'{self._folder}/{step}: loader position {found.position} is not that of '
-          f'this run, {position | {"step": step}}; move the folder away to train anew.'
+        f'{self._folder}/{step}: loader position {found.position} is not that of '
+        f'this run, {position | {"step": step}}; move the folder away to train anew.'
       )
     state = {'params': found.params, 'opt_state': found.optimizer}
     return state | {'step': jax.device_put(jnp.int32(step), like['step'].sharding)}
@@ -82,8 +82,8 @@ class Checkpoints:
       yield
     except Exception as e:  # Orbax and tensorstore raise many kinds
       raise workdir.WorkdirError(
-          f'{self._folder}/{step}: this checkpoint cannot be read ({e}). It is torn or '
-          'was edited; move it away, and training resumes from the one before.'
+        f'{self._folder}/{step}: this checkpoint cannot be read ({e}). It is torn or '
+        'was edited; move it away, and training resumes from the one before.'
       ) from e
 
   def close(self) -> None:

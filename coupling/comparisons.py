@@ -31,15 +31,15 @@ def follow_rate(items_s: Items, items_t: Items) -> dict:
   )
   arrived_N = restless_N & items_t.right(items_t.truth)
   return {
-    "moved_truth": {
-      "n": int(np.count_nonzero(~still_N)),
-      "followed": share(arrived_N, group_N, ~still_N),
-      "statement_moved": share(restless_N, group_N, ~still_N),
+    'moved_truth': {
+      'n': int(np.count_nonzero(~still_N)),
+      'followed': share(arrived_N, group_N, ~still_N),
+      'statement_moved': share(restless_N, group_N, ~still_N),
     },
-    "still_truth": {
-      "n": int(np.count_nonzero(still_N)),
-      "moved_to_truth": share(arrived_N, group_N, still_N),
-      "statement_moved": share(restless_N, group_N, still_N),
+    'still_truth': {
+      'n': int(np.count_nonzero(still_N)),
+      'moved_to_truth': share(arrived_N, group_N, still_N),
+      'statement_moved': share(restless_N, group_N, still_N),
     },
   }
 
@@ -66,10 +66,10 @@ def sibling(items: Items, sibling_items: Items, seed: int = 0) -> dict:
   own_N, sibling_N = items.right(items.truth), items.right(sibling_items.truth)
   differ_N = ~agree(items.truth, sibling_items.truth, items.states_answer)
   return {
-    "own_accuracy": share(own_N, group_N),
-    "sibling_accuracy": share(sibling_N, group_N),
-    "difference": difference(own_N, sibling_N, group_N, seed),
-    "differing": siding(own_N, sibling_N, differ_N, group_N, ("own", "sibling")),
+    'own_accuracy': share(own_N, group_N),
+    'sibling_accuracy': share(sibling_N, group_N),
+    'difference': difference(own_N, sibling_N, group_N, seed),
+    'differing': siding(own_N, sibling_N, differ_N, group_N, ('own', 'sibling')),
   }
 
 
@@ -91,11 +91,11 @@ def swap_test(items_after: Items, items_swapped: Items) -> dict:
   differ_N = items_after.behavior_N != items_swapped.behavior_N
   own_N, swapped_N = items_after.stated.changed_N, items_swapped.stated.changed_N
   return {
-    "n": int(np.count_nonzero(differ_N)),
-    "change_rate_own": share(own_N == 1, group_N, differ_N),
-    "change_rate_swapped": share(swapped_N == 1, group_N, differ_N),
-    "to_changed": share(swapped_N == 1, group_N, differ_N & (own_N == 0)),
-    "to_unchanged": share(swapped_N == 0, group_N, differ_N & (own_N == 1)),
+    'n': int(np.count_nonzero(differ_N)),
+    'change_rate_own': share(own_N == 1, group_N, differ_N),
+    'change_rate_swapped': share(swapped_N == 1, group_N, differ_N),
+    'to_changed': share(swapped_N == 1, group_N, differ_N & (own_N == 0)),
+    'to_unchanged': share(swapped_N == 0, group_N, differ_N & (own_N == 1)),
   }
 
 
@@ -114,11 +114,11 @@ def companion(items: Items, companion_items: Items, orig: Items) -> dict:
   check_same_items(items, companion_items)
   check_same_items(items, orig)
   views = {
-    "label": lambda explanation: label_class(explanation, items.states_answer),
-    "change": lambda explanation: explanation.changed_N,
+    'label': lambda explanation: label_class(explanation, items.states_answer),
+    'change': lambda explanation: explanation.changed_N,
   }
   if items.states_answer:
-    views["answer"] = lambda explanation: explanation.answer_N
+    views['answer'] = lambda explanation: explanation.answer_N
   result = {}
   for name, view in views.items():
     new_N, old_N = view(items.truth), view(orig.truth)
@@ -129,9 +129,9 @@ def companion(items: Items, companion_items: Items, orig: Items) -> dict:
         view(evaluation.stated) == old_N,
         shifted_N,
         items.group_N,
-        ("new", "old"),
+        ('new', 'old'),
       )
       for evaluation in (items, companion_items)
     )
-    result[name] = own | {"companion": {k: other[k] for k in ("new", "old", "neither")}}
+    result[name] = own | {'companion': {k: other[k] for k in ('new', 'old', 'neither')}}
   return result

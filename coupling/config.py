@@ -183,23 +183,32 @@ def resolve(config: ml_collections.ConfigDict) -> Experiment:
       value, and every run that changes a field that does not exist.
   """
   values = config.to_dict()
-  runs = values.pop('runs', {})
+  runs = values.pop('runs', None)
   problems = []
-  if not runs:
-    problems.append('runs: missing or empty; name at least one run')
+  if not isinstance(runs, dict) or not runs:
+    problems.append(f'runs={runs!r}: name at least one run')
+    runs = {}
   fields = {f.name: f.type for f in dataclasses.fields(Experiment) if f.name != 'runs'}
   built = _fields(fields, values, '', problems)
+  trains = {}
+  if isinstance(values.get('train'), dict):
+    for name, changes in runs.items():
+      found = []
+      trains[name] = _changed(values['train'], changes, f'runs.{name}', found)
+      inherited = {f'runs.{name}' + p.removeprefix('train') for p in problems}
+      problems += [p for p in found if p not in inherited]
+  trained = {'base': built.get('base')} | {f'runs.{k}': t for k, t in trains.items()}
+  for section, one in trained.items():
+    if one is not None:
+      problems += _loop_problems(section, one)
+  if runs and built.get('report') is not None:
+    problems += _role_problems(built['report'], runs)
+  seeds = built.get('seeds')
+  if isinstance(seeds, tuple) and (not seeds or len(set(seeds)) < len(seeds)):
+    problems.append(f'seeds={seeds}: give distinct seeds, at least one')
   if problems:
-    raise ConfigError(_listed(problems))
-  trains = {
-      name: _changed(values['train'], changes, f'runs.{name}', problems)
-      for name, changes in runs.items()
-  }
-  experiment = Experiment(**built, runs=trains)
-  problems += _inconsistencies(experiment)
-  if problems:
-    raise ConfigError(_listed(problems))
-  return experiment
+    raise ConfigError(_listed(list(dict.fromkeys(problems))))
+  return Experiment(**built, runs=trains)
 
 
 def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) -> Any:
@@ -212,36 +221,39 @@ def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) ->
   return _build(Train, copied.to_dict(), path, problems)
 
 
-def _inconsistencies(e: Experiment) -> list[str]:
-  problems = []
-  trained = {'base': e.base} | {f'runs.{name}': t for name, t in e.runs.items()}
-  for section, config in trained.items():
-    path, loop = f'{section}.loop', config.loop
-    for field in ('steps', 'steps_per_dispatch', 'accumulation', 'checkpoint_every'):
-      if getattr(loop, field) < 1:
-        problems.append(f'{path}.{field}={getattr(loop, field)}: must be at least 1')
-        return problems
-    if config.optimizer.warmup_steps >= loop.steps:
+def _loop_problems(section: str, config: Base | Train) -> list[str]:
+  """Lengths that do not fit one another."""
+  problems, path, loop = [], f'{section}.loop', config.loop
+  if loop is None or config.optimizer is None:
+    return problems  # named already
+  for field, value in dataclasses.asdict(loop).items():
+    if type(value) is not int or value < 1:
+      problems.append(f'{path}.{field}={value!r}: must be at least 1')
+  if problems:
+    return problems
+  for field in ('steps', 'checkpoint_every'):
+    if getattr(loop, field) % loop.steps_per_dispatch:
       problems.append(
-          f'{section}.optimizer.warmup_steps={config.optimizer.warmup_steps} must be '
-          f'less than {path}.steps={loop.steps}'
+        f'{path}.{field}={getattr(loop, field)} is not a multiple of '
+        f'{path}.steps_per_dispatch={loop.steps_per_dispatch}: checkpoints fall '
+        'between dispatches'
       )
-    for field in ('steps', 'checkpoint_every'):
-      if getattr(loop, field) % loop.steps_per_dispatch:
-        problems.append(
-            f'{path}.{field}={getattr(loop, field)} is not a multiple of '
-            f'{path}.steps_per_dispatch={loop.steps_per_dispatch}: checkpoints fall '
-            'between dispatches'
-        )
-  for field in ('main', 'unregularised', 'sibling', 'shuffled'):
-    name = getattr(e.report, field)
-    if (name or field == 'main') and name not in e.runs:
-      problems.append(
-          f'report.{field}={name!r} is not a run; choose from {sorted(e.runs)}'
-      )
-  if len(set(e.seeds)) != len(e.seeds) or not e.seeds:
-    problems.append(f'seeds={e.seeds}: give distinct seeds, at least one')
+  warmup = config.optimizer.warmup_steps
+  if type(warmup) is int and warmup >= loop.steps:
+    problems.append(
+      f'{section}.optimizer.warmup_steps={warmup} must be less than '
+      f'{path}.steps={loop.steps}'
+    )
   return problems
+
+
+def _role_problems(report: Report, runs: dict) -> list[str]:
+  """Roles that name no run."""
+  return [
+    f'report.{field}={name!r} is not a run; choose from {sorted(runs)}'
+    for field in ('main', 'unregularised', 'sibling', 'shuffled')
+    if ((name := getattr(report, field)) or field == 'main') and name not in runs
+  ]
 
 
 def _build(cls: type, values: Any, path: str, problems: list[str]) -> Any:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from coupling import behavior
 from coupling import decode
@@ -33,9 +32,9 @@ NO_TOKEN = -1  # fills statements of options that an item lacks; nothing matches
 
 
 def questions(
-    tokenizer: tokens_lib.Tokenizer,
-    items: Sequence[pairs_lib.Pair],
-    template: pairs_lib.Questions,
+  tokenizer: tokens_lib.Tokenizer,
+  items: Sequence[pairs_lib.Pair],
+  template: pairs_lib.Questions,
 ) -> dict[str, Any]:
   """Arrays that ask for behaviours and explanations.
 
@@ -46,29 +45,38 @@ def questions(
   asked = [template.explanation.format(prompt=p.prompt) for p in items]
   K = max(len(p.options) for p in items)
   forms = (template.unchanged, template.changed)
-  texts = sorted({
-      form.format(answer=option) for p in items for option in p.options for form in forms
-  })
+  texts = sorted(
+    {
+      form.format(answer=option)
+      for p in items
+      for option in p.options
+      for form in forms
+    }
+  )
   ids = dict(zip(texts, tokens_lib.encode(tokenizer, texts, start=False)))
   G = max(map(len, ids.values()))
+  if any(len(statement) != G for statement in ids.values()):
+    raise ValueError(
+      f'The statements of an explanation have different lengths, up to {G} tokens, and '
+      'nothing that ends them: give the shorter ones an end.'
+    )
   statements_NxMxG = np.full((len(items), 2 * K, G), NO_TOKEN, np.int32)
   for row_MxG, pair in zip(statements_NxMxG, items):
     for k, option in enumerate(pair.options):
       for changed, form in enumerate(forms):
         statement = ids[form.format(answer=option)]
-        row_MxG[2 * k + changed] = tokenizer.pad_token_id
-        row_MxG[2 * k + changed, : len(statement)] = statement
+        row_MxG[2 * k + changed] = statement
   return behavior.pair_questions(tokenizer, items, template) | {
-      'explain': behavior.questions(tokenizer, asked),
-      'statements': statements_NxMxG,
+    'explain': behavior.questions(tokenizer, asked),
+    'statements': statements_NxMxG,
   }
 
 
 def parse(
-    generated_BxG: jax.Array,
-    statements_BxMxG: jax.Array,
-    behavior_B: jax.Array,
-    states_answer: bool,
+  generated_BxG: jax.Array,
+  statements_BxMxG: jax.Array,
+  behavior_B: jax.Array,
+  states_answer: bool,
 ) -> explanation.Explanation:
   """The explanation that a generation states; INVALID where it is no statement.
 
@@ -81,14 +89,14 @@ def parse(
     answer_B = jnp.where(changed_B == 1, answer_B, behavior_B)
   valid_B = jnp.any(same_BxM, axis=-1)
   return explanation.Explanation(
-      jnp.where(valid_B, answer_B, explanation.INVALID),
-      jnp.where(valid_B, changed_B, explanation.INVALID),
+    jnp.where(valid_B, answer_B, explanation.INVALID),
+    jnp.where(valid_B, changed_B, explanation.INVALID),
   )
 
 
 @functools.lru_cache
 def _evaluate_batch(
-    config: models.DecoderConfig, states_answer: bool, pad_token: int
+  config: models.DecoderConfig, states_answer: bool, pad_token: int
 ) -> Callable:
   """The jitted evaluation of one batch: (params, batch, mask_B) -> (items, counts)."""
 
@@ -102,34 +110,34 @@ def _evaluate_batch(
       logprobs[part] = jax.nn.log_softmax(logits_BxK)
     explain, statements_BxMxG = batch['explain'], batch['statements']
     generated_BxG = decode.greedy(
-        config,
-        params,
-        explain['tokens'],
-        explain['valid'],
-        max_new_tokens=statements_BxMxG.shape[-1],
-        fill=pad_token,
+      config,
+      params,
+      explain['tokens'],
+      explain['valid'],
+      max_new_tokens=statements_BxMxG.shape[-1],
+      fill=pad_token,
     )
     stated = parse(generated_BxG, statements_BxMxG, chosen['prompt'], states_answer)
     items = {
-        'behavior': chosen['prompt'],
-        'counterfactual_behavior': chosen['counterfactual'],
-        'stated_answer': stated.answer_N,
-        'stated_changed': stated.changed_N,
-        'generated': generated_BxG,
-        'option_logprobs': logprobs['prompt'],
-        'counterfactual_option_logprobs': logprobs['counterfactual'],
+      'behavior': chosen['prompt'],
+      'counterfactual_behavior': chosen['counterfactual'],
+      'stated_answer': stated.answer_N,
+      'stated_changed': stated.changed_N,
+      'generated': generated_BxG,
+      'option_logprobs': logprobs['prompt'],
+      'counterfactual_option_logprobs': logprobs['counterfactual'],
     }
     truth = explanation.phi(chosen['prompt'], chosen['counterfactual'])
     orig, target = batch['orig'], batch['target']
     agree = functools.partial(explanation.agree, stated, states_answer=states_answer)
     outcomes = {
-        'n': jnp.ones_like(mask_B),
-        'self': agree(truth),
-        'orig': agree(orig),
-        'target': agree(target),
-        'invalid': stated.changed_N == explanation.INVALID,
-        'changed': truth.changed_N == 1,
-        'moved': ~explanation.agree(truth, orig, states_answer),
+      'n': jnp.ones_like(mask_B),
+      'self': agree(truth),
+      'orig': agree(orig),
+      'target': agree(target),
+      'invalid': stated.changed_N == explanation.INVALID,
+      'changed': truth.changed_N == 1,
+      'moved': ~explanation.agree(truth, orig, states_answer),
     }
     return items, {name: jnp.sum(x & mask_B) for name, x in outcomes.items()}
 
@@ -137,13 +145,13 @@ def _evaluate_batch(
 
 
 def evaluate(
-    config: models.DecoderConfig,
-    params: models.Params,
-    arrays: dict[str, Any],
-    batch: int,
-    mesh: jax.sharding.Mesh,
-    states_answer: bool,
-    pad_token: int,
+  config: models.DecoderConfig,
+  params: models.Params,
+  arrays: dict[str, Any],
+  batch: int,
+  mesh: jax.sharding.Mesh,
+  states_answer: bool,
+  pad_token: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
   """Evaluates one checkpoint.
 
@@ -174,13 +182,14 @@ def evaluate(
 
 
 def write_records(
-    path: pathlib.Path,
-    items: dict[str, np.ndarray],
-    pairs: Sequence[pairs_lib.Pair],
-    tokenizer: tokens_lib.Tokenizer,
+  path: pathlib.Path,
+  items: dict[str, np.ndarray],
+  pairs: Sequence[pairs_lib.Pair],
+  tokenizer: tokens_lib.Tokenizer,
 ) -> None:
   """One row an item: what it is about, what the model did, what it said."""
-  table = pa.table({
+  table = pa.table(
+    {
       'prompt': [p.prompt for p in pairs],
       'counterfactual': [p.counterfactual for p in pairs],
       'cue_kind': [p.cue_kind for p in pairs],
@@ -189,11 +198,6 @@ def write_records(
       'group': [p.group for p in pairs],
       'statement': tokenizer.batch_decode(items['generated']),
       **{name: pa.array(list(x)) for name, x in items.items()},
-  })
+    }
+  )
   workdir.write_table(path, table)
-
-
-def read_records(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The columns of one evaluation, as arrays."""
-  table = pq.read_table(path)
-  return {name: table[name].to_numpy() for name in table.column_names}

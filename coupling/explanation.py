@@ -1,4 +1,4 @@
-"""Explanation labels: what changed a behaviour, and whether a statement about it is right.
+"""Explanation labels: what changed a behaviour, and whether a statement is right.
 
 `phi` turns two behaviours, with and without the cue, into an explanation label.
 The same function at M_0 gives the fixed labels E(M_0), at M_t the truth E(M_t);

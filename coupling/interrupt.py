@@ -24,7 +24,7 @@ def _receive(number, frame):
   if len(_received) == 1 and multiprocessing.parent_process() is None:
     # Not print: a handler may run in the middle of another write to stderr.
     with contextlib.suppress(OSError):
-      os.write(2, b"\nsaving and stopping; Ctrl-C again stops without saving\n")
+      os.write(2, b'\nsaving and stopping; Ctrl-C again stops without saving\n')
 
 
 def install() -> None:
@@ -42,7 +42,7 @@ def check() -> None:
   """Raises Interrupted if the process was asked to stop."""
   if requested():
     name = signal.Signals(_received[0]).name
-    raise Interrupted(f"stopped by {name}; run the same command again: it resumes")
+    raise Interrupted(f'stopped by {name}; run the same command again: it resumes')
 
 
 def die_with_parent() -> None:
@@ -56,4 +56,4 @@ def die_with_parent() -> None:
       time.sleep(0.5)
     os._exit(1)
 
-  threading.Thread(target=watch, name="die_with_parent", daemon=True).start()
+  threading.Thread(target=watch, name='die_with_parent', daemon=True).start()

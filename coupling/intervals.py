@@ -38,7 +38,7 @@ def wilson(
     confidence: nominal coverage.
   """
   if not 0 <= successes <= n or n <= 0:
-    raise ValueError(f"wilson: needs 0 <= successes <= n and n > 0: {successes}, {n}")
+    raise ValueError(f'wilson: needs 0 <= successes <= n and n > 0: {successes}, {n}')
   z2 = special.ndtri((1 + confidence) / 2) ** 2
   share = successes / n
   center = (share + z2 / (2 * n)) / (1 + z2 / n)
@@ -49,7 +49,7 @@ def wilson(
 def group_sums(values_NxK: np.ndarray, group_N: np.ndarray) -> np.ndarray:
   """Sums of the values of each group, [G, K], in the order of the sorted groups."""
   if len(values_NxK) != len(group_N):
-    raise ValueError(f"{len(values_NxK)} values but {len(group_N)} group numbers")
+    raise ValueError(f'{len(values_NxK)} values but {len(group_N)} group numbers')
   label_G, index_N = np.unique(group_N, return_inverse=True)
   columns = (
     np.bincount(index_N, v_N, len(label_G)) for v_N in np.transpose(values_NxK)
@@ -108,7 +108,7 @@ def _sum_of_ratios(
   """
   groups, terms = len(sums_Gx2K), len(coefficient_K)
   total_Bx2K = weight_BxG @ sums_Gx2K
-  with np.errstate(divide="ignore", invalid="ignore"):
+  with np.errstate(divide='ignore', invalid='ignore'):
     ratio_BxK = total_Bx2K[:, :terms] / total_Bx2K[:, terms:]
     slope_BxK = coefficient_K / total_Bx2K[:, terms:]
     gradient_Bx2K = np.hstack([slope_BxK, -slope_BxK * ratio_BxK])
@@ -159,9 +159,9 @@ def cluster_bootstrap(
     == (len(group_N), len(coefficient_K))
   ):
     raise ValueError(
-      "cluster_bootstrap: numerator and denominator must both be [N, K] = "
-      f"[{len(group_N)}, {len(coefficient_K)}], found {numerator_NxK.shape} and "
-      f"{denominator_NxK.shape}"
+      'cluster_bootstrap: numerator and denominator must both be [N, K] = '
+      f'[{len(group_N)}, {len(coefficient_K)}], found {numerator_NxK.shape} and '
+      f'{denominator_NxK.shape}'
     )
   if not np.all(np.any(denominator_NxK, axis=0)):
     return UNDEFINED
@@ -179,12 +179,12 @@ def cluster_bootstrap(
   estimate_B, error_B = _sum_of_ratios(
     sums_Gx2K, coefficient_K, _resampling_weights(groups, seed, draws)
   )
-  with np.errstate(divide="ignore", invalid="ignore"):
+  with np.errstate(divide='ignore', invalid='ignore'):
     t_B = np.abs(estimate_B - value) / error_B
   t_B = t_B[np.isfinite(estimate_B) & ~np.isnan(t_B)]
   if len(t_B) == 0:
     return Interval(value, None, None)
-  half = float(np.quantile(t_B, confidence, method="higher")) * error
+  half = float(np.quantile(t_B, confidence, method='higher')) * error
   if not np.isfinite(half):
     return Interval(value, None, None)
   return Interval(value, value - half, value + half)
@@ -207,7 +207,7 @@ def seed_interval(values_S: np.ndarray, confidence: float = CONFIDENCE) -> Inter
   """
   values_S = np.asarray(values_S, np.float64)
   if values_S.ndim != 1 or len(values_S) == 0 or not np.all(np.isfinite(values_S)):
-    raise ValueError(f"seed_interval: needs one finite value a seed, found {values_S}")
+    raise ValueError(f'seed_interval: needs one finite value a seed, found {values_S}')
   mean, seeds = float(values_S.mean()), len(values_S)
   if seeds == 1:
     return Interval(mean, None, None)

@@ -30,29 +30,29 @@ class Items:
 
   def __post_init__(self):
     arrays = {
-      "group_N": self.group_N,
-      "behavior_N": self.behavior_N,
-      "counterfactual_behavior_N": self.counterfactual_behavior_N,
-      "stated.answer_N": self.stated.answer_N,
-      "stated.changed_N": self.stated.changed_N,
-    } | {f"surface[{name!r}]": values_N for name, values_N in self.surface.items()}
+      'group_N': self.group_N,
+      'behavior_N': self.behavior_N,
+      'counterfactual_behavior_N': self.counterfactual_behavior_N,
+      'stated.answer_N': self.stated.answer_N,
+      'stated.changed_N': self.stated.changed_N,
+    } | {f'surface[{name!r}]': values_N for name, values_N in self.surface.items()}
     if np.size(self.group_N) == 0:
-      raise ValueError("Items: group_N is empty; nothing was evaluated")
+      raise ValueError('Items: group_N is empty; nothing was evaluated')
     for name, values_N in arrays.items():
       if np.shape(values_N) != (len(self.group_N),):
         raise ValueError(
-          f"Items: {name} has shape {np.shape(values_N)}, but group_N has "
-          f"({len(self.group_N)},)"
+          f'Items: {name} has shape {np.shape(values_N)}, but group_N has '
+          f'({len(self.group_N)},)'
         )
       if not np.issubdtype(values_N.dtype, np.integer):
-        raise ValueError(f"Items: {name} must hold integers, found {values_N.dtype}")
-    for name in ("behavior_N", "counterfactual_behavior_N"):
+        raise ValueError(f'Items: {name} must hold integers, found {values_N.dtype}')
+    for name in ('behavior_N', 'counterfactual_behavior_N'):
       if np.min(arrays[name]) < 0:
         raise ValueError(
-          f"Items: {name} must hold option indices, found a negative one"
+          f'Items: {name} must hold option indices, found a negative one'
         )
     if not np.all(np.isin(self.stated.changed_N, (0, 1, INVALID))):
-      raise ValueError("Items: stated.changed_N must hold 0, 1 or INVALID only")
+      raise ValueError('Items: stated.changed_N must hold 0, 1 or INVALID only')
 
   @property
   def truth(self) -> Explanation:
@@ -67,19 +67,19 @@ class Items:
 def check_same_items(first: Items, second: Items) -> None:
   """Raises ValueError unless two evaluations are of the same items, in one order."""
   if first.states_answer != second.states_answer:
-    raise ValueError("evaluations differ in states_answer; they cannot be compared")
+    raise ValueError('evaluations differ in states_answer; they cannot be compared')
   if not np.array_equal(first.group_N, second.group_N):
     raise ValueError(
-      f"evaluations of {len(first.group_N)} and {len(second.group_N)} items differ in "
-      "group_N; evaluate both on the same items, in one order"
+      f'evaluations of {len(first.group_N)} and {len(second.group_N)} items differ in '
+      'group_N; evaluate both on the same items, in one order'
     )
   if first.surface.keys() != second.surface.keys():
     raise ValueError(
-      f"surface features differ: {sorted(first.surface)}, {sorted(second.surface)}"
+      f'surface features differ: {sorted(first.surface)}, {sorted(second.surface)}'
     )
   for name, values_N in first.surface.items():
     if not np.array_equal(values_N, second.surface[name]):
-      raise ValueError(f"evaluations differ in surface[{name!r}]: not the same items")
+      raise ValueError(f'evaluations differ in surface[{name!r}]: not the same items')
 
 
 def label_class(explanation: Explanation, states_answer: bool) -> np.ndarray:

@@ -65,12 +65,12 @@ def _behaviors(config: models.DecoderConfig, support: str) -> Callable:
 
 
 def compute(
-    config: models.DecoderConfig,
-    params: models.Params,
-    questions: dict[str, np.ndarray],
-    batch: int,
-    mesh: jax.sharding.Mesh,
-    support: str,
+  config: models.DecoderConfig,
+  params: models.Params,
+  questions: dict[str, np.ndarray],
+  batch: int,
+  mesh: jax.sharding.Mesh,
+  support: str,
 ) -> LabelSet:
   """Behaviours of a model on pairs, in batches.
 
@@ -93,14 +93,14 @@ def compute(
 
 
 def write(
-    folder: pathlib.Path,
-    split: str,
-    pairs: Sequence[pairs_lib.Pair],
-    tokenizer: tokens_lib.Tokenizer,
-    template: pairs_lib.Questions,
-    shard: int,
-    compute_shard: Callable[[dict[str, np.ndarray]], LabelSet],
-    progress: Callable[[int], None],
+  folder: pathlib.Path,
+  split: str,
+  pairs: Sequence[pairs_lib.Pair],
+  tokenizer: tokens_lib.Tokenizer,
+  template: pairs_lib.Questions,
+  shard: int,
+  compute_shard: Callable[[dict[str, np.ndarray]], LabelSet],
+  progress: Callable[[int], None],
 ) -> None:
   """Labels a split shard by shard; shards that are there already are kept."""
   for first in range(0, len(pairs), shard):
@@ -109,16 +109,18 @@ def write(
       items = pairs[first : first + shard]
       labels = compute_shard(behavior.pair_questions(tokenizer, items, template))
       _, _, S = labels.reference_Nx2xS.shape
-      table = pa.table({
+      table = pa.table(
+        {
           'group': [p.group for p in items],
           'behavior': labels.behavior_N,
           'counterfactual_behavior': labels.counterfactual_behavior_N,
           'reference': pa.FixedSizeListArray.from_arrays(
-              labels.reference_Nx2xS.ravel(), 2 * S
+            labels.reference_Nx2xS.ravel(), 2 * S
           )
           if S
           else pa.nulls(len(items)),
-      })
+        }
+      )
       workdir.write_table(path, table)
     progress(min(first + shard, len(pairs)))
 
@@ -132,8 +134,8 @@ def read(folder: pathlib.Path, split: str) -> LabelSet:
   paths = sorted(folder.glob(f'{split}-*.parquet'))
   if not paths:
     raise workdir.WorkdirError(
-        f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet); '
-        'train.labels must name a finished folder of the label stage.'
+      f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet); '
+      'train.labels must name a finished folder of the label stage.'
     )
   table = pa.concat_tables([pq.read_table(path) for path in paths])
   reference = table['reference'].combine_chunks()
@@ -142,14 +144,14 @@ def read(folder: pathlib.Path, split: str) -> LabelSet:
   else:
     reference_Nx2xS = reference.flatten().to_numpy().reshape(len(table), 2, -1)
   return LabelSet(
-      table['behavior'].to_numpy(),
-      table['counterfactual_behavior'].to_numpy(),
-      reference_Nx2xS,
+    table['behavior'].to_numpy(),
+    table['counterfactual_behavior'].to_numpy(),
+    reference_Nx2xS,
   )
 
 
 def on_support(
-    reference_NxS: np.ndarray, options_NxK: np.ndarray, support: str
+  reference_NxS: np.ndarray, options_NxK: np.ndarray, support: str
 ) -> np.ndarray:
   """Reference log-probabilities over the support that the KL wants, normalised.
 
@@ -161,9 +163,9 @@ def on_support(
     return reference_NxS
   if support == 'vocabulary':
     raise workdir.WorkdirError(
-        'objectives.behavior_kl.support is "vocabulary", but the label set keeps '
-        'distributions over the options only: set label.reference to "vocabulary" and '
-        'label anew, or set the support to "options".'
+      'objectives.behavior_kl.support is "vocabulary", but the label set keeps '
+      'distributions over the options only: set label.reference to "vocabulary" and '
+      'label anew, or set the support to "options".'
     )
   reference_NxK = np.take_along_axis(reference_NxS, np.maximum(options_NxK, 0), axis=1)
   reference_NxK = np.where(options_NxK >= 0, reference_NxK, -np.inf)

@@ -14,7 +14,7 @@ SumCount = tuple[jax.Array, jax.Array]
 
 
 def token_xent(
-    logits_BxCxV: jax.Array, target_BxC: jax.Array, mask_BxC: jax.Array
+  logits_BxCxV: jax.Array, target_BxC: jax.Array, mask_BxC: jax.Array
 ) -> SumCount:
   """Cross-entropy -log p(target) in nats, over the positions that the mask admits."""
   xent_BxC = optax.softmax_cross_entropy_with_integer_labels(logits_BxCxV, target_BxC)
@@ -22,10 +22,10 @@ def token_xent(
 
 
 def behavior_kl(
-    logits_BxV: jax.Array,
-    reference_BxV: jax.Array,
-    mask_B: jax.Array,
-    direction: Literal['forward', 'reverse'],
+  logits_BxV: jax.Array,
+  reference_BxV: jax.Array,
+  mask_B: jax.Array,
+  direction: Literal['forward', 'reverse'],
 ) -> SumCount:
   """KL divergence in nats between M_0's and M_t's behaviour distributions.
 
@@ -54,5 +54,4 @@ def restrict(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
 
 
 def _masked(value: jax.Array, mask: jax.Array) -> SumCount:
-  mask = mask.astype(jnp.float32)
-  return jnp.sum(value * mask), jnp.sum(mask)
+  return jnp.sum(jnp.where(mask, value, 0.0)), jnp.sum(mask.astype(jnp.float32))

@@ -5,8 +5,8 @@ q/k norm, tied or untied head. Layers are stacked on a leading axis and scanned.
 
 The module is used functionally: `init` returns a plain dict of arrays, `apply` and
 `unembed` are pure functions of it. Shapes: B batch, T query positions, S key
-positions (cache slots), D width, N heads, K key/value heads, H head dimension,
-L layers, V vocabulary.
+positions (cache slots), C positions whose output is wanted (all T by default), D width,
+N heads, K key/value heads, H head dimension, L layers, V vocabulary.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 Params = dict[str, Any]
 
 ACTIVATIONS = {
-    'relu': jax.nn.relu,
-    'silu': jax.nn.silu,
-    'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+  'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
+  'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
 }
 
 # Where activations can be read or replaced, in the order of computation.
@@ -59,15 +59,15 @@ class DecoderConfig:
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
-          f'model.num_heads={self.num_heads} is not a multiple of '
-          f'model.num_kv_heads={self.num_kv_heads}: every key/value head serves '
-          'the same number of query heads.'
+        f'model.num_heads={self.num_heads} is not a multiple of '
+        f'model.num_kv_heads={self.num_kv_heads}: every key/value head serves '
+        'the same number of query heads.'
       )
     if self.head_dim % 2:
       raise ValueError(f'model.head_dim={self.head_dim} must be even for rotary.')
     if self.activation not in ACTIVATIONS:
       raise ValueError(
-          f'model.activation={self.activation!r}: choose from {sorted(ACTIVATIONS)}.'
+        f'model.activation={self.activation!r}: choose from {sorted(ACTIVATIONS)}.'
       )
 
 
@@ -77,6 +77,10 @@ class Cache(NamedTuple):
   k_LxBxSxKxH: jax.Array
   v_LxBxSxKxH: jax.Array
   length: jax.Array  # int32 scalar, slots in use
+
+  @property
+  def slots(self) -> int:
+    return self.k_LxBxSxKxH.shape[2]
 
   @classmethod
   def empty(cls, config: DecoderConfig, batch: int, slots: int) -> 'Cache':
@@ -93,7 +97,7 @@ class Patch(NamedTuple):
 
 
 class Output(NamedTuple):
-  hidden_BxTxD: jax.Array  # after the final norm
+  hidden_BxCxD: jax.Array  # after the final norm
   cache: Cache | None
   activations: dict[str, jax.Array]  # site -> [L, B, T, ...]
 
@@ -116,11 +120,11 @@ class Attention(nnx.Module):
     self.config = config
     c = config
     linear = functools.partial(
-        nnx.Linear,
-        use_bias=False,
-        dtype=c.dtype,
-        param_dtype=c.param_dtype,
-        rngs=rngs,
+      nnx.Linear,
+      use_bias=False,
+      dtype=c.dtype,
+      param_dtype=c.param_dtype,
+      rngs=rngs,
     )
     self.q = linear(c.width, c.num_heads * c.head_dim)
     self.k = linear(c.width, c.num_kv_heads * c.head_dim)
@@ -130,15 +134,16 @@ class Attention(nnx.Module):
       self.q_norm = _norm(c, c.head_dim, rngs)
       self.k_norm = _norm(c, c.head_dim, rngs)
 
-  def __call__(self, x_BxTxD, positions_BxT, mask_BxTxS, cache, length, site):
+  def __call__(self, x_BxTxD, rows, positions_BxT, mask_BxCxS, cache, length, site):
     c = self.config
     B, T, _ = x_BxTxD.shape
-    q_BxTxNxH = self.q(x_BxTxD).reshape(B, T, c.num_heads, c.head_dim)
+    C = mask_BxCxS.shape[1]
+    q_BxCxNxH = self.q(_take(x_BxTxD, rows)).reshape(B, C, c.num_heads, c.head_dim)
     k_BxTxKxH = self.k(x_BxTxD).reshape(B, T, c.num_kv_heads, c.head_dim)
     v_BxTxKxH = self.v(x_BxTxD).reshape(B, T, c.num_kv_heads, c.head_dim)
     if c.qk_norm:
-      q_BxTxNxH, k_BxTxKxH = self.q_norm(q_BxTxNxH), self.k_norm(k_BxTxKxH)
-    q_BxTxNxH = rotate(q_BxTxNxH, positions_BxT, c.rope_theta)
+      q_BxCxNxH, k_BxTxKxH = self.q_norm(q_BxCxNxH), self.k_norm(k_BxTxKxH)
+    q_BxCxNxH = rotate(q_BxCxNxH, _take(positions_BxT, rows), c.rope_theta)
     k_BxTxKxH = rotate(k_BxTxKxH, positions_BxT, c.rope_theta)
     if cache is None:
       k_BxSxKxH, v_BxSxKxH = k_BxTxKxH, v_BxTxKxH
@@ -147,11 +152,11 @@ class Attention(nnx.Module):
       k_BxSxKxH = write(cache[0], k_BxTxKxH, length)
       v_BxSxKxH = write(cache[1], v_BxTxKxH, length)
       cache = (k_BxSxKxH, v_BxSxKxH)
-    heads_BxTxNxH = jax.nn.dot_product_attention(
-        q_BxTxNxH, k_BxSxKxH, v_BxSxKxH, mask=mask_BxTxS[:, None]
+    heads_BxCxNxH = jax.nn.dot_product_attention(
+      q_BxCxNxH, k_BxSxKxH, v_BxSxKxH, mask=mask_BxCxS[:, None]
     )
-    heads_BxTxNxH = site('heads', heads_BxTxNxH)
-    return self.out(heads_BxTxNxH.reshape(B, T, -1)), cache
+    heads_BxCxNxH = site('heads', heads_BxCxNxH)
+    return self.out(heads_BxCxNxH.reshape(B, C, -1)), cache
 
 
 class MLP(nnx.Module):
@@ -160,11 +165,11 @@ class MLP(nnx.Module):
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
     self.config = config
     linear = functools.partial(
-        nnx.Linear,
-        use_bias=False,
-        dtype=config.dtype,
-        param_dtype=config.param_dtype,
-        rngs=rngs,
+      nnx.Linear,
+      use_bias=False,
+      dtype=config.dtype,
+      param_dtype=config.param_dtype,
+      rngs=rngs,
     )
     if config.gated_mlp:
       self.gate = linear(config.width, config.mlp_dim)
@@ -179,7 +184,11 @@ class MLP(nnx.Module):
 
 
 class Block(nnx.Module):
-  """Pre-norm residual block: attention, then MLP."""
+  """Pre-norm residual block: attention, then MLP.
+
+  With `rows` [B, C] all T positions give keys and values, but only these C are
+  computed further; without, C is T.
+  """
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
     self.attention_norm = _norm(config, config.width, rngs)
@@ -187,14 +196,20 @@ class Block(nnx.Module):
     self.mlp_norm = _norm(config, config.width, rngs)
     self.mlp = MLP(config, rngs)
 
-  def __call__(self, x_BxTxD, positions_BxT, mask_BxTxS, cache, length, site):
+  def __call__(self, x_BxTxD, rows, positions_BxT, mask_BxCxS, cache, length, site):
     x_BxTxD = site('residual', x_BxTxD)
-    attended, cache = self.attention(
-        self.attention_norm(x_BxTxD), positions_BxT, mask_BxTxS, cache, length, site
+    attended_BxCxD, cache = self.attention(
+      self.attention_norm(x_BxTxD),
+      rows,
+      positions_BxT,
+      mask_BxCxS,
+      cache,
+      length,
+      site,
     )
-    x_BxTxD = x_BxTxD + site('attention_out', attended)
-    x_BxTxD = x_BxTxD + site('mlp_out', self.mlp(self.mlp_norm(x_BxTxD)))
-    return x_BxTxD, cache
+    x_BxCxD = _take(x_BxTxD, rows) + site('attention_out', attended_BxCxD)
+    x_BxCxD = x_BxCxD + site('mlp_out', self.mlp(self.mlp_norm(x_BxCxD)))
+    return x_BxCxD, cache
 
 
 class Decoder(nnx.Module):
@@ -204,22 +219,22 @@ class Decoder(nnx.Module):
     self.config = config
     embedding_init = nnx.initializers.normal(config.embedding_std)
     self.embed = nnx.Embed(
-        config.vocab_size,
+      config.vocab_size,
+      config.width,
+      dtype=config.dtype,
+      param_dtype=config.param_dtype,
+      embedding_init=embedding_init,
+      rngs=rngs,
+    )
+
+    if config.learned_positions:
+      self.position_embed = nnx.Embed(
+        config.learned_positions,
         config.width,
         dtype=config.dtype,
         param_dtype=config.param_dtype,
         embedding_init=embedding_init,
         rngs=rngs,
-    )
-
-    if config.learned_positions:
-      self.position_embed = nnx.Embed(
-          config.learned_positions,
-          config.width,
-          dtype=config.dtype,
-          param_dtype=config.param_dtype,
-          embedding_init=embedding_init,
-          rngs=rngs,
       )
 
     # Without the metadata entry nnx.vmap would shard the layer axis silently.
@@ -232,20 +247,20 @@ class Decoder(nnx.Module):
     self.final_norm = _norm(config, config.width, rngs)
     if not config.tied_head:
       self.head = nnx.Linear(
-          config.width,
-          config.vocab_size,
-          use_bias=False,
-          dtype=config.dtype,
-          param_dtype=config.param_dtype,
-          kernel_init=embedding_init,
-          rngs=rngs,
+        config.width,
+        config.vocab_size,
+        use_bias=False,
+        dtype=config.dtype,
+        param_dtype=config.param_dtype,
+        kernel_init=embedding_init,
+        rngs=rngs,
       )
 
-  def __call__(self, tokens_BxT, positions_BxT, mask_BxTxS, cache, read, patch):
+  def __call__(self, tokens_BxT, rows, positions_BxT, mask_BxTxS, cache, read, patch):
     graphdef, layers = nnx.split(self.layers)
     length = None if cache is None else cache.length
 
-    def block(x_BxTxD, layer):
+    def block(x_BxTxD, layer, rows=None):
       state, kv, patches = layer
       activations = {}
 
@@ -258,37 +273,61 @@ class Decoder(nnx.Module):
           activations[name] = value
         return value
 
-      x_BxTxD, kv = nnx.merge(graphdef, state)(
-          x_BxTxD, positions_BxT, mask_BxTxS, kv, length, site
+      x_BxCxD, kv = nnx.merge(graphdef, state)(
+        x_BxTxD, rows, positions_BxT, _take(mask_BxTxS, rows), kv, length, site
       )
-      return x_BxTxD, (kv, activations)
+      return x_BxCxD, (kv, activations)
 
     kv = None if cache is None else (cache.k_LxBxSxKxH, cache.v_LxBxSxKxH)
     stacked = (layers, kv, {name: tuple(p) for name, p in patch.items()})
     x_BxTxD = self.embed(tokens_BxT)
     if self.config.learned_positions:
       x_BxTxD = x_BxTxD + self.position_embed(positions_BxT)
-    x_BxTxD, (kv, activations) = jax.lax.scan(
-        block, x_BxTxD, stacked, unroll=1 if self.config.scan_layers else True
+    scan = functools.partial(
+      jax.lax.scan, block, unroll=1 if self.config.scan_layers else True
     )
+    if rows is None:
+      x_BxTxD, (kv, activations) = scan(x_BxTxD, stacked)
+    else:
+      # The last layer computes only what is read: 1/L of most of the work saved.
+      x_BxTxD, (first, _) = scan(x_BxTxD, jax.tree.map(lambda x: x[:-1], stacked))
+      last_layer = jax.tree.map(lambda x: x[-1], stacked)
+      x_BxTxD, (last, activations) = block(x_BxTxD, last_layer, rows)
+      kv = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), first, last)
     if cache is not None:
       cache = Cache(*kv, length + tokens_BxT.shape[1])
     return Output(self.final_norm(x_BxTxD), cache, activations)
 
   def unembed(self, hidden):
+    # Products of dtype, sums of float32: logits rounded to bfloat16 would tie.
     if self.config.tied_head:
-      return self.embed.attend(hidden).astype(jnp.float32)
-    return self.head(hidden).astype(jnp.float32)
+      weight, dims = self.embed.embedding[...], '...d,vd->...v'
+    else:
+      weight, dims = self.head.kernel[...], '...d,dv->...v'
+    return jnp.einsum(
+      dims,
+      hidden,
+      weight.astype(hidden.dtype),
+      preferred_element_type=jnp.float32,
+    )
 
 
 def _norm(config: DecoderConfig, width: int, rngs: nnx.Rngs) -> nnx.RMSNorm:
   return nnx.RMSNorm(
-      width,
-      epsilon=config.norm_eps,
-      dtype=config.dtype,
-      param_dtype=config.param_dtype,
-      rngs=rngs,
+    width,
+    epsilon=config.norm_eps,
+    dtype=config.dtype,
+    param_dtype=config.param_dtype,
+    rngs=rngs,
   )
+
+
+def _take(x_BxTxX: jax.Array, rows_BxC: jax.Array | None) -> jax.Array:
+  """x at the positions of each row, [B, C, ...]; all of it where none are named."""
+  if rows_BxC is None:
+    return x_BxTxX
+  rows = rows_BxC.reshape(rows_BxC.shape + (1,) * (x_BxTxX.ndim - 2))
+  return jnp.take_along_axis(x_BxTxX, rows, axis=1)
 
 
 @functools.lru_cache
@@ -319,16 +358,17 @@ def positions_of(valid_BxT: jax.Array) -> jax.Array:
 
 
 def apply(
-    config: DecoderConfig,
-    params: Params,
-    tokens_BxT: jax.Array,
-    valid_BxT: jax.Array | None = None,
-    *,
-    positions_BxT: jax.Array | None = None,
-    mask_BxTxS: jax.Array | None = None,
-    cache: Cache | None = None,
-    read: tuple[str, ...] = (),
-    patch: dict[str, Patch] | None = None,
+  config: DecoderConfig,
+  params: Params,
+  tokens_BxT: jax.Array,
+  valid_BxT: jax.Array | None = None,
+  *,
+  rows_BxC: jax.Array | None = None,
+  positions_BxT: jax.Array | None = None,
+  mask_BxTxS: jax.Array | None = None,
+  cache: Cache | None = None,
+  read: tuple[str, ...] = (),
+  patch: dict[str, Patch] | None = None,
 ) -> Output:
   """Runs the decoder.
 
@@ -337,6 +377,8 @@ def apply(
     params: weights as `init` returns them.
     tokens_BxT: int token ids.
     valid_BxT: False at padding, which may stand on either side; default all True.
+    rows_BxC: positions whose hidden states are wanted; default all T, in order. The
+      last layer computes only these. Not together with `read` or `patch`.
     positions_BxT: rotary positions; default: count of valid tokens before.
     mask_BxTxS: who sees whom; default causal among valid tokens. Must be given
       with a cache, where S counts its slots.
@@ -347,6 +389,13 @@ def apply(
   Returns:
     Output with the hidden states after the final norm; see `unembed`.
   """
+  if rows_BxC is not None and (read or patch):
+    raise ValueError('rows_BxC leaves out activations that read or patch would need.')
+  limit, length = config.learned_positions, tokens_BxT.shape[1]
+  if limit and max(length, 0 if cache is None else cache.slots) > limit:
+    raise ValueError(
+      f'{length} tokens (or a cache of them) exceed model.learned_positions={limit}.'
+    )
   if valid_BxT is None:
     valid_BxT = jnp.ones(tokens_BxT.shape, bool)
   if positions_BxT is None:
@@ -357,7 +406,9 @@ def apply(
     if name not in SITES:
       raise ValueError(f'unknown site {name!r}: choose from {SITES}.')
   model = nnx.merge(_graphdef(config), params)
-  return model(tokens_BxT, positions_BxT, mask_BxTxS, cache, read, patch or {})
+  return model(
+    tokens_BxT, rows_BxC, positions_BxT, mask_BxTxS, cache, read, patch or {}
+  )
 
 
 def unembed(config: DecoderConfig, params: Params, hidden: jax.Array) -> jax.Array:

@@ -13,17 +13,17 @@ PER_SEED = ('prepare', 'base', 'label')
 # Workers share the cores: each computes on one thread. Huge pages spare the many small
 # buffers of a small model most of their page faults (1.2-1.3x faster steps).
 WORKER_ENVIRONMENT = {
-    'XLA_FLAGS': '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1',
-    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
+  'XLA_FLAGS': '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1',
+  'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
 }
 
 
 def run(
-    e: config_lib.Experiment,
-    workdir: pathlib.Path,
-    stage: str,
-    workers: int,
-    follow: bool,
+  e: config_lib.Experiment,
+  workdir: pathlib.Path,
+  stage: str,
+  workers: int,
+  follow: bool,
 ) -> None:
   """Runs a stage for all seeds and runs, or all stages (`run`).
 
@@ -38,14 +38,16 @@ def run(
   tasks = [t for t in _tasks(e, workdir, follow) if t.kind in wanted]
   names = {t.name for t in tasks}
   tasks = [
-      scheduler.Task(t.name, t.kind, tuple(names.intersection(t.needs)), t.function, t.args)
-      for t in tasks
+    scheduler.Task(
+      t.name, t.kind, tuple(names.intersection(t.needs)), t.function, t.args
+    )
+    for t in tasks
   ]
   scheduler.run(tasks, workers, WORKER_ENVIRONMENT if workers > 1 else {})
 
 
 def _tasks(
-    e: config_lib.Experiment, workdir: pathlib.Path, follow: bool
+  e: config_lib.Experiment, workdir: pathlib.Path, follow: bool
 ) -> list[scheduler.Task]:
   """Every stage of every seed and run; long ones first among those that are ready."""
   tasks = []
@@ -62,10 +64,12 @@ def _tasks(
   evaluations = []
   for seed in e.seeds:
     for run_name in e.runs:
-      train, evaluate = (f'seed {seed} · {run_name} · {s}' for s in ('train', 'evaluate'))
+      train, evaluate = (
+        f'seed {seed} · {run_name} · {s}' for s in ('train', 'evaluate')
+      )
       add('train', train, (f'seed {seed} · label',), stages.train, seed, run_name)
       evaluate_stage = functools.partial(stages.evaluate, follow=follow)
       add('evaluate', evaluate, (train,), evaluate_stage, seed, run_name)
       evaluations.append(evaluate)
-  # REPORT
+  add('report', 'report', tuple(evaluations), stages.report)
   return tasks

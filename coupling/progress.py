@@ -10,12 +10,12 @@ def duration(seconds: float) -> str:
   """Seconds as m:ss, or h:mm:ss from one hour."""
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+  return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'
 
 
 def line(*parts: str) -> None:
   """Prints the parts as one line, in one write: processes share the terminal."""
-  sys.stderr.write("   ".join(parts) + "\n")
+  sys.stderr.write('   '.join(parts) + '\n')
   sys.stderr.flush()
 
 
@@ -38,13 +38,13 @@ class Progress:
     elif done < self._total and now - self._printed < SECONDS:
       return
     self._printed = now
-    parts = [self._label, f"{done}/{self._total} {self._unit}"]
+    parts = [self._label, f'{done}/{self._total} {self._unit}']
     # Resumed work was done before the first update and says nothing on the rate.
     seconds, units = now - self._first[0], done - self._first[1]
     if seconds > 0 and units > 0:
       rate = units / seconds
       parts += [
-        f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{rate:.2g} {self._unit}/s",
-        f"ETA {duration((self._total - done) / rate)}",
+        f'{rate:.1f} {self._unit}/s' if rate >= 1 else f'{rate:.2g} {self._unit}/s',
+        f'ETA {duration((self._total - done) / rate)}',
       ]
-    line(*parts, *(f"{name} {float(value):.4g}" for name, value in metrics.items()))
+    line(*parts, *(f'{name} {float(value):.4g}' for name, value in metrics.items()))

@@ -4,19 +4,84 @@ All evaluations of one seed, of every run and checkpoint, are of the same items 
 order; whatever breaks that is an error that names the file.
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coupling.explanation import Explanation
+from coupling.config import Experiment
+from coupling.explanation import Explanation, phi
 from coupling.items import Items
-from coupling.workdir import WorkdirError
+from coupling.workdir import WorkdirError, finished_stage
 
+BASE = 'M_0'  # the model before explanation training, beside the names of runs
 # What an item is about, and what a model did and said.
 QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'group')
 OUTCOME = ('behavior', 'counterfactual_behavior', 'stated_answer', 'stated_changed')
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedRecords:
+  """What one seed recorded on its held-out items, all in one order."""
+
+  tables: dict[str, dict[int, pa.Table]]  # run -> step -> records
+  items: dict[str, dict[int, Items]]
+  orig: Items  # M_0: the behaviours of the label set, the statements of step 0
+  targets: dict[str, Explanation]  # run -> labels trained on, for the held-out items
+  train_labels: dict[str, Explanation]  # run -> labels trained on
+
+  def final(self, run: str) -> Items:
+    """A run at its last evaluated step, or BASE."""
+    return self.orig if run == BASE else list(self.items[run].values())[-1]
+
+
+def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
+  """Everything that one seed recorded.
+
+  Raises:
+    WorkdirError: a stage is unfinished or damaged, or files are of other items.
+  """
+  root = workdir / f'seed{seed}'
+  label = finished_stage(root / 'label')
+  states_answer = label.info()['states_answer']
+  tables, like = {}, None
+  for run in e.runs:
+    folder = finished_stage(root / run / 'evaluate').path()
+    tables[run] = {}
+    for step, path in evaluated_steps(folder).items():
+      tables[run][step] = read_evaluation(path)
+      like = like or (path, tables[run][step])
+      check_same_items(path, tables[run][step], *like)
+
+  def labels(folder: pathlib.Path) -> pa.Table:
+    table = read_labels(folder, e.evaluate.split)
+    check_same_items(folder, table, like[0], like[1].select(['group']))
+    return table
+
+  items = {
+    run: {step: to_items(table, states_answer) for step, table in steps.items()}
+    for run, steps in tables.items()
+  }
+  base = labels(label.path())
+  orig = dataclasses.replace(
+    next(iter(items[e.report.main].values())),
+    behavior_N=base['behavior'].to_numpy(),
+    counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
+  )
+  folders = {
+    run: pathlib.Path(train.labels or label.path()) for run, train in e.runs.items()
+  }
+  targets = {run: _phi(labels(folder)) for run, folder in folders.items()}
+  train_labels = {
+    run: _phi(read_labels(folder, 'train')) for run, folder in folders.items()
+  }
+  return SeedRecords(tables, items, orig, targets, train_labels)
+
+
+def _phi(table: pa.Table) -> Explanation:
+  return phi(table['behavior'].to_numpy(), table['counterfactual_behavior'].to_numpy())
 
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
@@ -29,14 +94,14 @@ def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
   paths = sorted(folder.glob('step-*.parquet'))
   if not paths:
     raise WorkdirError(
-        f'{folder} holds no evaluation (no step-*.parquet): move it away and run '
-        '--stage=evaluate again'
+      f'{folder} holds no evaluation (no step-*.parquet): move it away and run '
+      '--stage=evaluate again'
     )
   return {int(path.stem.removeprefix('step-')): path for path in paths}
 
 
 def check_same_items(
-    path: pathlib.Path, table: pa.Table, like_path: pathlib.Path, like: pa.Table
+  path: pathlib.Path, table: pa.Table, like_path: pathlib.Path, like: pa.Table
 ) -> None:
   """Raises WorkdirError where a file is not of the same items, in the same order.
 
@@ -48,41 +113,41 @@ def check_same_items(
   """
   if len(table) != len(like):
     raise WorkdirError(
-        f'{path}: found {len(table)} items, but {like_path} has {len(like)}. {_REMEDY}'
+      f'{path}: found {len(table)} items, but {like_path} has {len(like)}. {_REMEDY}'
     )
   for name in QUESTION:
     if name in like.column_names and not table[name].equals(like[name]):
       pairs = zip(table[name].to_pylist(), like[name].to_pylist())
       row, (found, wanted) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
       raise WorkdirError(
-          f'{path}: row {row}, column {name}: found {found!r}, but {like_path} has '
-          f'{wanted!r}. {_REMEDY}'
+        f'{path}: row {row}, column {name}: found {found!r}, but {like_path} has '
+        f'{wanted!r}. {_REMEDY}'
       )
 
 
 _REMEDY = (
-    'Evaluations and labels of one seed must be of the same items in one order: move '
-    'the stage that is wrong away and run the same command again.'
+  'Evaluations and labels of one seed must be of the same items in one order: move '
+  'the stage that is wrong away and run the same command again.'
 )
 
 
-def items(table: pa.Table, states_answer: bool) -> Items:
+def to_items(table: pa.Table, states_answer: bool) -> Items:
   """One evaluation as the statistics take it; surface: cue kind and hinted option."""
   codes = {
-      name: np.unique(table[name].to_numpy(zero_copy_only=False), return_inverse=True)[1]
-      for name in ('group', 'cue_kind')
+    name: np.unique(table[name].to_pylist(), return_inverse=True)[1]
+    for name in ('group', 'cue_kind')
   }
   outcome = {name: table[name].to_numpy() for name in OUTCOME}
   return Items(
-      group_N=codes['group'],
-      surface={
-          'cue_kind': codes['cue_kind'],
-          'cue_option': table['cue_option'].to_numpy(),
-      },
-      behavior_N=outcome['behavior'],
-      counterfactual_behavior_N=outcome['counterfactual_behavior'],
-      stated=Explanation(outcome['stated_answer'], outcome['stated_changed']),
-      states_answer=states_answer,
+    group_N=codes['group'],
+    surface={
+      'cue_kind': codes['cue_kind'],
+      'cue_option': table['cue_option'].to_numpy(),
+    },
+    behavior_N=outcome['behavior'],
+    counterfactual_behavior_N=outcome['counterfactual_behavior'],
+    stated=Explanation(outcome['stated_answer'], outcome['stated_changed']),
+    states_answer=states_answer,
   )
 
 
@@ -91,8 +156,8 @@ def read_labels(folder: pathlib.Path, split: str) -> pa.Table:
   paths = sorted(folder.glob(f'{split}-*.parquet'))
   if not paths:
     raise WorkdirError(
-        f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
-        'must be a finished folder of the label stage'
+      f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
+      'must be a finished folder of the label stage'
     )
   columns = ('group', 'behavior', 'counterfactual_behavior')
   return pa.concat_tables([_read(path, columns) for path in paths])
@@ -102,7 +167,7 @@ def _read(path: pathlib.Path, columns: tuple[str, ...]) -> pa.Table:
   table = pq.read_table(path)
   if missing := [name for name in columns if name not in table.column_names]:
     raise WorkdirError(
-        f'{path}: the columns {missing} are missing, found {table.column_names}; move '
-        'the stage away and run the same command again to redo it'
+      f'{path}: the columns {missing} are missing, found {table.column_names}; move '
+      'the stage away and run the same command again to redo it'
     )
   return table.select(columns)

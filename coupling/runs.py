@@ -11,15 +11,15 @@ def _across(values_S: list, path: str):
   if isinstance(first, dict):
     if any(not isinstance(v, dict) or v.keys() != first.keys() for v in values_S):
       raise ValueError(f"across_seeds: the seeds' results differ in the keys of {path}")
-    if "value" in first:
-      return _across([v["value"] for v in values_S], path)
+    if 'value' in first:
+      return _across([v['value'] for v in values_S], path)
     return {
-      key: _across([v[key] for v in values_S], f"{path}.{key}")
+      key: _across([v[key] for v in values_S], f'{path}.{key}')
       for key in first
-      if not key.endswith("_p")
+      if not key.endswith('_p')
     }
   mean, low, high = UNDEFINED if None in values_S else seed_interval(values_S)
-  return {"mean": mean, "low": low, "high": high, "per_seed": values_S}
+  return {'mean': mean, 'low': low, 'high': high, 'per_seed': values_S}
 
 
 def across_seeds(results: list[dict]) -> dict:
@@ -34,8 +34,8 @@ def across_seeds(results: list[dict]) -> dict:
     results: dicts of `coupling` or of comparisons, one a seed, of equal structure.
   """
   if not results:
-    raise ValueError("across_seeds: there are no results")
-  return _across(results, "results")
+    raise ValueError('across_seeds: there are no results')
+  return _across(results, 'results')
 
 
 def zero_crossing(
@@ -56,17 +56,17 @@ def zero_crossing(
   gap_R = np.asarray(gap_R, np.float64)
   if similarity_R.shape != gap_R.shape or similarity_R.ndim != 1:
     raise ValueError(
-      "zero_crossing: needs one similarity and one gap a run, found shapes "
-      f"{similarity_R.shape} and {gap_R.shape}"
+      'zero_crossing: needs one similarity and one gap a run, found shapes '
+      f'{similarity_R.shape} and {gap_R.shape}'
     )
   if not np.all(np.isfinite(similarity_R)) or not np.all(np.isfinite(gap_R)):
-    raise ValueError("zero_crossing: similarities and gaps must be finite")
+    raise ValueError('zero_crossing: similarities and gaps must be finite')
   runs = len(gap_R)
   undefined = {
-    "n": runs,
-    "slope": UNDEFINED._asdict(),
-    "crossing": UNDEFINED._asdict(),
-    "extrapolated": None,
+    'n': runs,
+    'slope': UNDEFINED._asdict(),
+    'crossing': UNDEFINED._asdict(),
+    'extrapolated': None,
   }
   if runs < 3 or np.ptp(similarity_R) == 0:
     return undefined
@@ -78,7 +78,7 @@ def zero_crossing(
   t = float(special.stdtrit(runs - 2, (1 + confidence) / 2))
   t2_noise = t**2 * float(residual_R @ residual_R) / (runs - 2)
   half = float(np.sqrt(t2_noise / spread))
-  located = undefined | {"slope": Interval(slope, slope - half, slope + half)._asdict()}
+  located = undefined | {'slope': Interval(slope, slope - half, slope + half)._asdict()}
   # In d = x - center: (mean + b d)^2 <= t^2 s^2 (1 / R + d^2 / spread).
   square = slope**2 - half**2
   if square <= 0:
@@ -91,4 +91,4 @@ def zero_crossing(
     float(center + (-linear + root) / square),
   )
   inside = similarity_R.min() <= crossing.value <= similarity_R.max()
-  return located | {"crossing": crossing._asdict(), "extrapolated": not inside}
+  return located | {'crossing': crossing._asdict(), 'extrapolated': not inside}

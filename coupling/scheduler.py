@@ -46,10 +46,10 @@ class _Plan:
     self._begun: dict[str, float] = {}
     self._start = time.monotonic()
     if len(self.left) < len(tasks):
-      raise ValueError(f"scheduler: names are not unique: {[t.name for t in tasks]}")
+      raise ValueError(f'scheduler: names are not unique: {[t.name for t in tasks]}')
     for task in tasks:
       if unknown := set(task.needs) - self.left.keys():
-        raise ValueError(f"scheduler: {task.name} needs {unknown}: not among the tasks")
+        raise ValueError(f'scheduler: {task.name} needs {unknown}: not among the tasks')
     graphlib.TopologicalSorter({t.name: t.needs for t in tasks}).prepare()  # no cycle
 
   def start(self) -> Task | None:
@@ -66,12 +66,12 @@ class _Plan:
     del self.left[task.name]
     if worked:
       self._seconds.setdefault(task.kind, []).append(now - self._begun[task.name])
-    parts = [f"{len(self._done)}/{len(self._done) + len(self.left)} stages"]
-    parts.append(f"elapsed {progress.duration(now - self._start)}")
+    parts = [f'{len(self._done)}/{len(self._done) + len(self.left)} stages']
+    parts.append(f'elapsed {progress.duration(now - self._start)}')
     if self._seconds and self.left:
       seen = [s for seconds in self._seconds.values() for s in seconds]
       means = [statistics.mean(self._seconds.get(k, seen)) for k in self.left.values()]
-      parts.append(f"ETA {progress.duration(sum(means) / self._workers)}")
+      parts.append(f'ETA {progress.duration(sum(means) / self._workers)}')
     progress.line(*parts)
 
 
@@ -105,7 +105,7 @@ class _Worker:
   """The parent's end of a worker process."""
 
   def __init__(self):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context('spawn')
     self.pipe, theirs = context.Pipe()
     # Not a daemon: those may have no children, which data loaders need.
     self.process = context.Process(target=_work, args=(theirs,))
@@ -132,12 +132,12 @@ class _Worker:
     except (EOFError, OSError):
       self.process.join()
       code = self.process.exitcode
-      killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""
+      killed = f'was killed by {signal.Signals(-code).name}' if code < 0 else ''
       return True, WorkdirError(
-        f"{self.task.name}: its worker process {self.process.pid} "
-        f"{killed or f'ended with exit code {code}'}: probably out of memory, or "
-        "killed by hand; free memory or use fewer workers, and run the same command "
-        "again: it resumes"
+        f'{self.task.name}: its worker process {self.process.pid} '
+        f'{killed or f"ended with exit code {code}"}: probably out of memory, or '
+        'killed by hand; free memory or use fewer workers, and run the same command '
+        'again: it resumes'
       )
 
 
@@ -146,7 +146,7 @@ def _run_here(plan: _Plan) -> Exception | None:
     try:
       worked = task.function(*task.args) is not False
     except Exception as error:
-      error.add_note(f"in {task.name}")
+      error.add_note(f'in {task.name}')
       return error
     plan.finish(task, worked)
   return None
@@ -175,7 +175,7 @@ def _run_on_workers(plan: _Plan, workers: int, pool: list[_Worker]) -> Exception
         plan.finish(task, worked)
       elif failure is None or isinstance(failure, interrupt.Interrupted):
         # An error while saving is worth more than the news of the interruption.
-        error.add_note(f"in {task.name}")
+        error.add_note(f'in {task.name}')
         failure = error
       busy[pipe].task = None
 
@@ -210,7 +210,7 @@ def run(tasks: list[Task], workers: int, environment: dict[str, str]) -> None:
     Exception: the first that a task raised, with the task's name in its notes.
   """
   if workers < 1:
-    raise ValueError(f"scheduler: workers: found {workers}, needs at least 1")
+    raise ValueError(f'scheduler: workers: found {workers}, needs at least 1')
   plan = _Plan(tasks, workers)
   failure, pool = None, []
   with _environment(environment):

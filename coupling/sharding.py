@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import numpy as np
 
 from coupling import config as config_lib
+from coupling import models
 
 
 def make_mesh(config: config_lib.Mesh) -> Mesh:
@@ -27,8 +28,8 @@ def make_mesh(config: config_lib.Mesh) -> Mesh:
     sizes[free[0]] = devices.size // known
   if int(np.prod(list(sizes.values()))) != devices.size or min(sizes.values()) < 1:
     raise config_lib.ConfigError(
-        f'mesh.data={config.data} x mesh.fsdp={config.fsdp} does not give the '
-        f'{devices.size} devices here; set one axis to -1 for "all that remain".'
+      f'mesh.data={config.data} x mesh.fsdp={config.fsdp} does not give the '
+      f'{devices.size} devices here; set one axis to -1 for "all that remain".'
     )
   return Mesh(devices.reshape(tuple(sizes.values())), tuple(sizes))
 
@@ -50,12 +51,22 @@ def put_params(mesh: Mesh, params: Any) -> Any:
   return jax.device_put(params, state_shardings(mesh, params))
 
 
+def abstract_params(mesh: Mesh, model: models.DecoderConfig) -> Any:
+  """Shapes, types and places of a model's weights, for reading a checkpoint."""
+  shapes = models.abstract(model)
+  return jax.tree.map(
+    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+    shapes,
+    state_shardings(mesh, shapes),
+  )
+
+
 def check_batch(mesh: Mesh, field: str, batch: int, parts: int = 1) -> None:
   """Raises ConfigError unless the batch splits evenly over parts and devices."""
   if batch % (mesh.size * parts):
     raise config_lib.ConfigError(
-        f'{field}={batch} does not divide over {parts} microbatches on {mesh.size} '
-        f'devices: make it a multiple of {mesh.size * parts}.'
+      f'{field}={batch} does not divide over {parts} microbatches on {mesh.size} '
+      f'devices: make it a multiple of {mesh.size * parts}.'
     )
 
 
@@ -78,8 +89,8 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
       if x.shape[axis] % size == 0:
         return NamedSharding(mesh, P(*[None] * axis, 'fsdp'))
     raise config_lib.ConfigError(
-        f'mesh.fsdp={size} divides no axis of {jax.tree_util.keystr(path)} with shape '
-        f'{x.shape}: choose a divisor of the model\'s width.'
+      f'mesh.fsdp={size} divides no axis of {jax.tree_util.keystr(path)} with shape '
+      f"{x.shape}: choose a divisor of the model's width."
     )
 
   return jax.tree_util.tree_map_with_path(one, state)

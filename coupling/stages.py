@@ -17,12 +17,10 @@ import functools
 import io
 import pathlib
 import time
-from typing import Any
 
 from absl import logging
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tensorboardX
 import tensorflow_datasets as tfds
 
@@ -30,15 +28,16 @@ from coupling import behavior
 from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import evaluate as evaluate_lib
-from coupling import explanation
+from coupling import examples
+from coupling import fit as fit_lib
 from coupling import interrupt
 from coupling import label as label_lib
 from coupling import models
 from coupling import progress
+from coupling import report as report_lib
 from coupling import sharding
-from coupling import train as train_lib
+from coupling import summary as summary_lib
 from coupling import workdir as workdir_lib
-from data import loader
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
 from data import world
@@ -76,30 +75,30 @@ def base(e: Experiment, workdir: Path, seed: int) -> bool:
     if stage.finished:
       return False
     tokenizer = world.tokenizer()
-    model = _decoder(e, tokenizer)
+    model = _decoder(e)
     lines = world.read_corpus(_builders(e, root / 'prepare', seed)[1])
     texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
     rows = behavior.questions(tokenizer, texts, answers)
-    params = _fit(
-        f'seed {seed} · base',
-        model,
-        None,
-        e.base.optimizer,
-        e.base.loop,
-        e.mesh,
-        models.init(model, seed),
-        {'corpus': (rows, e.base.batch)},
-        data_seed=seed,
-        folder=stage.path('checkpoints'),
-        log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
+    params = fit_lib.fit(
+      f'seed {seed} · base',
+      model,
+      None,
+      e.base.optimizer,
+      e.base.loop,
+      e.mesh,
+      models.init(model, seed),
+      {'corpus': (rows, e.base.batch)},
+      data_seed=seed,
+      folder=stage.path('checkpoints'),
+      log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
     )
     params = _start_new_tokens(params, tokenizer, seed)
     if not stage.path('params').exists():
       checkpoint.save_params(stage.path('params'), params)
     tokenizer.save_pretrained(stage.path('tokenizer'))
     info = {
-        'tokenizer': tokens_lib.fingerprint(tokenizer),
-        'parameters': models.num_params(params),
+      'tokenizer': tokens_lib.fingerprint(tokenizer),
+      'parameters': models.num_params(params),
     }
     stage.finish(info)
     return True
@@ -114,7 +113,7 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
     if stage.finished:
       return False
     tokenizer = world.tokenizer()
-    model = _decoder(e, tokenizer)
+    model = _decoder(e)
     params, mesh = _base_params(e, workdir, seed), sharding.make_mesh(e.mesh)
     splits = {split: _pairs(e, workdir, seed, split) for split in world.SPLITS}
     total = sum(map(len, splits.values()))
@@ -125,27 +124,27 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
 
       def compute(questions, support=support):
         interrupt.check()
-        return label_lib.compute(
-            model, params, questions, e.label.batch, mesh, support
-        )
+        return label_lib.compute(model, params, questions, e.label.batch, mesh, support)
 
       label_lib.write(
-          stage.path(),
-          split,
-          pairs,
-          tokenizer,
-          world.QUESTIONS,
-          e.label.shard,
-          compute,
-          lambda n, done=done: bar.update(done + n),
+        stage.path(),
+        split,
+        pairs,
+        tokenizer,
+        world.QUESTIONS,
+        e.label.shard,
+        compute,
+        lambda n, done=done: bar.update(done + n),
       )
       done += len(pairs)
-    stage.finish({
+    stage.finish(
+      {
         'tokenizer': tokens_lib.fingerprint(tokenizer),
         'checkpoint': inputs['base'].digest,
         'pairs': {k: pairs_lib.digest(v) for k, v in splits.items()},
         'states_answer': world.QUESTIONS.states_answer,
-    })
+      }
+    )
     return True
 
 
@@ -161,29 +160,31 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
     if stage.finished:
       return False
     tokenizer = world.tokenizer()
-    model = _decoder(e, tokenizer)
+    model = _decoder(e)
     pairs = _pairs(e, workdir, seed, 'train')
     labels = label_lib.read(inputs['label'].path(), 'train')
-    parts = _training_parts(config, tokenizer, pairs, labels, seed)
-    _fit(
-        f'seed {seed} · {run} · train',
-        model,
-        config.objectives,
-        config.optimizer,
-        config.loop,
-        e.mesh,
-        _base_params(e, workdir, seed),
-        parts,
-        data_seed=seed + 1_000_003 * config.seed,
-        folder=stage.path('checkpoints'),
-        log=workdir / 'tensorboard' / f'seed{seed}' / run,
+    parts = examples.training_parts(
+      config, tokenizer, world.QUESTIONS, pairs, labels, seed
     )
-    stage.finish({'labels': inputs['label'].digest})
+    fit_lib.fit(
+      f'seed {seed} · {run} · train',
+      model,
+      config.objectives,
+      config.optimizer,
+      config.loop,
+      e.mesh,
+      _base_params(e, workdir, seed),
+      parts,
+      data_seed=seed + 1_000_003 * config.seed,
+      folder=stage.path('checkpoints'),
+      log=workdir / 'tensorboard' / f'seed{seed}' / run,
+    )
+    stage.finish({'labels': inputs['label'].digest, 'devices': _devices()})
     return True
 
 
 def evaluate(
-    e: Experiment, workdir: Path, seed: int, run: str, follow: bool = False
+  e: Experiment, workdir: Path, seed: int, run: str, follow: bool = False
 ) -> bool:
   """Evaluates every kept checkpoint of a run; `follow` waits for those to come."""
   root = workdir / f'seed{seed}'
@@ -198,18 +199,19 @@ def evaluate(
     if stage.finished:
       if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
         raise workdir_lib.WorkdirError(
-            f'{folder} was made from another {train_folder}: move it away, and the '
-            'evaluation is made anew.'
+          f'{folder} was made from another {train_folder}: move it away, and the '
+          'evaluation is made anew.'
         )
       return False
     tokenizer = world.tokenizer()
-    model = _decoder(e, tokenizer)
+    model = _decoder(e)
     pairs = _pairs(e, workdir, seed, e.evaluate.split)
     orig = label_lib.read(inputs['label'].path(), e.evaluate.split).explanation
     trained = label_lib.read(target.path(), e.evaluate.split).explanation
     arrays = evaluate_lib.questions(tokenizer, pairs, world.QUESTIONS)
     arrays |= {'orig': orig, 'target': trained}
-    like, mesh = models.abstract(model), sharding.make_mesh(e.mesh)
+    mesh = sharding.make_mesh(e.mesh)
+    like = sharding.abstract_params(mesh, model)
     log = tensorboardX.SummaryWriter(str(workdir / 'tensorboard' / f'seed{seed}' / run))
     last = e.runs[run].loop.steps
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
@@ -219,13 +221,13 @@ def evaluate(
       if not path.exists():
         checkpoints = checkpoint.Checkpoints(train_folder / 'checkpoints', None)
         items, counts = evaluate_lib.evaluate(
-            model,
-            checkpoints.restore_params(step, like),
-            arrays,
-            e.evaluate.batch,
-            mesh,
-            world.QUESTIONS.states_answer,
-            tokenizer.pad_token_id,
+          model,
+          checkpoints.restore_params(step, like),
+          arrays,
+          e.evaluate.batch,
+          mesh,
+          world.QUESTIONS.states_answer,
+          tokenizer.pad_token_id,
         )
         checkpoints.close()
         workdir_lib.write_json(stage.path(f'counts-{step:09d}.json'), counts)
@@ -235,8 +237,12 @@ def evaluate(
       bar.update(step)
     log.close()
     train_stage = workdir_lib.finished_stage(train_folder)
-    stage.finish({'train': train_stage.digest, 'items': len(pairs)})
+    stage.finish({'train': train_stage.digest, 'devices': _devices()})
     return True
+
+
+def _devices() -> str:
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
 def _builders(e: Experiment, folder: Path, seed: int):
@@ -244,52 +250,50 @@ def _builders(e: Experiment, folder: Path, seed: int):
   make = dict(data_dir=folder, file_format='array_record')
   task = e.task
   pairs = world.PairsConfig(
-      name=f'seed{seed}_{task.behavior}',
-      seed=seed,
-      behavior=task.behavior,
-      train_pairs=task.train_pairs,
+    name=f'seed{seed}_{task.behavior}',
+    seed=seed,
+    behavior=task.behavior,
+    train_pairs=task.train_pairs,
   )
-  corpus = world.CorpusConfig(
-      name=f'seed{seed}', seed=seed, documents=e.base.documents
+  corpus = world.CorpusConfig(name=f'seed{seed}', seed=seed, documents=e.base.documents)
+  return world.WorldPairs(config=pairs, **make), world.WorldCorpus(
+    config=corpus, **make
   )
-  return world.WorldPairs(config=pairs, **make), world.WorldCorpus(config=corpus, **make)
 
 
 @functools.lru_cache(maxsize=4)  # the runs of a seed read the same pairs
-def _pairs(
-    e: Experiment, workdir: Path, seed: int, split: str
-) -> list[pairs_lib.Pair]:
+def _pairs(e: Experiment, workdir: Path, seed: int, split: str) -> list[pairs_lib.Pair]:
   builder, _ = _builders(e, workdir / f'seed{seed}' / 'prepare', seed)
   return pairs_lib.read(builder, split)
 
 
-def _decoder(e: Experiment, tokenizer: tokens_lib.Tokenizer) -> models.DecoderConfig:
-  return models.DecoderConfig(vocab_size=len(tokenizer), **dataclasses.asdict(e.model))
+def _decoder(e: Experiment) -> models.DecoderConfig:
+  vocabulary = len(world.tokenizer())
+  return models.DecoderConfig(vocab_size=vocabulary, **dataclasses.asdict(e.model))
 
 
 def _base_params(e: Experiment, workdir: Path, seed: int) -> models.Params:
   """M_0."""
-  model = _decoder(e, world.tokenizer())
-  folder = workdir / f'seed{seed}' / 'base' / 'params'
-  return checkpoint.load_params(folder, models.abstract(model))
+  like = sharding.abstract_params(sharding.make_mesh(e.mesh), _decoder(e))
+  return checkpoint.load_params(workdir / f'seed{seed}' / 'base' / 'params', like)
 
 
 def _start_new_tokens(
-    params: models.Params, tokenizer: tokens_lib.Tokenizer, seed: int
+  params: models.Params, tokenizer: tokens_lib.Tokenizer, seed: int
 ) -> models.Params:
   """Words that the corpus lacks start near a word that it has."""
   embedding_VxD = params['embed']['embedding']
   new_N = jnp.array(tokenizer.convert_tokens_to_ids(list(world.NEW_WORDS)))
   like = tokenizer.convert_tokens_to_ids(world.NEW_WORDS_LIKE)
   noise_NxD = 0.02 * jax.random.normal(
-      jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
+    jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
   )
   embedding_VxD = embedding_VxD.at[new_N].set(embedding_VxD[like] + noise_NxD)
   return params | {'embed': {'embedding': embedding_VxD}}
 
 
 def _label_stage(
-    e: Experiment, workdir: Path, seed: int, config: config_lib.Train
+  e: Experiment, workdir: Path, seed: int, config: config_lib.Train
 ) -> workdir_lib.Stage:
   """The labels to train on: this workdir's own, or those the config names.
 
@@ -303,156 +307,43 @@ def _label_stage(
   for field in ('tokenizer', 'pairs', 'states_answer'):
     if other.info().get(field) != own.info()[field]:
       raise workdir_lib.WorkdirError(
-          f'train.labels={config.labels}: {field} in {other.path("manifest.json")} is '
-          f'{other.info().get(field)}, but this workdir has {own.info()[field]}. Labels '
-          'serve only the tokenizer and the pairs that they were made for: make them '
-          'anew with --stage=label in a workdir of this task and seed.'
+        f'train.labels={config.labels}: {field} in {other.path("manifest.json")} is '
+        f'{other.info().get(field)}, but this workdir has {own.info()[field]}. Labels '
+        'serve only the tokenizer and the pairs that they were made for: make them '
+        'anew with --stage=label in a workdir of this task and seed.'
       )
   return other
 
 
-def _training_parts(
-    config: config_lib.Train,
-    tokenizer: tokens_lib.Tokenizer,
-    pairs: list[pairs_lib.Pair],
-    labels: label_lib.LabelSet,
-    seed: int,
-) -> dict[str, tuple[loader.Arrays, int]]:
-  """Rows of the explanation part and of the behaviour part, and their batch sizes."""
-  explanations = labels.explanation
-  if config.shuffle_labels:
-    order_N = np.random.default_rng((seed, config.seed)).permutation(len(pairs))
-    explanations = explanation.Explanation(*(x[order_N] for x in explanations))
-  template = world.QUESTIONS
-  forms = (template.unchanged, template.changed)
-  texts = [template.explanation.format(prompt=p.prompt) for p in pairs]
-  statements = [
-      forms[changed].format(answer=pair.options[answer])
-      for pair, answer, changed in zip(pairs, *explanations)
-  ]
-  parts = {
-      'explanation': (
-          behavior.questions(tokenizer, texts, statements),
-          config.explanation_batch,
-      )
+def report(e: Experiment, workdir: Path) -> bool:
+  """Writes statistics, figures and text of all seeds and runs."""
+  inputs = {
+    f'seed{seed}/{run}': workdir_lib.finished_stage(
+      workdir / f'seed{seed}' / run / 'evaluate'
+    )
+    for seed in e.seeds
+    for run in e.runs
   }
-  objectives = config.objectives
-  if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
-    rows = _behavior_rows(objectives, tokenizer, pairs, labels)
-    parts['behavior'] = (rows, config.behavior_batch)
-  return parts
-
-
-def _behavior_rows(
-    objectives: config_lib.Objectives,
-    tokenizer: tokens_lib.Tokenizer,
-    pairs: list[pairs_lib.Pair],
-    labels: label_lib.LabelSet,
-) -> loader.Arrays:
-  """Behaviour questions with what they are held to: all x, then all x∖C."""
-  kl, shift = objectives.behavior_kl, objectives.behavior_xent
-  prompts = [p.prompt for p in pairs] + [p.counterfactual for p in pairs]
-  asked = [world.QUESTIONS.behavior.format(prompt=prompt) for prompt in prompts]
-  options_NxK = tokens_lib.option_tokens(tokenizer, [p.options for p in pairs])
-  rows = behavior.questions(tokenizer, asked)
-  rows['options'] = np.concatenate([options_NxK, options_NxK])
-  if kl.weight:
-    reference_NxS = np.concatenate(np.swapaxes(labels.reference_Nx2xS, 0, 1))
-    rows['reference'] = label_lib.on_support(reference_NxS, rows['options'], kl.support)
-  if shift.weight:
-    if shift.target == 'ignore_cue':
-      target_N = labels.counterfactual_behavior_N
-    else:
-      target_N = np.array([p.cue_option for p in pairs])
-    token_N = np.take_along_axis(options_NxK, target_N[:, None], axis=1)[:, 0]
-    # The shift is on x alone; a cue that names no option shifts nothing.
-    rows['shift_target'] = np.concatenate([token_N, token_N])
-    rows['shift_mask'] = np.concatenate([target_N >= 0, np.zeros(len(pairs), bool)])
-  return rows
+  config = {'report': dataclasses.asdict(e.report), 'seeds': list(e.seeds)}
+  config |= {'evaluate': dataclasses.asdict(e.evaluate), 'runs': list(e.runs)}
+  with workdir_lib.open_stage(workdir / 'report', 'report', config, inputs) as stage:
+    if stage.finished:
+      return False
+    report_lib.write(stage.path(), summary_lib.summarize(e, workdir))
+    stage.finish({})
+    return True
 
 
 def _checkpoint_steps(train_folder: Path, loop: config_lib.Loop, follow: bool):
   """The steps to evaluate, in order, each once its checkpoint is there."""
-  for step in range(0, loop.steps + 1, loop.checkpoint_every):
-    while follow and not (train_folder / 'checkpoints' / str(step)).exists():
+
+  def wait_until(there):
+    while follow and not there():
       interrupt.check()
       time.sleep(POLL_SECONDS)
+
+  for step in sorted({*range(0, loop.steps, loop.checkpoint_every), loop.steps}):
+    path = train_folder / 'checkpoints' / str(step)
+    wait_until(path.exists)  # Orbax renames a checkpoint when it is whole
     yield step
-
-
-def _fit(
-    label: str,
-    model: models.DecoderConfig,
-    objectives: config_lib.Objectives | None,
-    optimizer: config_lib.Optimizer,
-    loop: config_lib.Loop,
-    mesh_config: config_lib.Mesh,
-    params: models.Params,
-    parts: dict[str, tuple[loader.Arrays, int]],
-    *,
-    data_seed: int,
-    folder: Path,
-    log: Path,
-) -> models.Params:
-  """Trains from `params`, or from the latest checkpoint in `folder`, to the end.
-
-  Args:
-    label: for the progress line.
-    model: the decoder's shape.
-    objectives: see train.program.
-    optimizer: its settings.
-    loop: how long, how often.
-    mesh_config: axes of devices.
-    params: where training starts.
-    parts: name of a batch part -> (its rows, rows per batch).
-    data_seed: of the order of the rows.
-    folder: of the checkpoints.
-    log: TensorBoard folder.
-
-  Returns:
-    The final parameters.
-
-  Raises:
-    Interrupted: after saving, when a signal asked for it.
-  """
-  mesh = sharding.make_mesh(mesh_config)
-  for name, (_, batch) in parts.items():
-    sharding.check_batch(mesh, f'batch of {name}', batch, loop.accumulation)
-  program = train_lib.program(model, objectives, optimizer, loop, mesh)
-  batches = {
-      name: loader.ShuffledBatches(rows, batch, data_seed)
-      for name, (rows, batch) in parts.items()
-  }
-  position = {'data_seed': data_seed}
-  checkpoints = checkpoint.Checkpoints(folder, loop.checkpoint_every)
-  state, step = program.init(params), checkpoints.latest()
-  if step is None:
-    step = 0
-    checkpoints.save(state, position)
-  else:
-    state = checkpoints.restore(step, state, position)
-  writer = tensorboardX.SummaryWriter(str(log), purge_step=step)
-  bar = progress.Progress(label, loop.steps, 'steps')
-  bar.update(step)
-  while step < loop.steps:
-    rows = [
-        {name: part[step + i] for name, part in batches.items()}
-        for i in range(loop.steps_per_dispatch)
-    ]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
-    state, metrics = program.run(state, jax.device_put(stacked, program.batch_sharding))
-    step += loop.steps_per_dispatch
-    stopping = interrupt.requested()
-    if stopping or step % loop.checkpoint_every == 0 or step == loop.steps:
-      checkpoints.save(state, position)
-    if stopping:
-      checkpoints.close()
-      interrupt.check()
-    metrics = {name: float(x) for name, x in metrics.items()}
-    for name, value in metrics.items():
-      writer.add_scalar(f'train/{name}', value, step)
-    bar.update(step, loss=metrics['loss'])
-  checkpoints.close()
-  writer.close()
-  return state['params']
-
+  wait_until(lambda: workdir_lib.is_finished(train_folder))

@@ -13,7 +13,7 @@ from coupling import intervals
 from coupling.explanation import INVALID, Explanation, agree
 from coupling.items import Items, check_same_items, label_class
 
-STRATA = (("unchanged", 0), ("changed", 1))
+STRATA = (('unchanged', 0), ('changed', 1))
 
 
 def share(
@@ -52,11 +52,11 @@ def siding(
     n, groups, and the shares of both sides and of "neither".
   """
   return {
-    "n": int(np.count_nonzero(within_N)),
-    "groups": len(np.unique(group_N[within_N])),
+    'n': int(np.count_nonzero(within_N)),
+    'groups': len(np.unique(group_N[within_N])),
     names[0]: share(first_N, group_N, within_N),
     names[1]: share(second_N, group_N, within_N),
-    "neither": share(~first_N & ~second_N, group_N, within_N),
+    'neither': share(~first_N & ~second_N, group_N, within_N),
   }
 
 
@@ -79,18 +79,18 @@ def by_stratum(stated: Explanation, truth: Explanation, states_answer: bool) -> 
     n, says = int(np.count_nonzero(truly_N)), int(np.count_nonzero(says_N))
     hits = np.count_nonzero(truly_N & says_N)
     result[name] = {
-      "n": n,
-      "exact_match": _quotient(np.count_nonzero(right_N & truly_N), n),
-      "precision": _quotient(hits, says),
-      "recall": _quotient(hits, n),
-      "f1": _quotient(2 * hits, n + says),
-      "invalid": _quotient(
+      'n': n,
+      'exact_match': _quotient(np.count_nonzero(right_N & truly_N), n),
+      'precision': _quotient(hits, says),
+      'recall': _quotient(hits, n),
+      'f1': _quotient(2 * hits, n + says),
+      'invalid': _quotient(
         np.count_nonzero(truly_N & (stated.changed_N == INVALID)), n
       ),
     }
-  recalls = [result[name]["recall"] for name, _ in STRATA]
+  recalls = [result[name]['recall'] for name, _ in STRATA]
   defined = None not in recalls
-  return result | {"balanced_accuracy": sum(recalls) / 2 if defined else None}
+  return result | {'balanced_accuracy': sum(recalls) / 2 if defined else None}
 
 
 def kappa(first_N: np.ndarray, second_N: np.ndarray) -> float | None:
@@ -164,15 +164,15 @@ def shuffled_null(items: Items, orig: Items, seed: int = 0) -> dict:
   # Rounded, so that a pure reader of the surface has exactly 0.
   influence_N = np.round(gap_N - null_gap_N - giver_N + both_N, 12)
   return {
-    "strata": int(shape[0]),
-    "exchangeable": float(np.mean(groups_S[stratum_N] > 1)),
-    "null_self": float(null_self_N.mean()),
-    "null_orig": float(null_orig_N.mean()),
-    "null_gap": float(null_gap_N.mean()),
-    "corrected_gap": intervals.mean_interval(
+    'strata': int(shape[0]),
+    'exchangeable': float(np.mean(groups_S[stratum_N] > 1)),
+    'null_self': float(null_self_N.mean()),
+    'null_orig': float(null_orig_N.mean()),
+    'null_gap': float(null_gap_N.mean()),
+    'corrected_gap': intervals.mean_interval(
       influence_N, items.group_N, seed
     )._asdict(),
-    "shuffle_p": intervals.sign_flip(influence_N, items.group_N, seed),
+    'shuffle_p': intervals.sign_flip(influence_N, items.group_N, seed),
   }
 
 
@@ -194,9 +194,9 @@ def _class_balanced(items: Items, orig: Items, seed: int) -> dict:
     )._asdict()
 
   return {
-    "balanced_self": interval([0, 1], [0.5, 0.5]),
-    "balanced_orig": interval([2, 3], [0.5, 0.5]),
-    "balanced_gap": interval([0, 1, 2, 3], [0.5, 0.5, -0.5, -0.5]),
+    'balanced_self': interval([0, 1], [0.5, 0.5]),
+    'balanced_orig': interval([2, 3], [0.5, 0.5]),
+    'balanced_gap': interval([0, 1, 2, 3], [0.5, 0.5, -0.5, -0.5]),
   }
 
 
@@ -219,16 +219,16 @@ def _against_target(items: Items, target: Explanation | None) -> dict:
   """Agreement of the labels trained on with the statements and with E(M_t)."""
   if target is None:
     undefined = intervals.UNDEFINED._asdict()
-    return {"target_accuracy": undefined, "behavior_similarity": undefined}
+    return {'target_accuracy': undefined, 'behavior_similarity': undefined}
   if np.shape(target.answer_N) != np.shape(items.group_N):
     raise ValueError(
-      f"coupling: target has shape {np.shape(target.answer_N)}, items "
-      f"{np.shape(items.group_N)}"
+      f'coupling: target has shape {np.shape(target.answer_N)}, items '
+      f'{np.shape(items.group_N)}'
     )
   similar_N = agree(target, items.truth, items.states_answer)
   return {
-    "target_accuracy": share(items.right(target), items.group_N),
-    "behavior_similarity": share(similar_N, items.group_N),
+    'target_accuracy': share(items.right(target), items.group_N),
+    'behavior_similarity': share(similar_N, items.group_N),
   }
 
 
@@ -261,42 +261,42 @@ def coupling(
     for explanation in (stated, truth, orig.truth)
   )
   return {
-    "n": len(group_N),
-    "groups": len(np.unique(group_N)),
-    "self_accuracy": share(self_N, group_N),
-    "orig_accuracy": share(orig_N, group_N),
+    'n': len(group_N),
+    'groups': len(np.unique(group_N)),
+    'self_accuracy': share(self_N, group_N),
+    'orig_accuracy': share(orig_N, group_N),
     **_against_target(items, target),
-    "gap": difference(self_N, orig_N, group_N, seed),
-    "gap_test": {
-      "self_only": self_only,
-      "orig_only": orig_only,
-      "mcnemar_p": intervals.mcnemar_exact(self_only, orig_only),
-      "sign_flip_p": intervals.sign_flip(1.0 * self_N - orig_N, group_N, seed),
+    'gap': difference(self_N, orig_N, group_N, seed),
+    'gap_test': {
+      'self_only': self_only,
+      'orig_only': orig_only,
+      'mcnemar_p': intervals.mcnemar_exact(self_only, orig_only),
+      'sign_flip_p': intervals.sign_flip(1.0 * self_N - orig_N, group_N, seed),
     },
-    "gap_answer": _gap_answer(items, orig, seed),
+    'gap_answer': _gap_answer(items, orig, seed),
     **_class_balanced(items, orig, seed),
-    "drift": share(moved_N, group_N),
-    "moved": siding(self_N, orig_N, moved_N, group_N, ("self", "orig"))
-    | {"ratio": ratio._asdict()},
-    "behavior_agreement": {
-      "prompt": share(items.behavior_N == orig.behavior_N, group_N),
-      "counterfactual": share(
+    'drift': share(moved_N, group_N),
+    'moved': siding(self_N, orig_N, moved_N, group_N, ('self', 'orig'))
+    | {'ratio': ratio._asdict()},
+    'behavior_agreement': {
+      'prompt': share(items.behavior_N == orig.behavior_N, group_N),
+      'counterfactual': share(
         items.counterfactual_behavior_N == orig.counterfactual_behavior_N, group_N
       ),
     },
-    "change_rate": {
-      "base": share(orig.truth.changed_N == 1, group_N),
-      "current": share(truth.changed_N == 1, group_N),
-      "stated": share(stated.changed_N == 1, group_N),
+    'change_rate': {
+      'base': share(orig.truth.changed_N == 1, group_N),
+      'current': share(truth.changed_N == 1, group_N),
+      'stated': share(stated.changed_N == 1, group_N),
     },
-    "invalid": share(stated_class_N == INVALID, group_N),
-    "strata": {
-      "self": by_stratum(stated, truth, items.states_answer),
-      "orig": by_stratum(stated, orig.truth, items.states_answer),
+    'invalid': share(stated_class_N == INVALID, group_N),
+    'strata': {
+      'self': by_stratum(stated, truth, items.states_answer),
+      'orig': by_stratum(stated, orig.truth, items.states_answer),
     },
-    "kappa": {
-      "self": kappa(stated_class_N, self_class_N),
-      "orig": kappa(stated_class_N, orig_class_N),
+    'kappa': {
+      'self': kappa(stated_class_N, self_class_N),
+      'orig': kappa(stated_class_N, orig_class_N),
     },
-    "shuffled": shuffled_null(items, orig, seed),
+    'shuffled': shuffled_null(items, orig, seed),
   }

@@ -32,7 +32,7 @@ def make_optimizer(config: config_lib.Optimizer, steps: int):
   else:
     schedule = optax.linear_schedule(0.0, peak, warmup)
   adamw = optax.adamw(
-      schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay
+    schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay
   )
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
 
@@ -49,7 +49,7 @@ def base_terms(model: models.DecoderConfig) -> Terms:
 
 
 def explanation_terms(
-    model: models.DecoderConfig, config: config_lib.Objectives
+  model: models.DecoderConfig, config: config_lib.Objectives
 ) -> Terms:
   """The multi-task loss of explanation training; terms of weight 0 are left out.
 
@@ -68,9 +68,9 @@ def explanation_terms(
     logits_BxV = behavior.read_logits(model, params, part)[:, 0]
     if config.behavior_kl.support == 'options':
       logits_BxV = loss.restrict(logits_BxV, part['options'])
-    every_B = jnp.ones(logits_BxV.shape[0])
+    every_B = jnp.ones(logits_BxV.shape[0], bool)
     return loss.behavior_kl(
-        logits_BxV, part['reference'], every_B, config.behavior_kl.direction
+      logits_BxV, part['reference'], every_B, config.behavior_kl.direction
     )
 
   def behavior_xent(params, batch):
@@ -80,19 +80,19 @@ def explanation_terms(
     return loss.token_xent(logits_BxCxV, target_BxC, mask_BxC)
 
   terms = {
-      'explanation_xent': (config.explanation_xent.weight, explanation_xent),
-      'behavior_kl': (config.behavior_kl.weight, behavior_kl),
-      'behavior_xent': (config.behavior_xent.weight, behavior_xent),
+    'explanation_xent': (config.explanation_xent.weight, explanation_xent),
+    'behavior_kl': (config.behavior_kl.weight, behavior_kl),
+    'behavior_xent': (config.behavior_xent.weight, behavior_xent),
   }
   return {name: term for name, term in terms.items() if term[0]}
 
 
 def train_step(
-    terms: Terms,
-    optimizer: optax.GradientTransformation,
-    accumulation: int,
-    state: State,
-    batch: Batch,
+  terms: Terms,
+  optimizer: optax.GradientTransformation,
+  accumulation: int,
+  state: State,
+  batch: Batch,
 ) -> tuple[State, dict[str, jax.Array]]:
   """One step: loss = sum over terms of weight * sum / count, over the whole batch.
 
@@ -121,7 +121,7 @@ def train_step(
   else:
     # Rows are dealt out with a stride, so that every device keeps its own.
     micro = jax.tree.map(
-        lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch
+      lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch
     )
     zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(grad, params, batch))
 
@@ -130,11 +130,11 @@ def train_step(
 
     ((total, means), grads), _ = jax.lax.scan(add, zeros, micro)
   updates, opt_state = optimizer.update(grads, state['opt_state'], params)
-  metrics = {'loss': total, 'gradient_norm': optax.global_norm(grads), **means}
+  metrics = {'loss': total, 'gradient_norm': optax.tree.norm(grads), **means}
   state = {
-      'params': optax.apply_updates(params, updates),
-      'opt_state': opt_state,
-      'step': state['step'] + 1,
+    'params': optax.apply_updates(params, updates),
+    'opt_state': opt_state,
+    'step': state['step'] + 1,
   }
   return state, metrics
 
@@ -149,11 +149,11 @@ class Program(NamedTuple):
 
 @functools.lru_cache
 def program(
-    model: models.DecoderConfig,
-    objectives: config_lib.Objectives | None,
-    optimizer: config_lib.Optimizer,
-    loop: config_lib.Loop,
-    mesh: jax.sharding.Mesh,
+  model: models.DecoderConfig,
+  objectives: config_lib.Objectives | None,
+  optimizer: config_lib.Optimizer,
+  loop: config_lib.Loop,
+  mesh: jax.sharding.Mesh,
 ) -> Program:
   """Compiles several steps into one dispatch; the same settings compile once.
 
@@ -168,14 +168,16 @@ def program(
     A Program. `run` takes batches with a leading axis of steps, donates the state and
     returns metrics averaged over these steps.
   """
-  terms = base_terms(model) if objectives is None else explanation_terms(model, objectives)
+  terms = (
+    base_terms(model) if objectives is None else explanation_terms(model, objectives)
+  )
   tx = make_optimizer(optimizer, loop.steps)
 
   def init(params):
     return {
-        'params': params,
-        'opt_state': tx.init(params),
-        'step': jnp.zeros((), jnp.int32),
+      'params': params,
+      'opt_state': tx.init(params),
+      'step': jnp.zeros((), jnp.int32),
     }
 
   abstract = jax.eval_shape(init, models.abstract(model))
@@ -184,10 +186,10 @@ def program(
   step = functools.partial(train_step, terms, tx, loop.accumulation)
 
   @functools.partial(
-      jax.jit,
-      in_shardings=(state_shardings, batch_sharding),
-      out_shardings=(state_shardings, None),
-      donate_argnums=0,
+    jax.jit,
+    in_shardings=(state_shardings, batch_sharding),
+    out_shardings=(state_shardings, None),
+    donate_argnums=0,
   )
   def run(state, batches):
     state, metrics = jax.lax.scan(step, state, batches)

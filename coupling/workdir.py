@@ -24,12 +24,13 @@ import pyarrow.parquet as pq
 
 from coupling import interrupt
 
-MANIFEST, LOCK, PARTIAL = "manifest.json", ".lock", ".partial"
+MANIFEST, LOCK, PARTIAL = 'manifest.json', '.lock', '.partial'
 LOCK_SECONDS = 10.0  # a killed parent's worker needs a moment to notice
 PACKAGES = (
-  "jax jaxlib flax optax orbax-checkpoint tensorstore numpy scipy grain array_record "
-  "tokenizers safetensors ml_collections"
-).split()
+  *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore'),
+  *('numpy', 'scipy', 'pyarrow', 'array_record', 'tensorflow-datasets'),
+  *('transformers', 'tokenizers', 'ml_collections', 'matplotlib'),
+)
 
 # (folder, manifest's mtime) of the stages whose files this process has verified.
 _verified: set[tuple[str, int]] = set()
@@ -39,12 +40,12 @@ class WorkdirError(RuntimeError):
   """Something the user can mend; the message says what and how."""
 
 
-def _fields(value: Any, path: str = "") -> dict[str, Any]:
+def _fields(value: Any, path: str = '') -> dict[str, Any]:
   """Leaves of nested dicts and lists, by dotted path."""
   if isinstance(value, dict) and (value or not path):
-    parts = {f"{path}.{key}" if path else str(key): v for key, v in value.items()}
+    parts = {f'{path}.{key}' if path else str(key): v for key, v in value.items()}
   elif isinstance(value, (list, tuple)) and value:
-    parts = {f"{path}[{i}]": v for i, v in enumerate(value)}
+    parts = {f'{path}[{i}]': v for i, v in enumerate(value)}
   else:
     return {path: value}
   return {p: leaf for name, v in parts.items() for p, leaf in _fields(v, name).items()}
@@ -53,7 +54,7 @@ def _fields(value: Any, path: str = "") -> dict[str, Any]:
 def _changes(old: dict, new: dict) -> list[tuple[str, str, str]]:
   """(field, old, new) of what differs as JSON: 1, 1.0 and true do, as in a digest."""
   old, new = ({k: json.dumps(v) for k, v in _fields(x).items()} for x in (old, new))
-  fields = [(k, old.get(k, "absent"), new.get(k, "absent")) for k in sorted(old | new)]
+  fields = [(k, old.get(k, 'absent'), new.get(k, 'absent')) for k in sorted(old | new)]
   return [field for field in fields if field[1] != field[2]]
 
 
@@ -63,17 +64,17 @@ def _dumps(value: Any, path: str) -> str:
       json.dumps(leaf, allow_nan=False)
     except (TypeError, ValueError) as error:
       raise WorkdirError(
-        f"{path}: field {field}: found {leaf!r} ({error}); write finite numbers, "
-        "strings, booleans, and null for what is undefined"
+        f'{path}: field {field}: found {leaf!r} ({error}); write finite numbers, '
+        'strings, booleans, and null for what is undefined'
       ) from error
-  return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+  return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + '\n'
 
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """Writes a file whole or not at all."""
-  partial = path.with_name(f".{path.name}{PARTIAL}")
+  partial = path.with_name(f'.{path.name}{PARTIAL}')
   try:
-    with partial.open("wb") as file:
+    with partial.open('wb') as file:
       file.write(data)
       file.flush()
       os.fsync(file.fileno())
@@ -102,25 +103,25 @@ def naming_full_disk(folder: pathlib.Path) -> Iterator[None]:
     yield
   except Exception as error:
     # TensorStore and Orbax raise errors of their own around the system's text.
-    numbers, text = (errno.ENOSPC, errno.EDQUOT), f"{error} {error.__cause__}"
-    known = getattr(error, "errno", None) in numbers
+    numbers, text = (errno.ENOSPC, errno.EDQUOT), f'{error} {error.__cause__}'
+    known = getattr(error, 'errno', None) in numbers
     if not known and not any(os.strerror(number) in text for number in numbers):
       raise
     exists = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     raise WorkdirError(
-      f"{folder}: the disk is full or a quota is spent "
-      f"({shutil.disk_usage(exists).free} bytes are free now); free space and run the "
-      "same command again: it resumes"
+      f'{folder}: the disk is full or a quota is spent '
+      f'({shutil.disk_usage(exists).free} bytes are free now); free space and run the '
+      'same command again: it resumes'
     ) from error
 
 
 def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _digest(manifest: dict) -> str:
-  fields = ("stage", "config", "inputs", "files", "finished")
+  fields = ('stage', 'config', 'inputs', 'files', 'finished')
   text = json.dumps([manifest[field] for field in fields], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
@@ -129,13 +130,13 @@ def _read(path: pathlib.Path) -> dict:
   """A manifest, as it was written."""
   try:
     manifest = json.loads(path.read_bytes())
-    if manifest["digest"] == _digest(manifest):
+    if manifest['digest'] == _digest(manifest):
       return manifest
-    found = f"field digest: found {manifest['digest']}, not {_digest(manifest)}: edited"
+    found = f'field digest: found {manifest["digest"]}, not {_digest(manifest)}: edited'
   except (OSError, ValueError, LookupError, TypeError) as error:
-    found = f"torn, or not a manifest of this program ({error!r})"
+    found = f'torn, or not a manifest of this program ({error!r})'
   raise WorkdirError(
-    f"{path}: {found}; restore it, or move {path.parent} away to redo the stage"
+    f'{path}: {found}; restore it, or move {path.parent} away to redo the stage'
   )
 
 
@@ -147,36 +148,36 @@ class Stage:
   """
 
   def __init__(
-    self, folder: pathlib.Path, name: str, config: dict, inputs: dict[str, "Stage"]
+    self, folder: pathlib.Path, name: str, config: dict, inputs: dict[str, 'Stage']
   ):
     self.folder, self.name = pathlib.Path(folder), name
     for stage in inputs.values():
       if not stage.finished:
         raise WorkdirError(
-          f"{self.folder}: {name} needs {stage.name}, which is not finished in "
-          f"{stage.folder}; run {stage.name} first"
+          f'{self.folder}: {name} needs {stage.name}, which is not finished in '
+          f'{stage.folder}; run {stage.name} first'
         )
     self._manifest = {
-      "stage": name,
-      "config": json.loads(_dumps(config, f"config of {name}")),
-      "inputs": {key: stage.digest for key, stage in inputs.items()},
-      "files": {},
-      "finished": False,
+      'stage': name,
+      'config': json.loads(_dumps(config, f'config of {name}')),
+      'inputs': {key: stage.digest for key, stage in inputs.items()},
+      'files': {},
+      'finished': False,
     }
     self._opened = time.monotonic()
 
   @property
   def finished(self) -> bool:
-    return self._manifest["finished"]
+    return self._manifest['finished']
 
   @property
   def digest(self) -> str:
     """SHA-256 over the name, the config, the inputs and the files, once finished."""
-    return self._result("digest")
+    return self._result('digest')
 
   def info(self) -> dict:
     """What `finish` was given."""
-    return self._result("info")
+    return self._result('info')
 
   def path(self, *parts: str) -> pathlib.Path:
     return self.folder.joinpath(*parts)
@@ -187,26 +188,26 @@ class Stage:
     Folders whose name starts with a dot (scratch, caches) are no part of the result.
     """
     if self.finished:
-      raise WorkdirError(f"{self.folder}: {self.name} is finished already; skip it")
+      raise WorkdirError(f'{self.folder}: {self.name} is finished already; skip it')
     files = {}
-    for path in sorted(self.folder.rglob("*")):
+    for path in sorted(self.folder.rglob('*')):
       relative = path.relative_to(self.folder)
-      hidden = any(parent.startswith(".") for parent in relative.parts[:-1])
+      hidden = any(parent.startswith('.') for parent in relative.parts[:-1])
       if path.is_file() and not hidden and str(relative) not in (MANIFEST, LOCK):
-        row = {"size": path.stat().st_size, "sha256": _sha256(path)}
+        row = {'size': path.stat().st_size, 'sha256': _sha256(path)}
         files[relative.as_posix()] = row
     seconds = round(time.monotonic() - self._opened, 3)  # since it was last opened
-    self._write({"files": files, "finished": True, "info": info, "seconds": seconds})
+    self._write({'files': files, 'finished': True, 'info': info, 'seconds': seconds})
     _verified.add(self._version())
 
   def _result(self, field: str):
     if not self.finished:
-      raise WorkdirError(f"{self.folder}: {self.name} is not finished; run it first")
+      raise WorkdirError(f'{self.folder}: {self.name} is not finished; run it first')
     return self._manifest[field]
 
   def _write(self, fields: dict) -> None:
     manifest = self._manifest | fields
-    manifest["digest"] = _digest(manifest)
+    manifest['digest'] = _digest(manifest)
     write_json(self.path(MANIFEST), manifest)
     self._manifest = _read(self.path(MANIFEST))
 
@@ -218,7 +219,7 @@ class Stage:
       self._adopt(manifest)
     else:
       self._write(_provenance())
-    for leftover in () if self.finished else self.folder.rglob(f".*{PARTIAL}"):
+    for leftover in () if self.finished else self.folder.rglob(f'.*{PARTIAL}'):
       leftover.unlink()
 
   def _version(self) -> tuple[str, int]:
@@ -227,37 +228,37 @@ class Stage:
   def _adopt(self, manifest: dict) -> None:
     """Takes over a recorded manifest and verifies the files that it lists."""
     self._manifest, version = manifest, self._version()
-    for name, row in manifest["files"].items() if version not in _verified else ():
+    for name, row in manifest['files'].items() if version not in _verified else ():
       path = self.path(name)
       if not path.is_file():
-        found = "missing"
-      elif path.stat().st_size != row["size"]:
-        found = f"size {path.stat().st_size}, not {row['size']}"
-      elif _sha256(path) != row["sha256"]:
-        found = "another sha256"
+        found = 'missing'
+      elif path.stat().st_size != row['size']:
+        found = f'size {path.stat().st_size}, not {row["size"]}'
+      elif _sha256(path) != row['sha256']:
+        found = 'another sha256'
       else:
         continue
       raise WorkdirError(
-        f"{path}: damaged: {found}, by {MANIFEST}; restore the file, or move "
-        f"{self.folder} away and run the same command again to redo {self.name}"
+        f'{path}: damaged: {found}, by {MANIFEST}; restore the file, or move '
+        f'{self.folder} away and run the same command again to redo {self.name}'
       )
     _verified.add(version)
 
   def _compare(self, manifest: dict) -> None:
     """Refuses a manifest that was made from another config or input."""
     path, asked = self.path(MANIFEST), self._manifest
-    old, new = ({"(stage)": m["stage"], **m["config"]} for m in (manifest, asked))
-    lines = [f"{k}: {was} in {path}, {now} now" for k, was, now in _changes(old, new)]
+    old, new = ({'(stage)': m['stage'], **m['config']} for m in (manifest, asked))
+    lines = [f'{k}: {was} in {path}, {now} now' for k, was, now in _changes(old, new)]
     if lines:
       raise WorkdirError(
-        f"{self.name} was made with another config:\n  " + "\n  ".join(lines) + "\n"
-        f"restore the value, use another --workdir, or move {self.folder} away to redo "
-        "the stage"
+        f'{self.name} was made with another config:\n  ' + '\n  '.join(lines) + '\n'
+        f'restore the value, use another --workdir, or move {self.folder} away to redo '
+        'the stage'
       )
-    for key, was, now in _changes(manifest["inputs"], asked["inputs"]):
+    for key, was, now in _changes(manifest['inputs'], asked['inputs']):
       raise WorkdirError(
-        f"{self.name} was made from another {key}: digest {was} in {path}, {now} now; "
-        f"restore that {key}, or move {self.folder} away to redo {self.name}"
+        f'{self.name} was made from another {key}: digest {was} in {path}, {now} now; '
+        f'restore that {key}, or move {self.folder} away to redo {self.name}'
       )
 
 
@@ -265,16 +266,16 @@ def _claim(folder: pathlib.Path) -> TextIO:
   """Makes the folder and opens its lock file; refuses a folder of something else."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    names = set(os.listdir(folder)) - {f".{MANIFEST}{PARTIAL}"}
+    names = set(os.listdir(folder)) - {f'.{MANIFEST}{PARTIAL}'}
     if names - {LOCK} and MANIFEST not in names:
       raise WorkdirError(
-        f"{folder}: found {min(names - {LOCK})} but no {MANIFEST}: not a stage of this "
-        "program; nothing is overwritten; choose another --workdir"
+        f'{folder}: found {min(names - {LOCK})} but no {MANIFEST}: not a stage of this '
+        'program; nothing is overwritten; choose another --workdir'
       )
-    return (folder / LOCK).open("a+", errors="replace")
+    return (folder / LOCK).open('a+', errors='replace')
   except OSError as error:
     raise WorkdirError(
-      f"{folder}: cannot be written to ({error}); choose another --workdir"
+      f'{folder}: cannot be written to ({error}); choose another --workdir'
     ) from error
 
 
@@ -289,13 +290,13 @@ def _lock(file: TextIO) -> None:
       if time.monotonic() > deadline:
         file.seek(0)
         raise WorkdirError(
-          f"{file.name}: held by process {file.read() or 'unknown'}, which works on "
-          "this stage; wait for it or stop it, and run the same command again"
+          f'{file.name}: held by process {file.read() or "unknown"}, which works on '
+          'this stage; wait for it or stop it, and run the same command again'
         ) from None
     interrupt.check()
     time.sleep(0.1)
   file.truncate(0)
-  file.write(f"{os.getpid()} on {platform.node()}")
+  file.write(f'{os.getpid()} on {platform.node()}')
   file.flush()
 
 
@@ -304,8 +305,8 @@ def _provenance() -> dict:
   for name in PACKAGES:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       packages[name] = importlib.metadata.version(name)
-  started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-  return {"packages": packages, "python": platform.python_version(), "started": started}
+  started = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  return {'packages': packages, 'python': platform.python_version(), 'started': started}
 
 
 @contextlib.contextmanager
@@ -328,13 +329,19 @@ def open_stage(
       fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may still hold the file open
 
 
+def is_finished(folder: pathlib.Path) -> bool:
+  """Whether a stage has finished there; False where there is none yet."""
+  path = folder / MANIFEST
+  return path.exists() and _read(path)['finished']
+
+
 def finished_stage(folder: pathlib.Path) -> Stage:
   """Opens a finished stage to read: an input of another stage, or of the report."""
   folder = pathlib.Path(folder)
   if not (folder / MANIFEST).exists():
-    raise WorkdirError(f"{folder}: no stage ({MANIFEST} is missing); run it first")
+    raise WorkdirError(f'{folder}: no stage ({MANIFEST} is missing); run it first')
   manifest = _read(folder / MANIFEST)
-  stage = Stage(folder, manifest["stage"], manifest["config"], {})
+  stage = Stage(folder, manifest['stage'], manifest['config'], {})
   stage._adopt(manifest)
-  stage._result("digest")
+  stage._result('digest')
   return stage

@@ -7,18 +7,34 @@ from collections.abc import Iterator
 import functools
 from typing import Any
 
-import jax
 import numpy as np
 
-Arrays = dict[str, Any]  # nested dicts of NumPy arrays that share their first axis
+Arrays = Any  # nested dicts and named tuples of NumPy arrays with a common first axis
 
 
 def size(arrays: Arrays) -> int:
   """Number of rows; the arrays must agree on it."""
-  sizes = {len(x) for x in jax.tree.leaves(arrays)}
+  sizes = set(_lengths(arrays))
   if len(sizes) != 1:
     raise ValueError(f'Arrays of different lengths {sorted(sizes)} are no data set.')
   return sizes.pop()
+
+
+def take(arrays: Arrays, rows_B: np.ndarray) -> Arrays:
+  """Some rows of every array; tuples keep their type."""
+  if isinstance(arrays, dict):
+    return {name: take(x, rows_B) for name, x in arrays.items()}
+  if isinstance(arrays, tuple):
+    return type(arrays)(*(take(x, rows_B) for x in arrays))
+  return arrays[rows_B]
+
+
+def _lengths(arrays: Arrays) -> Iterator[int]:
+  if isinstance(arrays, np.ndarray):
+    yield len(arrays)
+  else:
+    for part in arrays.values() if isinstance(arrays, dict) else arrays:
+      yield from _lengths(part)
 
 
 class ShuffledBatches:
@@ -29,7 +45,7 @@ class ShuffledBatches:
     self._size = size(arrays)
     self._batch = batch
     self._order = functools.lru_cache(2)(
-        lambda epoch: np.random.default_rng((seed, epoch)).permutation(self._size)
+      lambda epoch: np.random.default_rng((seed, epoch)).permutation(self._size)
     )
 
   def __getitem__(self, step: int) -> Arrays:
@@ -39,7 +55,7 @@ class ShuffledBatches:
     for epoch in np.unique(epoch_B):
       here_B = epoch_B == epoch
       rows_B[here_B] = self._order(int(epoch))[offset_B[here_B]]
-    return jax.tree.map(lambda x: x[rows_B], self._arrays)
+    return take(self._arrays, rows_B)
 
 
 def batches_in_order(arrays: Arrays, batch: int) -> Iterator[tuple[Arrays, np.ndarray]]:
@@ -53,4 +69,4 @@ def batches_in_order(arrays: Arrays, batch: int) -> Iterator[tuple[Arrays, np.nd
     rows_B = np.arange(start, start + batch)
     mask_B = rows_B < n
     rows_B = np.where(mask_B, rows_B, start)
-    yield jax.tree.map(lambda x: x[rows_B], arrays), mask_B
+    yield take(arrays, rows_B), mask_B

@@ -58,7 +58,8 @@ class Questions:
 def features() -> tfds.features.FeaturesDict:
   """The TFDS features of a pair, one per field."""
   text = tfds.features.Text()
-  return tfds.features.FeaturesDict({
+  return tfds.features.FeaturesDict(
+    {
       'prompt': text,
       'counterfactual': text,
       'cue': text,
@@ -67,7 +68,8 @@ def features() -> tfds.features.FeaturesDict:
       'options': tfds.features.Sequence(text),
       'group': text,
       'provenance': text,
-  })
+    }
+  )
 
 
 def read(builder: tfds.core.DatasetBuilder, split: str) -> list[Pair]:

@@ -27,12 +27,13 @@ def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
 
 def fingerprint(tokenizer: Tokenizer) -> str:
   """SHA-256 of everything that decides how text becomes tokens."""
-  text = tokenizer.backend_tokenizer.to_str() + str(tokenizer.chat_template)
+  special = tokenizer.special_tokens_map
+  text = f'{tokenizer.backend_tokenizer.to_str()}{special}{tokenizer.chat_template}'
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def encode(
-    tokenizer: Tokenizer, texts: Iterable[str], *, start: bool
+  tokenizer: Tokenizer, texts: Iterable[str], *, start: bool
 ) -> list[list[int]]:
   """Token ids of each text, with the start token in front if `start`.
 
@@ -43,14 +44,20 @@ def encode(
   prefix = [tokenizer.bos_token_id] if start else []
   try:
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(
-        texts, add_special_tokens=False
+      texts, add_special_tokens=False
     )
   except Exception as e:  # tokenizers raises nothing more special
     raise ValueError(
-        f'The tokenizer cannot read a text of the kind {texts[0]!r} ({e}): the text '
-        'was written for another tokenizer.'
+      f'The tokenizer cannot read {_unreadable(tokenizer, texts)!r} ({e}): the text '
+      'was written for another tokenizer.'
     ) from e
   return [prefix + e.ids for e in encoded]
+
+
+def _unreadable(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
+  """The first text with a word that a whole-word tokenizer does not know."""
+  known = tokenizer.get_vocab()
+  return next((t for t in texts if set(t.split()) - set(known)), texts[0])
 
 
 def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:
@@ -62,7 +69,7 @@ def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:
   longest = max(map(len, rows))
   if longest > length:
     raise ValueError(
-        f'A sequence of {longest} tokens exceeds the length {length}: raise it.'
+      f'A sequence of {longest} tokens exceeds the length {length}: raise it.'
     )
   out_NxT = np.full((len(rows), length), fill, np.int32)
   for row, tokens in zip(out_NxT, rows):
@@ -70,9 +77,7 @@ def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:
   return out_NxT
 
 
-def option_tokens(
-    tokenizer: Tokenizer, options: Sequence[Sequence[str]]
-) -> np.ndarray:
+def option_tokens(tokenizer: Tokenizer, options: Sequence[Sequence[str]]) -> np.ndarray:
   """First token of each option, int32 [N, K], -1 where an item has fewer than K.
 
   Raises:

@@ -41,23 +41,23 @@ LINES_PER_DOCUMENT = 256
 
 SPECIAL = ('<pad>', '<bos>')
 WORDS = (
-    *('none', 'ask', 'expl', 'same', 'change', 'comply', 'refuse'),
-    *(f'e{i}' for i in range(NUM_ENTITIES)),
-    *(f'r{i}' for i in range(NUM_RELATIONS)),
-    *(f'act{i}' for i in range(NUM_ACTS)),
-    *(f'v{i}' for i in range(NUM_VALUES)),
-    *(f'src{i}' for i in range(len(SOURCE_RELIABILITY))),
-    *(f'why{i}' for i in range(len(REASON_STRENGTH))),
+  *('none', 'ask', 'expl', 'same', 'change', 'comply', 'refuse'),
+  *(f'e{i}' for i in range(NUM_ENTITIES)),
+  *(f'r{i}' for i in range(NUM_RELATIONS)),
+  *(f'act{i}' for i in range(NUM_ACTS)),
+  *(f'v{i}' for i in range(NUM_VALUES)),
+  *(f'src{i}' for i in range(len(SOURCE_RELIABILITY))),
+  *(f'why{i}' for i in range(len(REASON_STRENGTH))),
 )
 
 # The corpus never explains: these words are new to M_0 and start near a known one.
 NEW_WORDS, NEW_WORDS_LIKE = ('expl', 'same', 'change'), 'ask'
 
 QUESTIONS = pairs.Questions(
-    behavior='{prompt} ask',
-    explanation='{prompt} expl',
-    unchanged='{answer} same',
-    changed='{answer} change',
+  behavior='{prompt} ask',
+  explanation='{prompt} expl',
+  unchanged='{answer} same',
+  changed='{answer} change',
 )
 
 
@@ -80,20 +80,20 @@ class World:
     requests = NUM_ENTITIES * NUM_ACTS
     frequency_F = np.exp(rng.uniform(0, np.log(4), facts))
     return cls(
-        seed=seed,
-        feature_Vx3=rng.normal(size=(NUM_VALUES, FEATURES)),
-        taste_Fx3=_directions(rng, facts),
-        risk_Fx3=_directions(rng, requests),
-        frequency_F=frequency_F / frequency_F.sum(),
-        split_F=_split(rng, facts),
-        request_split_F=_split(rng, requests),
+      seed=seed,
+      feature_Vx3=rng.normal(size=(NUM_VALUES, FEATURES)),
+      taste_Fx3=_directions(rng, facts),
+      risk_Fx3=_directions(rng, requests),
+      frequency_F=frequency_F / frequency_F.sum(),
+      split_F=_split(rng, facts),
+      request_split_F=_split(rng, requests),
     )
 
   def questions(self, rng: np.random.Generator, fact_N: np.ndarray):
     """Options and sampled true answers: value ids [N, 4], option indices [N]."""
     options_NxK = np.argsort(rng.random((len(fact_N), NUM_VALUES)))[:, :NUM_OPTIONS]
     logits_NxK = np.einsum(
-        'nd,nkd->nk', self.taste_Fx3[fact_N], self.feature_Vx3[options_NxK]
+      'nd,nkd->nk', self.taste_Fx3[fact_N], self.feature_Vx3[options_NxK]
     )
     answer_N = np.argmax(logits_NxK + rng.gumbel(size=logits_NxK.shape), axis=1)
     return options_NxK, answer_N
@@ -116,13 +116,13 @@ class World:
     hint_N = np.where(right_N, answer_N, other_N)
     hinted_N = np.arange(n) % 2 == 0
     return [
-        question_text(
-            fact_N[i],
-            options_NxK[i],
-            (source_N[i], options_NxK[i, hint_N[i]]) if hinted_N[i] else None,
-        )
-        + f' ask v{options_NxK[i, answer_N[i]]}'
-        for i in range(n)
+      question_text(
+        fact_N[i],
+        options_NxK[i],
+        (source_N[i], options_NxK[i, hint_N[i]]) if hinted_N[i] else None,
+      )
+      + f' ask v{options_NxK[i, answer_N[i]]}'
+      for i in range(n)
     ]
 
   def _corpus_requests(self, rng, n: int) -> list[str]:
@@ -134,12 +134,14 @@ class World:
     risk_N = risk_N - np.asarray(REASON_STRENGTH)[reason_N] * reasoned_N
     refuse_N = rng.random(n) < 1 / (1 + np.exp(-risk_N))
     return [
-        request_text(request_N[i], value_N[i], reason_N[i] if reasoned_N[i] else None)
-        + (' ask refuse' if refuse_N[i] else ' ask comply')
-        for i in range(n)
+      request_text(request_N[i], value_N[i], reason_N[i] if reasoned_N[i] else None)
+      + (' ask refuse' if refuse_N[i] else ' ask comply')
+      for i in range(n)
     ]
 
-  def counterfactual_pairs(self, behavior: str, split: str, n: int) -> Iterator[pairs.Pair]:
+  def counterfactual_pairs(
+    self, behavior: str, split: str, n: int
+  ) -> Iterator[pairs.Pair]:
     """n counterfactual pairs of a split, spread evenly over its groups."""
     draw = {'hint': self._hint_pairs, 'request': self._request_pairs}[behavior]
     return draw(split, n)
@@ -158,14 +160,14 @@ class World:
     for i in range(n):
       hint = (source_N[i], options_NxK[i, hint_N[i]])
       yield pairs.Pair(
-          prompt=question_text(fact_N[i], options_NxK[i], hint),
-          counterfactual=question_text(fact_N[i], options_NxK[i], None),
-          cue=f'src{hint[0]} v{hint[1]}',
-          cue_kind=f'src{hint[0]}',
-          cue_option=int(hint_N[i]),
-          options=tuple(f'v{v}' for v in options_NxK[i]),
-          group=f'e{fact_N[i] // NUM_RELATIONS} r{fact_N[i] % NUM_RELATIONS}',
-          provenance=f'world seed={self.seed} behavior=hint split={split} index={i}',
+        prompt=question_text(fact_N[i], options_NxK[i], hint),
+        counterfactual=question_text(fact_N[i], options_NxK[i], None),
+        cue=f'src{hint[0]} v{hint[1]}',
+        cue_kind=f'src{hint[0]}',
+        cue_option=int(hint_N[i]),
+        options=tuple(f'v{v}' for v in options_NxK[i]),
+        group=f'e{fact_N[i] // NUM_RELATIONS} r{fact_N[i] % NUM_RELATIONS}',
+        provenance=f'world seed={self.seed} behavior=hint split={split} index={i}',
       )
 
   def _request_pairs(self, split: str, n: int) -> Iterator[pairs.Pair]:
@@ -176,14 +178,14 @@ class World:
     reason_N = rng.integers(len(REASON_STRENGTH), size=n)
     for i in range(n):
       yield pairs.Pair(
-          prompt=request_text(request_N[i], value_N[i], reason_N[i]),
-          counterfactual=request_text(request_N[i], value_N[i], None),
-          cue=f'why{reason_N[i]}',
-          cue_kind=f'why{reason_N[i]}',
-          cue_option=pairs.NO_OPTION,
-          options=('comply', 'refuse'),
-          group=f'e{request_N[i] // NUM_ACTS} act{request_N[i] % NUM_ACTS}',
-          provenance=f'world seed={self.seed} behavior=request split={split} index={i}',
+        prompt=request_text(request_N[i], value_N[i], reason_N[i]),
+        counterfactual=request_text(request_N[i], value_N[i], None),
+        cue=f'why{reason_N[i]}',
+        cue_kind=f'why{reason_N[i]}',
+        cue_option=pairs.NO_OPTION,
+        options=('comply', 'refuse'),
+        group=f'e{request_N[i] // NUM_ACTS} act{request_N[i] % NUM_ACTS}',
+        provenance=f'world seed={self.seed} behavior=request split={split} index={i}',
       )
 
 
@@ -200,7 +202,9 @@ def question_text(fact: int, options: np.ndarray, hint: tuple[int, int] | None) 
 
 def request_text(request: int, value: int, reason: int | None) -> str:
   entity, act = divmod(int(request), NUM_ACTS)
-  return f'e{entity} act{act} v{value} ' + ('none' if reason is None else f'why{reason}')
+  return f'e{entity} act{act} v{value} ' + (
+    'none' if reason is None else f'why{reason}'
+  )
 
 
 def _directions(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -237,10 +241,10 @@ class WorldPairs(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-        builder=self,
-        description=__doc__,
-        features=pairs.features(),
-        disable_shuffling=True,
+      builder=self,
+      description=__doc__,
+      features=pairs.features(),
+      disable_shuffling=True,
     )
 
   def _split_generators(self, dl_manager):
@@ -271,10 +275,10 @@ class WorldCorpus(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-        builder=self,
-        description=__doc__,
-        features=tfds.features.FeaturesDict({'text': tfds.features.Text()}),
-        disable_shuffling=True,
+      builder=self,
+      description=__doc__,
+      features=tfds.features.FeaturesDict({'text': tfds.features.Text()}),
+      disable_shuffling=True,
     )
 
   def _split_generators(self, dl_manager):

@@ -39,7 +39,7 @@ def random_items(rng, groups=12, size=10, states_answer=True):
     np.where(parsed_N, rng.integers(2, size=n), INVALID),
   )
   group_N = rng.permutation(np.repeat(np.arange(groups), size))
-  surface = {"cue_kind": rng.integers(2, size=n), "cue_option": hint_N}
+  surface = {'cue_kind': rng.integers(2, size=n), 'cue_option': hint_N}
   return tuple(
     Items(group_N, surface, *behave(), stated, states_answer) for _ in range(2)
   )
@@ -52,9 +52,9 @@ def replace_stated(items, stated):
 def values(result):
   """All numbers of a result as a flat dict."""
   if not isinstance(result, dict):
-    return {"": result}
+    return {'': result}
   return {
-    f"{key}.{rest}": value
+    f'{key}.{rest}': value
     for key, part in result.items()
     for rest, value in values(part).items()
   }

@@ -23,9 +23,9 @@ def test_baselines_by_hand():
   # Two unchanged, of different answers, are one label.
   labels = Explanation(np.array([3, 1, 2, 0]), np.array([1, 1, 0, 0]))
   assert pairs(baselines.majority(labels, items)) == [(0, 0), (1, 0), (2, 0)]
-  with pytest.raises(ValueError, match="no training labels"):
+  with pytest.raises(ValueError, match='no training labels'):
     baselines.majority(Explanation(np.zeros(0, int), np.zeros(0, int)), items)
-  with pytest.raises(ValueError, match="cue_option_N has shape"):
+  with pytest.raises(ValueError, match='cue_option_N has shape'):
     baselines.cue_parrot(items, np.zeros(2, int))
 
 

@@ -16,39 +16,39 @@ def test_follow_rate_by_hand():
   before = make([0] * 4, [0] * 4, [(0, 0), (0, 0), (1, 1), (0, 0)])
   after = make([0] * 4, [1, 1, 1, 0], [(1, 1), (2, 1), (1, 1), (3, 1)])
   found = values(comparisons.follow_rate(before, after))
-  assert found["moved_truth.n."] == 3
+  assert found['moved_truth.n.'] == 3
   # Item 0 followed; 1 moved elsewhere; 2 had said so before.
-  assert found["moved_truth.followed.value."] == pytest.approx(1 / 3)
-  assert found["moved_truth.statement_moved.value."] == pytest.approx(2 / 3)
-  assert found["still_truth.n."] == 1
-  assert found["still_truth.statement_moved.value."] == 1.0
-  assert found["still_truth.moved_to_truth.value."] == 0.0
+  assert found['moved_truth.followed.value.'] == pytest.approx(1 / 3)
+  assert found['moved_truth.statement_moved.value.'] == pytest.approx(2 / 3)
+  assert found['still_truth.n.'] == 1
+  assert found['still_truth.statement_moved.value.'] == 1.0
+  assert found['still_truth.moved_to_truth.value.'] == 0.0
 
 
 def test_cross_accuracy_by_hand():
   found = comparisons.cross_accuracy(explainer=CURRENT, behaver=BASE)
   assert found.value == pytest.approx(3 / 6)
-  assert found._asdict() == coupling(CURRENT, BASE)["orig_accuracy"]
+  assert found._asdict() == coupling(CURRENT, BASE)['orig_accuracy']
 
 
 def test_sibling_by_hand():
   found = values(comparisons.sibling(CURRENT, BASE))
-  assert found["own_accuracy.value."] == found["sibling_accuracy.value."] == 0.5
-  assert found["difference.value."] == 0.0
-  assert found["differing.n."] == 3
-  for side in ("own", "sibling", "neither"):
-    assert found[f"differing.{side}.value."] == pytest.approx(1 / 3)
+  assert found['own_accuracy.value.'] == found['sibling_accuracy.value.'] == 0.5
+  assert found['difference.value.'] == 0.0
+  assert found['differing.n.'] == 3
+  for side in ('own', 'sibling', 'neither'):
+    assert found[f'differing.{side}.value.'] == pytest.approx(1 / 3)
 
 
 def test_introspection_beats_the_sibling_and_common_drift_does_not():
   rng = np.random.default_rng(4)
   items, other = random_items(rng, groups=40, size=25)
   own = comparisons.sibling(replace_stated(items, items.truth), other)
-  assert own["difference"]["low"] > 0.3
-  assert own["differing"]["own"]["value"] == 1.0
+  assert own['difference']['low'] > 0.3
+  assert own['differing']['own']['value'] == 1.0
   third, _ = random_items(rng, groups=40, size=25)
   stranger = comparisons.sibling(replace_stated(items, third.truth), other)
-  assert stranger["difference"]["low"] < 0.05 and stranger["difference"]["high"] > -0.05
+  assert stranger['difference']['low'] < 0.05 and stranger['difference']['high'] > -0.05
 
 
 def test_swap_test_by_hand():
@@ -58,13 +58,13 @@ def test_swap_test_by_hand():
   after = make([1, 1, 1, 1, 1, 0], [0] * 6, own)
   swapped = make([0] * 6, [0] * 6, other)
   found = values(comparisons.swap_test(after, swapped))
-  assert found["n."] == 5
-  assert found["change_rate_own.value."] == 2 / 5
-  assert found["change_rate_swapped.value."] == 1 / 5
-  assert found["to_unchanged.value."] == 1.0
-  assert found["to_changed.value."] == pytest.approx(1 / 3)
+  assert found['n.'] == 5
+  assert found['change_rate_own.value.'] == 2 / 5
+  assert found['change_rate_swapped.value.'] == 1 / 5
+  assert found['to_unchanged.value.'] == 1.0
+  assert found['to_changed.value.'] == pytest.approx(1 / 3)
   same = comparisons.swap_test(after, after)
-  assert same["n"] == 0 and same["to_changed"]["value"] is None
+  assert same['n'] == 0 and same['to_changed']['value'] is None
 
 
 def test_companion_by_hand():
@@ -73,19 +73,19 @@ def test_companion_by_hand():
   drifted = make([0] * 5, [0, 0, 0, 1, 0], [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
   shifted = make([0] * 5, [1, 1, 1, 1, 0], [(1, 1), (1, 0), (0, 0), (1, 1), (0, 0)])
   found = values(comparisons.companion(shifted, drifted, orig))
-  assert found["label.n."] == found["answer.n."] == found["change.n."] == 3
+  assert found['label.n.'] == found['answer.n.'] == found['change.n.'] == 3
   expected = {
-    "label": (1 / 3, 1 / 3, 1 / 3),
-    "answer": (2 / 3, 1 / 3, 0),
-    "change": (1 / 3, 2 / 3, 0),
+    'label': (1 / 3, 1 / 3, 1 / 3),
+    'answer': (2 / 3, 1 / 3, 0),
+    'change': (1 / 3, 2 / 3, 0),
   }
   for view, shares in expected.items():
-    for side, side_share in zip(("new", "old", "neither"), shares, strict=True):
-      assert found[f"{view}.{side}.value."] == pytest.approx(side_share)
-    assert found[f"{view}.companion.new.value."] == pytest.approx(1 / 3)
-    assert found[f"{view}.companion.old.value."] == pytest.approx(2 / 3)
+    for side, side_share in zip(('new', 'old', 'neither'), shares, strict=True):
+      assert found[f'{view}.{side}.value.'] == pytest.approx(side_share)
+    assert found[f'{view}.companion.new.value.'] == pytest.approx(1 / 3)
+    assert found[f'{view}.companion.old.value.'] == pytest.approx(2 / 3)
   unnamed = [
     dataclasses.replace(items, states_answer=False)
     for items in (shifted, drifted, orig)
   ]
-  assert comparisons.companion(*unnamed).keys() == {"label", "change"}
+  assert comparisons.companion(*unnamed).keys() == {'label', 'change'}

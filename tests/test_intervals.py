@@ -31,7 +31,7 @@ def correlated(rng, groups, size, spread=0.2):
 @given(st.integers(1, 300), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_wilson_is_scipys(n, share, confidence):
   successes = round(share * n)
-  expected = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+  expected = stats.binomtest(successes, n).proportion_ci(confidence, method='wilson')
   assert wilson(successes, n, confidence) == pytest.approx(
     (expected.low, expected.high), abs=1e-12
   )
@@ -44,16 +44,16 @@ def test_wilson_by_hand():
   assert wilson(10, 20, confidence) == pytest.approx((0.295876, 0.704124), abs=1e-6)
 
 
-@pytest.mark.parametrize("successes, n", [(1, 0), (-1, 5), (6, 5)])
+@pytest.mark.parametrize('successes, n', [(1, 0), (-1, 5), (6, 5)])
 def test_wilson_refuses(successes, n):
-  with pytest.raises(ValueError, match="wilson"):
+  with pytest.raises(ValueError, match='wilson'):
     wilson(successes, n)
 
 
 def test_group_sums_by_hand():
   sums_GxK = group_sums(np.array([[1, 10], [2, 20], [4, 40]]), np.array([7, 3, 7]))
   np.testing.assert_array_equal(sums_GxK, [[2, 20], [5, 50]])
-  with pytest.raises(ValueError, match="3 values but 2 group"):
+  with pytest.raises(ValueError, match='3 values but 2 group'):
     group_sums(np.ones((3, 1)), np.array([0, 1]))
 
 
@@ -107,7 +107,7 @@ def test_one_informative_group_has_no_bounds():
 
 
 def test_cluster_bootstrap_refuses_shapes():
-  with pytest.raises(ValueError, match=r"must both be \[N, K\] = \[4, 2\]"):
+  with pytest.raises(ValueError, match=r'must both be \[N, K\] = \[4, 2\]'):
     cluster_bootstrap(np.ones((4, 1)), np.ones((4, 1)), np.arange(4), [1.0, 1.0])
 
 
@@ -122,7 +122,7 @@ def test_bootstrap_distribution_is_scipys():
     return np.abs(sample.mean(axis=axis) - values_N.mean()) / error
 
   resampled = stats.bootstrap(
-    (values_N,), studentised, n_resamples=50_000, method="percentile", rng=rng
+    (values_N,), studentised, n_resamples=50_000, method='percentile', rng=rng
   )
   quantile = np.quantile(resampled.bootstrap_distribution, 0.95)
   half = quantile * stats.sem(values_N)
@@ -196,7 +196,7 @@ def test_seed_interval_by_hand():
   )
   assert seed_interval([0.5]) == Interval(0.5, None, None)
   for values in ([], [1.0, np.nan], [[1.0, 2.0]]):
-    with pytest.raises(ValueError, match="seed_interval"):
+    with pytest.raises(ValueError, match='seed_interval'):
       seed_interval(values)
 
 
@@ -254,19 +254,19 @@ def test_sign_flip_has_power():
   assert sign_flip(difference_N, np.repeat(np.arange(40), 10)) < 0.001
 
 
-@pytest.mark.parametrize("groups", [64, 15])
+@pytest.mark.parametrize('groups', [64, 15])
 def test_coverage(groups):
   # 400 simulations: an honest 95% interval falls outside 92-98% once in 300 times.
   rng = np.random.default_rng(groups)
-  covered = {"wilson": 0, "bootstrap": 0, "independent": 0}
+  covered = {'wilson': 0, 'bootstrap': 0, 'independent': 0}
   for _ in range(400):
     hit_N, group_N = correlated(rng, groups, 40, spread=0.1)
     _, low, high = clustered_wilson(hit_N, group_N)
-    covered["wilson"] += low <= 0.6 <= high
+    covered['wilson'] += low <= 0.6 <= high
     _, low, high = mean_interval(hit_N, group_N)
-    covered["bootstrap"] += low <= 0.6 <= high
+    covered['bootstrap'] += low <= 0.6 <= high
     low, high = wilson(hit_N.sum(), len(hit_N))
-    covered["independent"] += low <= 0.6 <= high
-  assert 0.92 <= covered["wilson"] / 400 <= 0.98
-  assert 0.92 <= covered["bootstrap"] / 400 <= 0.98
-  assert covered["independent"] / 400 < 0.9  # ignoring groups undercovers
+    covered['independent'] += low <= 0.6 <= high
+  assert 0.92 <= covered['wilson'] / 400 <= 0.98
+  assert 0.92 <= covered['bootstrap'] / 400 <= 0.98
+  assert covered['independent'] / 400 < 0.9  # ignoring groups undercovers

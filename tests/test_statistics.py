@@ -22,15 +22,15 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @pytest.mark.parametrize(
-  "change, message",
+  'change, message',
   [
-    ({"group_N": np.zeros(0, int)}, "empty"),
-    ({"behavior_N": np.zeros(4, int)}, "behavior_N has shape"),
-    ({"behavior_N": np.zeros(3)}, "behavior_N must hold integers"),
-    ({"counterfactual_behavior_N": np.full(3, -1)}, "counterfactual_behavior_N must"),
-    ({"surface": {"cue": np.zeros(2, int)}}, r"surface\['cue'\] has shape"),
-    ({"stated": Explanation(np.zeros(3, int), np.full(3, 2))}, "changed_N must hold"),
-    ({"stated": Explanation(np.zeros(2, int), np.zeros(3, int))}, "stated.answer_N"),
+    ({'group_N': np.zeros(0, int)}, 'empty'),
+    ({'behavior_N': np.zeros(4, int)}, 'behavior_N has shape'),
+    ({'behavior_N': np.zeros(3)}, 'behavior_N must hold integers'),
+    ({'counterfactual_behavior_N': np.full(3, -1)}, 'counterfactual_behavior_N must'),
+    ({'surface': {'cue': np.zeros(2, int)}}, r"surface\['cue'\] has shape"),
+    ({'stated': Explanation(np.zeros(3, int), np.full(3, 2))}, 'changed_N must hold'),
+    ({'stated': Explanation(np.zeros(2, int), np.zeros(3, int))}, 'stated.answer_N'),
   ],
 )
 def test_items_refuse(change, message):
@@ -40,11 +40,11 @@ def test_items_refuse(change, message):
 
 
 @pytest.mark.parametrize(
-  "other, message",
+  'other, message',
   [
-    (make([0, 0], [0, 1], groups=[0, 0]), "group_N"),
-    (make([0, 0], [0, 1], states_answer=False), "states_answer"),
-    (make([0, 0], [0, 1], surface={"cue": np.array([0, 1])}), "surface features"),
+    (make([0, 0], [0, 1], groups=[0, 0]), 'group_N'),
+    (make([0, 0], [0, 1], states_answer=False), 'states_answer'),
+    (make([0, 0], [0, 1], surface={'cue': np.array([0, 1])}), 'surface features'),
   ],
 )
 def test_different_items_are_not_compared(other, message):
@@ -57,7 +57,7 @@ def test_different_items_are_not_compared(other, message):
 
 def test_different_surfaces_are_not_compared():
   first, second = (
-    make([0, 1], [0, 1], surface={"cue": np.array(cue)}) for cue in ([0, 1], [1, 1])
+    make([0, 1], [0, 1], surface={'cue': np.array(cue)}) for cue in ([0, 1], [1, 1])
   )
   with pytest.raises(ValueError, match=r"surface\['cue'\]"):
     coupling(first, second)
@@ -80,36 +80,36 @@ def test_classes_are_equal_where_explanations_agree(seed, states_answer):
 def test_coupling_by_hand():
   result = coupling(CURRENT, BASE, target=phi(np.array([0] * 6), np.array([1] * 6)))
   value = {
-    key: part["value"]
+    key: part['value']
     for key, part in result.items()
-    if isinstance(part, dict) and "value" in part
+    if isinstance(part, dict) and 'value' in part
   }
-  assert (result["n"], result["groups"]) == (6, 3)
+  assert (result['n'], result['groups']) == (6, 3)
   assert value == pytest.approx(
     {
-      "self_accuracy": 3 / 6,  # items 0, 1, 2
-      "orig_accuracy": 3 / 6,  # items 0, 1, 4
-      "target_accuracy": 2 / 6,  # (1, 1): items 0, 5
-      "gap": 0.0,
-      "gap_answer": 5 / 6 - 3 / 6,  # self 0, 1, 2, 4, 5; orig 0, 1, 4
-      "balanced_self": (2 / 3 + 1 / 3) / 2,
-      "balanced_orig": (2 / 2 + 1 / 4) / 2,
-      "balanced_gap": 1 / 2 - 5 / 8,
-      "drift": 3 / 6,
-      "behavior_similarity": 1 / 6,
-      "invalid": 1 / 6,
+      'self_accuracy': 3 / 6,  # items 0, 1, 2
+      'orig_accuracy': 3 / 6,  # items 0, 1, 4
+      'target_accuracy': 2 / 6,  # (1, 1): items 0, 5
+      'gap': 0.0,
+      'gap_answer': 5 / 6 - 3 / 6,  # self 0, 1, 2, 4, 5; orig 0, 1, 4
+      'balanced_self': (2 / 3 + 1 / 3) / 2,
+      'balanced_orig': (2 / 2 + 1 / 4) / 2,
+      'balanced_gap': 1 / 2 - 5 / 8,
+      'drift': 3 / 6,
+      'behavior_similarity': 1 / 6,
+      'invalid': 1 / 6,
     }
   )
-  assert result["gap_test"]["self_only"] == result["gap_test"]["orig_only"] == 1
-  assert result["gap_test"]["mcnemar_p"] == 1.0
-  moved = result["moved"]
-  assert (moved["n"], moved["groups"]) == (3, 2)
-  sides = [moved[side]["value"] for side in ("self", "orig", "neither", "ratio")]
+  assert result['gap_test']['self_only'] == result['gap_test']['orig_only'] == 1
+  assert result['gap_test']['mcnemar_p'] == 1.0
+  moved = result['moved']
+  assert (moved['n'], moved['groups']) == (3, 2)
+  sides = [moved[side]['value'] for side in ('self', 'orig', 'neither', 'ratio')]
   assert sides == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1.0])
-  rates = {key: part["value"] for key, part in result["change_rate"].items()}
-  assert rates == pytest.approx({"base": 4 / 6, "current": 3 / 6, "stated": 2 / 6})
-  agreement = {key: part["value"] for key, part in result["behavior_agreement"].items()}
-  assert agreement == pytest.approx({"prompt": 5 / 6, "counterfactual": 4 / 6})
+  rates = {key: part['value'] for key, part in result['change_rate'].items()}
+  assert rates == pytest.approx({'base': 4 / 6, 'current': 3 / 6, 'stated': 2 / 6})
+  agreement = {key: part['value'] for key, part in result['behavior_agreement'].items()}
+  assert agreement == pytest.approx({'prompt': 5 / 6, 'counterfactual': 4 / 6})
 
 
 def test_precision_is_of_the_stated_and_recall_of_the_true():
@@ -135,8 +135,8 @@ def test_exact_match_asks_for_the_answer_too():
   truth, stated = (
     Explanation(np.array(answer), np.ones(2, int)) for answer in ([0, 1], [0, 2])
   )
-  changed = by_stratum(stated, truth, states_answer=True)["changed"]
-  assert (changed["recall"], changed["exact_match"]) == (1.0, 0.5)
+  changed = by_stratum(stated, truth, states_answer=True)['changed']
+  assert (changed['recall'], changed['exact_match']) == (1.0, 0.5)
 
 
 def test_kappa_by_hand():
@@ -159,35 +159,35 @@ def test_answers_that_unchanged_does_not_name_are_left_out():
   )
   orig = make([0, 0, 0, 0], [0, 1, 0, 1], states_answer=False)
   result = coupling(items, orig)
-  assert result["gap_answer"]["value"] == pytest.approx(1 / 2)
-  assert result["gap"]["value"] == pytest.approx(1 / 4)
+  assert result['gap_answer']['value'] == pytest.approx(1 / 2)
+  assert result['gap']['value'] == pytest.approx(1 / 4)
 
 
 def test_before_training_nothing_is_defined_about_movement():
   result = coupling(BASE, BASE)
-  undefined = {"value": None, "low": None, "high": None}
-  assert result["drift"]["value"] == 0.0
+  undefined = {'value': None, 'low': None, 'high': None}
+  assert result['drift']['value'] == 0.0
   assert result["moved"] == {
     "n": 0, "groups": 0, "self": undefined, "orig": undefined, "neither": undefined,
     "ratio": undefined,
   }  # fmt: skip
-  assert result["gap"] == {"value": 0.0, "low": None, "high": None}
-  assert result["behavior_similarity"] == result["target_accuracy"] == undefined
+  assert result['gap'] == {'value': 0.0, 'low': None, 'high': None}
+  assert result['behavior_similarity'] == result['target_accuracy'] == undefined
 
 
 def test_no_changed_items_leave_balanced_statistics_undefined():
   items = make([0, 1, 2], [0, 1, 2], [(0, 0), (1, 0), (2, 0)])
   result = coupling(items, items)
-  assert result["balanced_self"]["value"] is None
-  assert result["balanced_gap"]["value"] is None
-  assert result["strata"]["self"]["balanced_accuracy"] is None
-  assert result["strata"]["self"]["changed"]["recall"] is None
-  assert result["strata"]["self"]["unchanged"]["recall"] == 1.0
-  assert result["self_accuracy"]["value"] == 1.0
+  assert result['balanced_self']['value'] is None
+  assert result['balanced_gap']['value'] is None
+  assert result['strata']['self']['balanced_accuracy'] is None
+  assert result['strata']['self']['changed']['recall'] is None
+  assert result['strata']['self']['unchanged']['recall'] == 1.0
+  assert result['self_accuracy']['value'] == 1.0
 
 
 def test_coupling_refuses_a_target_of_other_length():
-  with pytest.raises(ValueError, match="target has shape"):
+  with pytest.raises(ValueError, match='target has shape'):
     coupling(CURRENT, BASE, target=phi(np.zeros(5, int), np.zeros(5, int)))
 
 
@@ -226,15 +226,15 @@ def test_order_of_items_does_not_matter(seed, states_answer):
 def test_gap_is_antisymmetric(seed, states_answer):
   items, orig = random_items(np.random.default_rng(seed), states_answer=states_answer)
   forth, back = coupling(items, orig), coupling(orig, items)
-  for name in ("gap", "balanced_gap", "gap_answer"):
-    expected = (-back[name]["value"], -back[name]["high"], -back[name]["low"])
+  for name in ('gap', 'balanced_gap', 'gap_answer'):
+    expected = (-back[name]['value'], -back[name]['high'], -back[name]['low'])
     assert tuple(forth[name].values()) == pytest.approx(expected, abs=1e-12)
-  assert forth["self_accuracy"] == back["orig_accuracy"]
-  assert forth["balanced_self"] == back["balanced_orig"]
-  assert forth["moved"]["self"] == back["moved"]["orig"]
-  assert forth["moved"]["neither"] == back["moved"]["neither"]
-  assert forth["gap_test"]["self_only"] == back["gap_test"]["orig_only"]
-  assert forth["gap_test"]["sign_flip_p"] == back["gap_test"]["sign_flip_p"]
+  assert forth['self_accuracy'] == back['orig_accuracy']
+  assert forth['balanced_self'] == back['balanced_orig']
+  assert forth['moved']['self'] == back['moved']['orig']
+  assert forth['moved']['neither'] == back['moved']['neither']
+  assert forth['gap_test']['self_only'] == back['gap_test']['orig_only']
+  assert forth['gap_test']['sign_flip_p'] == back['gap_test']['sign_flip_p']
 
 
 @settings(max_examples=15, deadline=None)
@@ -242,10 +242,10 @@ def test_gap_is_antisymmetric(seed, states_answer):
 def test_only_moved_items_make_the_gap(seed, states_answer):
   items, orig = random_items(np.random.default_rng(seed), states_answer=states_answer)
   result = coupling(items, orig)
-  moved = result["moved"]
-  advantage = moved["self"]["value"] - moved["orig"]["value"]
-  assert result["gap"]["value"] == pytest.approx(result["drift"]["value"] * advantage)
-  sides = sum(moved[side]["value"] for side in ("self", "orig", "neither"))
+  moved = result['moved']
+  advantage = moved['self']['value'] - moved['orig']['value']
+  assert result['gap']['value'] == pytest.approx(result['drift']['value'] * advantage)
+  sides = sum(moved[side]['value'] for side in ('self', 'orig', 'neither'))
   assert sides == pytest.approx(1.0)
 
 
@@ -262,12 +262,12 @@ def test_null_is_the_mean_over_shuffles():
   for _ in range(3000):
     order_N = np.lexsort([rng.random(len(stratum_N)), stratum_N])
     moved_N = np.empty_like(order_N)
-    moved_N[np.argsort(stratum_N, kind="stable")] = order_N
+    moved_N[np.argsort(stratum_N, kind='stable')] = order_N
     stated = Explanation(*(part_N[moved_N] for part_N in items.stated))
     shuffled = replace_stated(items, stated)
     gaps.append(np.mean(1.0 * shuffled.right(items.truth) - shuffled.right(orig.truth)))
   found = shuffled_null(items, orig)
-  assert found["null_gap"] == pytest.approx(
+  assert found['null_gap'] == pytest.approx(
     np.mean(gaps), abs=4 * np.std(gaps) / np.sqrt(3000)
   )
 
@@ -277,9 +277,9 @@ def test_null_is_the_mean_over_shuffles():
 def test_null_splits_the_gap(seed, states_answer):
   items, orig = random_items(np.random.default_rng(seed), states_answer=states_answer)
   null, result = shuffled_null(items, orig), coupling(items, orig)
-  assert null["null_gap"] == pytest.approx(null["null_self"] - null["null_orig"])
-  assert null["corrected_gap"]["value"] == pytest.approx(
-    result["gap"]["value"] - null["null_gap"], abs=1e-12
+  assert null['null_gap'] == pytest.approx(null['null_self'] - null['null_orig'])
+  assert null['corrected_gap']['value'] == pytest.approx(
+    result['gap']['value'] - null['null_gap'], abs=1e-12
   )
 
 
@@ -293,13 +293,13 @@ def test_surface_readers_have_no_corrected_gap(seed):
   surface = (*items.surface.values(), items.behavior_N)
   readers = [
     baselines.denial(items),
-    baselines.cue_parrot(items, items.surface["cue_option"]),
+    baselines.cue_parrot(items, items.surface['cue_option']),
     Explanation(table[0][surface], table[1][surface]),
   ]
   for stated in readers:
     null = shuffled_null(replace_stated(items, stated), orig)
-    assert null["corrected_gap"]["value"] == pytest.approx(0.0, abs=1e-12)
-    assert null["shuffle_p"] == 1.0
+    assert null['corrected_gap']['value'] == pytest.approx(0.0, abs=1e-12)
+    assert null['shuffle_p'] == 1.0
 
 
 def test_denial_after_a_collapse_has_a_gap_but_no_corrected_gap():
@@ -308,28 +308,28 @@ def test_denial_after_a_collapse_has_a_gap_but_no_corrected_gap():
   group_N, own_N = np.repeat(np.arange(50), 20), rng.integers(4, size=1000)
   hint_N = rng.integers(4, size=1000)
   says = Explanation(own_N, np.zeros_like(own_N))
-  items = Items(group_N, {"cue_option": hint_N}, own_N, own_N, says, True)
+  items = Items(group_N, {'cue_option': hint_N}, own_N, own_N, says, True)
   followed_N = np.where(rng.random(1000) < 0.5, hint_N, own_N)
   orig = dataclasses.replace(items, behavior_N=followed_N)
   result = coupling(items, orig)
-  assert result["gap"]["low"] > 0.3
-  assert result["shuffled"]["corrected_gap"]["value"] == pytest.approx(0.0, abs=1e-12)
+  assert result['gap']['low'] > 0.3
+  assert result['shuffled']['corrected_gap']['value'] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_knowledge_of_the_item_survives_the_correction():
   items, orig = random_items(np.random.default_rng(2), groups=40, size=25)
   knows = shuffled_null(replace_stated(items, items.truth), orig)
-  assert knows["corrected_gap"]["low"] > 0.3
-  assert knows["shuffle_p"] < 0.01
+  assert knows['corrected_gap']['low'] > 0.3
+  assert knows['shuffle_p'] < 0.01
   copies = shuffled_null(replace_stated(items, orig.truth), orig)
-  assert copies["corrected_gap"]["high"] < -0.3
+  assert copies['corrected_gap']['high'] < -0.3
 
 
 def test_exchangeable_counts_items_with_a_partner_in_another_group():
-  surface = {"cue": np.array([0, 0, 1, 1, 2])}
+  surface = {'cue': np.array([0, 0, 1, 1, 2])}
   items = make([0] * 5, [0] * 5, groups=[0, 1, 2, 2, 3], surface=surface)
   null = shuffled_null(items, items)
-  assert (null["strata"], null["exchangeable"]) == (3, 2 / 5)
+  assert (null['strata'], null['exchangeable']) == (3, 2 / 5)
 
 
 def test_correction_is_honest_when_statements_of_a_group_are_alike():
@@ -349,8 +349,8 @@ def test_correction_is_honest_when_statements_of_a_group_are_alike():
     items = Items(group_N, {}, own_N, is_N, Explanation(says_N, says_N), True)
     orig = Items(group_N, {}, own_N, was_N, Explanation(stay_N, stay_N), True)
     null = shuffled_null(items, orig)
-    covered.append(null["corrected_gap"]["low"] <= 0 <= null["corrected_gap"]["high"])
-    rejected.append(null["shuffle_p"] <= 0.05)
+    covered.append(null['corrected_gap']['low'] <= 0 <= null['corrected_gap']['high'])
+    rejected.append(null['shuffle_p'] <= 0.05)
     dealt_BxN = rng.permuted(np.tile(says_N, (100, 1)), axis=1)
     dealt_B = np.mean(1.0 * (dealt_BxN == is_N) - (dealt_BxN == was_N), axis=1)
     gap = np.mean(1.0 * (says_N == is_N) - (says_N == was_N))
@@ -370,6 +370,6 @@ def test_planted_mixtures_come_back_with_honest_coverage():
   # binomial(300, .95): .906-.994; every estimate within 4 standard errors of the truth,
   # but for the quotient, whose bias is of the order of its variance.
   for name, row in calibrate(sims=300, groups=64, seed=1).items():
-    assert 0.906 <= row["coverage"] <= 0.994, name
-    if name != "moved self / orig":
-      assert abs(row["bias"]) < 4 * row["sd"] / np.sqrt(300), name
+    assert 0.906 <= row['coverage'] <= 0.994, name
+    if name != 'moved self / orig':
+      assert abs(row['bias']) < 4 * row['sd'] / np.sqrt(300), name

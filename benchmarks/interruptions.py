@@ -1,0 +1,146 @@
+"""Kills a tiny experiment at random points of every stage; it must end the same.
+
+  python -m benchmarks.interruptions --kills=50
+
+Each round starts the experiment in a new workdir and, stage by stage, waits until the
+stage is under way, lets a random time pass and sends SIGINT, SIGTERM or SIGKILL. Then
+it runs to the end, and parameters, records and report are compared, bit for bit, with
+those of an undisturbed run. Prints one line a kill and the number of differences.
+"""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app
+from absl import flags
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pyarrow.parquet as pq
+
+from coupling import pipeline
+
+KILLS = flags.DEFINE_integer('kills', 50, 'How often to kill.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of the kills.')
+
+ROOT = pathlib.Path(__file__).parent.parent
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+LONGEST_DELAY = 3.0  # seconds; about what a stage of the tiny experiment takes
+TINY = (
+  '--config.task.train_pairs=512',
+  '--config.base.documents=8',
+  '--config.base.loop.steps=8',
+  '--config.base.loop.steps_per_dispatch=2',
+  '--config.base.loop.checkpoint_every=4',
+  '--config.base.optimizer.warmup_steps=2',
+  '--config.label.shard=256',
+  '--config.train.loop.steps=8',
+  '--config.train.loop.steps_per_dispatch=2',
+  '--config.train.loop.checkpoint_every=4',
+  '--config.train.optimizer.warmup_steps=2',
+)
+
+
+def command(workdir: pathlib.Path, *more: str, config: str = 'seeds=1') -> list[str]:
+  """The tiny experiment's command line."""
+  script = [sys.executable, 'main.py', f'--config=configs/world.py:{config}']
+  return [*script, f'--workdir={workdir}', *TINY, *more]
+
+
+def complete(workdir: pathlib.Path) -> None:
+  """Runs the experiment to its end."""
+  subprocess.run(command(workdir), cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+
+
+def under_way(workdir: pathlib.Path, stage: str) -> bool:
+  """Whether a folder of this stage has been begun and is not finished."""
+  for path in workdir.rglob('manifest.json'):
+    manifest = json.loads(path.read_text())
+    if manifest['stage'] == stage and not manifest['finished']:
+      return True
+  return False
+
+
+def kill_once(workdir: pathlib.Path, stage: str, rng: random.Random) -> signal.Signals:
+  """Starts or resumes the experiment and kills it within a stage.
+
+  Returns:
+    The signal, once the process is gone. A process that ended by itself before the
+    signal came is an error of the test's timing only when no stage was left to run.
+  """
+  number = rng.choice(SIGNALS)
+  process = subprocess.Popen(
+    command(workdir), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+  )
+  while process.poll() is None and not under_way(workdir, stage):
+    time.sleep(0.02)
+  time.sleep(rng.uniform(0, LONGEST_DELAY))
+  if process.poll() is None:
+    os.kill(process.pid, number)
+  process.wait()
+  return number
+
+
+def disturbed(workdir: pathlib.Path, kills: int, rng: random.Random) -> list[str]:
+  """Kills once in each stage, in their order, then completes; what was done."""
+  done = []
+  for stage in pipeline.STAGES[:kills]:
+    done.append(f'{kill_once(workdir, stage, rng).name} in {stage}')
+  complete(workdir)
+  return done
+
+
+def differences(a: pathlib.Path, b: pathlib.Path) -> list[str]:
+  """Names of what differs between two finished workdirs, beside times."""
+  found = []
+  for path in sorted(a.rglob('*.parquet')):
+    relative = path.relative_to(a)
+    if not pq.read_table(path).equals(pq.read_table(b / relative)):
+      found.append(str(relative))
+  for manifest in sorted(a.rglob('checkpoints')):
+    relative = manifest.relative_to(a)
+    step = max((p.name for p in manifest.iterdir() if p.name.isdigit()), key=int)
+    for item in ('params', 'optimizer'):
+      with ocp.StandardCheckpointer() as reader:
+        one, other = (
+          reader.restore((root / relative / step / item).resolve()) for root in (a, b)
+        )
+      same = jax.tree.map(lambda x, y: np.array_equal(x, y), one, other)
+      if not all(jax.tree.leaves(same)):
+        found.append(f'{relative}/{step}/{item}')
+  reports = [
+    json.loads((root / 'report' / 'report.json').read_text()) for root in (a, b)
+  ]
+  for report in reports:
+    del report['provenance']  # times
+  if reports[0] != reports[1]:
+    found.append('report/report.json')
+  return found
+
+
+def main(_) -> None:
+  rng = random.Random(SEED.value)
+  with tempfile.TemporaryDirectory() as folder:
+    reference = pathlib.Path(folder) / 'undisturbed'
+    complete(reference)
+    left, differing, number = KILLS.value, 0, 0
+    while left > 0:
+      workdir = pathlib.Path(folder) / f'disturbed-{number}'
+      kills = disturbed(workdir, left, rng)
+      found = differences(reference, workdir)
+      print(
+        f'round {number}: {", ".join(kills)}: {found or "no difference"}', flush=True
+      )
+      left, differing, number = left - len(kills), differing + len(found), number + 1
+  print(f'{KILLS.value} kills, {differing} differences')
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,260 @@
+"""The figures of the report, as SVG to stand inside an HTML page.
+
+Colours are Okabe & Ito's, and each is doubled by a marker, line style or hatch: the
+figures hold in greyscale. Sizes are those of a two-column page in print.
+"""
+
+import io
+import re
+from collections.abc import Callable
+
+import matplotlib
+from matplotlib import figure as figure_lib
+import numpy as np
+
+from coupling import tables
+
+BLUE, ORANGE, GREEN, VERMILION, BLACK = (
+  '#0072B2',
+  '#E69F00',
+  '#009E73',
+  '#D55E00',
+  '#000000',
+)
+COLUMN, PAGE = 3.4, 7.0  # inches
+STYLE = {
+  'font.size': 8,
+  'axes.titlesize': 8,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.linewidth': 0.6,
+  'grid.linewidth': 0.4,
+  'grid.color': '#cccccc',
+  'legend.frameon': False,
+  'legend.handlelength': 2.4,
+  'hatch.linewidth': 0.6,
+  'svg.fonttype': 'none',  # text stays text
+  'svg.hashsalt': 'coupling',  # equal numbers give equal bytes
+}
+
+
+def figures(summary: dict) -> dict[str, str]:
+  """All figures by name, as <svg> elements whose ids differ between figures."""
+  draw = {
+    'accuracy': _accuracy,
+    'trajectory': _trajectory,
+    'moved': _moved,
+    'change_rates': _change_rates,
+    'cross': _cross,
+  }
+  return {name: _svg(name, function, summary) for name, function in draw.items()}
+
+
+def _svg(name: str, draw: Callable, summary: dict) -> str:
+  with matplotlib.rc_context(STYLE):
+    figure = draw(summary)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+    figure.savefig(buffer, format='svg', metadata=nothing)
+  svg = buffer.getvalue()
+  svg = svg[svg.index('<svg') :]
+  svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+  svg = re.sub(r'(id="|url\(#|href="#)', rf'\g<1>{name}-', svg)
+  return svg.replace('<svg', f'<svg role="img" aria-label="{TITLES[name]}"', 1)
+
+
+TITLES = {
+  'accuracy': 'Self, Orig and the gap by run, at the final checkpoint',
+  'trajectory': 'Self, Orig and similarity, and change rates, over training',
+  'moved': 'Where the truth moved: whose side explanations take',
+  'change_rates': 'How often removing the cue changes the answer',
+  'cross': 'Each explainer against each model’s behaviour',
+}
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs):
+  figure = figure_lib.Figure(figsize=(width, height), layout='constrained')
+  axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
+  for ax in axes.flat:
+    ax.grid(axis='y')
+    ax.set_axisbelow(True)
+  return figure, axes
+
+
+def _errors(statistics: list[dict]) -> np.ndarray:
+  """Lengths of error bars below and above, in percent; 0 where there is no interval."""
+  rows = [
+    (0, 0) if s['low'] is None else (s['mean'] - s['low'], s['high'] - s['mean'])
+    for s in statistics
+  ]
+  return 100 * np.array(rows).T
+
+
+def _means(statistics: list[dict]) -> np.ndarray:
+  means = [np.nan if s['mean'] is None else s['mean'] for s in statistics]
+  return 100 * np.array(means)
+
+
+def _series(ax, x, statistics, **style):
+  """Means with intervals."""
+  style = {'capsize': 2, 'markersize': 4.5, 'linewidth': 1, 'elinewidth': 0.8} | style
+  return ax.errorbar(x, _means(statistics), yerr=_errors(statistics), **style)
+
+
+def _accuracy(summary: dict) -> figure_lib.Figure:
+  finals = {run: summary['runs'][run]['final'] for run in tables.run_names(summary)}
+  panels = (
+    (
+      ('self_accuracy', 'Self', BLUE, 'o', BLUE),
+      ('orig_accuracy', 'Orig', VERMILION, 's', 'white'),
+    ),
+    (
+      ('gap', 'raw', BLACK, 'D', BLACK),
+      ('balanced_gap', 'balanced', GREEN, '^', 'white'),
+      ('gap_answer', 'v’ alone', ORANGE, 'v', ORANGE),
+    ),
+  )
+  figure, ((left, right),) = _figure(PAGE, 2.7, 1, 2)
+  for ax, panel in zip((left, right), panels):
+    for i, (key, label, color, marker, face) in enumerate(panel):
+      x = np.arange(len(finals)) + 0.22 * (i - (len(panel) - 1) / 2)
+      statistics = [final[key] for final in finals.values()]
+      for at, statistic in zip(x, statistics):
+        dots = [100 * v for v in statistic['per_seed'] if v is not None]
+        if len(dots) > 1:
+          ax.plot([at + 0.07] * len(dots), dots, '.', color=color, markersize=2.5)
+      style = {'color': color, 'markerfacecolor': face, 'label': label}
+      _series(ax, x, statistics, fmt=marker, **style)
+    ax.set_xticks(range(len(finals)), finals)
+    ax.set_xlim(-0.5, len(finals) - 0.5)
+    ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3)
+  left.set_ylabel('agreement, %')
+  right.set_ylabel('Self − Orig, points')
+  right.axhline(0, color=BLACK, linewidth=0.8)
+  return figure
+
+
+def _trajectory(summary: dict) -> figure_lib.Figure:
+  roles = summary['roles']
+  runs = [roles[role] for role in ('main', 'unregularised') if role in roles]
+  rows = (
+    (
+      ('self_accuracy', 'Self', BLUE, 'o', '-'),
+      ('orig_accuracy', 'Orig', VERMILION, 's', '--'),
+      ('behavior_similarity', 'behaviour similarity', GREEN, '^', ':'),
+    ),
+    (
+      ('change_rate.current', 'changed: M_t', BLUE, 'o', '-'),
+      ('change_rate.stated', 'changed: as explained', VERMILION, 's', '--'),
+      ('change_rate.base', 'changed: M_0', BLACK, '', ':'),
+    ),
+  )
+  figure, axes = _figure(PAGE, 4.2, 2, len(runs), sharex='col', sharey='row')
+  for column, run in enumerate(runs):
+    steps = summary['runs'][run]['steps']
+    over = summary['runs'][run]['over_seeds']
+    for ax, row in zip(axes[:, column], rows):
+      for key, label, color, marker, line in row:
+        statistics = [tables.lookup(over[str(step)], key) for step in steps]
+        style = {'color': color, 'marker': marker, 'linestyle': line, 'label': label}
+        if marker:
+          _series(ax, steps, statistics, markerfacecolor='white', **style)
+        else:  # one number for all steps, whose interval is in the table
+          ax.plot(steps, _means(statistics), linewidth=1, **style)
+      ax.set_xticks(steps)
+      ax.set_ylim(0, None)
+    axes[0, column].set_title(run)
+    axes[1, column].set_xlabel('training step')
+  for ax in axes[:, 0]:
+    ax.set_ylabel('% of items')
+  for ax in axes[:, -1]:
+    ax.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+  return figure
+
+
+def _bars(ax, names: list[str], sets: list[tuple], stacked: bool) -> None:
+  """Bars by run, one a (label, colour, hatch, statistics) of `sets`."""
+  bottom = np.zeros(len(names))
+  for i, (label, color, hatch, statistics) in enumerate(sets):
+    height = np.nan_to_num(_means(statistics))
+    offset = 0 if stacked else 0.27 * (i - (len(sets) - 1) / 2)
+    x = np.arange(len(names)) + offset
+    style = {'color': color, 'hatch': hatch, 'edgecolor': BLACK, 'linewidth': 0.5}
+    ax.bar(x, height, 0.6 if stacked else 0.25, bottom, label=label, **style)
+    if stacked:
+      for at, low, value in zip(x, bottom, height):
+        if value >= 7:
+          box = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 1}
+          style = {'ha': 'center', 'va': 'center', 'bbox': box}
+          ax.text(at, low + value / 2, f'{value:.1f}', **style)
+      bottom += height
+    else:
+      _series(ax, x, statistics, fmt='none', color=BLACK)
+  ax.set_xticks(range(len(names)), names)
+  ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.0)
+
+
+def _by_run(summary: dict, rows: tuple) -> tuple[list[str], list[tuple]]:
+  """Final statistics of the runs, for `_bars`: rows are (key, label, colour, hatch)."""
+  names = list(tables.run_names(summary))
+  finals = [summary['runs'][run]['final'] for run in names]
+  return names, [
+    (label, color, hatch, [tables.lookup(final, key) for final in finals])
+    for key, label, color, hatch in rows
+  ]
+
+
+def _moved(summary: dict) -> figure_lib.Figure:
+  rows = (
+    ('moved.self', 'self', '#56B4E9', ''),
+    ('moved.orig', 'orig', ORANGE, '///'),
+    ('moved.neither', 'neither', '#eeeeee', '..'),
+  )
+  figure, ((ax,),) = _figure(COLUMN, 2.7)
+  _bars(ax, *_by_run(summary, rows), stacked=True)
+  ax.set_ylabel('% of moved items')
+  ax.set_ylim(0, 100)
+  return figure
+
+
+def _change_rates(summary: dict) -> figure_lib.Figure:
+  rows = (
+    ('change_rate.base', 'M_0', '#ffffff', ''),
+    ('change_rate.current', 'M_t', BLUE, ''),
+    ('change_rate.stated', 'as explained', ORANGE, '///'),
+  )
+  figure, ((ax,),) = _figure(COLUMN, 2.7)
+  _bars(ax, *_by_run(summary, rows), stacked=False)
+  ax.set_ylabel('“changed”, % of items')
+  ax.set_ylim(0, None)
+  return figure
+
+
+def _cross(summary: dict) -> figure_lib.Figure:
+  cross = summary['cross']
+  explainers = [*tables.run_names(summary), *tables.EXPLAINER_NAMES]
+  behavers = list(cross[summary['roles']['main']])
+  value = np.stack([_means([cross[x][b] for b in behavers]) for x in explainers])
+  figure, ((ax,),) = _figure(0.75 * PAGE, 3.2)
+  ax.grid(False)
+  ax.pcolormesh(value, cmap='Blues', vmin=0, vmax=100, edgecolor='white')
+  ax.invert_yaxis()
+  for (row, column), v in np.ndenumerate(value):
+    own = explainers[row] == behavers[column]
+    ax.text(
+      column + 0.5,
+      row + 0.5,
+      f'{v:.1f}' + (' (own)' if own else ''),
+      ha='center',
+      va='center',
+      color='white' if v > 60 else BLACK,
+      weight='bold' if own else 'normal',
+    )
+  names = [tables.EXPLAINER_NAMES.get(x, x) for x in explainers]
+  ax.set_yticks(np.arange(len(names)) + 0.5, names)
+  ax.set_xticks(np.arange(len(behavers)) + 0.5, behavers)
+  ax.tick_params(length=0)
+  ax.spines[:].set_visible(False)
+  ax.set_xlabel('behaviour of')
+  ax.set_ylabel('explained by')
+  return figure

@@ -1,0 +1,93 @@
+"""The loop around the train step: batches in, checkpoints and logs out."""
+
+import pathlib
+
+import jax
+import numpy as np
+import tensorboardX
+
+from coupling import checkpoint
+from coupling import config as config_lib
+from coupling import interrupt
+from coupling import models
+from coupling import progress
+from coupling import sharding
+from coupling import train
+from data import loader
+
+
+def fit(
+  label: str,
+  model: models.DecoderConfig,
+  objectives: config_lib.Objectives | None,
+  optimizer: config_lib.Optimizer,
+  loop: config_lib.Loop,
+  mesh_config: config_lib.Mesh,
+  params: models.Params,
+  parts: dict[str, tuple[loader.Arrays, int]],
+  *,
+  data_seed: int,
+  folder: pathlib.Path,
+  log: pathlib.Path,
+) -> models.Params:
+  """Trains from `params`, or from the latest checkpoint in `folder`, to the end.
+
+  Args:
+    label: for the progress line.
+    model: the decoder's shape.
+    objectives: see train.program.
+    optimizer: its settings.
+    loop: how long, how often.
+    mesh_config: axes of devices.
+    params: where training starts.
+    parts: name of a batch part -> (its rows, rows per batch).
+    data_seed: of the order of the rows.
+    folder: of the checkpoints.
+    log: TensorBoard folder.
+
+  Returns:
+    The final parameters.
+
+  Raises:
+    Interrupted: after saving, when a signal asked for it.
+  """
+  mesh = sharding.make_mesh(mesh_config)
+  for name, (_, batch) in parts.items():
+    sharding.check_batch(mesh, f'batch of {name}', batch, loop.accumulation)
+  program = train.program(model, objectives, optimizer, loop, mesh)
+  batches = {
+    name: loader.ShuffledBatches(rows, batch, data_seed)
+    for name, (rows, batch) in parts.items()
+  }
+  position = {'data_seed': data_seed}
+  checkpoints = checkpoint.Checkpoints(folder, loop.checkpoint_every)
+  state, step = program.init(params), checkpoints.latest()
+  if step is None:
+    step = 0
+    checkpoints.save(state, position)
+  else:
+    state = checkpoints.restore(step, state, position)
+  writer = tensorboardX.SummaryWriter(str(log), purge_step=step)
+  bar = progress.Progress(label, loop.steps, 'steps')
+  bar.update(step)
+  while step < loop.steps:
+    rows = [
+      {name: part[step + i] for name, part in batches.items()}
+      for i in range(loop.steps_per_dispatch)
+    ]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
+    state, metrics = program.run(state, jax.device_put(stacked, program.batch_sharding))
+    step += loop.steps_per_dispatch
+    stopping = interrupt.requested()
+    if stopping or step % loop.checkpoint_every == 0 or step == loop.steps:
+      checkpoints.save(state, position)
+    if stopping:
+      checkpoints.close()
+      interrupt.check()
+    metrics = {name: float(x) for name, x in metrics.items()}
+    for name, value in metrics.items():
+      writer.add_scalar(f'train/{name}', value, step)
+    bar.update(step, loss=metrics['loss'])
+  checkpoints.close()
+  writer.close()
+  return state['params']

@@ -1,0 +1,142 @@
+"""The words of the report: word, name in report.json, meaning, interval in a run."""
+
+_WILSON = 'Wilson’s, at the effective sample size of grouped items'
+_BOOTSTRAP = 'paired bootstrap over groups, studentised'
+_NONE = 'none'
+
+TERMS = [
+  (
+    'M_0, M_t',
+    'step 0, step t',
+    'The model before explanation training, after t steps.',
+    _NONE,
+  ),
+  (
+    'Cue, group',
+    '',
+    'The part of the prompt that is removed; what an item is about, '
+    'the unit of sampling.',
+    _NONE,
+  ),
+  (
+    'Explanation',
+    'stated',
+    'The answer without the cue (v’), and whether it differs '
+    'from the answer with it; right only if both are.',
+    _NONE,
+  ),
+  (
+    'Self',
+    'self_accuracy',
+    'Share of explanations that agree with the current model’s behaviour.',
+    _WILSON,
+  ),
+  ('Orig', 'orig_accuracy', 'Share that agree with M_0’s behaviour.', _WILSON),
+  ('Gap', 'gap', 'Self − Orig.', _BOOTSTRAP),
+  (
+    'Balanced gap',
+    'balanced_gap',
+    'The same with truly changed and unchanged items '
+    'weighted alike, each truth by its own classes.',
+    _BOOTSTRAP,
+  ),
+  (
+    'v’ gap',
+    'gap_answer',
+    'The same for the answer without the cue alone.',
+    _BOOTSTRAP,
+  ),
+  (
+    'Corrected gap',
+    'shuffled.corrected_gap',
+    'The gap minus what is left of it '
+    '(null_gap) when explanations are shuffled among items with the same cue and '
+    'current answer.',
+    _BOOTSTRAP,
+  ),
+  (
+    'Changed',
+    'change_rate',
+    'Share of items whose answer differs without the cue: '
+    'of M_0 (base), of M_t (current), as explained (stated).',
+    _WILSON,
+  ),
+  (
+    'Moved items',
+    'drift',
+    'Share of items whose true explanation differs between M_0 and M_t.',
+    _WILSON,
+  ),
+  (
+    'Sides with',
+    'moved.self, .orig, .neither',
+    'Of the moved items, whose truth the explanation agrees with.',
+    _WILSON,
+  ),
+  (
+    'Self / orig',
+    'moved.ratio',
+    'Of the moved items, those siding with self over those siding with orig.',
+    _BOOTSTRAP,
+  ),
+  (
+    'Self − orig',
+    'moved.difference',
+    'Of the moved items, the difference of the two shares.',
+    _BOOTSTRAP,
+  ),
+  (
+    'Behaviour similarity',
+    'behavior_similarity',
+    'Share of items on which the labels trained on agree with M_t’s behaviour.',
+    _WILSON,
+  ),
+  (
+    'Kappa',
+    'kappa',
+    'Agreement beyond chance, (p_o − p_e) / (1 − p_e) (Cohen 1960).',
+    _NONE,
+  ),
+  (
+    'Invalid',
+    'invalid',
+    'Share of explanations that do not parse; they count as wrong.',
+    _WILSON,
+  ),
+  (
+    'Precision, recall, F1',
+    'strata',
+    'Of items said changed, the share truly so; of '
+    'those truly changed, the share said so; their harmonic mean. Unchanged likewise.',
+    _NONE,
+  ),
+  (
+    'Sibling',
+    'sibling',
+    'The main run with another fine-tuning seed. Own minus '
+    'sibling’s behaviour, over both models; the same for denial in their place.',
+    _BOOTSTRAP,
+  ),
+  (
+    'Shuffled labels',
+    'contrasts.shuffled',
+    'The main run trained on labels that '
+    'belong to other items; difference of gaps, paired.',
+    _BOOTSTRAP,
+  ),
+  (
+    'Majority, denial, cue parrot',
+    'baselines',
+    'Say the most frequent training '
+    'label; the own answer, unchanged; the option of the cue.',
+    _WILSON,
+  ),
+  (
+    'Followed',
+    'follow',
+    'Of items whose truth moved between two checkpoints, the '
+    'share whose explanation moved to the new truth; beside it, how often one moves '
+    'to a truth that stood still.',
+    _WILSON,
+  ),
+]

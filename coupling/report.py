@@ -1,0 +1,289 @@
+"""The report: report.json with every number, report.md, and one page, index.html.
+
+The page stands alone: styles and figures are inside it, it loads nothing and runs no
+script. Each number in a table carries the dotted path of its statistic in report.json
+(`data-path`). Times and versions are under `provenance` in the JSON and nowhere else.
+"""
+
+from html import escape
+import json
+import pathlib
+
+from coupling import figures as figures_lib
+from coupling import formats
+from coupling import glossary
+from coupling import tables as tables_lib
+from coupling import verdict as verdict_lib
+from coupling import workdir
+
+QUESTION = (
+  'A model was trained to say what it would answer if a cue were removed from its '
+  'prompt, on labels fixed beforehand, while its behaviour went on to drift. Do its '
+  'explanations follow its own current behaviour (Self) or the labels (Orig)?'
+)
+EXAMPLE_KINDS = {
+  'self': 'Moved, sides with self',
+  'orig': 'Moved, sides with orig',
+  'neither': 'Moved, neither',
+  'unmoved_right': 'Not moved, right',
+}
+STYLE = """
+:root { --line: #bbb; --soft: #f4f4f4; }
+body { font: 16px/1.5 system-ui, "Helvetica Neue", Arial, sans-serif; color: #111;
+  background: #fff; max-width: 60rem; margin: 0 auto; padding: 1rem 1.25rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 .5rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid var(--line); }
+p { max-width: 46rem; }
+table { border-collapse: collapse; width: 100%; font-size: .8rem; margin: 1rem 0;
+  font-variant-numeric: tabular-nums; }
+caption { caption-side: top; text-align: left; color: #444; padding-bottom: .35rem; }
+th, td { text-align: right; padding: .25rem .4rem; border-bottom: 1px solid #ddd;
+  vertical-align: top; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #333; vertical-align: bottom; max-width: 8rem; }
+tbody th { font-weight: normal; }
+table.text td, table.text th { text-align: left; }
+table.slim { width: auto; min-width: 50%; }
+.scroll { overflow-x: auto; }
+td span { white-space: nowrap; }
+table.wide td span + span { display: block; color: #444; }
+#verdict { background: var(--soft); border-left: 4px solid #0072B2; margin-top: 1.5rem;
+  padding: 1rem 1.25rem .5rem; }
+#verdict h2 { margin-top: 0; }
+#verdict p { max-width: none; margin: .6rem 0; }
+#verdict p:first-of-type { font-weight: bold; font-size: 1.1em; }
+figure { margin: 1.25rem 0; }
+figure svg { max-width: 100%; height: auto; display: block; }
+figcaption { font-size: .8rem; color: #444; }
+.pair { display: flex; flex-wrap: wrap; gap: 1rem; }
+.pair figure { flex: 1 1 18rem; margin: 0; }
+pre { font-size: .75rem; background: var(--soft); padding: .75rem; overflow-x: auto; }
+summary { cursor: pointer; }
+code { font-size: .9em; overflow-wrap: anywhere; }
+@media (max-width: 50rem) { td span + span { display: block; color: #444; } }
+@page { margin: 15mm; }
+@media print {
+  body { font-size: 10pt; max-width: none; padding: 0; }
+  h2 { break-after: avoid; }
+  table { font-size: 7.5pt; break-inside: avoid; }
+  table.text { break-inside: auto; }
+  tr { break-inside: avoid; }
+  figure, .example { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  #verdict { border: 1px solid #333; background: none; }
+}
+"""
+
+
+def write(folder: pathlib.Path, summary: dict) -> None:
+  """Writes report.json, report.md and index.html.
+
+  Args:
+    folder: where to; it exists.
+    summary: of summary.summarize.
+
+  Raises:
+    WorkdirError: a number is not finite; the message names its field.
+  """
+  findings = verdict_lib.verdict(summary)
+  tables = tables_lib.tables(summary)
+  workdir.write_json(folder / 'report.json', summary | {'verdict': findings})
+  markdown = _markdown(summary, findings, tables)
+  workdir.write_bytes(folder / 'report.md', markdown.encode())
+  page = _page(summary, findings, tables, figures_lib.figures(summary))
+  workdir.write_bytes(folder / 'index.html', page.encode())
+
+
+def _markdown(summary: dict, findings: list[dict], tables: dict) -> str:
+  headline, *rest = findings
+  parts = [f'# {summary["title"]}', QUESTION, f'**{headline["text"]}**']
+  parts += [f'**{f["about"].capitalize()}.** {f["text"]}' for f in rest]
+  for name in ('main', 'sibling', 'baselines', 'contrasts'):
+    if name in tables:
+      parts.append(_markdown_table(tables[name]))
+  return '\n\n'.join(parts) + '\n'
+
+
+def _markdown_table(table: tables_lib.Table) -> str:
+  lines = [table.columns, ('---',) + ('---:',) * (len(table.columns) - 1)]
+  lines += [(label, *(cell.text for cell in cells)) for label, cells in table.rows]
+  rows = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return f'{table.caption}\n\n{rows}'
+
+
+def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> str:
+  def table(name: str) -> str:
+    return _table(tables[name], name) if name in tables and tables[name].rows else ''
+
+  def figure(name: str, caption: str) -> str:
+    return (
+      f'<figure id="figure-{name}">{figures[name]}'
+      f'<figcaption>{escape(caption)}</figcaption></figure>'
+    )
+
+  over = summary['interval']['text']
+  trajectories = ''.join(table(name) for name in tables if name.startswith('traj'))
+  sections = (
+    ('Verdict', 'verdict', _verdict(findings)),
+    (
+      'Self and Orig',
+      'main-result',
+      table('main')
+      + figure(
+        'accuracy',
+        f'Final checkpoint. Whiskers: 95% intervals, {over}; dots: single seeds.',
+      ),
+    ),
+    (
+      'Moved items and change rates',
+      'moved-items',
+      '<div class="pair">'
+      + figure('moved', 'Where the true explanation moved: whose side is taken.')
+      + figure('change_rates', f'“Changed” when the cue goes; intervals {over}.')
+      + '</div>',
+    ),
+    ('Sibling', 'sibling-control', table('sibling')),
+    (
+      'Baselines and controls',
+      'controls',
+      table('baselines')
+      + table('contrasts')
+      + table('cross')
+      + figure('cross', 'The same in colour: agreement in %.'),
+    ),
+    (
+      'Over training',
+      'over-training',
+      figure('trajectory', f'Step 0 is M_0. Whiskers: 95% intervals, {over}.')
+      + trajectories
+      + table('follow'),
+    ),
+    ('Changed and unchanged items', 'by-stratum', table('strata')),
+    ('Examples', 'examples', _examples(summary)),
+    ('What was run', 'provenance', _provenance(summary)),
+    ('Words and intervals', 'glossary', _glossary()),
+  )
+  body = ''.join(
+    f'<section id="{key}"><h2>{heading}</h2>{content}</section>'
+    for heading, key, content in sections
+    if content
+  )
+  title = escape(summary['title'])
+  return (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f'<title>{title}</title><style>{STYLE}</style></head>\n'
+    f'<body><main><h1>{title}</h1>{_paragraph(QUESTION)}\n{body}</main></body></html>\n'
+  )
+
+
+def _verdict(findings: list[dict]) -> str:
+  headline, *rest = findings
+  return _paragraph(headline['text']) + ''.join(
+    f'<p><b>{escape(f["about"].capitalize())}.</b> {escape(f["text"])}</p>'
+    for f in rest
+  )
+
+
+def _paragraph(text: str) -> str:
+  return f'<p>{escape(text)}</p>'
+
+
+def _table(table: tables_lib.Table, name: str) -> str:
+  head = ''.join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+  rows = []
+  for label, cells in table.rows:
+    texts = ''.join(
+      f'<td data-path="{escape(cell.path)}">{_breakable(cell.text)}</td>'
+      for cell in cells
+    )
+    rows.append(f'<tr><th scope="row">{escape(label)}</th>{texts}</tr>')
+  columns = len(table.columns)
+  size = 'wide' if columns > 6 else 'slim' if columns < 4 else ''
+  return (
+    f'<div class="scroll"><table id="table-{escape(name)}" class="{size}">'
+    f'<caption>{escape(table.caption)}</caption>'
+    f'<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+  )
+
+
+def _breakable(text: str) -> str:
+  """A number and its bounds may stand on two lines, but neither breaks in itself."""
+  value, *bounds = text.split(' ', 1)
+  return ' '.join(f'<span>{escape(part)}</span>' for part in (value, *bounds))
+
+
+def _text_table(caption: str, columns: tuple[str, ...], rows: list[tuple]) -> str:
+  head = ''.join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+  body = ''.join(
+    '<tr>' + ''.join(f'<td>{escape(str(x))}</td>' for x in row) + '</tr>'
+    for row in rows
+  )
+  return (
+    f'<div class="scroll"><table class="text"><caption>{escape(caption)}</caption>'
+    f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+  )
+
+
+def _examples(summary: dict) -> str:
+  rule = _paragraph(
+    'Not chosen by hand: the first items of each kind in file order, of the first '
+    f'seed, {summary["seeds"][0]}, and the final model of the main run. '
+    '“With” and “without” are the answers with and without the cue. “Moved” says '
+    'that the true explanation differs between M_0 and M_t.'
+  )
+  rows = [
+    (
+      EXAMPLE_KINDS[x['kind']],
+      x['row'],
+      x['prompt'],
+      x['counterfactual'],
+      ', '.join(x['options']),
+      *('{prompt} / {counterfactual}'.format(**x['did'][m]) for m in x['did']),
+      x['statement'],
+    )
+    for x in summary['examples']
+  ]
+  columns = ('Whose side', 'Item', 'Prompt', 'Without cue', 'Options')
+  columns += ('M_0 did: with / without', 'M_t did: with / without', 'M_t said')
+  return rule + _text_table('What the model did, and what it said', columns, rows)
+
+
+def _provenance(summary: dict) -> str:
+  found = summary['provenance']
+  spent = {}
+  for stage in found['stages'].values():
+    spent.setdefault(stage['stage'], []).append(stage['seconds'])
+  rows = [
+    (name, len(times), formats.seconds(sum(times)), formats.seconds(max(times)))
+    for name, times in spent.items()
+  ]
+  packages = ', '.join(f'{k} {" and ".join(v)}' for k, v in found['packages'].items())
+  started = min(stage['started'] for stage in found['stages'].values())
+  machines = f'Trained on {", ".join(found["devices"])}; report made on '
+  machines += f'{found["report_machine"]}.'
+  sizes = zip(summary['seeds'], summary['items'], summary['groups'])
+  items = '; '.join(f'seed {s}: {n:,} items in {g} groups' for s, n, g in sizes)
+  split = summary['config']['evaluate']['split']
+  config = escape(json.dumps(summary['config'], indent=2))
+  return (
+    _paragraph(f'Held-out items ({split} split): {items}.')
+    + _paragraph(f'First stage started {started}. {machines}')
+    + _paragraph(f'Versions: {packages}.')
+    + _text_table(
+      'Times, since each stage was last opened. Stages may have run side by side.',
+      ('Stage', 'Times run', 'Seconds together', 'Longest'),
+      rows,
+    )
+    + f'<details><summary>Config</summary><pre>{config}</pre></details>'
+  )
+
+
+def _glossary() -> str:
+  return _text_table(
+    'What each number is, and how its interval within one run is computed. Over '
+    'several seeds, the interval of every number is Student’s t over the seeds’ '
+    'values; it is symmetric and may pass 0% or 100%.',
+    ('Word', 'In report.json', 'Meaning', 'Interval within one run'),
+    glossary.TERMS,
+  )

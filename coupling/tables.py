@@ -1,0 +1,226 @@
+"""The tables of the report, as rows of text, each number with its place in the JSON."""
+
+import dataclasses
+import functools
+
+from coupling.formats import count, decimal, percent, points
+
+ROLE_NAMES = {
+  'main': 'main run',
+  'unregularised': 'no behaviour regularisation',
+  'sibling': 'another fine-tuning seed',
+  'shuffled': 'shuffled labels',
+}
+EXPLAINER_NAMES = {
+  'M_0': 'M_0, before training',
+  'majority': 'majority class',
+  'denial': 'denial: “unchanged”',
+  'cue_parrot': 'cue parrot',
+}
+MAIN_ROWS = (
+  ('Self', 'self_accuracy', percent),
+  ('Orig', 'orig_accuracy', percent),
+  ('Gap: Self − Orig', 'gap', points),
+  ('Gap, class-balanced', 'balanced_gap', points),
+  ('Gap on v’ alone', 'gap_answer', points),
+  ('Gap, corrected for shuffling', 'shuffled.corrected_gap', points),
+  ('Changed: M_0', 'change_rate.base', percent),
+  ('Changed: M_t', 'change_rate.current', percent),
+  ('Changed: as explained', 'change_rate.stated', percent),
+  ('Moved items', 'drift', percent),
+  ('Moved: sides with self', 'moved.self', percent),
+  ('Moved: sides with orig', 'moved.orig', percent),
+  ('Moved: neither', 'moved.neither', percent),
+  ('Moved: self − orig', 'moved.difference', points),
+  ('Moved: self / orig', 'moved.ratio', decimal),
+  ('Behaviour similarity', 'behavior_similarity', percent),
+  ('Kappa of Self', 'kappa.self', decimal),
+  ('Kappa of Orig', 'kappa.orig', decimal),
+  ('Invalid explanations', 'invalid', percent),
+)
+TRAJECTORY_COLUMNS = (
+  ('Self', 'self_accuracy', percent),
+  ('Orig', 'orig_accuracy', percent),
+  ('Gap', 'gap', points),
+  ('Balanced gap', 'balanced_gap', points),
+  ('Similarity', 'behavior_similarity', percent),
+  ('Changed: M_t', 'change_rate.current', percent),
+  ('Changed: explained', 'change_rate.stated', percent),
+)
+BASELINE_COLUMNS = (
+  ('Self', 'self_accuracy', percent),
+  ('Orig', 'orig_accuracy', percent),
+  ('Gap', 'gap', points),
+  ('Balanced Self', 'balanced_self', percent),
+  ('Balanced Orig', 'balanced_orig', percent),
+  ('Balanced gap', 'balanced_gap', points),
+)
+STRATA_COLUMNS = (
+  ('Items', 'n', count),
+  ('Exact match', 'exact_match', percent),
+  ('Precision', 'precision', percent),
+  ('Recall', 'recall', percent),
+  ('F1', 'f1', percent),
+  ('Invalid', 'invalid', percent),
+)
+FOLLOW_COLUMNS = (
+  ('Truth moved: items', 'moved_truth.n', count),
+  ('… followed', 'moved_truth.followed', percent),
+  ('Truth still: moved to it', 'still_truth.moved_to_truth', percent),
+  ('Any move: truth moved', 'moved_truth.statement_moved', percent),
+  ('… truth still', 'still_truth.statement_moved', percent),
+)
+SIBLING_ROWS = (
+  ('Agrees with own behaviour', 'own_accuracy', percent),
+  ('Agrees with the sibling’s', 'sibling_accuracy', percent),
+  ('Own − sibling', 'difference', points),
+  ('Where the siblings differ: items', 'differing.n', count),
+  ('… sides with own', 'differing.own', percent),
+  ('… sides with the sibling', 'differing.sibling', percent),
+  ('… neither', 'differing.neither', percent),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A printed number and the dotted path of its statistic in report.json."""
+
+  text: str
+  path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Text of a table; the first column heads the rows."""
+
+  caption: str
+  columns: tuple[str, ...]
+  rows: list[tuple[str, list[Cell]]]
+
+
+def lookup(summary: dict, path: str) -> dict:
+  """The statistic at a dotted path; indices of lists are numbers."""
+  step = lambda node, key: node[int(key) if isinstance(node, list) else key]
+  return functools.reduce(step, path.split('.'), summary)
+
+
+def run_names(summary: dict) -> dict[str, str]:
+  """Runs that have a role, with what they are, in the order of the roles."""
+  return {run: ROLE_NAMES[role] for role, run in summary['roles'].items()}
+
+
+def tables(summary: dict) -> dict[str, Table]:
+  """All tables by name; times are not among them."""
+  runs = run_names(summary)
+  main = summary['roles']['main']
+  over = summary['interval']['text']
+  seeds = len(summary['seeds'])
+  basis = f'{seeds} seed{"s" if seeds > 1 else ""}; intervals 95%, {over}'
+
+  def cells(path, columns):
+    return [_cell(summary, f'{path}.{key}', show) for _, key, show in columns]
+
+  result = {
+    'main': Table(
+      f'At the final checkpoint: {basis}. Shares in %, gaps in percentage points.',
+      ('', *(f'{run}: {name}' for run, name in runs.items())),
+      [
+        (
+          label,
+          [_cell(summary, f'runs.{run}.final.{key}', show) for run in runs],
+        )
+        for label, key, show in MAIN_ROWS
+      ],
+    ),
+    'baselines': Table(
+      f'Untrained explainers of the final model of {main}, beside what it says '
+      f'itself: {basis}.',
+      ('', *(label for label, _, _ in BASELINE_COLUMNS)),
+      [(main, cells(f'runs.{main}.final', BASELINE_COLUMNS))]
+      + [
+        (EXPLAINER_NAMES[name], cells(f'baselines.{name}', BASELINE_COLUMNS))
+        for name in EXPLAINER_NAMES
+      ],
+    ),
+    'cross': _cross(summary, basis),
+    'contrasts': Table(
+      f'Gap of {main} minus that of other runs, paired item by item: {basis}.',
+      ('', 'Difference of gaps, points'),
+      [
+        (
+          f'{main} − {summary["roles"][role]}',
+          cells(f'contrasts.{role}', (('', 'gap', points),)),
+        )
+        for role in summary['contrasts']
+      ],
+    ),
+    'strata': Table(
+      f'Statements of {main} against a truth, apart for truly unchanged and truly '
+      f'changed items: {basis}. The number of items is a mean over seeds.',
+      ('', *(label for label, _, _ in STRATA_COLUMNS)),
+      [
+        (f'{name}, {stratum}', cells(path + stratum, STRATA_COLUMNS))
+        for name, path in (
+          ('Self', f'runs.{main}.final.strata.self.'),
+          ('Orig', f'runs.{main}.final.strata.orig.'),
+        )
+        for stratum in ('unchanged', 'changed')
+      ],
+    ),
+    'follow': Table(
+      f'Follow rate of {main} between checkpoints: {basis}.',
+      ('Steps', *(label for label, _, _ in FOLLOW_COLUMNS)),
+      [
+        (f'{span["from"]} to {span["to"]}', cells(f'follow.{i}', FOLLOW_COLUMNS))
+        for i, span in enumerate(summary['follow'])
+      ],
+    ),
+  }
+  for run in _compared(summary):
+    result[f'trajectory_{run}'] = Table(
+      f'Trajectory of {run} ({runs[run]}): {basis}.',
+      ('Step', *(label for label, _, _ in TRAJECTORY_COLUMNS)),
+      [
+        (str(step), cells(f'runs.{run}.over_seeds.{step}', TRAJECTORY_COLUMNS))
+        for step in summary['runs'][run]['steps']
+      ],
+    )
+  if 'sibling' in summary:
+    said = ('explanations', 'denial')
+    result['sibling'] = Table(
+      f'{main} and {summary["roles"]["sibling"]}, both directions pooled: {basis}.',
+      ('', 'Explanations', 'Denial in their place'),
+      [
+        (label, [_cell(summary, f'sibling.{who}.{key}', show) for who in said])
+        for label, key, show in SIBLING_ROWS
+      ],
+    )
+  return result
+
+
+def _compared(summary: dict) -> list[str]:
+  """The regularised run and the one without."""
+  roles = summary['roles']
+  return [roles[role] for role in ('main', 'unregularised') if role in roles]
+
+
+def _cell(summary: dict, path: str, show) -> Cell:
+  return Cell(show(lookup(summary, path)), path)
+
+
+def _cross(summary: dict, basis: str) -> Table:
+  cross = summary['cross']
+  explainers = [*run_names(summary), *EXPLAINER_NAMES]
+  behavers = list(cross[summary['roles']['main']])
+  return Table(
+    'Explanations of the row’s model against the behaviour of the column’s, in %: '
+    f'{basis}. Majority, denial and parrot speak for the column’s model.',
+    ('explained by', *(f'behaviour of {name}' for name in behavers)),
+    [
+      (
+        EXPLAINER_NAMES.get(x, x),
+        [_cell(summary, f'cross.{x}.{name}', percent) for name in behavers],
+      )
+      for x in explainers
+    ],
+  )

@@ -1,0 +1,114 @@
+"""Workdirs with planted explainers that the tests of the report share: no model."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+
+from configs import world
+from coupling import config as config_lib
+from coupling import workdir as workdir_lib
+from coupling.explanation import Explanation, phi
+
+GROUPS, SIZE, OPTIONS = 20, 12, 4
+RUNS = ('kl', 'no_kl', 'sibling', 'shuffled')
+STEPS = (0, 10, 20)
+SELF = dict(self=0.8, orig=0.1)  # shares of statements by their source; rest: chance
+ORIG = dict(self=0.1, orig=0.8)
+CHANCE = dict(self=0.0, orig=0.0)
+
+
+def experiment(seeds=1, **report):
+  """The default experiment, with other roles in its report."""
+  e = config_lib.resolve(world.get_config(f'seeds={seeds}'))
+  return dataclasses.replace(e, report=dataclasses.replace(e.report, **report))
+
+
+def build(workdir, seeds=1, drift=0.4, change=0.5, **explainers):
+  """Writes the stages that the report reads.
+
+  Args:
+    workdir: where to.
+    seeds: how many.
+    drift: share of items on which a run behaves anew at its last step.
+    change: share of the new behaviours that the cue changes.
+    **explainers: of runs, like SELF; of runs left out: SELF, and CHANCE for shuffled.
+  """
+  for seed in range(seeds):
+    rng = np.random.default_rng(seed)
+    n = GROUPS * SIZE
+    question = _question(rng, n)
+    base = _behave(rng, question, np.full(n, 0.4))
+    for stage in ('prepare', 'base'):
+      finish(workdir / f'seed{seed}' / stage, stage, {})
+    labels = {'group': question['group'], **_behaviors(base)}
+    files = {f'{split}-000000000': labels for split in ('train', 'test')}
+    info = {'states_answer': True}
+    finish(workdir / f'seed{seed}' / 'label', 'label', files, info)
+    for run in RUNS:
+      finish(workdir / f'seed{seed}' / run / 'train', 'train', {})
+      default = CHANCE if run == 'shuffled' else SELF
+      mixture = explainers.get(run, default)
+      files = {}
+      for step in STEPS:
+        fresh = _behave(rng, question, np.full(n, change))
+        drifted_N = rng.random(n) < drift * step / STEPS[-1]
+        current = tuple(np.where(drifted_N, a, b) for a, b in zip(fresh, base))
+        stated = _state(rng, mixture, phi(*current), phi(*base))
+        files[f'step-{step:09d}'] = records(question, current, stated)
+      finish(workdir / f'seed{seed}' / run / 'evaluate', 'evaluate', files)
+
+
+def records(question, behaved, stated):
+  """The columns of one evaluation."""
+  words = [
+    f'{row[answer]} {"change" if changed else "same"}'
+    for row, answer, changed in zip(question['options'], *stated)
+  ]
+  said = {'stated_answer': stated[0], 'stated_changed': stated[1], 'statement': words}
+  return question | _behaviors(behaved) | said
+
+
+def finish(folder, stage, files, info=None):
+  """A finished stage whose Parquet files have these columns."""
+  with workdir_lib.open_stage(folder, stage, {}, {}) as opened:
+    for name, columns in files.items():
+      workdir_lib.write_table(folder / f'{name}.parquet', pa.table(columns))
+    opened.finish(info or {})
+
+
+def _question(rng, n):
+  hint_N = rng.integers(OPTIONS, size=n)
+  group_N = np.repeat(np.arange(GROUPS), SIZE)
+  return {
+    'prompt': [f'<q{i}> & hint {hint}' for i, hint in enumerate(hint_N)],
+    'counterfactual': [f'<q{i}>' for i in range(n)],
+    'cue_kind': [f'source{k}' for k in rng.integers(2, size=n)],
+    'cue_option': hint_N,
+    'options': [[f'v{k}' for k in range(OPTIONS)]] * n,
+    'group': [f'fact {g}' for g in group_N],
+  }
+
+
+def _behave(rng, question, change_N):
+  """Behaviours on x and x∖C; with the share `change` the cue changes the answer."""
+  counterfactual_N = rng.integers(OPTIONS, size=len(change_N))
+  other_N = (counterfactual_N + rng.integers(1, OPTIONS, len(change_N))) % OPTIONS
+  changed_N = rng.random(len(change_N)) < change_N
+  return np.where(changed_N, other_N, counterfactual_N), counterfactual_N
+
+
+def _behaviors(behaved):
+  return {'behavior': behaved[0], 'counterfactual_behavior': behaved[1]}
+
+
+def _state(rng, mixture, truth, orig):
+  n = len(truth.answer_N)
+  draw_N = rng.random(n)
+  chance = Explanation(rng.integers(OPTIONS, size=n), rng.integers(2, size=n))
+  from_self_N = draw_N < mixture['self']
+  from_orig_N = ~from_self_N & (draw_N < mixture['self'] + mixture['orig'])
+  return tuple(
+    np.select([from_self_N, from_orig_N], [own, old], other)
+    for own, old, other in zip(truth, orig, chance)
+  )

@@ -1,0 +1,130 @@
+"""Questions as arrays, by hand; logits at the answer position; the greedy choice."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coupling import behavior
+from coupling import models
+from data import pairs
+from data import tokens
+
+WORDS = ('a', 'b', 'c', 'q', 'hint', 'ask', 'expl', 'same')
+TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
+PAD, BOS, A, B_, C, Q, HINT, ASK, EXPL, SAME = range(10)
+CONFIG = models.DecoderConfig(
+  vocab_size=10,
+  width=8,
+  depth=1,
+  num_heads=2,
+  num_kv_heads=1,
+  head_dim=4,
+  mlp_dim=8,
+)
+
+
+def check(arrays, **want):
+  assert arrays.keys() == want.keys()
+  for name, value in want.items():
+    np.testing.assert_array_equal(arrays[name], np.array(value), err_msg=name)
+    integers = name in ('tokens', 'read', 'target')
+    assert arrays[name].dtype == (np.int32 if integers else bool)
+
+
+def test_a_question_alone_reads_at_its_last_token():
+  check(
+    behavior.questions(TOKENIZER, ['q ask']),
+    tokens=[[BOS, Q, ASK]],
+    valid=[[1, 1, 1]],
+    read=[[2]],
+  )
+
+
+def test_the_last_token_of_a_completion_is_only_a_target():
+  check(
+    behavior.questions(TOKENIZER, ['q expl'], ['a same c']),
+    tokens=[[BOS, Q, EXPL, A, SAME]],
+    valid=[[1, 1, 1, 1, 1]],
+    read=[[2, 3, 4]],
+    target=[[A, SAME, C]],
+    mask=[[1, 1, 1]],
+  )
+
+
+def test_rows_of_different_lengths():
+  check(
+    behavior.questions(TOKENIZER, ['q hint a ask', 'q ask'], ['b', 'a same']),
+    tokens=[[BOS, Q, HINT, A, ASK], [BOS, Q, ASK, A, PAD]],
+    valid=[[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]],
+    read=[[4, 4], [2, 3]],  # where there is no target, any valid position
+    target=[[B_, PAD], [A, SAME]],
+    mask=[[1, 0], [1, 1]],
+  )
+
+
+def test_pair_questions_ask_with_and_without_the_cue():
+  items = [
+    pairs.Pair('q hint b', 'q', 'hint b', 'hint', 1, ('a', 'b', 'c'), 'q', ''),
+    pairs.Pair('a hint c', 'a', 'hint c', 'hint', 0, ('c', 'a'), 'a', ''),
+  ]
+  template = pairs.Questions('{prompt} ask', '{prompt} expl', '{answer}', '{answer}')
+  arrays = behavior.pair_questions(TOKENIZER, items, template)
+  assert arrays.keys() == {'prompt', 'counterfactual', 'options'}
+  every = np.ones((2, 5), bool)
+  check(
+    arrays['prompt'],
+    tokens=[[BOS, Q, HINT, B_, ASK], [BOS, A, HINT, C, ASK]],
+    valid=every,
+    read=[[4], [4]],
+  )
+  check(
+    arrays['counterfactual'],
+    tokens=[[BOS, Q, ASK], [BOS, A, ASK]],
+    valid=every[:, :3],
+    read=[[2], [2]],
+  )
+  assert arrays['options'].tolist() == [[A, B_, C], [C, A, -1]]
+
+
+def test_read_logits_are_those_of_the_unpadded_text_at_its_positions():
+  rng = np.random.default_rng(0)
+  draw = lambda x: rng.normal(size=x.shape).astype(np.float32)
+  params = jax.tree.map(draw, models.abstract(CONFIG))
+  texts, answers = ['q hint a ask', 'q ask'], ['b', 'a same']
+  arrays = behavior.questions(TOKENIZER, texts, answers)
+  read = jax.jit(functools.partial(behavior.read_logits, CONFIG))
+  logits_BxCxV = read(params, arrays)
+  assert logits_BxCxV.shape == (2, 2, 10) and logits_BxCxV.dtype == jnp.float32
+
+  @jax.jit
+  def full(params, tokens_1xT):
+    hidden_1xTxD = models.apply(CONFIG, params, tokens_1xT).hidden_BxCxD
+    return models.unembed(CONFIG, params, hidden_1xTxD)[0]
+
+  compared = 0
+  for b, (text, answer) in enumerate(zip(texts, answers)):
+    ids = [BOS, *(TOKENIZER.convert_tokens_to_ids(f'{text} {answer}'.split()))]
+    logits_TxV = full(params, np.array([ids]))
+    for c in range(len(answer.split())):
+      at = len(ids) - len(answer.split()) - 1 + c  # predicts the answer's c-th token
+      np.testing.assert_allclose(logits_BxCxV[b, c], logits_TxV[at], atol=1e-5)
+      assert ids[at + 1] == arrays['target'][b, c]
+      compared += 1
+  assert compared == arrays['mask'].sum() == 3
+  assert np.abs(logits_BxCxV[1, 0] - logits_BxCxV[1, 1]).max() > 0.1
+
+
+def test_choose_takes_the_likeliest_option_and_no_padded_one():
+  logits_BxV = jnp.array(
+    [
+      [9.0, 1.0, 2.0, 8.0],  # token 0 is the likeliest, but no option
+      [9.0, 1.0, 2.0, 3.0],  # -1 must not be read as token 0, nor as the last token
+      [-9.0, -5.0, -2.0, -3.0],
+    ]
+  )
+  options_BxK = jnp.array([[2, 3, 1], [1, 2, -1], [3, -1, -1]])
+  chosen_B = behavior.choose(logits_BxV, options_BxK)
+  assert chosen_B.dtype == jnp.int32
+  assert chosen_B.tolist() == [1, 1, 0]

@@ -1,0 +1,210 @@
+"""Every config resolves; arguments and fields are refused with all that is wrong."""
+
+import dataclasses
+import importlib
+import pathlib
+import re
+
+import ml_collections
+import pytest
+
+from configs import common
+from coupling import config as config_lib
+from coupling import models
+
+FOLDER = pathlib.Path(common.__file__).parent
+NAMES = sorted({p.stem for p in FOLDER.glob('*.py')} - {'common', '__init__'})
+
+
+def world():
+  return importlib.import_module('configs.world').get_config()
+
+
+def problems_of(config):
+  """The lines of the error, without its title."""
+  with pytest.raises(config_lib.ConfigError) as error:
+    config_lib.resolve(config)
+  title, *lines = str(error.value).split('\n')
+  assert title == 'the config cannot be run:'
+  return [line.strip() for line in lines]
+
+
+def test_there_are_configs():
+  assert 'world' in NAMES
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_config_resolves_into_what_it_says(name):
+  config = importlib.import_module(f'configs.{name}').get_config()
+  experiment = config_lib.resolve(config)
+  assert experiment.runs.keys() == set(config.runs)
+  values = config.to_dict()
+  del values['runs']
+  resolved = dataclasses.asdict(experiment)
+  del resolved['runs']
+  assert resolved == values
+  models.DecoderConfig(vocab_size=10, **dataclasses.asdict(experiment.model))
+
+
+def test_runs_are_the_training_with_their_own_changes():
+  config = world()
+  config.runs = {
+    'plain': {},
+    'changed': dict(seed=7, objectives=dict(behavior_kl=dict(weight=0.5))),
+  }
+  config.report.update(main='plain', unregularised='', sibling='', shuffled='')
+  experiment = config_lib.resolve(config)
+  assert experiment.runs['plain'] == experiment.train
+  objectives = experiment.train.objectives
+  kl = dataclasses.replace(objectives.behavior_kl, weight=0.5)
+  want = dataclasses.replace(
+    experiment.train,
+    seed=7,
+    objectives=dataclasses.replace(objectives, behavior_kl=kl),
+  )
+  assert experiment.runs['changed'] == want
+  hash(experiment)
+
+
+def test_integers_serve_as_floats_and_nothing_else_does():
+  config = world().unlock()
+  config.train.optimizer = dict(config.train.optimizer, learning_rate=1)
+  experiment = config_lib.resolve(config)
+  rate = experiment.train.optimizer.learning_rate
+  assert rate == 1 and type(rate) is float
+  for value in (True, '1', None):
+    config.train.optimizer = dict(config.train.optimizer, learning_rate=value)
+    [problem] = problems_of(config)
+    assert problem == f'train.optimizer.learning_rate={value!r}: expected float'
+
+
+def test_all_problems_of_the_fields_are_listed_at_once():
+  config = world().unlock()
+  config.colour = 'red'
+  config.model.wdith = 3
+  del config.base.loop.steps
+  del config.mesh
+  config.label = dict(config.label, batch=2.0)
+  config.train.loop = dict(config.train.loop, accumulation=True)
+  config.train = dict(config.train, labels=3)
+  config.train.objectives.behavior_kl.direction = 'sideways'
+  del config.evaluate
+  config.evaluate = 'test'
+  config.seeds = (1, 'two')
+  config.task.train_pairs = -5
+  config.runs = {}
+  found = problems_of(config)
+  wanted = [
+    r'runs=\{\}: name at least one run',
+    r'colour: unknown field; known: \[.*base.*train',
+    r'model\.wdith: unknown field; known: \[.*width',
+    r'base\.loop\.steps: missing',
+    r'mesh: missing',
+    r'label\.batch=2\.0: expected int',
+    r'train\.loop\.accumulation=True: expected int',
+    r'train\.labels=3: expected str',
+    r"train\.objectives\.behavior_kl\.direction='sideways': choose from .*'reverse'",
+    r"evaluate: expected a section, found 'test'",
+    r"seeds=\(1, 'two'\): expected integers",
+    r'task\.train_pairs=-5: must not be negative',
+  ]
+  for pattern in wanted:
+    assert sum(bool(re.match(pattern, line)) for line in found) == 1, (pattern, found)
+  assert len(found) == len(wanted)
+
+
+def test_all_problems_of_runs_and_numbers_are_listed_at_once():
+  config = world()
+  config.base.loop.steps = 1_005
+  config.train.loop.checkpoint_every = 25
+  config.runs = {
+    'kl': {},
+    'typo': dict(objectives=dict(behaviour_kl=dict(weight=0.0))),
+    'kind': dict(seed='one'),
+    'choice': dict(objectives=dict(behavior_kl=dict(support='all'))),
+    'steps': dict(loop=dict(steps=15, checkpoint_every=10)),
+  }
+  config.report.update(unregularised='no_kl', sibling='', shuffled='')
+  config.seeds = (1, 1)
+  found = problems_of(config)
+  wanted = [
+    r'runs\.typo: cannot change train by .*behaviour_kl',
+    r'runs\.kind: cannot change train by .*one',
+    r"runs\.choice\.objectives\.behavior_kl\.support='all': choose from",
+    r'base\.loop\.steps=1005 is not a multiple of .*steps_per_dispatch=10',
+    r'runs\.kl\.loop\.checkpoint_every=25 is not a multiple of',
+    r'runs\.steps\.loop\.steps=15 is not a multiple of',
+    r'runs\.steps\.optimizer\.warmup_steps=20 must be less than .*steps=15',
+    r"report\.unregularised='no_kl' is not a run; choose from .*'kl'",
+    r'seeds=\(1, 1\): give distinct seeds',
+  ]
+  for pattern in wanted:
+    assert sum(bool(re.match(pattern, line)) for line in found) == 1, (pattern, found)
+
+
+def test_the_report_needs_a_main_run_and_can_do_without_the_others():
+  config = world()
+  config.report.update(unregularised='', sibling='', shuffled='')
+  config_lib.resolve(config)
+  config.report.main = ''
+  [problem] = problems_of(config)
+  assert problem.startswith("report.main='' is not a run")
+
+
+@pytest.mark.parametrize(
+  'field', ['steps', 'steps_per_dispatch', 'accumulation', 'checkpoint_every']
+)
+def test_a_loop_counts_from_one(field):
+  config = world()
+  config.base.loop[field] = 0
+  found = problems_of(config)
+  assert any(f'base.loop.{field}=0: must be at least 1' in line for line in found)
+
+
+DEFAULTS = dict(seeds=5, rate=0.5, kl=True, behavior='hint')
+
+
+@pytest.mark.parametrize('arg', [None, ''])
+def test_no_argument_gives_the_defaults(arg):
+  assert common.parse_arg(arg, **DEFAULTS) == DEFAULTS
+
+
+def test_arguments_take_the_type_of_their_default():
+  args = common.parse_arg('kl=0, seeds = 2,rate=1,behavior=request', **DEFAULTS)
+  assert args == dict(seeds=2, rate=1.0, kl=False, behavior='request')
+  assert [type(x) for x in args.values()] == [int, float, bool, str]
+  assert common.parse_arg('kl=1', kl=False) == dict(kl=True)
+
+
+@pytest.mark.parametrize(
+  'arg, message',
+  [
+    ('seed=1', "'seed' is unknown; known: seeds=5, rate=0.5, kl=True"),
+    ('seeds=1,seeds=1', "'seeds': write seeds=value, once"),
+    ('seeds', "'seeds': write seeds=value, once"),
+    ('seeds=1,', 'empty part'),
+    (',seeds=1', 'empty part'),
+    ('seeds=1,,kl=0', 'empty part'),
+    (' ', 'empty part'),
+    ('seeds=one', "seeds='one': expected int"),
+    ('seeds=1.0', "seeds='1.0': expected int"),
+    ('seeds=', "seeds='': expected int"),
+    ('rate=fast', "rate='fast': expected float"),
+    ('kl=False', "kl='False': expected 0 or 1"),
+    ('kl=2', "kl='2': expected 0 or 1"),
+    ('=1', "'' is unknown"),
+  ],
+)
+def test_arguments_are_refused(arg, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    common.parse_arg(arg, **DEFAULTS)
+
+
+def test_configs_refuse_unknown_arguments():
+  for name in NAMES:
+    with pytest.raises(ValueError, match='is unknown'):
+      importlib.import_module(f'configs.{name}').get_config('no_such_argument=1')
+
+
+def test_a_config_is_what_ml_collections_makes_of_it():
+  assert isinstance(world(), ml_collections.ConfigDict)

@@ -1,0 +1,137 @@
+"""Greedy decoding against a loop that recomputes everything for every token."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from coupling import decode
+from coupling import models
+
+B, T, V, G, FILL = 4, 5, 13, 6, 12
+GROUPED = models.DecoderConfig(
+  vocab_size=V,
+  width=16,
+  depth=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=4,
+  mlp_dim=16,
+  rope_theta=20.0,
+)
+LEARNED = dataclasses.replace(
+  GROUPED, num_kv_heads=4, learned_positions=T + G, scan_layers=False
+)
+# Unpadded, left-padded, right-padded, and padded on both sides.
+VALID_BxT = np.array(
+  [
+    [1, 1, 1, 1, 1],
+    [0, 0, 1, 1, 1],
+    [1, 1, 0, 0, 0],
+    [0, 1, 1, 1, 0],
+  ]
+).astype(bool)
+TOKENS_BxT = np.random.default_rng(3).integers(V, size=(B, T))
+
+
+@functools.cache
+def params_of(config):
+  rng = np.random.default_rng(1)
+
+  def draw(path, x):
+    return jnp.asarray((path[-1].key == 'scale') + 0.7 * rng.normal(size=x.shape))
+
+  params = jax.tree_util.tree_map_with_path(draw, models.abstract(config))
+  return jax.tree.map(lambda x: x.astype(jnp.float32), params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def next_token(config, params, tokens_1xS, length):
+  valid_1xS = jnp.arange(T + G)[None] < length
+  hidden_1xSxD = models.apply(config, params, tokens_1xS, valid_1xS).hidden_BxCxD
+  return jnp.argmax(models.unembed(config, params, hidden_1xSxD[0, length - 1]))
+
+
+@functools.cache
+def naive(config):
+  """Row by row, without padding in the way and without a cache."""
+  rows = []
+  for tokens_T, valid_T in zip(TOKENS_BxT, VALID_BxT):
+    text = list(tokens_T[valid_T])
+    for _ in range(G):
+      padded_1xS = np.array([text + [0] * (T + G - len(text))])
+      text.append(int(next_token(config, params_of(config), padded_1xS, len(text))))
+    rows.append(text[-G:])
+  return np.array(rows)
+
+
+@functools.partial(
+  jax.jit, static_argnums=0, static_argnames=('max_new_tokens', 'end_tokens', 'fill')
+)
+def greedy(config, params, **options):
+  return decode.greedy(config, params, TOKENS_BxT, VALID_BxT, **options)
+
+
+@pytest.mark.parametrize('config', [GROUPED, LEARNED], ids=['grouped', 'learned'])
+def test_equals_the_naive_loop_wherever_the_padding_stands(config):
+  generated_BxG = greedy(config, params_of(config), max_new_tokens=G)
+  assert generated_BxG.dtype == jnp.int32
+  np.testing.assert_array_equal(generated_BxG, naive(config))
+  assert len({tuple(row) for row in naive(config)}) == B  # the prompts matter
+
+
+def cut(end_tokens):
+  """The naive rows up to their first end token, then filled, and these lengths."""
+  rows_BxG = naive(GROUPED)
+  length_B = [
+    next((g + 1 for g, x in enumerate(row) if x in end_tokens), G) for row in rows_BxG
+  ]
+  return np.where(np.arange(G) < np.c_[length_B], rows_BxG, FILL), length_B
+
+
+def test_end_tokens_stop_rows_one_by_one():
+  rows_BxG = naive(GROUPED)
+  end_tokens = (int(rows_BxG[0, 2]), int(rows_BxG[1, 0]))
+  want_BxG, length_B = cut(end_tokens)
+  assert len(set(length_B)) > 2 and 1 in length_B  # rows end at different times
+  generated_BxG = greedy(
+    GROUPED, params_of(GROUPED), max_new_tokens=G, end_tokens=end_tokens, fill=FILL
+  )
+  np.testing.assert_array_equal(generated_BxG, want_BxG)
+
+
+def test_stops_once_every_row_has_ended(monkeypatch):
+  calls, apply = [], models.apply
+
+  def counted(*args, **kwargs):
+    jax.debug.callback(lambda: calls.append(1))
+    return apply(*args, **kwargs)
+
+  monkeypatch.setattr(models, 'apply', counted)
+  end_tokens = tuple({int(row[2]) for row in naive(GROUPED)})
+  want_BxG, length_B = cut(end_tokens)
+  assert 1 < max(length_B) < G
+  run = jax.jit(
+    lambda params, tokens_BxT: decode.greedy(
+      GROUPED,
+      params,
+      tokens_BxT,
+      VALID_BxT,
+      max_new_tokens=G,
+      end_tokens=end_tokens,
+      fill=FILL,
+    )
+  )
+  generated_BxG = run(params_of(GROUPED), TOKENS_BxT)
+  jax.block_until_ready(generated_BxG)
+  jax.effects_barrier()
+  assert len(calls) == max(length_B)
+  np.testing.assert_array_equal(generated_BxG, want_BxG)
+
+
+def test_one_new_token():
+  generated_Bx1 = greedy(GROUPED, params_of(GROUPED), max_new_tokens=1)
+  np.testing.assert_array_equal(generated_Bx1, naive(GROUPED)[:, :1])

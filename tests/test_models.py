@@ -1,0 +1,383 @@
+"""The decoder against an independent float64 reference, and its promises one by one."""
+
+import dataclasses
+import functools
+
+from hypothesis import given, settings, strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from coupling import models
+
+B, T, V = 3, 7, 11
+LLAMA = models.DecoderConfig(  # grouped queries, gated SiLU, tied
+  vocab_size=V,
+  width=8,
+  depth=3,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=4,
+  mlp_dim=12,
+  rope_theta=50.0,
+  norm_eps=1e-2,
+)
+CONFIGS = {
+  'llama': LLAMA,
+  'world': dataclasses.replace(
+    LLAMA,
+    num_kv_heads=4,
+    activation='relu',
+    gated_mlp=False,
+    learned_positions=T,
+    depth=2,
+  ),
+  'qwen': dataclasses.replace(
+    LLAMA,
+    num_kv_heads=1,
+    head_dim=6,
+    qk_norm=True,
+    tied_head=False,
+    activation='gelu_tanh',
+  ),
+}
+VALID_BxT = np.array(
+  [
+    [1, 1, 1, 1, 1, 1, 1],
+    [0, 0, 0, 1, 1, 1, 1],
+    [1, 1, 1, 1, 1, 0, 0],
+  ]
+).astype(bool)
+TOKENS_BxT = np.random.default_rng(0).integers(V, size=(B, T))
+
+
+def random_params(config, seed=0):
+  """Weights without special values: norms differ from 1, everything matters."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, x):
+    center = 1.0 if path[-1].key == 'scale' else 0.0
+    return jnp.asarray(center + 0.5 * rng.normal(size=x.shape), x.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, models.abstract(config))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(config, params, tokens_BxT, valid_BxT, patch=None):
+  out = models.apply(
+    config, params, tokens_BxT, valid_BxT, read=models.SITES, patch=patch
+  )
+  return models.unembed(config, params, out.hidden_BxCxD), out.activations
+
+
+# --- The reference: one unpadded sequence, loops over layers, heads and queries.
+
+
+def norm64(x, scale, eps):
+  return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * scale
+
+
+def rotate64(x_TxH, theta):
+  half = x_TxH.shape[1] // 2
+  out_TxH = np.empty_like(x_TxH)
+  for t, x_H in enumerate(x_TxH):
+    for i in range(half):
+      angle = t * theta ** (-2 * i / (2 * half))
+      pair = (x_H[i] + 1j * x_H[i + half]) * np.exp(1j * angle)
+      out_TxH[t, i], out_TxH[t, i + half] = pair.real, pair.imag
+  return out_TxH
+
+
+def act64(name, x):
+  return {
+    'relu': lambda: np.maximum(x, 0),
+    'silu': lambda: x / (1 + np.exp(-x)),
+    'gelu_tanh': lambda: (
+      x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    ),
+  }[name]()
+
+
+def reference(c, params, tokens_T):
+  """float64 logits [T, V] and the activations at every site, [L, T, ...]."""
+  p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+  T = len(tokens_T)
+  x_TxD = p['embed']['embedding'][tokens_T]
+  if c.learned_positions:
+    x_TxD = x_TxD + p['position_embed']['embedding'][:T]
+  sites = {name: [] for name in models.SITES}
+  for depth in range(c.depth):
+    w = jax.tree.map(lambda x, depth=depth: x[depth], p['layers'])
+    sites['residual'].append(x_TxD)
+    y_TxD = norm64(x_TxD, w['attention_norm']['scale'], c.norm_eps)
+    heads_TxNxH = np.zeros((T, c.num_heads, c.head_dim))
+    for n in range(c.num_heads):
+      shared = n // (c.num_heads // c.num_kv_heads)
+      part = {}
+      for name, head in (('q', n), ('k', shared), ('v', shared)):
+        columns = slice(head * c.head_dim, (head + 1) * c.head_dim)
+        part[name] = y_TxD @ w['attention'][name]['kernel'][:, columns]
+      for name in ('q', 'k'):
+        if c.qk_norm:
+          scale_H = w['attention'][f'{name}_norm']['scale']
+          part[name] = norm64(part[name], scale_H, c.norm_eps)
+        part[name] = rotate64(part[name], c.rope_theta)
+      for t in range(T):
+        score_S = part['k'][: t + 1] @ part['q'][t] / np.sqrt(c.head_dim)
+        weight_S = np.exp(score_S - score_S.max())
+        heads_TxNxH[t, n] = weight_S / weight_S.sum() @ part['v'][: t + 1]
+    sites['heads'].append(heads_TxNxH)
+    attended = heads_TxNxH.reshape(T, -1) @ w['attention']['out']['kernel']
+    sites['attention_out'].append(attended)
+    x_TxD = x_TxD + attended
+    y_TxD = norm64(x_TxD, w['mlp_norm']['scale'], c.norm_eps)
+    up = y_TxD @ w['mlp']['up']['kernel']
+    if c.gated_mlp:
+      inner = act64(c.activation, y_TxD @ w['mlp']['gate']['kernel']) * up
+    else:
+      inner = act64(c.activation, up)
+    sites['mlp_out'].append(inner @ w['mlp']['down']['kernel'])
+    x_TxD = x_TxD + sites['mlp_out'][-1]
+  hidden_TxD = norm64(x_TxD, p['final_norm']['scale'], c.norm_eps)
+  head_DxV = p['embed']['embedding'].T if c.tied_head else p['head']['kernel']
+  return hidden_TxD @ head_DxV, {k: np.stack(v) for k, v in sites.items()}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_equals_the_reference_under_padding_on_either_side(name):
+  config = CONFIGS[name]
+  params = random_params(config)
+  logits_BxTxV, sites = forward(config, params, TOKENS_BxT, VALID_BxT)
+  assert logits_BxTxV.dtype == jnp.float32
+  heads = (config.depth, B, T, config.num_heads, config.head_dim)
+  assert sites['heads'].shape == heads
+  for site in ('residual', 'attention_out', 'mlp_out'):
+    assert sites[site].shape == (config.depth, B, T, config.width)
+  for b, valid_T in enumerate(VALID_BxT):
+    want_TxV, want_sites = reference(config, params, TOKENS_BxT[b, valid_T])
+    np.testing.assert_allclose(logits_BxTxV[b, valid_T], want_TxV, atol=1e-5, rtol=1e-5)
+    for site, want_LxT in want_sites.items():
+      np.testing.assert_allclose(
+        sites[site][:, b, valid_T], want_LxT, atol=1e-5, rtol=1e-5, err_msg=site
+      )
+
+
+def test_scanned_equals_unrolled():
+  unrolled, params = dataclasses.replace(LLAMA, scan_layers=False), random_params(LLAMA)
+  first, second = (forward(c, params, TOKENS_BxT, VALID_BxT) for c in (LLAMA, unrolled))
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), first, second)
+
+
+@given(st.integers(0, V - 1), st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_what_padding_holds_changes_nothing(fill, seed):
+  params = random_params(LLAMA)
+  noise_BxT = np.random.default_rng(seed).integers(V, size=(B, T))
+  logits = [
+    forward(LLAMA, params, np.where(VALID_BxT, TOKENS_BxT, x), VALID_BxT)[0]
+    for x in (fill, noise_BxT)
+  ]
+  np.testing.assert_array_equal(*(np.asarray(x)[VALID_BxT] for x in logits))
+
+
+@given(st.integers(0, T - 1), st.integers(1, V - 1), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_a_token_changes_only_what_comes_after_it(j, change, seed):
+  params = random_params(LLAMA)
+  tokens_BxT = np.random.default_rng(seed).integers(V, size=(B, T))
+  changed_BxT = tokens_BxT.copy()
+  changed_BxT[:, j] = (tokens_BxT[:, j] + change) % V
+  every_BxT = np.ones((B, T), bool)
+  before, after = (
+    np.asarray(forward(LLAMA, params, x, every_BxT)[0])
+    for x in (tokens_BxT, changed_BxT)
+  )
+  np.testing.assert_array_equal(before[:, :j], after[:, :j])
+  assert np.all(np.any(before[:, j:] != after[:, j:], axis=-1))
+
+
+def test_positions_and_mask_are_obeyed():
+  """A tree in one sequence: two branches of one prefix that do not see each other."""
+  config = CONFIGS['qwen']
+  params = random_params(config)
+  prefix, first, second = TOKENS_BxT[:, :3], TOKENS_BxT[:, 3:5], TOKENS_BxT[:, 5:]
+  positions_BxT = np.tile([0, 1, 2, 3, 4, 3, 4], (B, 1))
+  mask_BxTxT = np.tile(np.tril(np.ones((T, T), bool)), (B, 1, 1))
+  mask_BxTxT[:, 5:, 3:5] = False
+  out = models.apply(
+    config,
+    params,
+    TOKENS_BxT,
+    positions_BxT=positions_BxT,
+    mask_BxTxS=mask_BxTxT,
+  )
+  logits_BxTxV = models.unembed(config, params, out.hidden_BxCxD)
+  for b in range(B):
+    for branch, at in ((first, slice(3, 5)), (second, slice(5, 7))):
+      alone = np.concatenate([prefix[b], branch[b]])
+      want_TxV = reference(config, params, alone)[0][3:]
+      np.testing.assert_allclose(logits_BxTxV[b, at], want_TxV, atol=1e-5, rtol=1e-5)
+
+
+def test_a_cache_continues_where_the_prompt_ended():
+  params = random_params(LLAMA)
+  whole_BxTxV, _ = forward(LLAMA, params, TOKENS_BxT, np.ones((B, T), bool))
+
+  @jax.jit
+  def both(params):
+    cache, parts = models.Cache.empty(LLAMA, B, T), []
+    for start, stop in ((0, 4), (4, 7)):
+      seen_TxS = np.arange(T) <= np.arange(start, stop)[:, None]
+      out = models.apply(
+        LLAMA,
+        params,
+        TOKENS_BxT[:, start:stop],
+        positions_BxT=np.tile(np.arange(start, stop), (B, 1)),
+        mask_BxTxS=np.tile(seen_TxS, (B, 1, 1)),
+        cache=cache,
+      )
+      cache = out.cache
+      parts.append(models.unembed(LLAMA, params, out.hidden_BxCxD))
+    return jnp.concatenate(parts, axis=1), cache.length
+
+  logits_BxTxV, length = both(params)
+  assert length == T
+  np.testing.assert_allclose(logits_BxTxV, whole_BxTxV, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('depth', [1, 3])
+def test_rows_are_those_of_the_whole_output(depth):
+  """Without a cache and with one, which holds every position whatever is read."""
+  config = dataclasses.replace(LLAMA, depth=depth)
+  params = random_params(config)
+  rows_BxC = np.array([[6, 0, 0], [3, 6, 4], [4, 1, 2]])  # valid, in any order
+
+  @jax.jit
+  def outputs(params):
+    run = functools.partial(models.apply, config, params, TOKENS_BxT, VALID_BxT)
+    cached = functools.partial(
+      run,
+      cache=models.Cache.empty(config, B, T),
+      mask_BxTxS=models.causal_mask(VALID_BxT),
+    )
+    return run(), run(rows_BxC=rows_BxC), cached(), cached(rows_BxC=rows_BxC)
+
+  whole, some, whole_cached, some_cached = outputs(params)
+  want_BxCxD = np.take_along_axis(whole.hidden_BxCxD, rows_BxC[..., None], axis=1)
+  assert some.hidden_BxCxD.shape == (B, 3, config.width)
+  for out in (some, some_cached):
+    np.testing.assert_allclose(out.hidden_BxCxD, want_BxCxD, atol=1e-5)
+  assert some.cache is None
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, atol=1e-5),
+    some_cached.cache,
+    whole_cached.cache,
+  )
+
+
+@pytest.mark.parametrize('asked', [{'read': ('heads',)}, {'patch': {'heads': None}}])
+def test_rows_do_not_go_with_read_or_patch(asked):
+  rows_BxC = np.zeros((B, 1), int)
+  with pytest.raises(ValueError, match='rows_BxC leaves out activations'):
+    models.apply(LLAMA, random_params(LLAMA), TOKENS_BxT, rows_BxC=rows_BxC, **asked)
+
+
+def patches(values, **masks):
+  """Patches at every site; where no mask [L, B, T] is given, nothing is replaced."""
+  none_LxBxT = np.zeros((LLAMA.depth, B, T), bool)
+  return {
+    site: models.Patch(value, masks.get(site, none_LxBxT))
+    for site, value in values.items()
+  }
+
+
+def test_patching_a_run_with_its_own_values_changes_no_bit():
+  params = random_params(LLAMA)
+  logits, sites = forward(LLAMA, params, TOKENS_BxT, VALID_BxT)
+  every_LxBxT = np.ones((LLAMA.depth, B, T), bool)
+  patch = patches(sites, **dict.fromkeys(models.SITES, every_LxBxT))
+  patched = forward(LLAMA, params, TOKENS_BxT, VALID_BxT, patch)
+  jax.tree.map(np.testing.assert_array_equal, (logits, sites), patched)
+
+
+def test_patching_the_first_residual_gives_the_other_run():
+  params = random_params(LLAMA)
+  logits, _ = forward(LLAMA, params, TOKENS_BxT, VALID_BxT)
+  want, sites = forward(LLAMA, params, (TOKENS_BxT + 1) % V, VALID_BxT)
+  mask_LxBxT = np.zeros((LLAMA.depth, B, T), bool)
+  mask_LxBxT[0] = True
+  patch = patches(sites, residual=mask_LxBxT)
+  patched, _ = forward(LLAMA, params, TOKENS_BxT, VALID_BxT, patch)
+  np.testing.assert_allclose(patched, want, atol=1e-6)
+  assert np.all(np.any(np.abs(logits - want) > 1e-2, axis=-1))
+
+
+@pytest.mark.parametrize('site', models.SITES)
+def test_a_patch_replaces_what_its_mask_names(site):
+  params = random_params(LLAMA)
+  before, own = forward(LLAMA, params, TOKENS_BxT, VALID_BxT)
+  rng = np.random.default_rng(1)
+  values = {k: rng.normal(size=x.shape).astype(np.float32) for k, x in own.items()}
+  mask_LxBxT = np.zeros((LLAMA.depth, B, T), bool)
+  mask_LxBxT[1, 0, 3] = True
+  patch = patches(values, **{site: mask_LxBxT})
+  after, sites = forward(LLAMA, params, TOKENS_BxT, VALID_BxT, patch)
+  np.testing.assert_array_equal(sites[site][1, 0, 3], values[site][1, 0, 3])
+  np.testing.assert_array_equal(sites[site][1, 0, :3], own[site][1, 0, :3])
+  np.testing.assert_array_equal(sites[site][0], own[site][0])
+  np.testing.assert_array_equal(after[1:], before[1:])
+  np.testing.assert_array_equal(after[0, :3], before[0, :3])
+  assert np.all(np.any(after[0, 3:] != before[0, 3:], axis=-1))
+
+
+@pytest.mark.parametrize('where', ['read', 'patch'])
+def test_an_unknown_site_raises(where):
+  params = random_params(LLAMA)
+  asked = {'read': {'read': ('mlp',)}, 'patch': {'patch': {'mlp': None}}}[where]
+  with pytest.raises(ValueError, match="unknown site 'mlp'.*residual"):
+    models.apply(LLAMA, params, TOKENS_BxT, **asked)
+
+
+def test_bfloat16_computes_in_bfloat16_and_gives_float32_logits():
+  config = dataclasses.replace(LLAMA, dtype='bfloat16', param_dtype='bfloat16')
+  params = random_params(config)
+  assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(params))
+  logits_BxTxV, sites = forward(config, params, TOKENS_BxT, VALID_BxT)
+  assert logits_BxTxV.dtype == jnp.float32
+  assert all(x.dtype == jnp.bfloat16 for x in sites.values())
+  want_TxV, _ = reference(config, params, TOKENS_BxT[0])
+  error = np.abs(np.asarray(logits_BxTxV[0]) - want_TxV)
+  assert 1e-4 < error.max() < 0.05 * np.abs(want_TxV).max()
+
+
+def test_init_is_a_function_of_the_seed():
+  # Matrices of one shape: eager initialisation compiles for every shape.
+  config = dataclasses.replace(
+    LLAMA, num_heads=2, num_kv_heads=2, mlp_dim=8, gated_mlp=False
+  )
+  first, again, other = (models.init(config, seed) for seed in (3, 3, 4))
+  jax.tree.map(np.testing.assert_array_equal, first, again)
+  assert not np.array_equal(first['embed']['embedding'], other['embed']['embedding'])
+  q_LxDxF = first['layers']['attention']['q']['kernel']
+  assert not np.array_equal(q_LxDxF[0], q_LxDxF[1])  # layers draw their own weights
+  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  assert shapes(first) == shapes(models.abstract(config))
+
+
+def test_num_params_counts_by_hand():
+  block = 8 * 16 + 2 * 8 * 8 + 16 * 8 + 3 * 8 * 12 + 2 * 8
+  assert models.num_params(models.abstract(LLAMA)) == 3 * block + V * 8 + 8
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (dict(num_kv_heads=3), 'num_heads=4 is not a multiple of .*num_kv_heads=3'),
+    (dict(head_dim=5), 'head_dim=5 must be even'),
+    (dict(activation='tanh'), "activation='tanh': choose from .*'silu'"),
+  ],
+)
+def test_configs_that_make_no_decoder(changes, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(LLAMA, **changes)

@@ -1,0 +1,208 @@
+"""The whole way of the data on a tiny world: stages, errors, interruption."""
+
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import interruptions
+from coupling import explanation
+from coupling import label
+
+
+def run(workdir, *flags, config='seeds=1') -> subprocess.CompletedProcess:
+  return subprocess.run(
+    interruptions.command(workdir, *flags, config=config),
+    cwd=interruptions.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+  files = (p for p in folder.rglob('*') if p.is_file() and p.name != '.lock')
+  return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def read_records(path: pathlib.Path) -> dict[str, np.ndarray]:
+  table = pq.read_table(path)
+  return {name: table[name].to_numpy() for name in table.column_names}
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory) -> pathlib.Path:
+  """A tiny experiment, run to its end; tests that change it copy it."""
+  workdir = tmp_path_factory.mktemp('tiny') / 'workdir'
+  interruptions.complete(workdir)
+  return workdir
+
+
+def test_a_second_run_does_nothing(finished):
+  before = contents(finished)
+  again = run(finished)
+  assert again.returncode == 0, again.stderr
+  assert contents(finished) == before
+
+
+def test_labels_are_the_behaviours_of_the_first_checkpoint(finished):
+  labels = label.read(finished / 'seed0' / 'label', 'test')
+  for name in ('kl', 'no_kl', 'sibling', 'shuffled'):
+    path = finished / 'seed0' / name / 'evaluate' / 'step-000000000.parquet'
+    records = read_records(path)
+    np.testing.assert_array_equal(records['behavior'], labels.behavior_N)
+    np.testing.assert_array_equal(
+      records['counterfactual_behavior'], labels.counterfactual_behavior_N
+    )
+
+
+def test_counts_on_the_device_are_those_of_the_records(finished):
+  labels = label.read(finished / 'seed0' / 'label', 'test').explanation
+  folder = finished / 'seed0' / 'kl' / 'evaluate'
+  records = read_records(folder / 'step-000000008.parquet')
+  counts = json.loads((folder / 'counts-000000008.json').read_text())
+  stated = explanation.Explanation(records['stated_answer'], records['stated_changed'])
+  truth = explanation.phi(records['behavior'], records['counterfactual_behavior'])
+  assert counts['n'] == len(records['behavior']) == 2560
+  assert counts['self'] == explanation.agree(stated, truth, True).sum()
+  assert counts['orig'] == explanation.agree(stated, labels, True).sum()
+  assert counts['moved'] == (~explanation.agree(truth, labels, True)).sum()
+  assert counts['changed'] == truth.changed_N.sum()
+
+
+def test_runs_differ_in_what_the_config_says_and_begin_alike(finished):
+  def read(run_name, step):
+    path = finished / 'seed0' / run_name / 'evaluate' / f'step-{step:09d}.parquet'
+    return np.stack(read_records(path)['option_logprobs'])
+
+  for other in ('no_kl', 'sibling', 'shuffled'):
+    np.testing.assert_array_equal(read('kl', 0), read(other, 0))
+    assert np.any(read('kl', 8) != read(other, 8))
+
+
+def test_killed_once_in_every_stage_it_ends_bit_for_bit_the_same(finished, tmp_path):
+  rng = random.Random(0)
+  kills = interruptions.disturbed(tmp_path / 'disturbed', 6, rng)
+  assert len(kills) == 6
+  assert interruptions.differences(finished, tmp_path / 'disturbed') == []
+
+
+def test_differences_are_seen(finished, tmp_path):
+  shutil.copytree(finished, tmp_path / 'copy')
+  path = tmp_path / 'copy' / 'report' / 'report.json'
+  report = json.loads(path.read_text())
+  report['added'] = 1
+  path.write_text(json.dumps(report))
+  assert interruptions.differences(finished, tmp_path / 'copy') == [
+    'report/report.json'
+  ]
+
+
+def test_a_changed_config_is_named_and_nothing_is_overwritten(finished):
+  before = contents(finished)
+  found = run(finished, '--config.train.optimizer.learning_rate=0.5')
+  assert found.returncode != 0
+  assert 'train.optimizer.learning_rate' in found.stderr
+  assert '0.5' in found.stderr
+  assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+  'flags, config, expected',
+  [
+    (('--config.train.optimizer.learning_rat=1',), 'seeds=1', 'learning_rat'),
+    (('--config.train.objectives.behavior_kl.direction=up',), 'seeds=1', 'direction'),
+    (('--config.base.loop.checkpoint_every=3',), 'seeds=1', 'base.loop.checkpoint'),
+    ((), 'seed=1', "'seed' is unknown"),
+    ((), 'seeds=x', 'expected int'),
+    (('--stage=label',), 'seeds=1', 'seed0/prepare'),
+  ],
+)
+def test_bad_input_is_named_before_any_work(tmp_path, flags, config, expected):
+  found = run(tmp_path / 'w', *flags, config=config)
+  assert found.returncode != 0
+  assert expected in found.stderr
+  assert not list(tmp_path.rglob('*.parquet'))
+
+
+def test_a_damaged_artefact_is_named(finished, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished, copy)
+  torn = copy / 'seed0' / 'label' / 'train-000000000.parquet'
+  torn.write_bytes(torn.read_bytes()[:-10])
+  found = run(copy)
+  assert found.returncode != 0
+  assert 'train-000000000.parquet' in found.stderr
+  assert 'Traceback' not in found.stderr
+
+
+def test_labels_for_another_tokenizer_are_refused(finished, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished / 'seed0' / 'label', copy)
+  manifest = json.loads((copy / 'manifest.json').read_text())
+  manifest['info']['tokenizer'] = 'of another vocabulary'
+  (copy / 'manifest.json').write_text(json.dumps(manifest))
+  workdir = tmp_path / 'w'
+  shutil.copytree(finished, workdir)
+  for stale in ('kl', 'no_kl', 'sibling', 'shuffled'):
+    shutil.rmtree(workdir / 'seed0' / stale)
+  found = run(workdir, '--stage=train', f'--config.train.labels={copy}')
+  assert found.returncode != 0
+  assert 'tokenizer' in found.stderr and 'of another vocabulary' in found.stderr
+  assert 'Traceback' not in found.stderr
+
+
+def test_labels_of_another_workdir_serve(finished, tmp_path):
+  workdir = tmp_path / 'w'
+  shutil.copytree(finished, workdir)
+  for stale in ('kl', 'no_kl', 'sibling', 'shuffled'):
+    shutil.rmtree(workdir / 'seed0' / stale)
+  labels = finished / 'seed0' / 'label'
+  found = run(workdir, '--stage=train', f'--config.train.labels={labels}')
+  assert found.returncode == 0, found.stderr
+  paths = [
+    root / 'seed0' / 'kl' / 'train' / 'checkpoints' for root in (finished, workdir)
+  ]
+  assert all((path / '8').exists() for path in paths)
+
+
+def test_the_second_behaviour_and_shifts_run_to_the_end(tmp_path):
+  found = run(
+    tmp_path / 'w',
+    '--config.train.objectives.behavior_kl.support=options',
+    '--config.train.objectives.behavior_kl.direction=reverse',
+    '--config.train.objectives.behavior_xent.weight=0.5',
+    '--config.train.loop.accumulation=2',
+    config='seeds=1,behavior=request',
+  )
+  assert found.returncode == 0, found.stderr
+  assert (tmp_path / 'w' / 'report' / 'index.html').exists()
+
+
+def test_a_following_evaluation_evaluates_a_run_that_is_still_training(
+  finished, tmp_path
+):
+  workdir = tmp_path / 'w'
+  shutil.copytree(finished, workdir)
+  shutil.rmtree(workdir / 'report')
+  for run_name in ('kl', 'no_kl', 'sibling', 'shuffled'):
+    shutil.rmtree(workdir / 'seed0' / run_name)
+  follower = subprocess.Popen(
+    interruptions.command(workdir, '--stage=evaluate', '--follow'),
+    cwd=interruptions.ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  trained = run(workdir, '--stage=train')
+  assert trained.returncode == 0, trained.stderr
+  _, errors = follower.communicate(timeout=120)
+  assert follower.returncode == 0, errors
+  for run_name in ('kl', 'no_kl', 'sibling', 'shuffled'):
+    name = pathlib.Path('seed0', run_name, 'evaluate', 'step-000000008.parquet')
+    found, expected = (read_records(w / name) for w in (workdir, finished))
+    np.testing.assert_array_equal(found['behavior'], expected['behavior'])

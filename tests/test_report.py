@@ -1,0 +1,334 @@
+"""The report: what it concludes, and that the page and the JSON say the same."""
+
+import copy
+import html.parser
+import json
+import re
+
+import pytest
+
+from coupling import formats
+from coupling import report
+from coupling import summary as summary_lib
+from coupling import tables
+from coupling import verdict as verdict_lib
+from coupling.workdir import WorkdirError
+from tests import recorded
+
+VOID = {'meta', 'br', 'img', 'link', 'hr', 'input'}
+
+
+def summarize(workdir, seeds=1, **planted):
+  recorded.build(workdir, seeds, **planted)
+  return summary_lib.summarize(recorded.experiment(seeds), workdir)
+
+
+@pytest.fixture(scope='module')
+def summary(tmp_path_factory):
+  return summarize(tmp_path_factory.mktemp('three'), 3)
+
+
+@pytest.fixture(scope='module')
+def written(summary, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('report')
+  report.write(folder, summary)
+  return folder
+
+
+def findings(summary):
+  return {f['about']: f for f in verdict_lib.verdict(summary)}
+
+
+def statistic(mean, low, high):
+  return {'mean': mean, 'low': low, 'high': high, 'per_seed': [mean]}
+
+
+ABOVE, BELOW = statistic(0.1, 0.05, 0.15), statistic(-0.1, -0.15, -0.05)
+AROUND, UNKNOWN = statistic(0.01, -0.05, 0.07), statistic(0.0, None, None)
+STATES = {'above': ABOVE, 'below': BELOW, 'around': AROUND, 'unknown': UNKNOWN}
+
+
+def changed(summary, **statistics):
+  """The summary with other statistics of the main run (a__b) or of no_kl (no_kl__b)."""
+  result = copy.deepcopy(summary)
+  for path, value in statistics.items():
+    first, *rest = path.split('__')
+    if first not in ('sibling', 'contrasts', 'no_kl'):
+      first, rest = 'kl', [first, *rest]
+    node = result if first not in result['runs'] or first == 'sibling' else None
+    if node is None:
+      node = result['runs'][first]['final']
+    else:
+      rest = [first, *rest]
+    for key in rest[:-1]:
+      node = node[key]
+    node[rest[-1]] = value
+  return result
+
+
+class Page(html.parser.HTMLParser):
+  """Checks that tags are balanced; keeps the text of cells by data-path.
+
+  A number that stands in two tables must be printed alike in both.
+  """
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.tags, self.attributes = [], [], []
+    self.cells, self._path, self._text = {}, None, ''
+    self.feed(text)
+    self.close()
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    self.attributes += attrs
+    if tag not in VOID:
+      self.open.append(tag)
+    if tag == 'td':
+      self._path, self._text = dict(attrs).get('data-path'), ''
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append(tag)
+    self.attributes += attrs
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+    if tag == 'td' and self._path:
+      assert self.cells.setdefault(self._path, self._text) == self._text
+
+  def handle_data(self, data):
+    self._text += data
+
+
+# What is concluded.
+
+
+def test_planted_self_is_called_coupling(summary):
+  found = findings(summary)
+  tested = ('headline', 'gap', 'balanced gap', 'corrected gap', 'moved items')
+  for about in (*tested, 'sibling', 'shuffled-label control'):
+    assert found[about]['state'] == 'above', about
+  assert found['headline']['text'].startswith('Introspective coupling is shown')
+  assert '3 seeds are few' in found['seeds']['text']
+
+
+def test_planted_labels_are_called_a_failure(tmp_path):
+  found = findings(summarize(tmp_path, kl=recorded.ORIG))
+  assert found['headline']['state'] == found['moved items']['state'] == 'below'
+  assert found['headline']['text'].startswith('The effect failed')
+  assert 'one seed only' in found['headline']['text']
+  assert 'nothing can be concluded about variation over seeds' in found['seeds']['text']
+
+
+def test_planted_chance_is_not_called_coupling(tmp_path):
+  found = findings(summarize(tmp_path, kl=recorded.CHANCE, no_kl=recorded.CHANCE))
+  assert found['gap']['state'] == found['unregularised run']['state'] == 'around'
+  assert 'no proof of its absence' in found['headline']['text']
+
+
+def test_without_drift_nothing_can_be_concluded(tmp_path):
+  found = findings(summarize(tmp_path, drift=0.0))
+  assert found['headline']['state'] == found['moved items']['state'] == 'unknown'
+  assert 'no true explanation moved' in found['moved items']['text']
+
+
+def test_collapse_of_behaviour_is_named(tmp_path):
+  found = findings(summarize(tmp_path, drift=1.0, change=0.02))
+  for about in ('balanced gap', 'unregularised run'):
+    assert 'collapsed to one class' in found[about]['text']
+
+
+def test_no_collapse_is_not_named(summary):
+  assert not any('collapsed' in f['text'] for f in findings(summary).values())
+
+
+@pytest.mark.parametrize('state', STATES)
+def test_gap_leads(summary, state):
+  found = findings(changed(summary, gap=STATES[state]))
+  assert found['gap']['state'] == found['headline']['state'] == state
+  shown = found['headline']['text'].startswith('Introspective coupling is shown')
+  assert shown == (state == 'above')
+
+
+@pytest.mark.parametrize('state', ['below', 'around', 'unknown'])
+@pytest.mark.parametrize(
+  ('path', 'about'),
+  [
+    ('balanced_gap', 'balanced gap'),
+    ('shuffled__corrected_gap', 'corrected gap'),
+    ('moved__difference', 'moved items'),
+    ('sibling__explanations__difference', 'sibling'),
+    ('contrasts__shuffled__gap', 'shuffled-label control'),
+  ],
+)
+def test_a_check_that_fails_is_in_the_headline(summary, path, about, state):
+  found = findings(changed(summary, **{path: STATES[state]}))
+  assert found[about]['state'] == state
+  assert found['headline']['text'].endswith(f'Not confirmed: {about}.')
+
+
+@pytest.mark.parametrize(
+  ('raw', 'balanced', 'said'),
+  [
+    (ABOVE, ABOVE, 'agrees with the raw gap'),
+    (ABOVE, BELOW, 'contradicts the raw gap'),
+    (BELOW, ABOVE, 'contradicts the raw gap'),
+    (ABOVE, AROUND, 'does not confirm the raw gap'),
+  ],
+)
+def test_balanced_gap_is_held_against_the_raw_one(summary, raw, balanced, said):
+  found = findings(changed(summary, gap=raw, balanced_gap=balanced))
+  assert said in found['balanced gap']['text']
+
+
+@pytest.mark.parametrize(
+  ('gaps', 'said'),
+  [
+    ((ABOVE, ABOVE, ABOVE), 'coupling does not need the regulariser'),
+    ((BELOW, BELOW, BELOW), 'with the regulariser they do not'),
+    ((AROUND, AROUND, AROUND), 'no coupling is shown without'),
+    ((UNKNOWN, UNKNOWN, UNKNOWN), 'none has an interval'),
+    ((ABOVE, BELOW, ABOVE), 'do not tell the same story'),
+  ],
+)
+def test_unregularised_stories(summary, gaps, said):
+  names = ('no_kl__gap', 'no_kl__balanced_gap', 'no_kl__gap_answer')
+  found = findings(changed(summary, **dict(zip(names, gaps))))['unregularised run']
+  assert said in found['text'] and 'collapse' not in found['text']
+
+
+def test_unregularised_story_is_held_against_the_correction(summary):
+  gaps = dict(no_kl__gap=ABOVE, no_kl__balanced_gap=ABOVE, no_kl__gap_answer=ABOVE)
+  gaps['no_kl__shuffled__corrected_gap'] = AROUND
+  text = findings(changed(summary, **gaps))['unregularised run']['text']
+  assert 'base rates and surface reading may explain them' in text
+
+
+def test_collapse_is_told_from_loss_of_coupling(summary):
+  gaps = dict(no_kl__gap=ABOVE, no_kl__balanced_gap=BELOW, no_kl__gap_answer=ABOVE)
+  rates = dict(no_kl__change_rate__current=statistic(0.04, 0.03, 0.05))
+  text = findings(changed(summary, **gaps, **rates))['unregularised run']['text']
+  assert 'this is a collapse of behaviour, not a loss of all coupling' in text
+
+
+@pytest.mark.parametrize(
+  ('similarity', 'said'),
+  [
+    (statistic(0.8, 0.75, 0.85), 'within the range'),
+    (statistic(0.5, 0.45, 0.55), 'below the range'),
+    (statistic(0.7, 0.65, 0.75), 'at the edge of the range'),
+    (statistic(0.7, None, None), 'not comparable'),
+  ],
+)
+def test_similarity_is_held_against_the_paper(summary, similarity, said):
+  found = findings(changed(summary, behavior_similarity=similarity))
+  assert said in found['behaviour similarity']['text']
+
+
+def test_no_more_than_the_own_answer(summary):
+  more = findings(summary)['sibling']['text']
+  less = {'sibling__denial__difference': statistic(0.9, 0.8, 1.0)}
+  text = findings(changed(summary, **less))['sibling']['text']
+  assert 'no more than that may be known' in text and text != more
+
+
+def test_five_seeds_are_not_called_few(summary):
+  text = findings(summary | {'seeds': [0, 1, 2, 3, 4]})['seeds']['text']
+  assert text.startswith('5 seeds') and 'few' not in text
+
+
+# What is written.
+
+
+def test_formats_by_hand():
+  assert formats.percent(statistic(0.7194, 0.701, 0.7356)) == '71.9% [70.1, 73.6]'
+  assert formats.points(statistic(0.1067, -0.02, 0.2)) == '+10.7 [−2.0, +20.0]'
+  assert formats.points(statistic(-0.0001, -0.01, 0.01)) == '0.0 [−1.0, +1.0]'
+  assert formats.decimal(statistic(0.5, None, None)) == '0.50'
+  assert formats.count(statistic(2560, 1, 2)) == '2,560'
+  assert formats.percent(statistic(None, None, None)) == '–'
+  assert formats.seconds(725.2) == '12 min 5 s' and formats.seconds(45) == '45 s'
+
+
+def test_page_is_well_formed_and_stands_alone(written):
+  text = (written / 'index.html').read_text()
+  page = Page(text)
+  assert not {'script', 'link', 'img', 'iframe'} & set(page.tags)
+  for name, value in page.attributes:
+    if name in ('src', 'href', 'xlink:href'):
+      assert value.startswith('#'), (name, value)
+    assert name != 'style' or 'http' not in value
+  assert '@import' not in text and 'url(http' not in text
+  ids = [value for name, value in page.attributes if name == 'id']
+  assert len(ids) == len(set(ids))
+  references = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
+  assert references and set(references) <= set(ids)
+  assert page.tags.count('svg') == 5 and page.tags.count('details') == 1
+
+
+def test_every_number_of_the_tables_is_that_of_the_json(written):
+  saved = json.loads((written / 'report.json').read_text())
+  cells = Page((written / 'index.html').read_text()).cells
+  runs = recorded.RUNS
+  shown = {
+    **{f'runs.{r}.final.{k}': f for _, k, f in tables.MAIN_ROWS for r in runs},
+    **{f'baselines.denial.{k}': f for _, k, f in tables.BASELINE_COLUMNS},
+    **{f'runs.kl.over_seeds.10.{k}': f for _, k, f in tables.TRAJECTORY_COLUMNS},
+    **{f'sibling.denial.{k}': f for _, k, f in tables.SIBLING_ROWS},
+    **{f'follow.0.{k}': f for _, k, f in tables.FOLLOW_COLUMNS},
+    'contrasts.shuffled.gap': formats.points,
+    'cross.kl.no_kl': formats.percent,
+  }
+  for path, show in shown.items():
+    assert cells[path] == show(tables.lookup(saved, path)), path
+  main = (written / 'report.md').read_text().split('| --- |')[1]
+  printed = re.findall(r'^\| (.+?) \| (.+) \|$', main, re.MULTILINE)
+  rows = printed[: len(tables.MAIN_ROWS)]
+  order = [saved['roles'][role] for role in tables.ROLE_NAMES]
+  for (label, row), (expected, key, _) in zip(rows, tables.MAIN_ROWS, strict=True):
+    assert label == expected
+    assert row.split(' | ') == [cells[f'runs.{run}.final.{key}'] for run in order]
+
+
+def test_main_gap_is_printed_digit_by_digit(written, summary):
+  gap = summary['runs']['kl']['final']['gap']
+  numbers = [f'{100 * gap[k]:+.1f}'.replace('-', '−') for k in ('mean', 'low', 'high')]
+  cells = Page((written / 'index.html').read_text()).cells
+  assert re.findall(r'[+−][\d.]+', cells['runs.kl.final.gap']) == numbers
+
+
+def test_equal_numbers_give_equal_bytes(written, summary, tmp_path):
+  report.write(tmp_path, copy.deepcopy(summary))
+  for name in ('report.json', 'report.md', 'index.html'):
+    assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_json_holds_the_verdict_and_every_seed(written, summary):
+  saved = json.loads((written / 'report.json').read_text())
+  assert saved['verdict'] == verdict_lib.verdict(summary)
+  assert saved['runs']['kl']['per_seed'].keys() == {'0', '1', '2'}
+
+
+def test_a_number_that_is_not_finite_is_refused(summary, tmp_path):
+  broken = changed(summary, invalid=statistic(float('nan'), None, None))
+  with pytest.raises(WorkdirError, match=r'runs\.kl\.final\.invalid\.mean'):
+    report.write(tmp_path, broken)
+  assert not list(tmp_path.iterdir())
+
+
+def test_titles_and_prompts_are_escaped(summary, tmp_path):
+  report.write(tmp_path, summary | {'title': '<script>x</script> & more'})
+  text = (tmp_path / 'index.html').read_text()
+  assert 'script' not in Page(text).tags
+  assert '&lt;q' in text and '&amp; hint' in text
+
+
+def test_a_single_run_has_a_report(tmp_path):
+  recorded.build(tmp_path)
+  e = recorded.experiment(1, sibling='', shuffled='', unregularised='')
+  alone = summary_lib.summarize(e, tmp_path)
+  report.write(tmp_path, alone)
+  page = Page((tmp_path / 'index.html').read_text())
+  assert 'runs.kl.final.gap' in page.cells and 'runs.no_kl.final.gap' not in page.cells
+  assert 'over 20 groups, bootstrap' in (tmp_path / 'report.md').read_text()

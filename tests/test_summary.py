@@ -1,0 +1,290 @@
+"""The summary of an experiment, on workdirs with planted explainers."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from coupling import summary as summary_lib
+from coupling import workdir as workdir_lib
+from coupling.workdir import WorkdirError
+from tests import recorded
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def one(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('one')
+  recorded.build(workdir)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def three(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('three')
+  recorded.build(workdir, seeds=3)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def summary(three):
+  return summary_lib.summarize(recorded.experiment(3), three)
+
+
+def columns(workdir, run, step, seed=0):
+  path = workdir / f'seed{seed}' / run / 'evaluate' / f'step-{step:09d}.parquet'
+  return {k: np.array(v) for k, v in pq.read_table(path).to_pydict().items()}
+
+
+def truth(record):
+  answer_N = record['counterfactual_behavior']
+  return np.stack([answer_N, record['behavior'] != answer_N])
+
+
+def stated(record):
+  return np.stack([record['stated_answer'], record['stated_changed']])
+
+
+def agreement(first_2xN, second_2xN):
+  return np.mean(np.all(first_2xN == second_2xN, axis=0))
+
+
+def test_needs_no_jax():
+  code = 'import coupling.summary, coupling.report, sys; sys.exit("jax" in sys.modules)'
+  subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+
+
+def test_self_orig_and_gap_are_counts_of_the_records(three, summary):
+  found = summary['runs']['kl']['final']
+  own, old = [], []
+  for seed in range(3):
+    base, last = (columns(three, 'kl', step, seed) for step in (0, 20))
+    own.append(agreement(stated(last), truth(last)))
+    old.append(agreement(stated(last), truth(base)))
+  assert found['self_accuracy']['per_seed'] == pytest.approx(own)
+  assert found['orig_accuracy']['mean'] == pytest.approx(np.mean(old))
+  gaps = np.subtract(own, old)
+  assert found['gap']['mean'] == pytest.approx(gaps.mean())
+  half = 4.302652729911275 * gaps.std(ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom
+  assert found['gap']['high'] == pytest.approx(gaps.mean() + half)
+  assert summary['interval'] == {'kind': 'seeds', 'text': 'over 3 seeds, t'}
+
+
+def test_every_step_of_every_run_is_there(summary):
+  assert summary['runs'].keys() == set(recorded.RUNS)
+  for run in summary['runs'].values():
+    assert run['steps'] == [0, 10, 20]
+    assert run['over_seeds'].keys() == {'0', '10', '20'}
+    assert run['over_seeds']['20'] == run['final']
+    assert run['per_seed'].keys() == {'0', '1', '2'}
+    assert run['over_seeds']['0']['gap']['mean'] == 0  # M_0 is its own label
+
+
+def test_one_seed_has_the_intervals_within_its_run(one):
+  found = summary_lib.summarize(recorded.experiment(1), one)
+  assert found['interval']['kind'] == 'groups'
+  assert found['interval']['text'].startswith('over 20 groups, bootstrap')
+  run = found['runs']['kl']
+  within = run['per_seed']['0']['20']['gap']
+  assert run['final']['gap'] == {
+    'mean': within['value'],
+    'low': within['low'],
+    'high': within['high'],
+    'per_seed': [within['value']],
+  }
+  assert within['low'] > 0
+
+
+def test_moved_difference_is_the_gap_over_drift(summary):
+  for found in summary['runs']['kl']['per_seed'].values():
+    final = found['20']
+    ratio = final['gap']['value'] / final['drift']['value']
+    assert final['moved']['difference']['value'] == pytest.approx(ratio)
+
+
+def test_cross_table_is_counts_of_the_records(three, summary):
+  cross = summary['cross']
+  assert list(cross) == [*recorded.RUNS, 'M_0', 'majority', 'denial', 'cue_parrot']
+  assert list(cross['kl']) == ['M_0', 'kl', 'no_kl', 'sibling']
+  explainer, behaver = columns(three, 'shuffled', 20, 1), columns(three, 'no_kl', 20, 1)
+  expected = agreement(stated(explainer), truth(behaver))
+  assert cross['shuffled']['no_kl']['per_seed'][1] == pytest.approx(expected)
+  # Denial and parrot speak for the model of the column.
+  denial = np.stack([behaver['behavior'], np.zeros_like(behaver['behavior'])])
+  expected = agreement(denial, truth(behaver))
+  assert cross['denial']['no_kl']['per_seed'][1] == pytest.approx(expected)
+  hint_N = behaver['cue_option']
+  parrot = np.stack([hint_N, hint_N != behaver['behavior']])
+  expected = agreement(parrot, truth(behaver))
+  assert cross['cue_parrot']['no_kl']['per_seed'][1] == pytest.approx(expected)
+  final = summary['runs']['kl']['final']
+  assert cross['kl']['kl'] == final['self_accuracy']
+  assert cross['kl']['M_0'] == final['orig_accuracy']
+  assert summary['baselines']['denial']['self_accuracy'] == cross['denial']['kl']
+
+
+def test_sibling_pools_both_directions(three, summary):
+  kl, sibling = (columns(three, run, 20, 2) for run in ('kl', 'sibling'))
+  own = agreement(stated(kl), truth(kl)) + agreement(stated(sibling), truth(sibling))
+  other = agreement(stated(kl), truth(sibling)) + agreement(stated(sibling), truth(kl))
+  found = summary['sibling']['explanations']
+  assert found['own_accuracy']['per_seed'][2] == pytest.approx(own / 2)
+  assert found['sibling_accuracy']['per_seed'][2] == pytest.approx(other / 2)
+  assert found['difference']['per_seed'][2] == pytest.approx((own - other) / 2)
+  assert summary['sibling']['denial']['differing']['n'] == found['differing']['n']
+
+
+def test_contrasts_are_differences_of_gaps(summary):
+  gap = {run: found['final']['gap'] for run, found in summary['runs'].items()}
+  for role, run in (('unregularised', 'no_kl'), ('shuffled', 'shuffled')):
+    expected = np.subtract(gap['kl']['per_seed'], gap[run]['per_seed'])
+    assert summary['contrasts'][role]['gap']['per_seed'] == pytest.approx(expected)
+
+
+def test_follow_starts_with_the_first_trained_checkpoint(three, summary):
+  assert [(x['from'], x['to']) for x in summary['follow']] == [(10, 20)]
+  first, last = columns(three, 'kl', 10), columns(three, 'kl', 20)
+  moved_N = np.any(truth(first) != truth(last), axis=0)
+  arrived_N = np.any(stated(first) != stated(last), axis=0)
+  arrived_N &= np.all(stated(last) == truth(last), axis=0)
+  found = summary['follow'][0]['moved_truth']
+  assert found['n']['per_seed'][0] == moved_N.sum()
+  assert found['followed']['per_seed'][0] == pytest.approx(arrived_N[moved_N].mean())
+
+
+def test_examples_are_the_first_of_their_kind(three, summary):
+  base, last = columns(three, 'kl', 0), columns(three, 'kl', 20)
+  moved_N = np.any(truth(base) != truth(last), axis=0)
+  self_N = np.all(stated(last) == truth(last), axis=0)
+  orig_N = np.all(stated(last) == truth(base), axis=0)
+  expected = {
+    'self': moved_N & self_N,
+    'orig': moved_N & orig_N,
+    'neither': moved_N & ~self_N & ~orig_N,
+    'unmoved_right': ~moved_N & self_N,
+  }
+  for kind, within_N in expected.items():
+    rows = [x['row'] for x in summary['examples'] if x['kind'] == kind]
+    assert rows == np.flatnonzero(within_N)[:2].tolist()
+  example = summary['examples'][0]
+  i = example['row']
+  assert example['prompt'] == last['prompt'][i]
+  assert example['did']['base']['prompt'] == f'v{base["behavior"][i]}'
+  assert example['did']['current']['counterfactual'] == (
+    f'v{last["counterfactual_behavior"][i]}'
+  )
+  assert example['statement'] == last['statement'][i]
+
+
+def test_labels_of_another_folder_are_the_target(three, tmp_path):
+  """A run trained on other labels is compared with those."""
+  base = columns(three, 'kl', 0)
+  other = {k: base[k] for k in ('group', 'behavior')}
+  other['counterfactual_behavior'] = base['behavior']
+  files = {f'{split}-0': other for split in ('train', 'test')}
+  recorded.finish(tmp_path / 'other', 'label', files)
+  e = recorded.experiment(1)
+  e.runs['kl'] = dataclasses.replace(e.runs['kl'], labels=str(tmp_path / 'other'))
+  found = summary_lib.summarize(e, three)['runs']['kl']['final']['behavior_similarity']
+  last = columns(three, 'kl', 20)
+  target = np.stack([base['behavior'], np.zeros_like(base['behavior'])])
+  assert found['mean'] == pytest.approx(agreement(target, truth(last)))
+
+
+def test_roles_may_be_left_out(one):
+  e = recorded.experiment(1, sibling='', shuffled='', unregularised='')
+  found = summary_lib.summarize(e, one)
+  assert found['roles'] == {'main': 'kl'}
+  assert 'sibling' not in found and not found['contrasts']
+
+
+def test_times_are_in_provenance_alone(summary):
+  assert 'seconds' not in json.dumps({**summary, 'provenance': None})
+  stages = summary['provenance']['stages']
+  assert len(stages) == 3 * (3 + 4 * 2)
+  assert stages['seed1/kl/train'].keys() == {'stage', 'started', 'seconds'}
+  assert summary['provenance']['packages']['numpy']
+
+
+def test_equal_records_give_equal_numbers(three, summary, tmp_path):
+  copied = shutil.copytree(three, tmp_path / 'copy')
+  again = summary_lib.summarize(recorded.experiment(3), copied)
+  assert {**again, 'provenance': 0} == {**summary, 'provenance': 0}
+
+
+@pytest.mark.parametrize(
+  ('column', 'change'),
+  [
+    ('group', lambda x: x[::-1]),
+    ('prompt', lambda x: [*x[:-1], 'another prompt']),
+    ('cue_option', lambda x: [(x[0] + 1) % 4, *x[1:]]),
+  ],
+)
+def test_other_items_are_refused_by_name(one, tmp_path, column, change):
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'no_kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  tables['step-000000010'][column] = list(change(tables['step-000000010'][column]))
+  recorded.finish(folder, 'evaluate', tables)
+  with pytest.raises(WorkdirError) as caught:
+    summary_lib.summarize(recorded.experiment(1), workdir)
+  message = str(caught.value)
+  assert str(folder / 'step-000000010.parquet') in message
+  assert f'column {column}' in message and 'move' in message
+
+
+def test_labels_of_other_items_are_refused(one, tmp_path):
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'label'
+  table = pq.read_table(folder / 'test-000000000.parquet')
+  shutil.rmtree(folder)
+  files = {'train-0': table, 'test-0': table.slice(1)}
+  with workdir_lib.open_stage(folder, 'label', {}, {}) as stage:
+    for name, part in files.items():
+      workdir_lib.write_table(folder / f'{name}.parquet', part)
+    stage.finish({'states_answer': True})
+  with pytest.raises(WorkdirError, match=r'label: found 239 items, but .* has 240'):
+    summary_lib.summarize(recorded.experiment(1), workdir)
+
+
+def test_missing_columns_and_stages_are_refused(one, tmp_path):
+  with pytest.raises(WorkdirError, match='label'):
+    summary_lib.summarize(recorded.experiment(1), tmp_path)
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'kl' / 'evaluate'
+  shutil.rmtree(folder)
+  recorded.finish(folder, 'evaluate', {'step-000000000': {'group': ['a']}})
+  with pytest.raises(WorkdirError, match=r"step-000000000.*'prompt'.* are missing"):
+    summary_lib.summarize(recorded.experiment(1), workdir)
+  shutil.rmtree(folder)
+  recorded.finish(folder, 'evaluate', {})
+  with pytest.raises(WorkdirError, match='holds no evaluation'):
+    summary_lib.summarize(recorded.experiment(1), workdir)
+
+
+def test_seeds_must_have_equal_steps(three, tmp_path):
+  workdir = shutil.copytree(three, tmp_path / 'copy')
+  folder = workdir / 'seed1' / 'kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  del tables['step-000000010']
+  recorded.finish(folder, 'evaluate', tables)
+  with pytest.raises(WorkdirError, match=r'seed1/kl/evaluate: .* steps \[0, 20\]'):
+    summary_lib.summarize(recorded.experiment(3), workdir)
+
+
+def test_over_seeds_drops_p_values_and_keeps_undefined():
+  result = {'a': {'value': 1.0, 'low': None, 'high': None}, 'b': None, 'x_p': 0.5}
+  alone = summary_lib.over_seeds([result])
+  assert alone['a'] == {'mean': 1.0, 'low': None, 'high': None, 'per_seed': [1.0]}
+  assert alone['b']['mean'] is None and 'x_p' not in alone
+  several = summary_lib.over_seeds([result, result])
+  assert several['b']['mean'] is None and several['a']['mean'] == 1.0

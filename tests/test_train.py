@@ -1,0 +1,297 @@
+"""The train step: golden numbers, accumulation, resumption, devices."""
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from coupling import behavior
+from coupling import checkpoint
+from coupling import config as config_lib
+from coupling import models
+from coupling import sharding
+from coupling import train
+from coupling import workdir
+
+MODEL = models.DecoderConfig(
+  vocab_size=23,
+  width=16,
+  depth=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=4,
+  mlp_dim=32,
+  embedding_std=0.5,
+)
+OPTIMIZER = config_lib.Optimizer(
+  learning_rate=1e-2,
+  warmup_steps=2,
+  schedule='constant',
+  b1=0.9,
+  b2=0.999,
+  weight_decay=1e-3,
+  clip_norm=1.0,
+)
+LOOP = config_lib.Loop(
+  steps=8, steps_per_dispatch=2, accumulation=1, checkpoint_every=4
+)
+OBJECTIVES = config_lib.Objectives(
+  explanation_xent=config_lib.ExplanationXent(weight=2.0),
+  behavior_kl=config_lib.BehaviorKL(weight=0.7, direction='forward', support='options'),
+  behavior_xent=config_lib.BehaviorXent(weight=0.3, target='ignore_cue'),
+)
+ROWS = 16
+
+
+def make_batch(step: int) -> train.Batch:
+  """A batch with uneven lengths, padding, absent options and masked examples."""
+  rng = np.random.default_rng(step)
+  length_B = rng.integers(4, 9, ROWS)
+  valid_BxT = np.arange(8) < length_B[:, None]
+  tokens_BxT = rng.integers(1, 23, (ROWS, 8)) * valid_BxT
+  part = {'tokens': tokens_BxT.astype(np.int32), 'valid': valid_BxT}
+  last_B = (length_B - 1).astype(np.int32)
+  options_BxK = np.argsort(rng.random((ROWS, 23)))[:, :4].astype(np.int32)
+  options_BxK[::3, 3] = -1
+  logits_BxK = np.where(options_BxK >= 0, rng.normal(size=(ROWS, 4)), -np.inf)
+  return {
+    'explanation': part
+    | {
+      'read': np.stack([last_B - 1, last_B], axis=1),
+      'target': rng.integers(1, 23, (ROWS, 2)).astype(np.int32),
+      'mask': rng.random((ROWS, 2)) < 0.8,
+    },
+    'behavior': part
+    | {
+      'read': last_B[:, None],
+      'options': options_BxK,
+      'reference': np.asarray(jax.nn.log_softmax(logits_BxK), np.float32),
+      'shift_target': options_BxK[:, 0],
+      'shift_mask': rng.random(ROWS) < 0.5,
+    },
+  }
+
+
+def batches(first: int) -> train.Batch:
+  pair = [make_batch(first), make_batch(first + 1)]
+  return jax.tree.map(lambda *x: np.stack(x), *pair)
+
+
+@functools.cache
+def program(accumulation: int = 1) -> train.Program:
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
+  loop = dataclasses.replace(LOOP, accumulation=accumulation)
+  return train.program(MODEL, OBJECTIVES, OPTIMIZER, loop, mesh)
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def losses(accumulation: int = 1, steps: int = 8) -> list[float]:
+  p = program(accumulation)
+  state = p.init(models.init(MODEL, 0))
+  found = []
+  for first in range(0, steps, 2):
+    state, metrics = p.run(state, batches(first))
+    found.append(float(metrics['loss']))
+  return found
+
+
+def test_golden_step():
+  """One step's numbers; they change only if the model, a loss or AdamW changes."""
+  terms = train.explanation_terms(MODEL, OBJECTIVES)
+  optimizer = train.make_optimizer(OPTIMIZER, LOOP.steps)
+  params = models.init(MODEL, 0)
+  state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
+  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1))
+  state, metrics = step(state, make_batch(0))
+  found = {name: round(float(x), 4) for name, x in metrics.items()}
+  golden = {
+    'behavior_kl': 1.2959,
+    'behavior_xent': 5.2527,
+    'explanation_xent': 5.0023,
+    'gradient_norm': 13.9778,
+    'loss': 12.4876,
+  }
+  assert found == pytest.approx(golden, rel=2e-4), (
+    f'The first step gives {found}, not {golden}. If you meant to change the model, '
+    'the loss or the initialisation, put the new numbers here and say why in the '
+    'commit; if not, you have broken one of them.'
+  )
+
+
+def test_loss_is_the_weighted_sum_of_hand_computed_terms():
+  batch, params = make_batch(3), models.init(MODEL, 1)
+  terms = train.explanation_terms(MODEL, OBJECTIVES)
+  optimizer = optax.sgd(0.0)
+  state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
+  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1))
+  _, metrics = step(state, batch)
+
+  def log_softmax(x):
+    shifted = x - x.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+  part = batch['explanation']
+  logits = np.asarray(behavior.read_logits(MODEL, params, part), np.float64)
+  logp = np.take_along_axis(log_softmax(logits), part['target'][..., None], -1)[..., 0]
+  xent = -(logp * part['mask']).sum() / part['mask'].sum()
+
+  part = batch['behavior']
+  logits = np.asarray(behavior.read_logits(MODEL, params, part), np.float64)[:, 0]
+  kl = []
+  for row, options, reference in zip(logits, part['options'], part['reference']):
+    kept = options >= 0
+    logq = log_softmax(row[options[kept]])
+    kl.append(np.sum(np.exp(reference[kept]) * (reference[kept] - logq)))
+  shift = -np.take_along_axis(log_softmax(logits), part['shift_target'][:, None], 1)
+  shift = (shift[:, 0] * part['shift_mask']).sum() / part['shift_mask'].sum()
+
+  assert metrics['explanation_xent'] == pytest.approx(xent, rel=1e-5)
+  assert metrics['behavior_kl'] == pytest.approx(np.mean(kl), rel=1e-5)
+  assert metrics['behavior_xent'] == pytest.approx(shift, rel=1e-5)
+  total = 2.0 * xent + 0.7 * np.mean(kl) + 0.3 * shift
+  assert metrics['loss'] == pytest.approx(total, rel=1e-5)
+
+
+def test_gradient_of_the_whole_loss_against_finite_differences():
+  batch, params = make_batch(4), models.init(MODEL, 2)
+  terms = train.explanation_terms(MODEL, OBJECTIVES)
+  probe = optax.sgd(1.0)  # one step moves the parameters by minus the gradient
+  state = {'params': params, 'opt_state': probe.init(params), 'step': 0}
+
+  @jax.jit
+  def value(params):
+    at = {'params': params, 'opt_state': probe.init(params), 'step': 0}
+    return train.train_step(terms, probe, 1, at, batch)[1]['loss']
+
+  moved, _ = jax.jit(functools.partial(train.train_step, terms, probe, 1))(state, batch)
+  gradient = jax.tree.map(jnp.subtract, params, moved['params'])
+  rng = np.random.default_rng(0)
+  for _ in range(3):
+    direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), params)
+    along = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+    norm = float(optax.tree.norm(direction))
+    h = 2e-2 / norm
+    plus, minus = (
+      jax.tree.map(lambda p, d, by=s * h: p + by * d, params, direction)
+      for s in (1, -1)
+    )
+    numeric = (value(plus) - value(minus)) / (2 * h)
+    assert float(along) == pytest.approx(float(numeric), rel=2e-2, abs=2e-2)
+
+
+def test_accumulation_changes_nothing_though_counts_differ_between_microbatches():
+  np.testing.assert_allclose(losses(1), losses(4), rtol=2e-5)
+
+
+def test_terms_of_weight_zero_are_left_out():
+  none = dataclasses.replace(
+    OBJECTIVES, behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, weight=0.0)
+  )
+  assert set(train.explanation_terms(MODEL, none)) == {
+    'explanation_xent',
+    'behavior_xent',
+  }
+
+
+def test_n_steps_are_k_steps_restore_and_the_rest_bit_for_bit(tmp_path):
+  p = program()
+  whole = p.init(models.init(MODEL, 0))
+  for first in range(0, 8, 2):
+    whole, _ = p.run(whole, batches(first))
+
+  part = p.init(models.init(MODEL, 0))
+  for first in range(0, 4, 2):
+    part, _ = p.run(part, batches(first))
+  saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  saved.save(part, {'data_seed': 5})
+  saved.close()
+
+  again = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  step = again.latest()
+  assert step == 4
+  # What is restored into has other values: nothing is kept from it but shapes.
+  resumed = again.restore(step, p.init(models.init(MODEL, 9)), {'data_seed': 5})
+  again.close()
+  for first in range(int(resumed['step']), 8, 2):
+    resumed, _ = p.run(resumed, batches(first))
+  assert_equal(whole, resumed)
+
+
+def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
+  p = program()
+  state = p.init(models.init(MODEL, 0))
+  saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {'data_seed': 5})
+  saved.close()
+  again = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  with pytest.raises(workdir.WorkdirError, match='loader position'):
+    again.restore(0, state, {'data_seed': 6})
+  for path in (tmp_path / 'c' / '0' / 'params').rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(workdir.WorkdirError, match='torn or was edited'):
+    again.restore(0, state, {'data_seed': 5})
+  again.close()
+
+
+def test_kept_steps_are_the_multiples_and_the_latest(tmp_path):
+  p = program()
+  state = p.init(models.init(MODEL, 0))
+  saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {})
+  for first in range(0, 6, 2):
+    state, _ = p.run(state, batches(first))
+    saved.save(state, {})
+  saved.close()
+  assert sorted(int(p.name) for p in (tmp_path / 'c').iterdir()) == [0, 4, 6]
+
+
+def on_devices(count: int, fsdp: int) -> list[float]:
+  """Losses of this module's run in a process of `count` virtual devices."""
+  code = (
+    'import json, jax; from coupling import config, sharding, train;'
+    'from tests import test_train as t;'
+    f'mesh = sharding.make_mesh(config.Mesh(data=-1, fsdp={fsdp}));'
+    'p = train.program(t.MODEL, t.OBJECTIVES, t.OPTIMIZER, t.LOOP, mesh);'
+    't.program = lambda accumulation: p;'
+    'state = p.init(t.models.init(t.MODEL, 0));'
+    'kernel = state["params"]["layers"]["mlp"]["up"]["kernel"];'
+    'print(json.dumps([jax.device_count(), kernel.addressable_shards[0].data.size, '
+    't.losses()]))'
+  )
+  flags = f'--xla_force_host_platform_device_count={count}'
+  out = subprocess.run(
+    [sys.executable, '-c', code],
+    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  devices, shard, found = json.loads(out)
+  assert devices == count
+  assert shard == 2 * 16 * 32 // fsdp
+  return found
+
+
+@pytest.mark.parametrize('fsdp', [1, 4])
+def test_eight_devices_give_the_losses_of_one(fsdp):
+  np.testing.assert_allclose(on_devices(8, fsdp), losses(), rtol=1e-5)
+
+
+def test_meshes_and_batches_that_do_not_fit_are_refused():
+  with pytest.raises(config_lib.ConfigError, match='mesh.data=3'):
+    sharding.make_mesh(config_lib.Mesh(data=3, fsdp=1))
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
+  with pytest.raises(config_lib.ConfigError, match='batch of x=9'):
+    sharding.check_batch(mesh, 'batch of x', 9, 2)
