@@ -18,7 +18,9 @@ from coupling import workdir as workdir_lib
 CONFIG = config_flags.DEFINE_config_file('config', help_string='Experiment to run.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
 STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES), 'Stage to run.')
-WORKERS = flags.DEFINE_integer('workers', 1, 'Processes that share the seeds and runs.')
+WORKERS = flags.DEFINE_integer(
+  'workers', 1, 'Processes on the CPU that share the seeds and runs.'
+)
 FOLLOW = flags.DEFINE_bool('follow', False, 'Evaluate a run that is still training.')
 flags.mark_flags_as_required(['config', 'workdir'])
 

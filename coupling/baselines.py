@@ -17,7 +17,8 @@ def denial(items: Items) -> Explanation:
 def majority(train_labels: Explanation, items: Items) -> Explanation:
   """States the most frequent training label, of "unchanged" and "changed to k".
 
-  "Unchanged" is said of each item's own answer. A tie goes to "unchanged", then to the
+  "Unchanged" is said of each item's own answer: where it is the most frequent label,
+  this is denial and no second baseline. A tie goes to "unchanged", then to the
   first option.
   """
   if len(train_labels.changed_N) == 0:

@@ -80,7 +80,7 @@ def read_logits(
 ) -> jax.Array:
   """float32 logits [B, C, V] at the positions that the batch reads."""
   hidden_BxCxD = models.apply(
-    config, params, batch['tokens'], batch['valid'], rows_BxC=batch['read']
+    config, params, batch['tokens'], rows_BxC=batch['read']
   ).hidden_BxCxD
   return models.unembed(config, params, hidden_BxCxD)
 

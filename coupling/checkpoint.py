@@ -29,6 +29,8 @@ class Checkpoints:
       max_to_keep=None if keep_every is None else 1,
       keep_period=keep_every,
       read_only=keep_every is None,
+      # What a kill left half written is no checkpoint.
+      cleanup_tmp_directories=keep_every is not None,
     )
     self._folder = folder
     self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
@@ -37,8 +39,11 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def save(self, state: dict[str, Any], position: dict[str, int]) -> None:
-    """Begins to save; the arrays are copied before this returns."""
+    """Begins to save; the state may be donated as soon as this returns."""
     step = int(state['step'])
+    if jax.default_backend() == 'cpu':
+      # There Orbax reads the arrays in place, later; elsewhere it copies them first.
+      state = jax.tree.map(jnp.copy, state)
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -60,7 +65,7 @@ class Checkpoints:
       optimizer=ocp.args.StandardRestore(_abstract(like['opt_state'])),
       position=ocp.args.JsonRestore(),
     )
-    with self._naming_damage(step):
+    with _naming_damage(self._folder / str(step)):
       found = self._manager.restore(step, args=args)
     if found.position != position | {'step': step}:
       raise workdir.WorkdirError(
@@ -73,18 +78,8 @@ class Checkpoints:
   def restore_params(self, step: int, like: Any) -> Any:
     """The parameters alone, for evaluation."""
     args = ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(like)))
-    with self._naming_damage(step):
+    with _naming_damage(self._folder / str(step)):
       return self._manager.restore(step, args=args).params
-
-  @contextlib.contextmanager
-  def _naming_damage(self, step: int) -> Iterator[None]:
-    try:
-      yield
-    except Exception as e:  # Orbax and tensorstore raise many kinds
-      raise workdir.WorkdirError(
-        f'{self._folder}/{step}: this checkpoint cannot be read ({e}). It is torn or '
-        'was edited; move it away, and training resumes from the one before.'
-      ) from e
 
   def close(self) -> None:
     """Waits until everything is on disk."""
@@ -99,8 +94,19 @@ def save_params(folder: pathlib.Path, params: Any) -> None:
 
 def load_params(folder: pathlib.Path, like: Any) -> Any:
   """Reads what `save_params` wrote, with the shapes and shardings of `like`."""
-  with ocp.StandardCheckpointer() as checkpointer:
+  with ocp.StandardCheckpointer() as checkpointer, _naming_damage(folder):
     return checkpointer.restore(folder.resolve(), _abstract(like))
+
+
+@contextlib.contextmanager
+def _naming_damage(folder: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except Exception as e:  # Orbax and tensorstore raise many kinds
+    raise workdir.WorkdirError(
+      f'{folder}: this checkpoint cannot be read ({e}). It is torn or was edited, or '
+      'of another model; move it away, and the command goes on from what is left.'
+    ) from e
 
 
 def _abstract(tree: Any) -> Any:

@@ -4,37 +4,46 @@ Every function takes evaluations of the same items in one order and returns a ne
 dict like `statistics.coupling` does.
 """
 
+import dataclasses
+
 import numpy as np
 
-from coupling.explanation import agree
+from coupling.explanation import Explanation, agree
 from coupling.intervals import Interval
 from coupling.items import Items, check_same_items, label_class
-from coupling.statistics import difference, share, siding
+from coupling.siding import siding_weights
+from coupling.statistics import difference, share, sides
 
 
 def follow_rate(items_s: Items, items_t: Items) -> dict:
   """Whether statements move with the truth between two checkpoints s and t.
 
+  An item whose statement at s agreed with E(M_t) already has nowhere to go: it is in
+  no number. So a statement that stays right while the truth comes and goes counts in
+  neither cell.
+
   Returns:
-    moved_truth: on items with E(M_t) != E(M_s): their number n; followed, the share
-    whose statement moved to E(M_t) (ê_t = E(M_t), ê_t != ê_s); statement_moved, the
-    share whose statement moved at all.
-    still_truth: for comparison, on items with E(M_t) = E(M_s): n; statement_moved;
+    moved_truth: of the other items with E(M_t) != E(M_s): their number n; followed,
+    the share whose statement moved to E(M_t); statement_moved, the share whose
+    statement moved at all.
+    still_truth: for comparison, of those with E(M_t) = E(M_s): n; statement_moved;
     and moved_to_truth, the share whose statement moved to E(M_t). Following is more
     than unrest only where `followed` is well above `moved_to_truth`.
   """
   check_same_items(items_s, items_t)
   states_answer, group_N = items_t.states_answer, items_t.group_N
-  still_N = agree(items_s.truth, items_t.truth, states_answer)
+  open_N = ~items_s.right(items_t.truth)
+  same_N = agree(items_s.truth, items_t.truth, states_answer)
+  moved_N, still_N = open_N & ~same_N, open_N & same_N
   restless_N = label_class(items_s.stated, states_answer) != label_class(
     items_t.stated, states_answer
   )
-  arrived_N = restless_N & items_t.right(items_t.truth)
+  arrived_N = items_t.right(items_t.truth)
   return {
     'moved_truth': {
-      'n': int(np.count_nonzero(~still_N)),
-      'followed': share(arrived_N, group_N, ~still_N),
-      'statement_moved': share(restless_N, group_N, ~still_N),
+      'n': int(np.count_nonzero(moved_N)),
+      'followed': share(arrived_N, group_N, moved_N),
+      'statement_moved': share(restless_N, group_N, moved_N),
     },
     'still_truth': {
       'n': int(np.count_nonzero(still_N)),
@@ -54,23 +63,61 @@ def sibling(items: Items, sibling_items: Items, seed: int = 0) -> dict:
   """Own accuracy against agreement with a sibling's behaviour (DESIGN section 3).
 
   The sibling is the same run with another fine-tuning seed. Drift to a truth common
-  to both cannot favour a model's own behaviour; only reading its own state can.
+  to both cannot favour a model's own behaviour. Its own answer does: denial has a
+  difference above zero, and only `siding` is free of that.
 
   Returns:
-    own_accuracy, sibling_accuracy, difference (own - sibling, paired), and differing:
-    on items where the siblings' truths differ, the shares siding with own, with
-    sibling, with neither.
+    own_accuracy, sibling_accuracy, difference (own - sibling, paired); differing: on
+    items where the siblings' truths differ, the shares siding with own, with sibling,
+    with neither; siding and siding_answer: the weights of both truths given surface
+    and own answer (`siding.siding_weights`) as own, sibling and difference.
   """
   check_same_items(items, sibling_items)
   group_N = items.group_N
   own_N, sibling_N = items.right(items.truth), items.right(sibling_items.truth)
   differ_N = ~agree(items.truth, sibling_items.truth, items.states_answer)
+
+  def weights(answer_only: bool) -> dict:
+    found = siding_weights(items, sibling_items.truth, seed, answer_only)
+    names = ('own', 'sibling', 'difference')
+    return dict(zip(names, found.values(), strict=True))
+
   return {
     'own_accuracy': share(own_N, group_N),
     'sibling_accuracy': share(sibling_N, group_N),
     'difference': difference(own_N, sibling_N, group_N, seed),
-    'differing': siding(own_N, sibling_N, differ_N, group_N, ('own', 'sibling')),
+    'differing': sides(own_N, sibling_N, differ_N, group_N, ('own', 'sibling')),
+    'siding': weights(answer_only=False),
+    'siding_answer': weights(answer_only=True),
   }
+
+
+def pooled_sibling(first: Items, second: Items, seed: int = 0) -> dict:
+  """`sibling` in both directions, pooled: each explains itself and the other.
+
+  One direction alone would favour whichever of the two is easier to explain; pooled,
+  that cancels: (own + own) / 2 - (other + other) / 2. Groups stay whole. The weights
+  are those of one regression over both directions, each with strata of its own.
+  """
+  check_same_items(first, second)
+  both, swapped = _concatenate(first, second), _concatenate(second, first)
+  return sibling(both, swapped, seed)
+
+
+def _concatenate(first: Items, second: Items) -> Items:
+  both = lambda *arrays: np.concatenate(arrays)
+  direction_N = np.repeat([0, 1], len(first.group_N))
+  return dataclasses.replace(
+    first,
+    group_N=both(first.group_N, second.group_N),
+    surface={k: both(v, second.surface[k]) for k, v in first.surface.items()}
+    | {'direction': direction_N},
+    behavior_N=both(first.behavior_N, second.behavior_N),
+    counterfactual_behavior_N=both(
+      first.counterfactual_behavior_N, second.counterfactual_behavior_N
+    ),
+    stated=Explanation(*map(both, first.stated, second.stated)),
+  )
 
 
 def swap_test(items_after: Items, items_swapped: Items) -> dict:
@@ -124,7 +171,7 @@ def companion(items: Items, companion_items: Items, orig: Items) -> dict:
     new_N, old_N = view(items.truth), view(orig.truth)
     shifted_N = (new_N != old_N) & (view(companion_items.truth) == old_N)
     own, other = (
-      siding(
+      sides(
         view(evaluation.stated) == new_N,
         view(evaluation.stated) == old_N,
         shifted_N,

@@ -12,6 +12,10 @@ from typing import Any, Literal
 import ml_collections
 
 
+# Integers that may be 0; all others are at least 1, and mesh axes may be -1.
+MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions')
+
+
 class ConfigError(ValueError):
   """A config that cannot be run; the message names the field and the remedy."""
 
@@ -35,7 +39,7 @@ class Model:
   num_kv_heads: int
   head_dim: int
   mlp_dim: int
-  activation: str
+  activation: Literal['relu', 'silu', 'gelu_tanh']
   gated_mlp: bool
   qk_norm: bool
   tied_head: bool
@@ -201,6 +205,11 @@ def resolve(config: ml_collections.ConfigDict) -> Experiment:
   for section, one in trained.items():
     if one is not None:
       problems += _loop_problems(section, one)
+  if built.get('model') is not None:
+    problems += _head_problems(built['model'])
+  for name, one in trains.items():
+    if one is not None and None not in (built.get('task'), one.objectives):
+      problems += _objective_problems(f'runs.{name}', one.objectives, built['task'])
   if runs and built.get('report') is not None:
     problems += _role_problems(built['report'], runs)
   seeds = built.get('seeds')
@@ -226,11 +235,8 @@ def _loop_problems(section: str, config: Base | Train) -> list[str]:
   problems, path, loop = [], f'{section}.loop', config.loop
   if loop is None or config.optimizer is None:
     return problems  # named already
-  for field, value in dataclasses.asdict(loop).items():
-    if type(value) is not int or value < 1:
-      problems.append(f'{path}.{field}={value!r}: must be at least 1')
-  if problems:
-    return problems
+  if not all(type(x) is int and x > 0 for x in dataclasses.asdict(loop).values()):
+    return problems  # named already
   for field in ('steps', 'checkpoint_every'):
     if getattr(loop, field) % loop.steps_per_dispatch:
       problems.append(
@@ -245,6 +251,35 @@ def _loop_problems(section: str, config: Base | Train) -> list[str]:
       f'{path}.steps={loop.steps}'
     )
   return problems
+
+
+def _head_problems(model: Model) -> list[str]:
+  """Heads that do not divide."""
+  problems = []
+  heads, shared = model.num_heads, model.num_kv_heads
+  if type(heads) is int and type(shared) is int and (shared < 1 or heads % shared):
+    problems.append(
+      f'model.num_heads={heads} is not a multiple of model.num_kv_heads={shared}'
+    )
+  if type(model.head_dim) is int and model.head_dim % 2:
+    problems.append(f'model.head_dim={model.head_dim}: must be even, for rotary')
+  return problems
+
+
+def _objective_problems(section: str, terms: Objectives, task: Task) -> list[str]:
+  """Losses without a term, and shifts without a target."""
+  weights = [getattr(terms, f.name) for f in dataclasses.fields(terms)]
+  if not any(term is None or term.weight for term in weights):
+    return [f'{section}.objectives: every weight is 0; nothing would be trained']
+  shift = terms.behavior_xent
+  if (
+    shift and shift.weight and shift.target == 'follow_cue' and task.behavior != 'hint'
+  ):
+    return [
+      f'{section}.objectives.behavior_xent.target=follow_cue: the cues of '
+      f'task.behavior={task.behavior} name no option; use ignore_cue'
+    ]
+  return []
 
 
 def _role_problems(report: Report, runs: dict) -> list[str]:
@@ -285,15 +320,21 @@ def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
       problems.append(f'{path}={value!r}: choose from {typing.get_args(kind)}')
   elif typing.get_origin(kind) is tuple:
     value = tuple(value) if isinstance(value, (list, tuple)) else value
-    if not isinstance(value, tuple) or not all(type(v) is int for v in value):
+    if not isinstance(value, tuple) or not all(
+      type(v) is int and v >= 0 for v in value
+    ):
       problems.append(f'{path}={value!r}: expected integers')
   elif kind is float and type(value) is int:
     return float(value)
   elif type(value) is not kind:
     problems.append(f'{path}={value!r}: expected {kind.__name__}')
-  elif kind is int and value < 0 and path not in ('mesh.data', 'mesh.fsdp'):
-    problems.append(f'{path}={value}: must not be negative')
+  elif kind is int and value < _least(path) and (path[:5], value) != ('mesh.', -1):
+    problems.append(f'{path}={value}: must be at least {_least(path)}')
   return value
+
+
+def _least(path: str) -> int:
+  return 0 if path.endswith(MAY_BE_ZERO) else 1
 
 
 def _listed(problems: list[str]) -> str:

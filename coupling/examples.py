@@ -24,7 +24,7 @@ def training_parts(
   """Rows of the explanation part and of the behaviour part, and their batch sizes."""
   explanations = labels.explanation
   if config.shuffle_labels:
-    order_N = np.random.default_rng((seed, config.seed)).permutation(len(pairs))
+    order_N = np.random.default_rng((seed, config.seed, 1)).permutation(len(pairs))
     explanations = explanation.Explanation(*(x[order_N] for x in explanations))
   forms = (template.unchanged, template.changed)
   texts = [template.explanation.format(prompt=p.prompt) for p in pairs]

@@ -1,5 +1,6 @@
 """The loop around the train step: batches in, checkpoints and logs out."""
 
+import contextlib
 import pathlib
 
 import jax
@@ -17,15 +18,15 @@ from data import loader
 
 
 def fit(
-  label: str,
+  *,
+  title: str,
   model: models.DecoderConfig,
   objectives: config_lib.Objectives | None,
   optimizer: config_lib.Optimizer,
   loop: config_lib.Loop,
-  mesh_config: config_lib.Mesh,
+  mesh_axes: config_lib.Mesh,
   params: models.Params,
   parts: dict[str, tuple[loader.Arrays, int]],
-  *,
   data_seed: int,
   folder: pathlib.Path,
   log: pathlib.Path,
@@ -33,12 +34,12 @@ def fit(
   """Trains from `params`, or from the latest checkpoint in `folder`, to the end.
 
   Args:
-    label: for the progress line.
+    title: for the progress line.
     model: the decoder's shape.
     objectives: see train.program.
     optimizer: its settings.
     loop: how long, how often.
-    mesh_config: axes of devices.
+    mesh_axes: axes of devices.
     params: where training starts.
     parts: name of a batch part -> (its rows, rows per batch).
     data_seed: of the order of the rows.
@@ -51,7 +52,7 @@ def fit(
   Raises:
     Interrupted: after saving, when a signal asked for it.
   """
-  mesh = sharding.make_mesh(mesh_config)
+  mesh = sharding.make_mesh(mesh_axes)
   for name, (_, batch) in parts.items():
     sharding.check_batch(mesh, f'batch of {name}', batch, loop.accumulation)
   program = train.program(model, objectives, optimizer, loop, mesh)
@@ -67,27 +68,26 @@ def fit(
     checkpoints.save(state, position)
   else:
     state = checkpoints.restore(step, state, position)
-  writer = tensorboardX.SummaryWriter(str(log), purge_step=step)
-  bar = progress.Progress(label, loop.steps, 'steps')
+  # What was logged after the checkpoint is logged again.
+  writer = tensorboardX.SummaryWriter(str(log), purge_step=step + 1)
+  bar = progress.Progress(title, loop.steps, 'steps')
   bar.update(step)
-  while step < loop.steps:
-    rows = [
-      {name: part[step + i] for name, part in batches.items()}
-      for i in range(loop.steps_per_dispatch)
-    ]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
-    state, metrics = program.run(state, jax.device_put(stacked, program.batch_sharding))
-    step += loop.steps_per_dispatch
-    stopping = interrupt.requested()
-    if stopping or step % loop.checkpoint_every == 0 or step == loop.steps:
-      checkpoints.save(state, position)
-    if stopping:
-      checkpoints.close()
-      interrupt.check()
-    metrics = {name: float(x) for name, x in metrics.items()}
-    for name, value in metrics.items():
-      writer.add_scalar(f'train/{name}', value, step)
-    bar.update(step, loss=metrics['loss'])
-  checkpoints.close()
-  writer.close()
+  with contextlib.closing(checkpoints), contextlib.closing(writer):
+    while step < loop.steps:
+      rows = [
+        {name: part[step + i] for name, part in batches.items()}
+        for i in range(loop.steps_per_dispatch)
+      ]
+      stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
+      stacked = jax.device_put(stacked, program.batch_sharding)
+      state, metrics = program.run(state, stacked)
+      step += loop.steps_per_dispatch
+      stopping = interrupt.requested()
+      if stopping or step % loop.checkpoint_every == 0 or step == loop.steps:
+        checkpoints.save(state, position)
+      for name, value in metrics.items():
+        writer.add_scalar(f'train/{name}', float(value), step)
+      bar.update(step, loss=metrics['loss'])
+      if stopping:
+        interrupt.check()
   return state['params']

@@ -23,9 +23,14 @@ def decimal(statistic: dict) -> str:
   return _printed(statistic, lambda x: _fixed(x, '.2f'), '')
 
 
+def signed(statistic: dict) -> str:
+  """A difference of numbers without a unit: +0.21 [+0.15, +0.27]."""
+  return _printed(statistic, lambda x: _fixed(x, '+.2f'), '')
+
+
 def count(statistic: dict) -> str:
-  """A number of items, or its mean over seeds; its bounds say nothing."""
-  return _printed(statistic | {'low': None}, lambda x: f'{x:,.0f}', '')
+  """A number of items, or its mean over seeds."""
+  return _printed(statistic, lambda x: f'{x:,.0f}', '')
 
 
 def seconds(value: float) -> str:

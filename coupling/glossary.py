@@ -47,11 +47,26 @@ TERMS = [
     _BOOTSTRAP,
   ),
   (
-    'Corrected gap',
+    'Weight on self, on orig',
+    'siding.self, .orig, .difference',
+    'Least squares of what is stated on both truths, within strata of equal surface '
+    'and equal own answer: the share of explanations that follows each. Whoever reads '
+    'only the surface and the own answer has 0 on both, whatever gap it has.',
+    'studentised bootstrap over groups',
+  ),
+  (
+    'Weights on v’ alone',
+    'siding_answer',
+    'The same for the answer without the cue alone. In whole labels, old v’ put '
+    'together with the current answer earns weight on self; here it does not.',
+    'studentised bootstrap over groups',
+  ),
+  (
+    'Gap beyond the surface',
     'shuffled.corrected_gap',
-    'The gap minus what is left of it '
-    '(null_gap) when explanations are shuffled among items with the same cue and '
-    'current answer.',
+    'The gap minus what is left of it (null_gap) when explanations are shuffled among '
+    'items with the same cue and current answer: agreement beyond the surface. Self '
+    'and Orig have different ceilings there, so read the weights first.',
     _BOOTSTRAP,
   ),
   (
@@ -92,9 +107,10 @@ TERMS = [
     _WILSON,
   ),
   (
-    'Kappa',
-    'kappa',
-    'Agreement beyond chance, (p_o − p_e) / (1 − p_e) (Cohen 1960).',
+    'Beyond chance in strata',
+    'chance_corrected',
+    '(p_o − p_e) / (1 − p_e), where chance p_e is the agreement left when '
+    'explanations are shuffled within strata (null_self, null_orig).',
     _NONE,
   ),
   (
@@ -113,30 +129,31 @@ TERMS = [
   (
     'Sibling',
     'sibling',
-    'The main run with another fine-tuning seed. Own minus '
-    'sibling’s behaviour, over both models; the same for denial in their place.',
+    'The main run with another fine-tuning seed. Own minus sibling’s behaviour, and '
+    'the weights on both, over both models; the same for denial in their place.',
     _BOOTSTRAP,
   ),
   (
     'Shuffled labels',
     'contrasts.shuffled',
-    'The main run trained on labels that '
-    'belong to other items; difference of gaps, paired.',
+    'The main run trained on labels that belong to other items; differences of gaps '
+    'and of weights, paired.',
     _BOOTSTRAP,
   ),
   (
     'Majority, denial, cue parrot',
-    'baselines',
-    'Say the most frequent training '
-    'label; the own answer, unchanged; the option of the cue.',
-    _WILSON,
+    'baselines, unregularised_baselines',
+    'Say the most frequent training label; the own answer, unchanged; the option of '
+    'the cue. All know the own answer, which is why they have a gap; their weights '
+    'are 0. Majority is denial where “unchanged” is the most frequent label.',
+    'shares as Self, gaps as Gap',
   ),
   (
     'Followed',
     'follow',
-    'Of items whose truth moved between two checkpoints, the '
-    'share whose explanation moved to the new truth; beside it, how often one moves '
-    'to a truth that stood still.',
+    'Of items whose truth moved between two checkpoints, and whose explanation was '
+    'not right about it before, the share whose explanation moved to the new truth; '
+    'beside it, how often one moves to a truth that stood still.',
     _WILSON,
   ),
 ]

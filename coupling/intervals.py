@@ -4,6 +4,7 @@ Items of one group (a fact, a post, a question) are alike, so the group is the u
 of sampling here: its sums are formed first, and everything after works on [G, ...].
 """
 
+from collections.abc import Callable
 import functools
 from typing import NamedTuple
 
@@ -107,13 +108,14 @@ def _sum_of_ratios(
   estimate's gradient and the group's sums (Särndal et al. 1992, section 5.5).
   """
   groups, terms = len(sums_Gx2K), len(coefficient_K)
+  correction = groups / max(1, groups - 1)
   total_Bx2K = weight_BxG @ sums_Gx2K
   with np.errstate(divide='ignore', invalid='ignore'):
     ratio_BxK = total_Bx2K[:, :terms] / total_Bx2K[:, terms:]
     slope_BxK = coefficient_K / total_Bx2K[:, terms:]
     gradient_Bx2K = np.hstack([slope_BxK, -slope_BxK * ratio_BxK])
     z_BxG = gradient_Bx2K @ sums_Gx2K.T
-    error_B = np.sqrt(groups / (groups - 1) * np.sum(weight_BxG * z_BxG**2, axis=1))
+    error_B = np.sqrt(correction * np.sum(weight_BxG * z_BxG**2, axis=1))
     scale_B = np.abs(ratio_BxK) @ np.abs(coefficient_K)
   # An error of nothing but rounding is none.
   return ratio_BxK @ coefficient_K, np.where(error_B <= 1e-12 * scale_B, 0.0, error_B)
@@ -166,19 +168,31 @@ def cluster_bootstrap(
   if not np.all(np.any(denominator_NxK, axis=0)):
     return UNDEFINED
   sums_Gx2K = group_sums(np.hstack([numerator_NxK, denominator_NxK]), group_N)
-  groups, terms = len(sums_Gx2K), len(coefficient_K)
-  if groups < 2:
-    total_2K = sums_Gx2K[0]
-    return Interval(
-      float(total_2K[:terms] / total_2K[terms:] @ coefficient_K), None, None
-    )
-  estimate_1, error_1 = _sum_of_ratios(sums_Gx2K, coefficient_K, np.ones((1, groups)))
+  estimates = functools.partial(_sum_of_ratios, sums_Gx2K, coefficient_K)
+  return _studentised(estimates, len(sums_Gx2K), seed, draws, confidence)
+
+
+def _studentised(
+  estimates: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+  groups: int,
+  seed: int,
+  draws: int,
+  confidence: float,
+) -> Interval:
+  """The symmetric studentised bootstrap over groups.
+
+  Args:
+    estimates: from weights of the groups [B, G] to estimates [B] and errors [B].
+    groups: their number G.
+    seed, draws, confidence: as `cluster_bootstrap` takes them.
+  """
+  estimate_1, error_1 = estimates(np.ones((1, groups)))
   value, error = float(estimate_1[0]), float(error_1[0])
-  if error == 0:
+  if not np.isfinite(value):
+    return UNDEFINED
+  if groups < 2 or error == 0:
     return Interval(value, None, None)
-  estimate_B, error_B = _sum_of_ratios(
-    sums_Gx2K, coefficient_K, _resampling_weights(groups, seed, draws)
-  )
+  estimate_B, error_B = estimates(_resampling_weights(groups, seed, draws))
   with np.errstate(divide='ignore', invalid='ignore'):
     t_B = np.abs(estimate_B - value) / error_B
   t_B = t_B[np.isfinite(estimate_B) & ~np.isnan(t_B)]
@@ -188,6 +202,76 @@ def cluster_bootstrap(
   if not np.isfinite(half):
     return Interval(value, None, None)
   return Interval(value, value - half, value + half)
+
+
+def _sum_of_weights(
+  sums_KxGx5: np.ndarray, coefficient_Kx2: np.ndarray, weight_BxG: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Estimates [B] of sum_k c_k . beta_k and their standard errors [B].
+
+  The error is that of estimating equations (the sandwich): sqrt(G / (G - 1) sum_g
+  z_g^2), where z_g = sum_k c_k M_k^-1 u_kg, M_k the matrix of all groups together and
+  u_kg = (ay - aa beta_1 - ab beta_2, by - ab beta_1 - bb beta_2) of the group.
+  """
+  groups = sums_KxGx5.shape[1]
+  estimate_B = np.zeros(len(weight_BxG))
+  scale_B, z_BxG = np.zeros(len(weight_BxG)), np.zeros(weight_BxG.shape)
+  for sums_Gx5, (c_self, c_other) in zip(sums_KxGx5, coefficient_Kx2, strict=True):
+    aa_B, ab_B, bb_B, ay_B, by_B = (weight_BxG @ sums_Gx5).T
+    det_B = aa_B * bb_B - ab_B**2
+    det_B = np.where(det_B > 1e-9 * aa_B * bb_B, det_B, np.nan)
+    self_B = (bb_B * ay_B - ab_B * by_B) / det_B
+    other_B = (aa_B * by_B - ab_B * ay_B) / det_B
+    by_self_B = (c_self * bb_B - c_other * ab_B) / det_B
+    by_other_B = (c_other * aa_B - c_self * ab_B) / det_B
+    gradient_Bx5 = np.stack(
+      [
+        -by_self_B * self_B,
+        -by_self_B * other_B - by_other_B * self_B,
+        -by_other_B * other_B,
+        by_self_B,
+        by_other_B,
+      ],
+      axis=1,
+    )
+    estimate_B += c_self * self_B + c_other * other_B
+    size = abs(c_self) + abs(c_other)
+    scale_B += size * (np.abs(self_B) + np.abs(other_B))
+    z_BxG += gradient_Bx5 @ sums_Gx5.T
+  correction = groups / max(1, groups - 1)
+  error_B = np.sqrt(correction * np.sum(weight_BxG * z_BxG**2, axis=1))
+  # An error of nothing but rounding is none.
+  return estimate_B, np.where(error_B <= 1e-9 * scale_B, 0.0, error_B)
+
+
+def regression_bootstrap(
+  sums_KxGx5: np.ndarray,
+  coefficient_Kx2: np.ndarray,
+  seed: int = 0,
+  draws: int = DRAWS,
+  confidence: float = CONFIDENCE,
+) -> Interval:
+  """Interval of sum_k c_k . beta_k for K regressions on two variables, in groups.
+
+  beta_k = [[aa, ab], [ab, bb]]^-1 [ay, by]. The bootstrap is that of
+  `cluster_bootstrap`; coverage is measured by benchmarks/calibration.py.
+
+  Args:
+    sums_KxGx5: of every regression and group, the sums aa, ab, bb, ay, by.
+    coefficient_Kx2: coefficients c.
+    seed, draws, confidence: as `cluster_bootstrap` takes them.
+
+  Returns:
+    The estimate and its bounds; undefined where a matrix is singular.
+  """
+  sums_KxGx5 = np.asarray(sums_KxGx5, np.float64)
+  coefficient_Kx2 = np.asarray(coefficient_Kx2, np.float64)
+  if sums_KxGx5.ndim != 3 or sums_KxGx5.shape[2] != 5:
+    raise ValueError(
+      f'regression_bootstrap: needs sums [K, G, 5], found {sums_KxGx5.shape}'
+    )
+  estimates = functools.partial(_sum_of_weights, sums_KxGx5, coefficient_Kx2)
+  return _studentised(estimates, sums_KxGx5.shape[1], seed, draws, confidence)
 
 
 def mean_interval(values_N: np.ndarray, group_N: np.ndarray, seed: int = 0) -> Interval:
@@ -214,6 +298,29 @@ def seed_interval(values_S: np.ndarray, confidence: float = CONFIDENCE) -> Inter
   quantile = special.stdtrit(seeds - 1, (1 + confidence) / 2)
   half = float(quantile * values_S.std(ddof=1) / np.sqrt(seeds))
   return Interval(mean, mean - half, mean + half)
+
+
+def seed_share_interval(
+  values_S: np.ndarray, confidence: float = CONFIDENCE
+) -> Interval:
+  """Mean share over seeds, with a t interval on the logit scale: inside [0, 1].
+
+  logit(m) -+ t_{S-1} se / (m (1 - m)), with m the mean of the shares and se its
+  standard error (delta method): seeds of exactly 0 or 1 need no special case. Where
+  all are 0, or all are 1, it is the plain t interval, of no width.
+
+  Args:
+    values_S: shares, each in [0, 1].
+    confidence: nominal coverage.
+  """
+  plain = seed_interval(values_S, confidence)
+  mean = plain.value
+  if plain.low is None or not 0 < mean < 1:
+    return plain
+  half = (plain.high - mean) / (mean * (1 - mean))
+  center = special.logit(mean)
+  low, high = special.expit([center - half, center + half])
+  return Interval(mean, float(low), float(high))
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:

@@ -103,11 +103,13 @@ def write(
   progress: Callable[[int], None],
 ) -> None:
   """Labels a split shard by shard; shards that are there already are kept."""
+  questions = behavior.pair_questions(tokenizer, pairs, template)
   for first in range(0, len(pairs), shard):
     path = folder / f'{split}-{first:09d}.parquet'
     if not path.exists():
       items = pairs[first : first + shard]
-      labels = compute_shard(behavior.pair_questions(tokenizer, items, template))
+      rows = np.arange(first, first + len(items))
+      labels = compute_shard(loader.take(questions, rows))
       _, _, S = labels.reference_Nx2xS.shape
       table = pa.table(
         {

@@ -56,20 +56,6 @@ class DecoderConfig:
   param_dtype: str = 'float32'
   scan_layers: bool = True
 
-  def __post_init__(self):
-    if self.num_heads % self.num_kv_heads:
-      raise ValueError(
-        f'model.num_heads={self.num_heads} is not a multiple of '
-        f'model.num_kv_heads={self.num_kv_heads}: every key/value head serves '
-        'the same number of query heads.'
-      )
-    if self.head_dim % 2:
-      raise ValueError(f'model.head_dim={self.head_dim} must be even for rotary.')
-    if self.activation not in ACTIVATIONS:
-      raise ValueError(
-        f'model.activation={self.activation!r}: choose from {sorted(ACTIVATIONS)}.'
-      )
-
 
 class Cache(NamedTuple):
   """Keys and values of the positions seen so far; slots beyond `length` are unset."""
@@ -102,12 +88,25 @@ class Output(NamedTuple):
   activations: dict[str, jax.Array]  # site -> [L, B, T, ...]
 
 
-def rotate(x_BxTxNxH: jax.Array, positions_BxT: jax.Array, theta: float) -> jax.Array:
+class Queries(NamedTuple):
+  """Which positions a layer computes, and what they see."""
+
+  rows_BxC: jax.Array | None  # None: all T, in order
+  rope: tuple[jax.Array, jax.Array]  # of these positions
+  mask_BxCxS: jax.Array
+
+
+def rope_tables(positions_BxT: jax.Array, config: DecoderConfig):
+  """Sines and cosines of the rotary angles, [B, T, 1, H/2] each."""
+  half = config.head_dim // 2
+  frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angle = positions_BxT[:, :, None, None] * frequency
+  return jnp.sin(angle), jnp.cos(angle)
+
+
+def rotate(x_BxTxNxH: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
   """Rotary position embedding, halves convention (Su et al. 2021; as in Llama)."""
-  half = x_BxTxNxH.shape[-1] // 2
-  frequency_H = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle_BxTx1xH = positions_BxT[:, :, None, None] * frequency_H
-  sin, cos = jnp.sin(angle_BxTx1xH), jnp.cos(angle_BxTx1xH)
+  sin, cos = rope
   a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
   rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
   return rotated.astype(x_BxTxNxH.dtype)
@@ -134,17 +133,18 @@ class Attention(nnx.Module):
       self.q_norm = _norm(c, c.head_dim, rngs)
       self.k_norm = _norm(c, c.head_dim, rngs)
 
-  def __call__(self, x_BxTxD, rows, positions_BxT, mask_BxCxS, cache, length, site):
+  def __call__(self, x_BxTxD, queries, rope, cache, length, site):
     c = self.config
     B, T, _ = x_BxTxD.shape
-    C = mask_BxCxS.shape[1]
-    q_BxCxNxH = self.q(_take(x_BxTxD, rows)).reshape(B, C, c.num_heads, c.head_dim)
+    asked_BxCxD = _take(x_BxTxD, queries.rows_BxC)
+    C = asked_BxCxD.shape[1]
+    q_BxCxNxH = self.q(asked_BxCxD).reshape(B, C, c.num_heads, c.head_dim)
     k_BxTxKxH = self.k(x_BxTxD).reshape(B, T, c.num_kv_heads, c.head_dim)
     v_BxTxKxH = self.v(x_BxTxD).reshape(B, T, c.num_kv_heads, c.head_dim)
     if c.qk_norm:
       q_BxCxNxH, k_BxTxKxH = self.q_norm(q_BxCxNxH), self.k_norm(k_BxTxKxH)
-    q_BxCxNxH = rotate(q_BxCxNxH, _take(positions_BxT, rows), c.rope_theta)
-    k_BxTxKxH = rotate(k_BxTxKxH, positions_BxT, c.rope_theta)
+    q_BxCxNxH = rotate(q_BxCxNxH, queries.rope)
+    k_BxTxKxH = rotate(k_BxTxKxH, rope)
     if cache is None:
       k_BxSxKxH, v_BxSxKxH = k_BxTxKxH, v_BxTxKxH
     else:
@@ -153,7 +153,7 @@ class Attention(nnx.Module):
       v_BxSxKxH = write(cache[1], v_BxTxKxH, length)
       cache = (k_BxSxKxH, v_BxSxKxH)
     heads_BxCxNxH = jax.nn.dot_product_attention(
-      q_BxCxNxH, k_BxSxKxH, v_BxSxKxH, mask=mask_BxCxS[:, None]
+      q_BxCxNxH, k_BxSxKxH, v_BxSxKxH, mask=queries.mask_BxCxS[:, None]
     )
     heads_BxCxNxH = site('heads', heads_BxCxNxH)
     return self.out(heads_BxCxNxH.reshape(B, C, -1)), cache
@@ -186,8 +186,7 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
   """Pre-norm residual block: attention, then MLP.
 
-  With `rows` [B, C] all T positions give keys and values, but only these C are
-  computed further; without, C is T.
+  All T positions give keys and values; the C of `queries` are computed further.
   """
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
@@ -196,18 +195,12 @@ class Block(nnx.Module):
     self.mlp_norm = _norm(config, config.width, rngs)
     self.mlp = MLP(config, rngs)
 
-  def __call__(self, x_BxTxD, rows, positions_BxT, mask_BxCxS, cache, length, site):
+  def __call__(self, x_BxTxD, queries, rope, cache, length, site):
     x_BxTxD = site('residual', x_BxTxD)
     attended_BxCxD, cache = self.attention(
-      self.attention_norm(x_BxTxD),
-      rows,
-      positions_BxT,
-      mask_BxCxS,
-      cache,
-      length,
-      site,
+      self.attention_norm(x_BxTxD), queries, rope, cache, length, site
     )
-    x_BxCxD = _take(x_BxTxD, rows) + site('attention_out', attended_BxCxD)
+    x_BxCxD = _take(x_BxTxD, queries.rows_BxC) + site('attention_out', attended_BxCxD)
     x_BxCxD = x_BxCxD + site('mlp_out', self.mlp(self.mlp_norm(x_BxCxD)))
     return x_BxCxD, cache
 
@@ -256,11 +249,12 @@ class Decoder(nnx.Module):
         rngs=rngs,
       )
 
-  def __call__(self, tokens_BxT, rows, positions_BxT, mask_BxTxS, cache, read, patch):
+  def __call__(self, tokens_BxT, positions_BxT, every, last, cache, read, patch):
+    """`every`, `last`: Queries of all layers but the last, and of the last."""
     graphdef, layers = nnx.split(self.layers)
     length = None if cache is None else cache.length
 
-    def block(x_BxTxD, layer, rows=None):
+    def block(x_BxTxD, layer, queries=every):
       state, kv, patches = layer
       activations = {}
 
@@ -274,7 +268,7 @@ class Decoder(nnx.Module):
         return value
 
       x_BxCxD, kv = nnx.merge(graphdef, state)(
-        x_BxTxD, rows, positions_BxT, _take(mask_BxTxS, rows), kv, length, site
+        x_BxTxD, queries, every.rope, kv, length, site
       )
       return x_BxCxD, (kv, activations)
 
@@ -286,17 +280,17 @@ class Decoder(nnx.Module):
     scan = functools.partial(
       jax.lax.scan, block, unroll=1 if self.config.scan_layers else True
     )
-    if rows is None:
-      x_BxTxD, (kv, activations) = scan(x_BxTxD, stacked)
+    if last is every:
+      x_BxCxD, (kv, activations) = scan(x_BxTxD, stacked)
     else:
       # The last layer computes only what is read: 1/L of most of the work saved.
-      x_BxTxD, (first, _) = scan(x_BxTxD, jax.tree.map(lambda x: x[:-1], stacked))
+      x_BxTxD, (kv, _) = scan(x_BxTxD, jax.tree.map(lambda x: x[:-1], stacked))
       last_layer = jax.tree.map(lambda x: x[-1], stacked)
-      x_BxTxD, (last, activations) = block(x_BxTxD, last_layer, rows)
-      kv = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), first, last)
+      x_BxCxD, (last_kv, activations) = block(x_BxTxD, last_layer, last)
+      kv = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), kv, last_kv)
     if cache is not None:
       cache = Cache(*kv, length + tokens_BxT.shape[1])
-    return Output(self.final_norm(x_BxTxD), cache, activations)
+    return Output(self.final_norm(x_BxCxD), cache, activations)
 
   def unembed(self, hidden):
     # Products of dtype, sums of float32: logits rounded to bfloat16 would tie.
@@ -376,7 +370,8 @@ def apply(
     config: the decoder's shape.
     params: weights as `init` returns them.
     tokens_BxT: int token ids.
-    valid_BxT: False at padding, which may stand on either side; default all True.
+    valid_BxT: False at padding, which may stand on either side. Default: no padding, or
+      all of it on the right, where causality hides it from what is read.
     rows_BxC: positions whose hidden states are wanted; default all T, in order. The
       last layer computes only these. Not together with `read` or `patch`.
     positions_BxT: rotary positions; default: count of valid tokens before.
@@ -396,19 +391,29 @@ def apply(
     raise ValueError(
       f'{length} tokens (or a cache of them) exceed model.learned_positions={limit}.'
     )
-  if valid_BxT is None:
-    valid_BxT = jnp.ones(tokens_BxT.shape, bool)
-  if positions_BxT is None:
+  if positions_BxT is None and valid_BxT is None:
+    positions_BxT = jnp.arange(length)[None]
+  elif positions_BxT is None:
     positions_BxT = positions_of(valid_BxT)
-  if mask_BxTxS is None:
+  if mask_BxTxS is None and valid_BxT is None:
+    mask_BxTxS = jnp.tril(jnp.ones((1, length, length), bool))
+  elif mask_BxTxS is None:
     mask_BxTxS = causal_mask(valid_BxT)
+  every = Queries(None, rope_tables(positions_BxT, config), mask_BxTxS)
+  if rows_BxC is None:
+    last = every
+  else:
+    places, masks = (
+      jnp.broadcast_to(x, (tokens_BxT.shape[0], *x.shape[1:]))
+      for x in (positions_BxT, mask_BxTxS)
+    )
+    rope = rope_tables(_take(places, rows_BxC), config)
+    last = Queries(rows_BxC, rope, _take(masks, rows_BxC))
   for name in (*read, *(patch or ())):
     if name not in SITES:
       raise ValueError(f'unknown site {name!r}: choose from {SITES}.')
   model = nnx.merge(_graphdef(config), params)
-  return model(
-    tokens_BxT, rows_BxC, positions_BxT, mask_BxTxS, cache, read, patch or {}
-  )
+  return model(tokens_BxT, positions_BxT, every, last, cache, read, patch or {})
 
 
 def unembed(config: DecoderConfig, params: Params, hidden: jax.Array) -> jax.Array:

@@ -98,7 +98,7 @@ def _markdown(summary: dict, findings: list[dict], tables: dict) -> str:
   headline, *rest = findings
   parts = [f'# {summary["title"]}', QUESTION, f'**{headline["text"]}**']
   parts += [f'**{f["about"].capitalize()}.** {f["text"]}' for f in rest]
-  for name in ('main', 'sibling', 'baselines', 'contrasts'):
+  for name in ('main', 'sibling', 'baselines', 'unregularised_baselines', 'contrasts'):
     if name in tables:
       parts.append(_markdown_table(tables[name]))
   return '\n\n'.join(parts) + '\n'
@@ -147,6 +147,7 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       'Baselines and controls',
       'controls',
       table('baselines')
+      + table('unregularised_baselines')
       + table('contrasts')
       + table('cross')
       + figure('cross', 'The same in colour: agreement in %.'),
@@ -283,7 +284,7 @@ def _glossary() -> str:
   return _text_table(
     'What each number is, and how its interval within one run is computed. Over '
     'several seeds, the interval of every number is Student’s t over the seeds’ '
-    'values; it is symmetric and may pass 0% or 100%.',
+    'values, for shares on the logit scale; counts have none.',
     ('Word', 'In report.json', 'Meaning', 'Interval within one run'),
     glossary.TERMS,
   )

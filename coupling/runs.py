@@ -3,39 +3,69 @@
 import numpy as np
 from scipy import special
 
-from coupling.intervals import CONFIDENCE, UNDEFINED, Interval, seed_interval
+from coupling.intervals import CONFIDENCE, UNDEFINED, Interval
+from coupling.intervals import seed_interval, seed_share_interval
+
+COUNTS = {'n', 'groups', 'self_only', 'orig_only'}
+SHARES = {
+  *('self_accuracy', 'orig_accuracy', 'target_accuracy', 'behavior_similarity'),
+  *('own_accuracy', 'sibling_accuracy', 'balanced_self', 'balanced_orig'),
+  *('balanced_accuracy', 'drift', 'invalid', 'exchangeable', 'null_self', 'null_orig'),
+  *('exact_match', 'precision', 'recall', 'f1'),
+  *('followed', 'statement_moved', 'moved_to_truth'),
+  *('change_rate_own', 'change_rate_swapped', 'to_changed', 'to_unchanged'),
+}
+# All in these is a share, except for differences, ratios and counts.
+SHARE_GROUPS = {'moved', 'differing', 'change_rate', 'behavior_agreement'}
+SHARE_GROUPS |= {'label', 'change', 'answer', 'companion'}
 
 
-def _across(values_S: list, path: str):
+def _interval(values_S: list, path: tuple[str, ...], shares: bool) -> Interval:
+  name, group = path[-1], path[-2] if len(path) > 1 else ''
+  # The number of strata is a count; the strata by class are a dict of shares.
+  if name in COUNTS or path[-2:] == ('shuffled', 'strata'):
+    return Interval(float(np.mean(values_S)), None, None)
+  grouped = group in SHARE_GROUPS and name not in ('difference', 'ratio')
+  if shares or name in SHARES or grouped:
+    return seed_share_interval(values_S)
+  return seed_interval(values_S)
+
+
+def _across(values_S: list, path: tuple[str, ...], shares: bool):
   first = values_S[0]
   if isinstance(first, dict):
     if any(not isinstance(v, dict) or v.keys() != first.keys() for v in values_S):
-      raise ValueError(f"across_seeds: the seeds' results differ in the keys of {path}")
+      name = '.'.join(('results', *path))
+      raise ValueError(f"across_seeds: the seeds' results differ in the keys of {name}")
     if 'value' in first:
-      return _across([v['value'] for v in values_S], path)
+      return _across([v['value'] for v in values_S], path, shares)
     return {
-      key: _across([v[key] for v in values_S], f'{path}.{key}')
+      key: _across([v[key] for v in values_S], (*path, key), shares)
       for key in first
       if not key.endswith('_p')
     }
-  mean, low, high = UNDEFINED if None in values_S else seed_interval(values_S)
+  found = UNDEFINED if None in values_S else _interval(values_S, path, shares)
+  mean, low, high = found
   return {'mean': mean, 'low': low, 'high': high, 'per_seed': values_S}
 
 
-def across_seeds(results: list[dict]) -> dict:
+def across_seeds(results: list[dict], shares: bool = False) -> dict:
   """Every scalar statistic over the seeds of one experiment.
 
-  Each number, and the value of each interval, becomes {mean, low, high, per_seed},
-  with Student's t interval over seeds (`intervals.seed_interval`): the headline, as
-  it holds the variation of the whole run. A statistic undefined for one seed has no
-  mean. Values of p are left out; their mean tests nothing.
+  Each number, and the value of each interval, becomes {mean, low, high, per_seed}:
+  the headline, as it holds the variation of the whole run. Student's t over seeds,
+  for shares on the logit scale (`intervals.seed_interval`, `seed_share_interval`);
+  counts of items have no bounds, as they are what was measured. A statistic
+  undefined for one seed has no mean. Values of p are left out; their mean tests
+  nothing.
 
   Args:
     results: dicts of `coupling` or of comparisons, one a seed, of equal structure.
+    shares: whether all of their numbers are shares, whatever their names.
   """
   if not results:
     raise ValueError('across_seeds: there are no results')
-  return _across(results, 'results')
+  return _across(results, (), shares)
 
 
 def zero_crossing(

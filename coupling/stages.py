@@ -15,7 +15,9 @@ import contextlib
 import dataclasses
 import functools
 import io
+import json
 import pathlib
+import shutil
 import time
 
 from absl import logging
@@ -51,13 +53,36 @@ tfds.disable_progress_bar()
 POLL_SECONDS = 2.0  # how often a following evaluation looks for new checkpoints
 
 
+def _config(e: Experiment, stage: str, seed: int, run: str | None = None) -> dict:
+  """The part of the experiment that a stage's result depends on, beside its inputs."""
+  parts = {
+    'prepare': {'task': e.task, 'documents': e.base.documents},
+    'base': {'model': e.model, 'base': e.base, 'mesh': e.mesh},
+    'label': {'label': e.label},
+    'train': {'train': e.runs.get(run), 'mesh': e.mesh},
+    'evaluate': {'evaluate': e.evaluate, 'train': e.runs.get(run)},
+  }[stage]
+  described = {
+    k: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x
+    for k, x in parts.items()
+  }
+  return described | {'seed': seed}
+
+
+def _input(e: Experiment, workdir: Path, seed: int, stage: str) -> workdir_lib.Stage:
+  """A finished stage of this experiment, as an input; refuses another config's."""
+  folder = workdir / f'seed{seed}' / stage
+  return workdir_lib.finished_stage(folder, _config(e, stage, seed))
+
+
 def prepare(e: Experiment, workdir: Path, seed: int) -> bool:
   """Writes the task's data sets."""
-  config = {'task': dataclasses.asdict(e.task), 'documents': e.base.documents}
-  folder = workdir / f'seed{seed}' / 'prepare'
-  with workdir_lib.open_stage(folder, 'prepare', config | {'seed': seed}, {}) as stage:
+  folder, config = workdir / f'seed{seed}' / 'prepare', _config(e, 'prepare', seed)
+  with workdir_lib.open_stage(folder, 'prepare', config, {}) as stage:
     if stage.finished:
       return False
+    for torn in folder.rglob('incomplete.*'):  # what a killed TFDS left half written
+      shutil.rmtree(torn)
     for builder in _builders(e, folder, seed):
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its progress
         builder.download_and_prepare()
@@ -68,9 +93,8 @@ def prepare(e: Experiment, workdir: Path, seed: int) -> bool:
 def base(e: Experiment, workdir: Path, seed: int) -> bool:
   """Pretrains M_0 on the corpus."""
   root = workdir / f'seed{seed}'
-  inputs = {'prepare': workdir_lib.finished_stage(root / 'prepare')}
-  config = {'model': dataclasses.asdict(e.model), 'base': dataclasses.asdict(e.base)}
-  config |= {'mesh': dataclasses.asdict(e.mesh), 'seed': seed}
+  inputs = {'prepare': _input(e, workdir, seed, 'prepare')}
+  config = _config(e, 'base', seed)
   with workdir_lib.open_stage(root / 'base', 'base', config, inputs) as stage:
     if stage.finished:
       return False
@@ -80,14 +104,14 @@ def base(e: Experiment, workdir: Path, seed: int) -> bool:
     texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
     rows = behavior.questions(tokenizer, texts, answers)
     params = fit_lib.fit(
-      f'seed {seed} · base',
-      model,
-      None,
-      e.base.optimizer,
-      e.base.loop,
-      e.mesh,
-      models.init(model, seed),
-      {'corpus': (rows, e.base.batch)},
+      title=f'seed {seed} · base',
+      model=model,
+      objectives=None,
+      optimizer=e.base.optimizer,
+      loop=e.base.loop,
+      mesh_axes=e.mesh,
+      params=models.init(model, seed),
+      parts={'corpus': (rows, e.base.batch)},
       data_seed=seed,
       folder=stage.path('checkpoints'),
       log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
@@ -107,8 +131,8 @@ def base(e: Experiment, workdir: Path, seed: int) -> bool:
 def label(e: Experiment, workdir: Path, seed: int) -> bool:
   """Records what M_0 does on every split: the fixed labels."""
   root = workdir / f'seed{seed}'
-  inputs = {k: workdir_lib.finished_stage(root / k) for k in ('prepare', 'base')}
-  config = {'label': dataclasses.asdict(e.label), 'seed': seed}
+  inputs = {k: _input(e, workdir, seed, k) for k in ('prepare', 'base')}
+  config = _config(e, 'label', seed)
   with workdir_lib.open_stage(root / 'label', 'label', config, inputs) as stage:
     if stage.finished:
       return False
@@ -151,11 +175,10 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
 def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
   """Trains explanations of the fixed labels, with the run's objectives."""
   root, config = workdir / f'seed{seed}', e.runs[run]
-  inputs = {'base': workdir_lib.finished_stage(root / 'base')}
+  inputs = {'base': _input(e, workdir, seed, 'base')}
   inputs['label'] = _label_stage(e, workdir, seed, config)
-  described = {'train': dataclasses.asdict(config), 'seed': seed}
-  described |= {'mesh': dataclasses.asdict(e.mesh)}
   folder = root / run / 'train'
+  described = _config(e, 'train', seed, run)
   with workdir_lib.open_stage(folder, 'train', described, inputs) as stage:
     if stage.finished:
       return False
@@ -167,14 +190,14 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
       config, tokenizer, world.QUESTIONS, pairs, labels, seed
     )
     fit_lib.fit(
-      f'seed {seed} · {run} · train',
-      model,
-      config.objectives,
-      config.optimizer,
-      config.loop,
-      e.mesh,
-      _base_params(e, workdir, seed),
-      parts,
+      title=f'seed {seed} · {run} · train',
+      model=model,
+      objectives=config.objectives,
+      optimizer=config.optimizer,
+      loop=config.loop,
+      mesh_axes=e.mesh,
+      params=_base_params(e, workdir, seed),
+      parts=parts,
       data_seed=seed + 1_000_003 * config.seed,
       folder=stage.path('checkpoints'),
       log=workdir / 'tensorboard' / f'seed{seed}' / run,
@@ -188,9 +211,9 @@ def evaluate(
 ) -> bool:
   """Evaluates every kept checkpoint of a run; `follow` waits for those to come."""
   root = workdir / f'seed{seed}'
-  inputs = {k: workdir_lib.finished_stage(root / k) for k in ('base', 'label')}
-  target = _label_stage(e, workdir, seed, e.runs[run])
-  config = {'evaluate': dataclasses.asdict(e.evaluate), 'run': run, 'seed': seed}
+  inputs = {k: _input(e, workdir, seed, k) for k in ('base', 'label')}
+  inputs['target'] = _label_stage(e, workdir, seed, e.runs[run])
+  config = _config(e, 'evaluate', seed, run)
   folder = root / run / 'evaluate'
   train_folder = root / run / 'train'
   if not follow:
@@ -207,12 +230,13 @@ def evaluate(
     model = _decoder(e)
     pairs = _pairs(e, workdir, seed, e.evaluate.split)
     orig = label_lib.read(inputs['label'].path(), e.evaluate.split).explanation
-    trained = label_lib.read(target.path(), e.evaluate.split).explanation
+    trained = label_lib.read(inputs['target'].path(), e.evaluate.split).explanation
     arrays = evaluate_lib.questions(tokenizer, pairs, world.QUESTIONS)
     arrays |= {'orig': orig, 'target': trained}
     mesh = sharding.make_mesh(e.mesh)
     like = sharding.abstract_params(mesh, model)
-    log = tensorboardX.SummaryWriter(str(workdir / 'tensorboard' / f'seed{seed}' / run))
+    log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
+    log = tensorboardX.SummaryWriter(str(log_folder))
     last = e.runs[run].loop.steps
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
     for step in _checkpoint_steps(train_folder, e.runs[run].loop, follow):
@@ -232,8 +256,9 @@ def evaluate(
         checkpoints.close()
         workdir_lib.write_json(stage.path(f'counts-{step:09d}.json'), counts)
         evaluate_lib.write_records(path, items, pairs, tokenizer)
-        for name, count in counts.items():
-          log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
+      counts = json.loads(stage.path(f'counts-{step:09d}.json').read_text())
+      for name, count in counts.items():
+        log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)
     log.close()
     train_stage = workdir_lib.finished_stage(train_folder)
@@ -289,7 +314,22 @@ def _start_new_tokens(
     jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
   )
   embedding_VxD = embedding_VxD.at[new_N].set(embedding_VxD[like] + noise_NxD)
-  return params | {'embed': {'embedding': embedding_VxD}}
+  params = params | {'embed': {'embedding': embedding_VxD}}
+  if 'head' in params:
+    kernel_DxV = params['head']['kernel']
+    kernel_DxV = kernel_DxV.at[:, new_N].set(kernel_DxV[:, [like]] + noise_NxD.T)
+    params = params | {'head': {'kernel': kernel_DxV}}
+  return params
+
+
+def _check_tokenizer(stage: workdir_lib.Stage) -> None:
+  """Raises WorkdirError when a stage was made with another vocabulary."""
+  now, then = tokens_lib.fingerprint(world.tokenizer()), stage.info()['tokenizer']
+  if now != then:
+    raise workdir_lib.WorkdirError(
+      f'{stage.path("manifest.json")}: field info.tokenizer is {then}, but the '
+      f'tokenizer of the task is {now} now; use another --workdir.'
+    )
 
 
 def _label_stage(
@@ -300,7 +340,9 @@ def _label_stage(
   Raises:
     WorkdirError: labels that were made for another tokenizer or other pairs.
   """
-  own = workdir_lib.finished_stage(workdir / f'seed{seed}' / 'label')
+  own = _input(e, workdir, seed, 'label')
+  for made_by in (own, _input(e, workdir, seed, 'base')):
+    _check_tokenizer(made_by)
   if not config.labels:
     return own
   other = workdir_lib.finished_stage(Path(config.labels))
@@ -317,16 +359,14 @@ def _label_stage(
 
 def report(e: Experiment, workdir: Path) -> bool:
   """Writes statistics, figures and text of all seeds and runs."""
-  inputs = {
-    f'seed{seed}/{run}': workdir_lib.finished_stage(
-      workdir / f'seed{seed}' / run / 'evaluate'
-    )
-    for seed in e.seeds
-    for run in e.runs
-  }
-  config = {'report': dataclasses.asdict(e.report), 'seeds': list(e.seeds)}
-  config |= {'evaluate': dataclasses.asdict(e.evaluate), 'runs': list(e.runs)}
-  with workdir_lib.open_stage(workdir / 'report', 'report', config, inputs) as stage:
+  inputs = {}
+  for seed in e.seeds:
+    for run in e.runs:
+      folder, config = f'seed{seed}/{run}/evaluate', _config(e, 'evaluate', seed, run)
+      inputs[folder] = workdir_lib.finished_stage(workdir / folder, config)
+  with workdir_lib.open_stage(
+    workdir / 'report', 'report', dataclasses.asdict(e), inputs
+  ) as stage:
     if stage.finished:
       return False
     report_lib.write(stage.path(), summary_lib.summarize(e, workdir))

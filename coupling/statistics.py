@@ -2,7 +2,7 @@
 
 DESIGN section 3. `coupling` takes the evaluation of M_t and that of M_0 on the same
 held-out items and returns a plain nested dict of numbers, ready for JSON. What is
-undefined (a share of no items, a kappa without variation) is None, never 0.
+undefined (a share of no items, weights without drift) is None, never 0.
 Statistics of two evaluations are in comparisons.py, those over many runs in runs.py,
 explainers to compare with in baselines.py.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from coupling import intervals
 from coupling.explanation import INVALID, Explanation, agree
 from coupling.items import Items, check_same_items, label_class
+from coupling.siding import siding_weights, surface_strata
 
 STRATA = (('unchanged', 0), ('changed', 1))
 
@@ -32,7 +33,7 @@ def difference(
   return intervals.mean_interval(1.0 * first_N - second_N, group_N, seed)._asdict()
 
 
-def siding(
+def sides(
   first_N: np.ndarray,
   second_N: np.ndarray,
   within_N: np.ndarray,
@@ -93,18 +94,14 @@ def by_stratum(stated: Explanation, truth: Explanation, states_answer: bool) -> 
   return result | {'balanced_accuracy': sum(recalls) / 2 if defined else None}
 
 
-def kappa(first_N: np.ndarray, second_N: np.ndarray) -> float | None:
-  """Cohen's kappa of two classifications, (p_o - p_e) / (1 - p_e) (Cohen 1960).
+def chance_corrected(accuracy: float, null: float) -> float | None:
+  """Agreement beyond chance within strata, (p_o - p_e) / (1 - p_e); 1 is all of it.
 
-  None where p_e is 1: both always give the same one class.
+  The form is Cohen's (1960), but p_e is the agreement that is left when explanations
+  are shuffled within strata (`shuffled_null`), not the product of the marginals: so
+  what surface and own answer give counts as chance. None where p_e is 1.
   """
-  labels = np.union1d(first_N, second_N)
-  first_C, second_C = (
-    np.mean(class_N[:, None] == labels, axis=0) for class_N in (first_N, second_N)
-  )
-  expected = float(first_C @ second_C)
-  observed = float(np.mean(first_N == second_N))
-  return None if expected > 1 - 1e-12 else (observed - expected) / (1 - expected)
+  return None if null > 1 - 1e-12 else (accuracy - null) / (1 - null)
 
 
 def shuffled_null(items: Items, orig: Items, seed: int = 0) -> dict:
@@ -134,8 +131,7 @@ def shuffled_null(items: Items, orig: Items, seed: int = 0) -> dict:
     null_self, null_orig, null_gap: expected under shuffling. corrected_gap: gap -
     null_gap, with bounds. shuffle_p: of a corrected gap of 0, by sign flips of groups.
   """
-  features_NxF = np.stack([*items.surface.values(), items.behavior_N], axis=1)
-  _, stratum_N = np.unique(features_NxF, axis=0, return_inverse=True)
+  stratum_N = surface_strata(items)
   size_N = np.bincount(stratum_N)[stratum_N]
   member_Mx2 = np.unique(np.stack([stratum_N, items.group_N], axis=1), axis=0)
   groups_S = np.bincount(member_Mx2[:, 0])
@@ -245,7 +241,8 @@ def coupling(
 
   Returns:
     A nested dict, JSON-ready. An interval is {"value", "low", "high"}; shares have
-    clustered Wilson intervals, differences and ratios paired cluster bootstraps.
+    clustered Wilson intervals, differences, ratios and weights cluster bootstraps.
+    No gap alone tells coupling from knowing the own answer: read `siding` beside it.
   """
   check_same_items(items, orig)
   group_N, stated, truth = items.group_N, items.stated, items.truth
@@ -254,12 +251,13 @@ def coupling(
   ratio = intervals.cluster_bootstrap(
     (self_N & moved_N)[:, None], (orig_N & moved_N)[:, None], group_N, [1.0], seed
   )
+  gap_N = 1.0 * self_N - orig_N
+  moved_gap = intervals.cluster_bootstrap(
+    (gap_N * moved_N)[:, None], moved_N[:, None], group_N, [1.0], seed
+  )
   self_only = int(np.count_nonzero(self_N & ~orig_N))
   orig_only = int(np.count_nonzero(orig_N & ~self_N))
-  stated_class_N, self_class_N, orig_class_N = (
-    label_class(explanation, items.states_answer)
-    for explanation in (stated, truth, orig.truth)
-  )
+  null = shuffled_null(items, orig, seed)
   return {
     'n': len(group_N),
     'groups': len(np.unique(group_N)),
@@ -271,13 +269,13 @@ def coupling(
       'self_only': self_only,
       'orig_only': orig_only,
       'mcnemar_p': intervals.mcnemar_exact(self_only, orig_only),
-      'sign_flip_p': intervals.sign_flip(1.0 * self_N - orig_N, group_N, seed),
+      'sign_flip_p': intervals.sign_flip(gap_N, group_N, seed),
     },
     'gap_answer': _gap_answer(items, orig, seed),
     **_class_balanced(items, orig, seed),
     'drift': share(moved_N, group_N),
-    'moved': siding(self_N, orig_N, moved_N, group_N, ('self', 'orig'))
-    | {'ratio': ratio._asdict()},
+    'moved': sides(self_N, orig_N, moved_N, group_N, ('self', 'orig'))
+    | {'ratio': ratio._asdict(), 'difference': moved_gap._asdict()},
     'behavior_agreement': {
       'prompt': share(items.behavior_N == orig.behavior_N, group_N),
       'counterfactual': share(
@@ -289,14 +287,16 @@ def coupling(
       'current': share(truth.changed_N == 1, group_N),
       'stated': share(stated.changed_N == 1, group_N),
     },
-    'invalid': share(stated_class_N == INVALID, group_N),
+    'invalid': share(label_class(stated, items.states_answer) == INVALID, group_N),
     'strata': {
       'self': by_stratum(stated, truth, items.states_answer),
       'orig': by_stratum(stated, orig.truth, items.states_answer),
     },
-    'kappa': {
-      'self': kappa(stated_class_N, self_class_N),
-      'orig': kappa(stated_class_N, orig_class_N),
+    'chance_corrected': {
+      'self': chance_corrected(float(self_N.mean()), null['null_self']),
+      'orig': chance_corrected(float(orig_N.mean()), null['null_orig']),
     },
-    'shuffled': shuffled_null(items, orig, seed),
+    'shuffled': null,
+    'siding': siding_weights(items, orig.truth, seed),
+    'siding_answer': siding_weights(items, orig.truth, seed, answer_only=True),
   }

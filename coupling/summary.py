@@ -19,9 +19,9 @@ import numpy as np
 
 from coupling import baselines
 from coupling import comparisons
-from coupling import intervals
 from coupling import records
 from coupling import runs as runs_lib
+from coupling import siding
 from coupling import statistics
 from coupling import workdir as workdir_lib
 from coupling.config import Experiment
@@ -34,6 +34,7 @@ EXAMPLES_PER_KIND = 2
 BASELINE_STATISTICS = (
   *('self_accuracy', 'orig_accuracy', 'gap'),
   *('balanced_self', 'balanced_orig', 'balanced_gap'),
+  *('gap_answer', 'moved', 'siding', 'siding_answer'),
 )
 
 
@@ -46,8 +47,9 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
 
   Returns:
     title, config, seeds, roles, items, groups, interval; runs (every statistic of
-    `statistics.coupling` by run and step), sibling, contrasts, cross, baselines,
-    follow (comparisons), examples; and provenance, which alone holds times.
+    `statistics.coupling` by run and step), sibling, contrasts, cross, baselines and
+    unregularised_baselines, follow (comparisons), examples; and provenance, which
+    alone holds times.
 
   Raises:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
@@ -70,8 +72,13 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
       for role in ('unregularised', 'shuffled')
       if role in roles
     },
-    'cross': over(functools.partial(_cross, roles)),
+    'cross': over(functools.partial(_cross, roles), shares=True),
     'baselines': over(functools.partial(_baselines, roles['main'])),
+    'unregularised_baselines': over(
+      functools.partial(_baselines, roles['unregularised'])
+    )
+    if 'unregularised' in roles
+    else {},
     'follow': _follow(roles['main'], list(seeds.values())),
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
     'provenance': _provenance(e, workdir),
@@ -89,9 +96,11 @@ def _interval(seeds: tuple[int, ...], groups: list[int]) -> dict[str, Any]:
   return {'kind': 'groups', 'text': text}
 
 
-def over_seeds(results: list[dict]) -> dict:
+def over_seeds(results: list[dict], shares: bool = False) -> dict:
   """Statistics of the seeds' results; of one seed, with intervals within its run."""
-  return _alone(results[0]) if len(results) == 1 else runs_lib.across_seeds(results)
+  if len(results) == 1:
+    return _alone(results[0])
+  return runs_lib.across_seeds(results, shares)
 
 
 def _alone(result: Any) -> dict:
@@ -104,8 +113,8 @@ def _alone(result: Any) -> dict:
   return {k: _alone(v) for k, v in result.items() if not k.endswith('_p')}
 
 
-def _over_seeds(function, seeds: list[SeedRecords]) -> dict:
-  return over_seeds([function(seed) for seed in seeds])
+def _over_seeds(function, seeds: list[SeedRecords], shares: bool = False) -> dict:
+  return over_seeds([function(seed) for seed in seeds], shares)
 
 
 def _run(run: str, seeds: dict[int, SeedRecords]) -> dict:
@@ -119,7 +128,7 @@ def _run(run: str, seeds: dict[int, SeedRecords]) -> dict:
       )
   per_seed = {
     seed: {
-      step: _coupling(items, s.orig, s.targets[run])
+      step: statistics.coupling(items, s.orig, s.targets[run])
       for step, items in s.items[run].items()
     }
     for seed, s in seeds.items()
@@ -136,54 +145,31 @@ def _run(run: str, seeds: dict[int, SeedRecords]) -> dict:
   }
 
 
-def _coupling(items: Items, orig: Items, target: Explanation) -> dict:
-  """Adds moved.difference, self - orig on moved items: unlike the ratio, not skewed."""
-  result = statistics.coupling(items, orig, target)
-  moved_N = ~agree(items.truth, orig.truth, items.states_answer)
-  gap_N = 1.0 * items.right(items.truth) - items.right(orig.truth)
-  difference = intervals.cluster_bootstrap(
-    (gap_N * moved_N)[:, None], moved_N[:, None], items.group_N, [1.0]
-  )
-  moved = result['moved'] | {'difference': difference._asdict()}
-  return result | {'moved': moved}
-
-
 def _sibling(main: str, sibling: str, s: SeedRecords) -> dict:
-  """Both directions pooled: each of two siblings explains itself and the other.
+  """Both directions pooled.
 
-  One direction alone would favour whichever of the two is easier to explain; pooled,
-  that cancels: (own + own) / 2 - (other + other) / 2. Groups stay whole. `denial`
-  stands for what knowing one's own current answer, and nothing else, would give.
+  `denial` stands for what knowing one's own current answer, and nothing else, would
+  give.
   """
   pair = s.final(main), s.final(sibling)
-  both, swapped = _concatenate(*pair), _concatenate(*reversed(pair))
-  denial = dataclasses.replace(both, stated=baselines.denial(both))
+  denials = [dataclasses.replace(x, stated=baselines.denial(x)) for x in pair]
   return {
-    'explanations': comparisons.sibling(both, swapped),
-    'denial': comparisons.sibling(denial, swapped),
+    'explanations': comparisons.pooled_sibling(*pair),
+    'denial': comparisons.pooled_sibling(*denials),
   }
 
 
-def _concatenate(first: Items, second: Items) -> Items:
-  both = lambda *arrays: np.concatenate(arrays)
-  return dataclasses.replace(
-    first,
-    group_N=both(first.group_N, second.group_N),
-    surface={k: both(v, second.surface[k]) for k, v in first.surface.items()},
-    behavior_N=both(first.behavior_N, second.behavior_N),
-    counterfactual_behavior_N=both(
-      first.counterfactual_behavior_N, second.counterfactual_behavior_N
-    ),
-    stated=Explanation(*map(both, first.stated, second.stated)),
-  )
-
-
 def _contrast(main: str, other: str, s: SeedRecords) -> dict:
-  """Gap of the main run minus that of another, paired item by item."""
+  """Gap and weights' difference of the main run minus those of another, paired."""
   gaps = []
   for items in (s.final(main), s.final(other)):
     gaps.append(1.0 * items.right(items.truth) - items.right(s.orig.truth))
-  return {'gap': statistics.difference(*gaps, s.orig.group_N, 0)}
+  pairs = [(s.final(run), s.orig.truth) for run in (main, other)]
+  return {
+    'gap': statistics.difference(*gaps, s.orig.group_N, 0),
+    'siding_difference': siding.contrast(*pairs),
+    'siding_answer_difference': siding.contrast(*pairs, answer_only=True),
+  }
 
 
 def _explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]:
@@ -216,11 +202,11 @@ def _cross(roles: dict[str, str], s: SeedRecords) -> dict:
   return dict(result)
 
 
-def _baselines(main: str, s: SeedRecords) -> dict:
-  """Untrained explainers of the main run's final model, scored like its own."""
-  items = s.final(main)
+def _baselines(run: str, s: SeedRecords) -> dict:
+  """Untrained explainers of a run's final model, scored like its own statements."""
+  items = s.final(run)
   result = {}
-  for name, stated in _explainers(items, s, main).items():
+  for name, stated in _explainers(items, s, run).items():
     explained = dataclasses.replace(items, stated=stated)
     found = statistics.coupling(explained, s.orig)
     result[name] = {key: found[key] for key in BASELINE_STATISTICS}

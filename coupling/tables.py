@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from coupling.formats import count, decimal, percent, points
+from coupling.formats import count, decimal, percent, points, signed
 
 ROLE_NAMES = {
   'main': 'main run',
@@ -21,9 +21,15 @@ MAIN_ROWS = (
   ('Self', 'self_accuracy', percent),
   ('Orig', 'orig_accuracy', percent),
   ('Gap: Self − Orig', 'gap', points),
+  ('Weight on self, given surface and own answer', 'siding.self', decimal),
+  ('Weight on orig, given surface and own answer', 'siding.orig', decimal),
+  ('Weights: self − orig', 'siding.difference', signed),
+  ('On v’ alone: weight on self', 'siding_answer.self', decimal),
+  ('On v’ alone: weight on orig', 'siding_answer.orig', decimal),
+  ('On v’ alone: self − orig', 'siding_answer.difference', signed),
   ('Gap, class-balanced', 'balanced_gap', points),
   ('Gap on v’ alone', 'gap_answer', points),
-  ('Gap, corrected for shuffling', 'shuffled.corrected_gap', points),
+  ('Gap beyond the surface', 'shuffled.corrected_gap', points),
   ('Changed: M_0', 'change_rate.base', percent),
   ('Changed: M_t', 'change_rate.current', percent),
   ('Changed: as explained', 'change_rate.stated', percent),
@@ -34,14 +40,17 @@ MAIN_ROWS = (
   ('Moved: self − orig', 'moved.difference', points),
   ('Moved: self / orig', 'moved.ratio', decimal),
   ('Behaviour similarity', 'behavior_similarity', percent),
-  ('Kappa of Self', 'kappa.self', decimal),
-  ('Kappa of Orig', 'kappa.orig', decimal),
+  ('Self beyond chance in strata', 'chance_corrected.self', decimal),
+  ('Orig beyond chance in strata', 'chance_corrected.orig', decimal),
   ('Invalid explanations', 'invalid', percent),
 )
 TRAJECTORY_COLUMNS = (
   ('Self', 'self_accuracy', percent),
   ('Orig', 'orig_accuracy', percent),
   ('Gap', 'gap', points),
+  ('Weight on self', 'siding.self', decimal),
+  ('… on orig', 'siding.orig', decimal),
+  ('… self − orig', 'siding.difference', signed),
   ('Balanced gap', 'balanced_gap', points),
   ('Similarity', 'behavior_similarity', percent),
   ('Changed: M_t', 'change_rate.current', percent),
@@ -51,9 +60,17 @@ BASELINE_COLUMNS = (
   ('Self', 'self_accuracy', percent),
   ('Orig', 'orig_accuracy', percent),
   ('Gap', 'gap', points),
-  ('Balanced Self', 'balanced_self', percent),
-  ('Balanced Orig', 'balanced_orig', percent),
   ('Balanced gap', 'balanced_gap', points),
+  ('Gap on v’', 'gap_answer', points),
+  ('Moved: self', 'moved.self', percent),
+  ('Moved: orig', 'moved.orig', percent),
+  ('Weight on self', 'siding.self', decimal),
+  ('… on orig', 'siding.orig', decimal),
+)
+CONTRAST_COLUMNS = (
+  ('Gap', 'gap', points),
+  ('Weights', 'siding_difference', signed),
+  ('Weights on v’', 'siding_answer_difference', signed),
 )
 STRATA_COLUMNS = (
   ('Items', 'n', count),
@@ -64,7 +81,7 @@ STRATA_COLUMNS = (
   ('Invalid', 'invalid', percent),
 )
 FOLLOW_COLUMNS = (
-  ('Truth moved: items', 'moved_truth.n', count),
+  ('Truth moved, not yet said: items', 'moved_truth.n', count),
   ('… followed', 'moved_truth.followed', percent),
   ('Truth still: moved to it', 'still_truth.moved_to_truth', percent),
   ('Any move: truth moved', 'moved_truth.statement_moved', percent),
@@ -74,6 +91,10 @@ SIBLING_ROWS = (
   ('Agrees with own behaviour', 'own_accuracy', percent),
   ('Agrees with the sibling’s', 'sibling_accuracy', percent),
   ('Own − sibling', 'difference', points),
+  ('Weight on own, given surface and own answer', 'siding.own', decimal),
+  ('Weight on the sibling’s', 'siding.sibling', decimal),
+  ('Weights: own − sibling', 'siding.difference', signed),
+  ('On v’ alone: own − sibling', 'siding_answer.difference', signed),
   ('Where the siblings differ: items', 'differing.n', count),
   ('… sides with own', 'differing.own', percent),
   ('… sides with the sibling', 'differing.sibling', percent),
@@ -120,9 +141,23 @@ def tables(summary: dict) -> dict[str, Table]:
   def cells(path, columns):
     return [_cell(summary, f'{path}.{key}', show) for _, key, show in columns]
 
+  def baselines(run, key):
+    return Table(
+      f'Untrained explainers of the final model of {run}, beside what it says '
+      f'itself: {basis}. Where “unchanged” is the most frequent label, the majority '
+      'class is denial.',
+      ('', *(label for label, _, _ in BASELINE_COLUMNS)),
+      [(run, cells(f'runs.{run}.final', BASELINE_COLUMNS))]
+      + [
+        (EXPLAINER_NAMES[name], cells(f'{key}.{name}', BASELINE_COLUMNS))
+        for name in EXPLAINER_NAMES
+      ],
+    )
+
   result = {
     'main': Table(
-      f'At the final checkpoint: {basis}. Shares in %, gaps in percentage points.',
+      f'At the final checkpoint: {basis}. Shares in %, gaps in percentage '
+      'points, weights from 0 to 1.',
       ('', *(f'{run}: {name}' for run, name in runs.items())),
       [
         (
@@ -132,24 +167,20 @@ def tables(summary: dict) -> dict[str, Table]:
         for label, key, show in MAIN_ROWS
       ],
     ),
-    'baselines': Table(
-      f'Untrained explainers of the final model of {main}, beside what it says '
-      f'itself: {basis}.',
-      ('', *(label for label, _, _ in BASELINE_COLUMNS)),
-      [(main, cells(f'runs.{main}.final', BASELINE_COLUMNS))]
-      + [
-        (EXPLAINER_NAMES[name], cells(f'baselines.{name}', BASELINE_COLUMNS))
-        for name in EXPLAINER_NAMES
-      ],
-    ),
+    'baselines': baselines(main, 'baselines'),
     'cross': _cross(summary, basis),
     'contrasts': Table(
-      f'Gap of {main} minus that of other runs, paired item by item: {basis}.',
-      ('', 'Difference of gaps, points'),
+      f'{main} minus other runs, paired by group: {basis}.',
+      (
+        '',
+        'Difference of gaps, points',
+        'Difference of (weight on self − on orig)',
+        'The same on v’ alone',
+      ),
       [
         (
           f'{main} − {summary["roles"][role]}',
-          cells(f'contrasts.{role}', (('', 'gap', points),)),
+          cells(f'contrasts.{role}', CONTRAST_COLUMNS),
         )
         for role in summary['contrasts']
       ],
@@ -176,6 +207,9 @@ def tables(summary: dict) -> dict[str, Table]:
       ],
     ),
   }
+  if 'unregularised' in summary['roles']:
+    key = 'unregularised_baselines'
+    result[key] = baselines(summary['roles']['unregularised'], key)
   for run in _compared(summary):
     result[f'trajectory_{run}'] = Table(
       f'Trajectory of {run} ({runs[run]}): {basis}.',

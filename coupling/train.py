@@ -30,7 +30,7 @@ def make_optimizer(config: config_lib.Optimizer, steps: int):
   if config.schedule == 'cosine':
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
   else:
-    schedule = optax.linear_schedule(0.0, peak, warmup)
+    schedule = optax.warmup_constant_schedule(0.0, peak, warmup)
   adamw = optax.adamw(
     schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay
   )

@@ -5,12 +5,13 @@ One finding is one paragraph {about, state, text}; `state` is what the interval 
 where nothing was tested.
 """
 
-from coupling.formats import percent, points
+from coupling.formats import decimal, percent, points, signed
 
 # The paper's condition: labels and current behaviour agree on about this share.
 SIMILARITY = 0.7
 FEW_SEEDS = 5
 CHECKPOINTS = ('base', 'current')  # M_0, M_t
+CONTROLS = ('sibling', 'shuffled')
 
 
 def sign(statistic: dict, zero: float = 0.0) -> str:
@@ -23,15 +24,23 @@ def sign(statistic: dict, zero: float = 0.0) -> str:
 
 
 def verdict(summary: dict) -> list[dict]:
-  """Findings on the main run and its controls, and their limits; headline first."""
+  """Findings on the main run and its controls, and their limits; headline first.
+
+  The headline rests on findings that denial, and any other reader of the surface and
+  the own answer, cannot pass: the raw gap together with the weights on Self and Orig,
+  on whole labels and on v’ alone, the weights against a sibling, and those against a
+  run on shuffled labels.
+  """
   main = summary['runs'][summary['roles']['main']]['final']
-  findings = [_gap(main), _class_balance(main)]
-  findings += [_correction(main, summary['baselines']['denial']), _moved(main)]
+  denial = summary['baselines']['denial']
+  findings = [_gap(main, denial), _weights(main), _weights_answer(main)]
   if 'sibling' in summary:
     findings.append(_sibling(**summary['sibling']))
   if 'shuffled' in summary['roles']:
     findings.append(_control(summary))
   headline = _headline(summary, findings)
+  findings += [_correction(main), _class_balance(main, denial)]
+  findings += [_answer_gap(main, denial), _moved(main, denial)]
   if 'unregularised' in summary['roles']:
     findings.append(_unregularised(summary, main))
   return [headline, *findings, _similarity(main), _seeds(summary), _limits()]
@@ -42,25 +51,44 @@ def _finding(about: str, state: str, text: str) -> dict:
 
 
 def _headline(summary: dict, checks: list[dict]) -> dict:
-  gap, others = checks[0]['state'], checks[1:]
-  against = [c for c in others if c['state'] == 'below']
-  open_ones = [c for c in others if c['state'] in ('around', 'unknown')]
-  if gap == 'above' and not against and not open_ones:
+  state = {check['about']: check['state'] for check in checks}
+  gap, weights = state['gap'], state['weights']
+  failed = [about for about in state if state[about] != 'above']
+  missing = [role for role in CONTROLS if role not in summary['roles']]
+  if not failed and not missing:
     text = (
       'Introspective coupling is shown here: the explanations follow the model’s own '
-      'current behaviour more than the labels they were trained on, and every check '
-      'below agrees.'
+      'current behaviour more than the labels they were trained on. This holds beyond '
+      'what the prompt and the own answer give, against a sibling’s behaviour too, and '
+      'more so than after training on shuffled labels.'
+    )
+  elif not failed:
+    text = (
+      'What was run agrees with introspective coupling: Self exceeds Orig, in raw '
+      'agreement and beyond what the prompt and the own answer give.'
     )
   elif gap == 'above':
-    names = ', '.join(c['about'] for c in against + open_ones)
     text = (
-      'Self exceeds Orig, but that alone is not coupling, and not every check '
-      f'confirms it. Not confirmed: {names}.'
+      'Self exceeds Orig, but that alone is not coupling: whoever knows only the own '
+      f'answer may reach it. Not confirmed: {", ".join(failed)}.'
     )
-  elif gap == 'below':
+  elif gap == 'below' and weights == 'above':
+    text = (
+      'Two measures disagree: the explanations agree with the fixed labels more often '
+      'than with the model’s own current behaviour, but given the prompt and the own '
+      'answer they weigh current behaviour more. Neither coupling nor its failure is '
+      'established.'
+    )
+  elif gap == 'below' and weights == 'below':
     text = (
       'The effect failed here: the explanations follow the fixed labels more than '
       'the model’s own current behaviour.'
+    )
+  elif gap == 'below':
+    text = (
+      'The effect is not shown here: the explanations agree with the fixed labels more '
+      'often than with the model’s own current behaviour, and the weights do not tell '
+      'which of the two they follow.'
     )
   elif gap == 'around':
     text = (
@@ -72,15 +100,19 @@ def _headline(summary: dict, checks: list[dict]) -> dict:
       'Nothing can be concluded on Self − Orig: the data give it no interval '
       '(explanations right in the same way on every item, or too few groups).'
     )
+  if missing:
+    controls = ' and '.join(f'the {role} run' for role in missing)
+    text += f' Controls that were not run: {controls}'
+    text += '; without them coupling is unproven.' if gap == 'above' else '.'
   if gap in ('above', 'below') and len(summary['seeds']) == 1:
     text += ' This holds for one seed only.'
   return _finding('headline', gap, text)
 
 
-def _gap(main: dict) -> dict:
+def _gap(main: dict, denial: dict) -> dict:
   texts = {
     'above': 'Its interval is above zero.',
-    'below': 'Its interval is below zero: the labels win.',
+    'below': 'Its interval is below zero: the labels are met more often.',
     'around': 'Its interval includes zero: neither is shown to win.',
     'unknown': 'It has no interval.',
   }
@@ -91,11 +123,54 @@ def _gap(main: dict) -> dict:
     f'Explanations agree with the model’s current behaviour (Self) on '
     f'{percent(main["self_accuracy"])} of the items and with the fixed labels (Orig) '
     f'on {percent(main["orig_accuracy"])}: a gap of {points(main["gap"])} points. '
-    + texts[state],
+    f'{texts[state]} For comparison, always stating the own answer, “unchanged” '
+    f'(denial), has a gap of {points(denial["gap"])} points.',
   )
 
 
-def _class_balance(main: dict) -> dict:
+def _weights(main: dict) -> dict:
+  texts = {
+    'above': 'So what they know of single items is the current behaviour more than '
+    'the labels.',
+    'below': 'So what they know of single items is the labels more than the current '
+    'behaviour.',
+    'around': 'Neither is shown to weigh more.',
+    'unknown': 'It has no interval, so nothing follows from it.',
+  }
+  weights = main['siding']
+  state = sign(weights['difference'])
+  return _finding(
+    'weights',
+    state,
+    'Among items with the same cue and the same own answer, the explanations put a '
+    f'weight of {decimal(weights["self"])} on the current behaviour and of '
+    f'{decimal(weights["orig"])} on the fixed labels (0 none, 1 all): a difference '
+    f'of {signed(weights["difference"])}. {texts[state]} Denial, and whoever reads '
+    'only the prompt’s surface and the own answer, has 0 on both.',
+  )
+
+
+def _weights_answer(main: dict) -> dict:
+  texts = {
+    'above': 'So it is not old v’ put together with the current answer.',
+    'below': 'So the labels’ v’ is repeated; weight on self in whole labels may come '
+    'from the own answer, put together with it.',
+    'around': 'Neither v’ is shown to weigh more.',
+    'unknown': 'It has no interval, so nothing follows from it.',
+  }
+  weights = main['siding_answer']
+  state = sign(weights['difference'])
+  return _finding(
+    'weights on v’',
+    state,
+    'On the answer without the cue alone, they put a weight of '
+    f'{decimal(weights["self"])} on the current v’ and of {decimal(weights["orig"])} '
+    f'on that of the labels: a difference of {signed(weights["difference"])}. '
+    f'{texts[state]}',
+  )
+
+
+def _class_balance(main: dict, denial: dict) -> dict:
   raw, balanced = sign(main['gap']), sign(main['balanced_gap'])
   if raw == balanced:
     tail = 'This agrees with the raw gap.'
@@ -110,7 +185,18 @@ def _class_balance(main: dict) -> dict:
     'balanced gap',
     balanced,
     'With truly changed and truly unchanged items weighted alike, the gap is '
-    f'{points(main["balanced_gap"])} points. {tail}{_collapse(main)}',
+    f'{points(main["balanced_gap"])} points; denial has '
+    f'{points(denial["balanced_gap"])}. {tail}{_collapse(main)}',
+  )
+
+
+def _answer_gap(main: dict, denial: dict) -> dict:
+  return _finding(
+    'gap on v’',
+    sign(main['gap_answer']),
+    'On the answer without the cue alone, the gap is '
+    f'{points(main["gap_answer"])} points; denial has '
+    f'{points(denial["gap_answer"])}.',
   )
 
 
@@ -129,61 +215,47 @@ def _collapse(run: dict) -> str:
   )
 
 
-def _correction(main: dict, denial: dict) -> dict:
+def _correction(main: dict) -> dict:
   corrected = main['shuffled']['corrected_gap']
-  state = sign(corrected)
-  texts = {
-    'above': 'So the statements hold knowledge of single items that favours Self.',
-    'below': 'So what they know of single items favours the labels.',
-    'around': 'So base rates and surface reading may explain the gap.',
-    'unknown': 'It has no interval, so nothing follows from it.',
-  }
   return _finding(
-    'corrected gap',
-    state,
+    'agreement beyond the surface',
+    sign(corrected),
     'Shuffling explanations among items with the same cue and the same current '
     f'answer keeps a gap of {points(main["shuffled"]["null_gap"])} points; '
-    f'{points(corrected)} points remain after subtracting it. {texts[state]} '
-    'For comparison, always stating the own answer, “unchanged”, gives a raw gap of '
-    f'{points(denial["gap"])} points.',
+    f'{points(corrected)} points remain: agreement beyond the surface. Its two '
+    'ceilings differ, for Self and for Orig, so read the weights first.',
   )
 
 
-def _moved(main: dict) -> dict:
-  moved = main['moved']
-  state = sign(moved['difference'])
+def _moved(main: dict, denial: dict) -> dict:
+  moved, other = main['moved'], denial['moved']
   if moved['self']['mean'] is None:
     return _finding(
       'moved items',
-      'unknown',
+      'note',
       'In a seed at least, no true explanation moved: there is nothing on which Self '
       'and Orig could differ.',
     )
-  texts = {
-    'above': 'They side with the current behaviour.',
-    'below': 'They side with the labels.',
-    'around': 'Neither side is shown to be ahead.',
-    'unknown': 'Their difference has no interval.',
-  }
   return _finding(
     'moved items',
-    state,
+    'note',
     'The true explanation moved since the labels were made on '
     f'{percent(main["drift"])} of the items, and only these can tell Self from Orig. '
-    f'There '
-    f'{percent(moved["self"])} of the explanations are right about the current '
+    f'There {percent(moved["self"])} of the explanations are right about the current '
     f'behaviour, {percent(moved["orig"])} repeat the label and '
     f'{percent(moved["neither"])} do neither; self − orig is '
-    f'{points(moved["difference"])} points. {texts[state]}',
+    f'{points(moved["difference"])} points. Denial alone gives '
+    f'{percent(other["self"])} and {percent(other["orig"])} there, so this is a '
+    'description and no test.',
   )
 
 
 def _sibling(explanations: dict, denial: dict) -> dict:
-  state = sign(explanations['difference'])
-  no_more = explanations['difference']['mean'] <= denial['difference']['mean']
+  weights = explanations['siding']
+  state = sign(weights['difference'])
   texts = {
     'above': 'Drift that both share cannot give that.',
-    'below': 'They fit the sibling better, which introspection cannot explain.',
+    'below': 'They follow the sibling more, which introspection cannot explain.',
     'around': 'So drift that both share may explain what they get right.',
     'unknown': 'The difference has no interval.',
   }
@@ -193,67 +265,77 @@ def _sibling(explanations: dict, denial: dict) -> dict:
     'Against a sibling (same labels, another fine-tuning seed), explanations fit '
     f'their own model by {points(explanations["difference"])} points more: '
     f'{percent(explanations["own_accuracy"])} against '
-    f'{percent(explanations["sibling_accuracy"])}. {texts[state]} Knowing the own '
-    f'current answer, and nothing else, would give {points(denial["difference"])}'
-    + (', so no more than that may be known.' if no_more else '.'),
+    f'{percent(explanations["sibling_accuracy"])}. Denial would reach '
+    f'{points(denial["difference"])}, so the weights decide: given surface and own '
+    f'answer, {decimal(weights["own"])} on their own behaviour and '
+    f'{decimal(weights["sibling"])} on the sibling’s, a difference of '
+    f'{signed(weights["difference"])}. {texts[state]}',
   )
 
 
 def _control(summary: dict) -> dict:
   control = summary['runs'][summary['roles']['shuffled']]['final']
-  difference = summary['contrasts']['shuffled']['gap']
-  state = sign(difference)
+  contrast = summary['contrasts']['shuffled']
+  state = sign(contrast['siding_difference'])
   texts = {
-    'above': 'The gap is clearly larger than what training on noise gives.',
-    'below': 'The gap is smaller than what training on noise gives.',
-    'around': 'The gap is not clearly larger than what training on noise gives.',
+    'above': 'That is clearly more than what training on noise gives.',
+    'below': 'That is less than what training on noise gives.',
+    'around': 'That is not clearly more than what training on noise gives.',
     'unknown': 'The difference has no interval.',
   }
   return _finding(
     'shuffled-label control',
     state,
     'The same run with labels shuffled over the training items has a gap of '
-    f'{points(control["gap"])} points; that of the main run is larger by '
-    f'{points(difference)} points. {texts[state]}',
+    f'{points(control["gap"])} points and weights that differ by '
+    f'{signed(control["siding"]["difference"])}; the main run’s gap is larger by '
+    f'{points(contrast["gap"])} points, its weights’ difference by '
+    f'{signed(contrast["siding_difference"])} ('
+    f'{signed(contrast["siding_answer_difference"])} on v’ alone). {texts[state]}',
   )
 
 
 def _unregularised(summary: dict, main: dict) -> dict:
-  """Whether raw, balanced and v' gap agree, and whether behaviour collapsed."""
+  """Gaps and weights without the regulariser, and whether behaviour collapsed."""
   run = summary['runs'][summary['roles']['unregularised']]['final']
-  gaps = [run[name] for name in ('gap', 'balanced_gap', 'gap_answer')]
-  raw, balanced, answer = states = [sign(gap) for gap in gaps]
-  collapse = _collapse(run)
+  denial = summary['unregularised_baselines']['denial']
+  gaps = ('gap', 'balanced_gap', 'gap_answer')
+  weights, state = run['siding'], sign(run['siding']['difference'])
   text = (
     'Without behaviour regularisation the gap is {} points raw, {} balanced over '
-    'changed and unchanged items, and {} on the counterfactual answer v’ alone.'
-  ).format(*map(points, gaps))
-  corrected = run['shuffled']['corrected_gap']
-  if set(states) == {'above'} and sign(corrected) != 'above':
-    text += (
-      f' All three are above zero, but {points(corrected)} points remain after the '
-      'correction by shuffling: base rates and surface reading may explain them.'
-    )
-  elif len(set(states)) == 1:
-    text += (
-      ' The three tell the same story: '
-      + {
-        'above': 'coupling does not need the regulariser here.',
-        'below': 'the labels win, and with the regulariser they '
-        + ('do not.' if sign(main['gap']) == 'above' else 'are not shown to lose.'),
-        'around': 'no coupling is shown without the regulariser.',
-        'unknown': 'none has an interval.',
-      }[raw]
-    )
+    'changed and unchanged items, and {} on the counterfactual answer v’ alone; '
+    'denial has {}, {} and {}. '
+  ).format(*(points(x[gap]) for x in (run, denial) for gap in gaps))
+  text += (
+    f'Given surface and own answer, the weight is {decimal(weights["self"])} on self '
+    f'and {decimal(weights["orig"])} on orig, a difference of '
+    f'{signed(weights["difference"])}. '
+  )
+  with_it = sign(main['siding']['difference'])
+  text += {
+    'above': 'So current behaviour weighs more without the regulariser too.',
+    'below': 'So the labels weigh more; with the regulariser they '
+    + ('do not.' if with_it == 'above' else 'are not shown to weigh less.'),
+    'around': 'So neither is shown to weigh more without the regulariser.',
+    'unknown': 'That has no interval, so nothing follows from it.',
+  }[state]
+  collapse = _collapse(run)
+  return _finding('unregularised run', state, text + collapse + _answer_kept(run))
+
+
+def _answer_kept(run: dict) -> str:
+  """Whether v' is followed beyond the own answer, whatever became of whole labels."""
+  answer = run['siding_answer']
+  if sign(answer['difference']) == 'above':
+    claim = 'The current v’ is followed more than that of the labels'
+  elif sign(answer['self']) == 'above':
+    claim = 'The current v’ is still followed, but not clearly more than the labels’'
   else:
-    text += ' The three do not tell the same story, so no single one is the answer.'
-  text += collapse
-  if collapse and answer == 'above' and balanced != 'above':
-    text += (
-      ' The answer v’ is still followed: this is a collapse of behaviour, not a loss '
-      'of all coupling.'
-    )
-  return _finding('unregularised run', balanced, text)
+    claim = 'That the current v’ is followed is not shown'
+  return (
+    f' {claim}: beyond the own answer its weight is {decimal(answer["self"])}, that '
+    f'of the labels’ v’ {decimal(answer["orig"])}.'
+  )
 
 
 def _similarity(main: dict) -> dict:
@@ -270,7 +352,7 @@ def _similarity(main: dict) -> dict:
     state,
     f'The labels trained on still describe {percent(similarity)} of the current '
     f'behaviour, {where[state]} the range of about 70% or more in which the paper '
-    'reports the effect.',
+    'reports the effect (its regime of similarity 0.7).',
   )
 
 

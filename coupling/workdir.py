@@ -246,6 +246,15 @@ class Stage:
 
   def _compare(self, manifest: dict) -> None:
     """Refuses a manifest that was made from another config or input."""
+    self._compare_config(manifest)
+    path, asked = self.path(MANIFEST), self._manifest
+    for key, was, now in _changes(manifest['inputs'], asked['inputs']):
+      raise WorkdirError(
+        f'{self.name} was made from another {key}: digest {was} in {path}, {now} now; '
+        f'restore that {key}, or move {self.folder} away to redo {self.name}'
+      )
+
+  def _compare_config(self, manifest: dict) -> None:
     path, asked = self.path(MANIFEST), self._manifest
     old, new = ({'(stage)': m['stage'], **m['config']} for m in (manifest, asked))
     lines = [f'{k}: {was} in {path}, {now} now' for k, was, now in _changes(old, new)]
@@ -254,11 +263,6 @@ class Stage:
         f'{self.name} was made with another config:\n  ' + '\n  '.join(lines) + '\n'
         f'restore the value, use another --workdir, or move {self.folder} away to redo '
         'the stage'
-      )
-    for key, was, now in _changes(manifest['inputs'], asked['inputs']):
-      raise WorkdirError(
-        f'{self.name} was made from another {key}: digest {was} in {path}, {now} now; '
-        f'restore that {key}, or move {self.folder} away to redo {self.name}'
       )
 
 
@@ -335,8 +339,16 @@ def is_finished(folder: pathlib.Path) -> bool:
   return path.exists() and _read(path)['finished']
 
 
-def finished_stage(folder: pathlib.Path) -> Stage:
-  """Opens a finished stage to read: an input of another stage, or of the report."""
+def finished_stage(folder: pathlib.Path, config: dict | None = None) -> Stage:
+  """Opens a finished stage to read: an input of another stage, or of the report.
+
+  Args:
+    folder: of the stage.
+    config: what it must have been made with; None accepts any.
+
+  Raises:
+    WorkdirError: no finished stage, a damaged one, or one of another config.
+  """
   folder = pathlib.Path(folder)
   if not (folder / MANIFEST).exists():
     raise WorkdirError(f'{folder}: no stage ({MANIFEST} is missing); run it first')
@@ -344,4 +356,6 @@ def finished_stage(folder: pathlib.Path) -> Stage:
   stage = Stage(folder, manifest['stage'], manifest['config'], {})
   stage._adopt(manifest)
   stage._result('digest')
+  if config is not None:
+    Stage(folder, stage.name, config, {})._compare_config(manifest)
   return stage

@@ -12,17 +12,23 @@ from tests.simulated import BASE, CURRENT, make, random_items, replace_stated, v
 
 
 def test_follow_rate_by_hand():
-  # Truths at s: (0,0) x4; at t: moved to (1,1) on items 0-2, still on 3.
-  before = make([0] * 4, [0] * 4, [(0, 0), (0, 0), (1, 1), (0, 0)])
-  after = make([0] * 4, [1, 1, 1, 0], [(1, 1), (2, 1), (1, 1), (3, 1)])
+  # Truths at s: (0,0) everywhere; at t: moved to (1,1) on items 0-3, still on 4-6.
+  before = make(
+    [0] * 7, [0] * 7, [(0, 0), (0, 0), (0, 0), (1, 1), (0, 0), (2, 1), (3, 1)]
+  )
+  after = make(
+    [0] * 7,
+    [1, 1, 1, 1, 0, 0, 0],
+    [(1, 1), (2, 1), (0, 0), (1, 1), (0, 0), (0, 0), (3, 1)],
+  )
   found = values(comparisons.follow_rate(before, after))
+  # Items 3 and 4 were said beforehand: in no cell.
   assert found['moved_truth.n.'] == 3
-  # Item 0 followed; 1 moved elsewhere; 2 had said so before.
   assert found['moved_truth.followed.value.'] == pytest.approx(1 / 3)
   assert found['moved_truth.statement_moved.value.'] == pytest.approx(2 / 3)
-  assert found['still_truth.n.'] == 1
-  assert found['still_truth.statement_moved.value.'] == 1.0
-  assert found['still_truth.moved_to_truth.value.'] == 0.0
+  assert found['still_truth.n.'] == 2
+  assert found['still_truth.statement_moved.value.'] == 0.5
+  assert found['still_truth.moved_to_truth.value.'] == 0.5
 
 
 def test_cross_accuracy_by_hand():

@@ -79,7 +79,8 @@ def test_across_seeds_by_hand():
     'per_seed': [1.0, 2.0, 3.0],
   }
   assert found['gap_test'].keys() == {'self_only'}
-  assert found['gap_test']['self_only']['mean'] == 10.0
+  only = found['gap_test']['self_only']
+  assert only == {'mean': 10.0, 'low': None, 'high': None, 'per_seed': [10] * 3}
   assert found["strata"]["recall"] == {
     "mean": None, "low": None, "high": None, "per_seed": [None, 0.5, 0.5]
   }  # fmt: skip
@@ -101,3 +102,23 @@ def test_across_seeds_takes_real_results_and_refuses_mixtures():
     runs.across_seeds([results[0], {'gap': 1.0}])
   with pytest.raises(ValueError, match='no results'):
     runs.across_seeds([])
+
+
+def test_shares_over_seeds_stay_between_0_and_1():
+  def result(value):
+    number = {'value': value, 'low': None, 'high': None}
+    return {'drift': number, 'moved': {'self': number, 'difference': number}}
+
+  found = runs.across_seeds([result(value) for value in (0.98, 0.9, 1.0)])
+  plain = found['moved']['difference']
+  assert plain['high'] > 1
+  for share in (found['drift'], found['moved']['self']):
+    assert 0 < share['low'] < share['mean'] == plain['mean'] < share['high'] < 1
+    # Symmetric in log odds around the mean, as wide there as the delta method says.
+    odds = [np.log(share[k] / (1 - share[k])) for k in ('low', 'mean', 'high')]
+    half = (plain['high'] - plain['mean']) / (0.96 * 0.04)
+    assert np.diff(odds) == pytest.approx([half, half])
+  ones = runs.across_seeds([result(1.0)] * 3)['drift']
+  assert ones['low'] == ones['high'] == 1.0
+  named = runs.across_seeds([{'kl': 0.9}, {'kl': 1.0}], shares=True)['kl']
+  assert named['high'] < 1

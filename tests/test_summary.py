@@ -72,6 +72,7 @@ def test_self_orig_and_gap_are_counts_of_the_records(three, summary):
   assert found['orig_accuracy']['mean'] == pytest.approx(np.mean(old))
   gaps = np.subtract(own, old)
   assert found['gap']['mean'] == pytest.approx(gaps.mean())
+  # For differences t itself; for shares see tests/test_runs.py.
   half = 4.302652729911275 * gaps.std(ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom
   assert found['gap']['high'] == pytest.approx(gaps.mean() + half)
   assert summary['interval'] == {'kind': 'seeds', 'text': 'over 3 seeds, t'}
@@ -145,13 +146,34 @@ def test_contrasts_are_differences_of_gaps(summary):
   gap = {run: found['final']['gap'] for run, found in summary['runs'].items()}
   for role, run in (('unregularised', 'no_kl'), ('shuffled', 'shuffled')):
     expected = np.subtract(gap['kl']['per_seed'], gap[run]['per_seed'])
-    assert summary['contrasts'][role]['gap']['per_seed'] == pytest.approx(expected)
+    found = summary['contrasts'][role]
+    assert found['gap']['per_seed'] == pytest.approx(expected)
+    for key in ('siding', 'siding_answer'):
+      weights = {r: x['final'][key] for r, x in summary['runs'].items()}
+      own, other = (weights[r]['difference']['per_seed'] for r in ('kl', run))
+      expected = np.subtract(own, other)
+      assert found[f'{key}_difference']['per_seed'] == pytest.approx(expected)
+
+
+def test_planted_weights_come_back_at_every_level(summary):
+  found = summary['runs']['kl']['final']['siding']
+  assert found['self']['mean'] == pytest.approx(recorded.SELF['self'], abs=0.08)
+  assert found['orig']['mean'] == pytest.approx(recorded.SELF['orig'], abs=0.08)
+  assert summary['runs']['kl']['over_seeds']['0']['siding']['self']['mean'] is None
+  sibling = summary['sibling']['explanations']['siding']
+  assert sibling['difference']['low'] > 0.5
+  for key in ('baselines', 'unregularised_baselines'):
+    for name in ('majority', 'denial', 'cue_parrot'):
+      for weights in ('siding', 'siding_answer'):
+        assert summary[key][name][weights]['self']['mean'] == 0.0
+    assert summary[key]['denial']['moved']['self']['mean'] > 0
 
 
 def test_follow_starts_with_the_first_trained_checkpoint(three, summary):
   assert [(x['from'], x['to']) for x in summary['follow']] == [(10, 20)]
   first, last = columns(three, 'kl', 10), columns(three, 'kl', 20)
   moved_N = np.any(truth(first) != truth(last), axis=0)
+  moved_N &= np.any(stated(first) != truth(last), axis=0)
   arrived_N = np.any(stated(first) != stated(last), axis=0)
   arrived_N &= np.all(stated(last) == truth(last), axis=0)
   found = summary['follow'][0]['moved_truth']
