@@ -16,8 +16,8 @@ FOLDER = pathlib.Path(common.__file__).parent
 NAMES = sorted({p.stem for p in FOLDER.glob('*.py')} - {'common', '__init__'})
 
 
-def world():
-  return importlib.import_module('configs.world').get_config()
+def world(arg=None):
+  return importlib.import_module('configs.world').get_config(arg)
 
 
 def problems_of(config):
@@ -35,7 +35,7 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_config_resolves_into_what_it_says(name):
-  config = importlib.import_module(f'configs.{name}').get_config()
+  config = importlib.import_module(f'configs.{name}').get_config(arg)
   experiment = config_lib.resolve(config)
   assert experiment.runs.keys() == set(config.runs)
   values = config.to_dict()
@@ -106,7 +106,7 @@ def test_all_problems_of_the_fields_are_listed_at_once():
     r"train\.objectives\.behavior_kl\.direction='sideways': choose from .*'reverse'",
     r"evaluate: expected a section, found 'test'",
     r"seeds=\(1, 'two'\): expected integers",
-    r'task\.train_pairs=-5: must not be negative',
+    r'task\.train_pairs=-5: must be at least 1',
   ]
   for pattern in wanted:
     assert sum(bool(re.match(pattern, line)) for line in found) == 1, (pattern, found)
@@ -208,3 +208,30 @@ def test_configs_refuse_unknown_arguments():
 
 def test_a_config_is_what_ml_collections_makes_of_it():
   assert isinstance(world(), ml_collections.ConfigDict)
+
+
+@pytest.mark.parametrize(
+  'section, changes, message',
+  [
+    ('model', dict(num_kv_heads=3), 'model.num_heads=4 is not a multiple'),
+    ('model', dict(head_dim=5), 'model.head_dim=5: must be even'),
+    ('model', dict(activation='tanh'), "model.activation='tanh': choose from"),
+    ('label', dict(shard=0), 'label.shard=0: must be at least 1'),
+  ],
+)
+def test_sections_that_cannot_work_are_named(section, changes, message):
+  config = world().unlock()
+  config[section].update(changes)
+  [problem] = problems_of(config)
+  assert problem.startswith(message)
+
+
+def test_losses_that_train_nothing_and_shifts_without_a_target_are_named():
+  config = world().unlock()
+  config.train.objectives.explanation_xent.weight = 0.0
+  assert any(
+    'runs.no_kl.objectives: every weight is 0' in p for p in problems_of(config)
+  )
+  config = world('behavior=request').unlock()
+  config.train.objectives.behavior_xent = dict(weight=1.0, target='follow_cue')
+  assert all('target=follow_cue' in p for p in problems_of(config))

@@ -51,9 +51,9 @@ def test_a_second_run_does_nothing(finished):
 
 
 def test_labels_are_the_behaviours_of_the_first_checkpoint(finished):
-  labels = label.read(finished / 'seed0' / 'label', 'test')
+  labels = label.read(finished / 'seed1' / 'label', 'test')
   for name in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    path = finished / 'seed0' / name / 'evaluate' / 'step-000000000.parquet'
+    path = finished / 'seed1' / name / 'evaluate' / 'step-000000000.parquet'
     records = read_records(path)
     np.testing.assert_array_equal(records['behavior'], labels.behavior_N)
     np.testing.assert_array_equal(
@@ -62,8 +62,8 @@ def test_labels_are_the_behaviours_of_the_first_checkpoint(finished):
 
 
 def test_counts_on_the_device_are_those_of_the_records(finished):
-  labels = label.read(finished / 'seed0' / 'label', 'test').explanation
-  folder = finished / 'seed0' / 'kl' / 'evaluate'
+  labels = label.read(finished / 'seed1' / 'label', 'test').explanation
+  folder = finished / 'seed1' / 'kl' / 'evaluate'
   records = read_records(folder / 'step-000000008.parquet')
   counts = json.loads((folder / 'counts-000000008.json').read_text())
   stated = explanation.Explanation(records['stated_answer'], records['stated_changed'])
@@ -77,7 +77,7 @@ def test_counts_on_the_device_are_those_of_the_records(finished):
 
 def test_runs_differ_in_what_the_config_says_and_begin_alike(finished):
   def read(run_name, step):
-    path = finished / 'seed0' / run_name / 'evaluate' / f'step-{step:09d}.parquet'
+    path = finished / 'seed1' / run_name / 'evaluate' / f'step-{step:09d}.parquet'
     return np.stack(read_records(path)['option_logprobs'])
 
   for other in ('no_kl', 'sibling', 'shuffled'):
@@ -120,7 +120,7 @@ def test_a_changed_config_is_named_and_nothing_is_overwritten(finished):
     (('--config.base.loop.checkpoint_every=3',), 'seeds=1', 'base.loop.checkpoint'),
     ((), 'seed=1', "'seed' is unknown"),
     ((), 'seeds=x', 'expected int'),
-    (('--stage=label',), 'seeds=1', 'seed0/prepare'),
+    (('--stage=label',), 'seeds=1', 'seed1/prepare'),
   ],
 )
 def test_bad_input_is_named_before_any_work(tmp_path, flags, config, expected):
@@ -133,7 +133,7 @@ def test_bad_input_is_named_before_any_work(tmp_path, flags, config, expected):
 def test_a_damaged_artefact_is_named(finished, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(finished, copy)
-  torn = copy / 'seed0' / 'label' / 'train-000000000.parquet'
+  torn = copy / 'seed1' / 'label' / 'train-000000000.parquet'
   torn.write_bytes(torn.read_bytes()[:-10])
   found = run(copy)
   assert found.returncode != 0
@@ -143,14 +143,14 @@ def test_a_damaged_artefact_is_named(finished, tmp_path):
 
 def test_labels_for_another_tokenizer_are_refused(finished, tmp_path):
   copy = tmp_path / 'copy'
-  shutil.copytree(finished / 'seed0' / 'label', copy)
+  shutil.copytree(finished / 'seed1' / 'label', copy)
   manifest = json.loads((copy / 'manifest.json').read_text())
   manifest['info']['tokenizer'] = 'of another vocabulary'
   (copy / 'manifest.json').write_text(json.dumps(manifest))
   workdir = tmp_path / 'w'
   shutil.copytree(finished, workdir)
   for stale in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    shutil.rmtree(workdir / 'seed0' / stale)
+    shutil.rmtree(workdir / 'seed1' / stale)
   found = run(workdir, '--stage=train', f'--config.train.labels={copy}')
   assert found.returncode != 0
   assert 'tokenizer' in found.stderr and 'of another vocabulary' in found.stderr
@@ -161,12 +161,12 @@ def test_labels_of_another_workdir_serve(finished, tmp_path):
   workdir = tmp_path / 'w'
   shutil.copytree(finished, workdir)
   for stale in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    shutil.rmtree(workdir / 'seed0' / stale)
-  labels = finished / 'seed0' / 'label'
+    shutil.rmtree(workdir / 'seed1' / stale)
+  labels = finished / 'seed1' / 'label'
   found = run(workdir, '--stage=train', f'--config.train.labels={labels}')
   assert found.returncode == 0, found.stderr
   paths = [
-    root / 'seed0' / 'kl' / 'train' / 'checkpoints' for root in (finished, workdir)
+    root / 'seed1' / 'kl' / 'train' / 'checkpoints' for root in (finished, workdir)
   ]
   assert all((path / '8').exists() for path in paths)
 
@@ -191,7 +191,7 @@ def test_a_following_evaluation_evaluates_a_run_that_is_still_training(
   shutil.copytree(finished, workdir)
   shutil.rmtree(workdir / 'report')
   for run_name in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    shutil.rmtree(workdir / 'seed0' / run_name)
+    shutil.rmtree(workdir / 'seed1' / run_name)
   follower = subprocess.Popen(
     interruptions.command(workdir, '--stage=evaluate', '--follow'),
     cwd=interruptions.ROOT,
@@ -203,6 +203,6 @@ def test_a_following_evaluation_evaluates_a_run_that_is_still_training(
   _, errors = follower.communicate(timeout=120)
   assert follower.returncode == 0, errors
   for run_name in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    name = pathlib.Path('seed0', run_name, 'evaluate', 'step-000000008.parquet')
+    name = pathlib.Path('seed1', run_name, 'evaluate', 'step-000000008.parquet')
     found, expected = (read_records(w / name) for w in (workdir, finished))
     np.testing.assert_array_equal(found['behavior'], expected['behavior'])
