@@ -21,7 +21,9 @@ CHANCE = dict(self=0.0, orig=0.0)
 def experiment(seeds=1, **report):
   """The default experiment, with other roles in its report."""
   e = config_lib.resolve(world.get_config(f'seeds={seeds}'))
-  return dataclasses.replace(e, report=dataclasses.replace(e.report, **report))
+  return dataclasses.replace(
+    e, seeds=tuple(range(seeds)), report=dataclasses.replace(e.report, **report)
+  )
 
 
 def build(workdir, seeds=1, drift=0.4, change=0.5, **explainers):

@@ -35,7 +35,7 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_config_resolves_into_what_it_says(name):
-  config = importlib.import_module(f'configs.{name}').get_config(arg)
+  config = importlib.import_module(f'configs.{name}').get_config()
   experiment = config_lib.resolve(config)
   assert experiment.runs.keys() == set(config.runs)
   values = config.to_dict()
