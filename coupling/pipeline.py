@@ -61,8 +61,8 @@ def run(
 def _tasks(
   e: config_lib.Experiment, workdir: pathlib.Path, follow: bool
 ) -> list[scheduler.Task]:
-  """Every stage of every seed and run; long ones first among those that are ready."""
-  tasks = []
+  """Every stage of every seed and run; a seed's together, since they share data."""
+  tasks, evaluations = [], []
 
   def add(kind, name, needs, function, *args):
     tasks.append(scheduler.Task(name, kind, needs, function, (e, workdir, *args)))
@@ -73,13 +73,11 @@ def _tasks(
       name = f'seed {seed} · {stage}'
       add(stage, name, previous, getattr(stages, stage), seed)
       previous = (name,)
-  evaluations = []
-  for seed in e.seeds:
     for run_name in e.runs:
       train, evaluate = (
         f'seed {seed} · {run_name} · {s}' for s in ('train', 'evaluate')
       )
-      add('train', train, (f'seed {seed} · label',), stages.train, seed, run_name)
+      add('train', train, previous, stages.train, seed, run_name)
       evaluate_stage = functools.partial(stages.evaluate, follow=follow)
       add('evaluate', evaluate, (train,), evaluate_stage, seed, run_name)
       evaluations.append(evaluate)
