@@ -5,16 +5,20 @@ its former behaviour comes to explain its present behaviour better than the form
 one, when its behaviour is held near to what it was (KL).
 
 A decoder of 155 thousand parameters learns one world a seed; its explanations are then
-trained for 600 steps on E(M_0). Runs: with the KL (`kl`), without (`no_kl`), with
+trained for 560 steps on E(M_0). Runs: with the KL (`kl`), without (`no_kl`), with
 another fine-tuning seed (`sibling`), on labels shuffled over items (`shuffled`).
 
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
-@@EXPECT@@
+Ten minutes on two cores. Measured over worlds 1 to 5, test facts, 95% t intervals:
+gap +9.2 [6.4, 11.9] points (balanced +9.3 [5.9, 12.6]; moved items side 49 to 28 with
+self), weights on self less on orig +0.22 [0.13, 0.30], own less sibling's +0.25 [0.23,
+0.26]; without the KL the balanced gap is -17.0 [-19.0, -14.9].
 
 Chosen once, on validation facts of worlds 0, 100 and 101: the base's length,
 initialisation and learning rate; the learning rate, length, weight and batch of
-explanation training. Test facts were not looked at before.
+explanation training. Worlds 1 to 4 had been evaluated on test facts once before, with
+1,200 and 600 steps; what changed since, fewer steps, was for the time that it takes.
 
 Arguments: seeds (how many), kl (0: leave out every run with the KL), behavior (hint, or
 request: comply and refuse, with a stated reason as the cue).
