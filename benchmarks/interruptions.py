@@ -8,6 +8,7 @@ it runs to the end, and parameters, records and report are compared, bit for bit
 those of an undisturbed run. Prints one line a kill and the number of differences.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -61,7 +62,9 @@ def complete(workdir: pathlib.Path) -> None:
 
 def under_way(workdir: pathlib.Path, stage: str) -> bool:
   """Whether a folder of this stage has been begun and is not finished."""
-  for path in workdir.rglob('manifest.json'):
+  # Not rglob: checkpoints come and go below these folders.
+  found = [workdir.glob(f'{depth}/manifest.json') for depth in ('*', '*/*', '*/*/*')]
+  for path in itertools.chain(*found):
     manifest = json.loads(path.read_text())
     if manifest['stage'] == stage and not manifest['finished']:
       return True
