@@ -1,4 +1,4 @@
-"""The train step and the loop around it; pretraining and explanation training alike.
+"""The train step; pretraining and explanation training alike.
 
 The step is a pure function of (state, batch). A batch is a dict of named parts; each
 objective reads one part and returns (sum, count).

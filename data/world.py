@@ -35,7 +35,7 @@ FEATURES = 3
 SPLITS = {'train': 0.60, 'validation': 0.15, 'test': 0.25}  # of facts, of requests
 PROMPTS_PER_GROUP = 40  # in validation and test
 
-# The corpus: one document is one batch of lines.
+# The corpus is written in documents of many lines; training shuffles the lines.
 REQUEST_SHARE = 1 / 8
 LINES_PER_DOCUMENT = 256
 
