@@ -34,8 +34,8 @@ def main(_) -> None:
   except (config_lib.ConfigError, workdir_lib.WorkdirError) as e:
     sys.exit(f'{type(e).__name__}: {e}')
   except interrupt.Interrupted as e:
-    print(f'{e}; the same command resumes.', file=sys.stderr)
-    sys.exit(130)
+    print(e, file=sys.stderr)
+    sys.exit(e.exit_code)
 
 
 if __name__ == '__main__':

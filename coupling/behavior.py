@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coupling import loss
 from coupling import models
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
@@ -38,7 +37,9 @@ def questions(
   if completions is None:
     answers = [[] for _ in prompts]
   else:
-    answers = tokens_lib.encode(tokenizer, completions, start=False)
+    distinct = list(dict.fromkeys(completions))  # answers are few, questions are many
+    ids = dict(zip(distinct, tokens_lib.encode(tokenizer, distinct, start=False)))
+    answers = [ids[completion] for completion in completions]
   # The last token of a completion is a target only, never an input.
   rows = [prompt + answer[:-1] for prompt, answer in zip(prompts, answers)]
   length_N = np.array([len(row) for row in rows])
@@ -65,12 +66,13 @@ def pair_questions(
   """The two behaviour questions of each pair and its options.
 
   Returns:
-    prompt, counterfactual: see `questions`; options_NxK: option tokens, -1 padded.
+    pair: see `questions`, with an axis of x and x∖C after the first: tokens [N, 2, T];
+    options_NxK: option tokens, -1 padded.
   """
-  ask = lambda text: template.behavior.format(prompt=text)
+  prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
+  asked = questions(tokenizer, [template.behavior.format(prompt=x) for x in prompts])
   return {
-    'prompt': questions(tokenizer, [ask(p.prompt) for p in items]),
-    'counterfactual': questions(tokenizer, [ask(p.counterfactual) for p in items]),
+    'pair': {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in asked.items()},
     'options': tokens_lib.option_tokens(tokenizer, [p.options for p in items]),
   }
 
@@ -85,7 +87,21 @@ def read_logits(
   return models.unembed(config, params, hidden_BxCxD)
 
 
-def choose(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
-  """The greedy behaviour: index of the likeliest option, int32 [B]."""
-  logits_BxK = loss.restrict(logits_BxV, options_BxK)
-  return jnp.argmax(logits_BxK, axis=-1).astype(jnp.int32)
+def pair_logits(
+  config: models.DecoderConfig, params: models.Params, pair: dict[str, jax.Array]
+) -> jax.Array:
+  """float32 logits [B, 2, V] at the answer positions of x and of x∖C, in one pass."""
+  batch = {k: x.reshape(-1, *x.shape[2:]) for k, x in pair.items()}
+  logits_2BxV = read_logits(config, params, batch)[:, 0]
+  return logits_2BxV.reshape(-1, 2, logits_2BxV.shape[-1])
+
+
+def restrict(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
+  """Logits of the options [B, K]; -inf where an item has fewer than K (token -1)."""
+  logits_BxK = jnp.take_along_axis(logits_BxV, jnp.maximum(options_BxK, 0), axis=-1)
+  return jnp.where(options_BxK >= 0, logits_BxK, -jnp.inf)
+
+
+def choose(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
+  """The greedy behaviour: index of the likeliest option, int32 [...]."""
+  return jnp.argmax(restrict(logits_xV, options_xK), axis=-1).astype(jnp.int32)

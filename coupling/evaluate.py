@@ -20,7 +20,6 @@ import pyarrow as pa
 from coupling import behavior
 from coupling import decode
 from coupling import explanation
-from coupling import loss
 from coupling import models
 from coupling import sharding
 from coupling import workdir
@@ -102,12 +101,10 @@ def _evaluate_batch(
 
   @jax.jit
   def run(params, batch, mask_B):
-    chosen, logprobs = {}, {}
-    for part in ('prompt', 'counterfactual'):
-      logits_BxV = behavior.read_logits(config, params, batch[part])[:, 0]
-      chosen[part] = behavior.choose(logits_BxV, batch['options'])
-      logits_BxK = loss.restrict(logits_BxV, batch['options'])
-      logprobs[part] = jax.nn.log_softmax(logits_BxK)
+    logits_Bx2xV = behavior.pair_logits(config, params, batch['pair'])
+    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
+    chosen_B, counterfactual_B = behavior.choose(logits_Bx2xV, options_Bx2xK).T
+    logprobs_Bx2xK = jax.nn.log_softmax(behavior.restrict(logits_Bx2xV, options_Bx2xK))
     explain, statements_BxMxG = batch['explain'], batch['statements']
     generated_BxG = decode.greedy(
       config,
@@ -117,17 +114,17 @@ def _evaluate_batch(
       max_new_tokens=statements_BxMxG.shape[-1],
       fill=pad_token,
     )
-    stated = parse(generated_BxG, statements_BxMxG, chosen['prompt'], states_answer)
+    stated = parse(generated_BxG, statements_BxMxG, chosen_B, states_answer)
     items = {
-      'behavior': chosen['prompt'],
-      'counterfactual_behavior': chosen['counterfactual'],
+      'behavior': chosen_B,
+      'counterfactual_behavior': counterfactual_B,
       'stated_answer': stated.answer_N,
       'stated_changed': stated.changed_N,
       'generated': generated_BxG,
-      'option_logprobs': logprobs['prompt'],
-      'counterfactual_option_logprobs': logprobs['counterfactual'],
+      'option_logprobs': logprobs_Bx2xK[:, 0],
+      'counterfactual_option_logprobs': logprobs_Bx2xK[:, 1],
     }
-    truth = explanation.phi(chosen['prompt'], chosen['counterfactual'])
+    truth = explanation.phi(chosen_B, counterfactual_B)
     orig, target = batch['orig'], batch['target']
     agree = functools.partial(explanation.agree, stated, states_answer=states_answer)
     outcomes = {

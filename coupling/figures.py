@@ -43,6 +43,7 @@ def figures(summary: dict) -> dict[str, str]:
   draw = {
     'accuracy': _accuracy,
     'trajectory': _trajectory,
+    'weights': _weights,
     'moved': _moved,
     'change_rates': _change_rates,
     'cross': _cross,
@@ -66,6 +67,7 @@ def _svg(name: str, draw: Callable, summary: dict) -> str:
 TITLES = {
   'accuracy': 'Self, Orig and the gap by run, at the final checkpoint',
   'trajectory': 'Self, Orig and similarity, and change rates, over training',
+  'weights': 'Weights on self and on orig by run, and their difference',
   'moved': 'Where the truth moved: whose side explanations take',
   'change_rates': 'How often removing the cue changes the answer',
   'cross': 'Each explainer against each model’s behaviour',
@@ -101,36 +103,61 @@ def _series(ax, x, statistics, **style):
   return ax.errorbar(x, _means(statistics), yerr=_errors(statistics), **style)
 
 
-def _accuracy(summary: dict) -> figure_lib.Figure:
+def _dots(ax, summary: dict, rows: tuple) -> None:
+  """Final statistics by run with intervals, single seeds beside them.
+
+  Rows are (key, label, colour, marker, marker's face).
+  """
   finals = {run: summary['runs'][run]['final'] for run in tables.run_names(summary)}
-  panels = (
-    (
-      ('self_accuracy', 'Self', BLUE, 'o', BLUE),
-      ('orig_accuracy', 'Orig', VERMILION, 's', 'white'),
-    ),
-    (
-      ('gap', 'raw', BLACK, 'D', BLACK),
-      ('balanced_gap', 'balanced', GREEN, '^', 'white'),
-      ('gap_answer', 'v’ alone', ORANGE, 'v', ORANGE),
-    ),
-  )
+  for i, (key, label, color, marker, face) in enumerate(rows):
+    x = np.arange(len(finals)) + 0.22 * (i - (len(rows) - 1) / 2)
+    statistics = [tables.lookup(final, key) for final in finals.values()]
+    for at, statistic in zip(x, statistics):
+      dots = [100 * v for v in statistic['per_seed'] if v is not None]
+      if len(dots) > 1:
+        ax.plot([at + 0.07] * len(dots), dots, '.', color=color, markersize=2.5)
+    style = {'color': color, 'markerfacecolor': face, 'label': label}
+    _series(ax, x, statistics, fmt=marker, **style)
+  ax.set_xticks(range(len(finals)), finals)
+  ax.set_xlim(-0.5, len(finals) - 0.5)
+  ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
+def _accuracy(summary: dict) -> figure_lib.Figure:
   figure, ((left, right),) = _figure(PAGE, 2.7, 1, 2)
-  for ax, panel in zip((left, right), panels):
-    for i, (key, label, color, marker, face) in enumerate(panel):
-      x = np.arange(len(finals)) + 0.22 * (i - (len(panel) - 1) / 2)
-      statistics = [final[key] for final in finals.values()]
-      for at, statistic in zip(x, statistics):
-        dots = [100 * v for v in statistic['per_seed'] if v is not None]
-        if len(dots) > 1:
-          ax.plot([at + 0.07] * len(dots), dots, '.', color=color, markersize=2.5)
-      style = {'color': color, 'markerfacecolor': face, 'label': label}
-      _series(ax, x, statistics, fmt=marker, **style)
-    ax.set_xticks(range(len(finals)), finals)
-    ax.set_xlim(-0.5, len(finals) - 0.5)
-    ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3)
+  accuracies = (
+    ('self_accuracy', 'Self', BLUE, 'o', BLUE),
+    ('orig_accuracy', 'Orig', VERMILION, 's', 'white'),
+  )
+  gaps = (
+    ('gap', 'raw', BLACK, 'D', BLACK),
+    ('balanced_gap', 'balanced', GREEN, '^', 'white'),
+    ('gap_answer', 'v’ alone', ORANGE, 'v', ORANGE),
+  )
+  _dots(left, summary, accuracies)
+  _dots(right, summary, gaps)
   left.set_ylabel('agreement, %')
   right.set_ylabel('Self − Orig, points')
   right.axhline(0, color=BLACK, linewidth=0.8)
+  return figure
+
+
+def _weights(summary: dict) -> figure_lib.Figure:
+  figure, ((left, right),) = _figure(PAGE, 2.7, 1, 2)
+  weights = (
+    ('siding.self', 'on self', BLUE, 'o', BLUE),
+    ('siding.orig', 'on orig', VERMILION, 's', 'white'),
+  )
+  differences = (
+    ('siding.difference', 'whole explanation', BLACK, 'D', BLACK),
+    ('siding_answer.difference', 'v’ alone', ORANGE, 'v', ORANGE),
+  )
+  _dots(left, summary, weights)
+  _dots(right, summary, differences)
+  left.set_ylabel('weight, % (0 none, 100 all)')
+  right.set_ylabel('self − orig, % of weight')
+  for ax in (left, right):
+    ax.axhline(0, color=BLACK, linewidth=0.8)
   return figure
 
 

@@ -16,6 +16,13 @@ from coupling import sharding
 from coupling import train
 from data import loader
 
+# Part of a batch -> the field of the config that sets its size.
+BATCH_FIELDS = {
+  'corpus': 'base.batch',
+  'explanation': 'train.explanation_batch',
+  'behavior': 'train.behavior_batch',
+}
+
 
 def fit(
   *,
@@ -54,7 +61,7 @@ def fit(
   """
   mesh = sharding.make_mesh(mesh_axes)
   for name, (_, batch) in parts.items():
-    sharding.check_batch(mesh, f'batch of {name}', batch, loop.accumulation)
+    sharding.check_batch(mesh, BATCH_FIELDS[name], batch, loop.accumulation)
   program = train.program(model, objectives, optimizer, loop, mesh)
   batches = {
     name: loader.ShuffledBatches(rows, batch, data_seed)
@@ -73,6 +80,7 @@ def fit(
   bar = progress.Progress(title, loop.steps, 'steps')
   bar.update(step)
   with contextlib.closing(checkpoints), contextlib.closing(writer):
+    running = None  # step and metrics of the last dispatch, which may not be done yet
     while step < loop.steps:
       rows = [
         {name: part[step + i] for name, part in batches.items()}
@@ -81,13 +89,30 @@ def fit(
       stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
       stacked = jax.device_put(stacked, program.batch_sharding)
       state, metrics = program.run(state, stacked)
+      # Read only now, so that a device never waits for the next batches.
+      _log(writer, bar, running)
       step += loop.steps_per_dispatch
+      running = step, metrics
       stopping = interrupt.requested()
       if stopping or step % loop.checkpoint_every == 0 or step == loop.steps:
         checkpoints.save(state, position)
-      for name, value in metrics.items():
-        writer.add_scalar(f'train/{name}', float(value), step)
-      bar.update(step, loss=metrics['loss'])
       if stopping:
-        interrupt.check()
+        break
+    _log(writer, bar, running)
+  if step < loop.steps:
+    interrupt.check()
   return state['params']
+
+
+def _log(
+  writer: tensorboardX.SummaryWriter,
+  bar: progress.Progress,
+  done: tuple[int, dict[str, jax.Array]] | None,
+) -> None:
+  """Metrics of one dispatch, once it is done."""
+  if done is not None:
+    step, metrics = done
+    metrics = jax.device_get(metrics)
+    for name, value in metrics.items():
+      writer.add_scalar(f'train/{name}', value, step)
+    bar.update(step, loss=metrics['loss'])

@@ -15,6 +15,18 @@ _received: list[int] = []
 class Interrupted(Exception):
   """The user or the system asked the program to stop; what was done is saved."""
 
+  def __init__(self, number: int):
+    super().__init__(number)
+    self.number = signal.Signals(number)
+
+  def __str__(self) -> str:
+    return f'stopped by {self.number.name}; run the same command again: it resumes'
+
+  @property
+  def exit_code(self) -> int:
+    """As of a shell's child that was killed by the signal."""
+    return 128 + self.number
+
 
 def _receive(number, frame):
   del frame
@@ -41,8 +53,7 @@ def requested() -> bool:
 def check() -> None:
   """Raises Interrupted if the process was asked to stop."""
   if requested():
-    name = signal.Signals(_received[0]).name
-    raise Interrupted(f'stopped by {name}; run the same command again: it resumes')
+    raise Interrupted(_received[0])
 
 
 def die_with_parent() -> None:

@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy import special
 
 from coupling import behavior
 from coupling import explanation
-from coupling import loss
 from coupling import models
+from coupling import records
 from coupling import sharding
 from coupling import workdir
 from data import loader
@@ -51,15 +50,15 @@ class LabelSet:
 def _behaviors(config: models.DecoderConfig, support: str) -> Callable:
   @jax.jit
   def run(params, batch):
-    chosen, references = [], []
-    for part in ('prompt', 'counterfactual'):
-      logits_BxV = behavior.read_logits(config, params, batch[part])[:, 0]
-      chosen.append(behavior.choose(logits_BxV, batch['options']))
-      if support == 'options':
-        logits_BxV = loss.restrict(logits_BxV, batch['options'])
-      references.append(jax.nn.log_softmax(logits_BxV))
-    reference_Bx2xS = jnp.stack(references, axis=1)
-    return *chosen, reference_Bx2xS[:, :, : 0 if support == 'none' else None]
+    logits_Bx2xV = behavior.pair_logits(config, params, batch['pair'])
+    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
+    chosen_Bx2 = behavior.choose(logits_Bx2xV, options_Bx2xK)
+    if support == 'options':
+      logits_Bx2xV = behavior.restrict(logits_Bx2xV, options_Bx2xK)
+    reference_Bx2xS = jax.nn.log_softmax(logits_Bx2xV)
+    if support == 'none':
+      reference_Bx2xS = reference_Bx2xS[:, :, :0]
+    return chosen_Bx2[:, 0], chosen_Bx2[:, 1], reference_Bx2xS
 
   return run
 
@@ -133,13 +132,7 @@ def read(folder: pathlib.Path, split: str) -> LabelSet:
   Raises:
     WorkdirError: when the folder holds no labels for the split.
   """
-  paths = sorted(folder.glob(f'{split}-*.parquet'))
-  if not paths:
-    raise workdir.WorkdirError(
-      f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet); '
-      'train.labels must name a finished folder of the label stage.'
-    )
-  table = pa.concat_tables([pq.read_table(path) for path in paths])
+  table = records.read_labels(folder, split, (*records.LABEL, 'reference'))
   reference = table['reference'].combine_chunks()
   if isinstance(reference, pa.NullArray):
     reference_Nx2xS = np.zeros((len(table), 2, 0), np.float32)

@@ -31,7 +31,7 @@ def behavior_kl(
 
   Args:
     logits_BxV: M_t's logits over the support (vocabulary, or the options; see
-      `restrict`).
+      behavior.restrict).
     reference_BxV: M_0's log-probabilities over the same support.
     mask_B: examples that count.
     direction: forward is KL(M_0 || M_t), reverse is KL(M_t || M_0).
@@ -45,12 +45,6 @@ def behavior_kl(
   p, q = jnp.where(support_BxV, p, 0.0), jnp.where(support_BxV, q, 0.0)
   terms_BxV = jnp.where(support_BxV, jnp.exp(p) * (p - q), 0.0)
   return _masked(jnp.sum(terms_BxV, axis=-1), mask_B)
-
-
-def restrict(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
-  """Logits of the options [B, K]; -inf where an item has fewer than K (token -1)."""
-  logits_BxK = jnp.take_along_axis(logits_BxV, jnp.maximum(options_BxK, 0), axis=-1)
-  return jnp.where(options_BxK >= 0, logits_BxK, -jnp.inf)
 
 
 def _masked(value: jax.Array, mask: jax.Array) -> SumCount:

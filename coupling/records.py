@@ -19,6 +19,7 @@ from coupling.workdir import WorkdirError, finished_stage
 BASE = 'M_0'  # the model before explanation training, beside the names of runs
 # What an item is about, and what a model did and said.
 QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'group')
+LABEL = ('group', 'behavior', 'counterfactual_behavior')
 OUTCOME = ('behavior', 'counterfactual_behavior', 'stated_answer', 'stated_changed')
 
 
@@ -151,15 +152,20 @@ def to_items(table: pa.Table, states_answer: bool) -> Items:
   )
 
 
-def read_labels(folder: pathlib.Path, split: str) -> pa.Table:
-  """B(M_0) on a split: group, behavior, counterfactual_behavior; no distributions."""
+def read_labels(
+  folder: pathlib.Path, split: str, columns: tuple[str, ...] = LABEL
+) -> pa.Table:
+  """B(M_0) on a split, as label.write wrote it.
+
+  Raises:
+    WorkdirError: the folder holds no labels for the split, or other columns.
+  """
   paths = sorted(folder.glob(f'{split}-*.parquet'))
   if not paths:
     raise WorkdirError(
       f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
       'must be a finished folder of the label stage'
     )
-  columns = ('group', 'behavior', 'counterfactual_behavior')
   return pa.concat_tables([_read(path, columns) for path in paths])
 
 

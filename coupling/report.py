@@ -132,6 +132,12 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       + figure(
         'accuracy',
         f'Final checkpoint. Whiskers: 95% intervals, {over}; dots: single seeds.',
+      )
+      + figure(
+        'weights',
+        'What the verdict rests on: how far explanations follow the current truth and '
+        'the labels, given the surface and the own answer. Denial, and whoever reads '
+        f'the surface alone, have weight 0 on both. Whiskers: 95% intervals, {over}.',
       ),
     ),
     (

@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import pathlib
 import shutil
 import time
@@ -51,6 +52,7 @@ logging.set_verbosity(logging.ERROR)
 tfds.disable_progress_bar()
 
 POLL_SECONDS = 2.0  # how often a following evaluation looks for new checkpoints
+TELL_SECONDS = 60.0  # how often it says that it waits
 
 
 def _config(e: Experiment, stage: str, seed: int, run: str | None = None) -> dict:
@@ -378,8 +380,12 @@ def _checkpoint_steps(train_folder: Path, loop: config_lib.Loop, follow: bool):
   """The steps to evaluate, in order, each once its checkpoint is there."""
 
   def wait_until(there):
+    told = -math.inf
     while follow and not there():
       interrupt.check()
+      if time.monotonic() - told >= TELL_SECONDS:
+        progress.line(f'waiting for {train_folder}, which has no new checkpoint yet')
+        told = time.monotonic()
       time.sleep(POLL_SECONDS)
 
   for step in sorted({*range(0, loop.steps, loop.checkpoint_every), loop.steps}):

@@ -67,7 +67,7 @@ def explanation_terms(
     part = batch['behavior']
     logits_BxV = behavior.read_logits(model, params, part)[:, 0]
     if config.behavior_kl.support == 'options':
-      logits_BxV = loss.restrict(logits_BxV, part['options'])
+      logits_BxV = behavior.restrict(logits_BxV, part['options'])
     every_B = jnp.ones(logits_BxV.shape[0], bool)
     return loss.behavior_kl(
       logits_BxV, part['reference'], every_B, config.behavior_kl.direction

@@ -8,6 +8,11 @@ in how often they are right. Requests (entity, act, value) are complied with or
 refused by a risk of the same form; a stated reason lowers it. The hint and the reason
 are the cues.
 
+Splits are by fact (or request), a pair of an entity and a relation. Entities,
+relations, values and sources are shared by all splits, as the words of a language are:
+held-out facts are new combinations, and intervals over facts of one world do not cover
+the draw of the world. Intervals over seeds do.
+
 Text is words separated by blanks, one token a word:
 
   e12 r3 v1 v7 v9 v30 src2 v7 ask v7       a question with a hint, answered

@@ -71,19 +71,15 @@ def test_pair_questions_ask_with_and_without_the_cue():
   ]
   template = pairs.Questions('{prompt} ask', '{prompt} expl', '{answer}', '{answer}')
   arrays = behavior.pair_questions(TOKENIZER, items, template)
-  assert arrays.keys() == {'prompt', 'counterfactual', 'options'}
-  every = np.ones((2, 5), bool)
+  assert arrays.keys() == {'pair', 'options'}
   check(
-    arrays['prompt'],
-    tokens=[[BOS, Q, HINT, B_, ASK], [BOS, A, HINT, C, ASK]],
-    valid=every,
-    read=[[4], [4]],
-  )
-  check(
-    arrays['counterfactual'],
-    tokens=[[BOS, Q, ASK], [BOS, A, ASK]],
-    valid=every[:, :3],
-    read=[[2], [2]],
+    arrays['pair'],
+    tokens=[
+      [[BOS, Q, HINT, B_, ASK], [BOS, Q, ASK, PAD, PAD]],
+      [[BOS, A, HINT, C, ASK], [BOS, A, ASK, PAD, PAD]],
+    ],
+    valid=[[[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]] * 2,
+    read=[[[4], [2]]] * 2,
   )
   assert arrays['options'].tolist() == [[A, B_, C], [C, A, -1]]
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from coupling import behavior
 from coupling import loss
 
 B, C, V, K = 5, 2, 7, 4
@@ -72,8 +73,8 @@ def test_behavior_kl_over_the_vocabulary_by_hand(direction):
 
 def on_options(logits_BxV, reference_BxV, direction):
   """The KL over the options, as training computes it."""
-  reference_BxK = jax.nn.log_softmax(loss.restrict(reference_BxV, OPTIONS_BxK))
-  logits_BxK = loss.restrict(logits_BxV, OPTIONS_BxK)
+  reference_BxK = jax.nn.log_softmax(behavior.restrict(reference_BxV, OPTIONS_BxK))
+  logits_BxK = behavior.restrict(logits_BxV, OPTIONS_BxK)
   return loss.behavior_kl(logits_BxK, reference_BxK, MASK_B, direction)
 
 
@@ -102,7 +103,7 @@ def test_behavior_kl_over_the_options_by_hand(direction):
 
 def test_restrict_picks_the_options():
   logits_BxV = logits(6, B, V).astype(np.float32)
-  restricted_BxK = loss.restrict(logits_BxV, OPTIONS_BxK)
+  restricted_BxK = behavior.restrict(logits_BxV, OPTIONS_BxK)
   for row_K, logits_V, options_K in zip(restricted_BxK, logits_BxV, OPTIONS_BxK):
     for value, option in zip(row_K, options_K):
       assert value == (-np.inf if option == -1 else logits_V[option])
