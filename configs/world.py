@@ -78,7 +78,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       behavior_xent=dict(weight=0.0, target='ignore_cue'),
     ),
   )
-  config.evaluate = dict(split='test', batch=320)
+  config.evaluate = dict(split='test', batch=256)
   config.mesh = dict(data=-1, fsdp=1)
   runs = {
     'kl': {},

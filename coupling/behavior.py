@@ -1,19 +1,46 @@
 """Behaviours by forced choice, and the arrays that ask for them.
 
 A behaviour is the distribution over an item's option tokens at the answer position;
-the greedy behaviour is its argmax, an option index. Shapes: N or B items, T tokens,
-C positions read, K options, V vocabulary.
+the greedy behaviour is its argmax, an option index. M_0 and M_t are asked by the same
+function. Shapes: N or B items, T tokens, C positions read, K options, V vocabulary,
+S support of a distribution (vocabulary or options).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coupling import explanation
 from coupling import models
+from coupling import sharding
+from data import loader
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviors:
+  """B(M): what a model does on N pairs.
+
+  Attributes:
+    behavior_N: greedy behaviour on x, an option index.
+    counterfactual_behavior_N: greedy behaviour on x∖C.
+    logprobs_Nx2xS: log-probabilities on x and x∖C.
+  """
+
+  behavior_N: np.ndarray
+  counterfactual_behavior_N: np.ndarray
+  logprobs_Nx2xS: np.ndarray
+
+  @property
+  def explanation(self) -> explanation.Explanation:
+    """E(M) = φ(B(M))."""
+    return explanation.phi(self.behavior_N, self.counterfactual_behavior_N)
 
 
 def questions(
@@ -105,3 +132,47 @@ def restrict(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
 def choose(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
   """The greedy behaviour: index of the likeliest option, int32 [...]."""
   return jnp.argmax(restrict(logits_xV, options_xK), axis=-1).astype(jnp.int32)
+
+
+@functools.lru_cache
+def _forced_choice(config: models.DecoderConfig) -> Callable:
+  """The jitted behaviours of one batch of pair questions, and log-probabilities."""
+
+  @jax.jit
+  def run(params, batch):
+    logits_Bx2xV = pair_logits(config, params, batch['pair'])
+    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
+    return choose(logits_Bx2xV, options_Bx2xK), {
+      'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
+      'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
+    }
+
+  return run
+
+
+def behaviors(
+  config: models.DecoderConfig,
+  params: models.Params,
+  asked: dict[str, Any],
+  batch: int,
+  mesh: jax.sharding.Mesh,
+  support: str,
+) -> Behaviors:
+  """B(M): what a model does on pairs, in batches.
+
+  Args:
+    config: the decoder's shape.
+    params: its weights, on the mesh.
+    asked: of `pair_questions`.
+    batch: pairs per batch, which the mesh divides.
+    mesh: devices to split batches over.
+    support: of the log-probabilities that are kept: vocabulary or options.
+  """
+  run = _forced_choice(config)
+  parts = []
+  for rows, mask_B in loader.batches_in_order(asked, batch):
+    chosen_Bx2, logprobs = run(params, sharding.put_batch(mesh, rows))
+    out = jax.device_get((chosen_Bx2, logprobs[support]))
+    parts.append([x[mask_B] for x in out])
+  chosen_Nx2, logprobs_Nx2xS = (np.concatenate(x) for x in zip(*parts))
+  return Behaviors(chosen_Nx2[:, 0], chosen_Nx2[:, 1], logprobs_Nx2xS)

@@ -94,17 +94,13 @@ def parse(
 
 
 @functools.lru_cache
-def _evaluate_batch(
+def _explain_batch(
   config: models.DecoderConfig, states_answer: bool, pad_token: int
 ) -> Callable:
-  """The jitted evaluation of one batch: (params, batch, mask_B) -> (items, counts)."""
+  """The jitted explanations of a batch: (params, batch, mask_B) -> (said, counts)."""
 
   @jax.jit
   def run(params, batch, mask_B):
-    logits_Bx2xV = behavior.pair_logits(config, params, batch['pair'])
-    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
-    chosen_B, counterfactual_B = behavior.choose(logits_Bx2xV, options_Bx2xK).T
-    logprobs_Bx2xK = jax.nn.log_softmax(behavior.restrict(logits_Bx2xV, options_Bx2xK))
     explain, statements_BxMxG = batch['explain'], batch['statements']
     generated_BxG = decode.greedy(
       config,
@@ -114,18 +110,8 @@ def _evaluate_batch(
       max_new_tokens=statements_BxMxG.shape[-1],
       fill=pad_token,
     )
-    stated = parse(generated_BxG, statements_BxMxG, chosen_B, states_answer)
-    items = {
-      'behavior': chosen_B,
-      'counterfactual_behavior': counterfactual_B,
-      'stated_answer': stated.answer_N,
-      'stated_changed': stated.changed_N,
-      'generated': generated_BxG,
-      'option_logprobs': logprobs_Bx2xK[:, 0],
-      'counterfactual_option_logprobs': logprobs_Bx2xK[:, 1],
-    }
-    truth = explanation.phi(chosen_B, counterfactual_B)
-    orig, target = batch['orig'], batch['target']
+    truth, orig, target = batch['self'], batch['orig'], batch['target']
+    stated = parse(generated_BxG, statements_BxMxG, batch['behavior'], states_answer)
     agree = functools.partial(explanation.agree, stated, states_answer=states_answer)
     outcomes = {
       'n': jnp.ones_like(mask_B),
@@ -135,6 +121,11 @@ def _evaluate_batch(
       'invalid': stated.changed_N == explanation.INVALID,
       'changed': truth.changed_N == 1,
       'moved': ~explanation.agree(truth, orig, states_answer),
+    }
+    items = {
+      'stated_answer': stated.answer_N,
+      'stated_changed': stated.changed_N,
+      'generated': generated_BxG,
     }
     return items, {name: jnp.sum(x & mask_B) for name, x in outcomes.items()}
 
@@ -150,7 +141,7 @@ def evaluate(
   states_answer: bool,
   pad_token: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-  """Evaluates one checkpoint.
+  """Evaluates one checkpoint: what it does, then what it says of it.
 
   Args:
     config: the decoder's shape.
@@ -165,16 +156,32 @@ def evaluate(
   Returns:
     The items, arrays of N rows, and the counts.
   """
-  run = _evaluate_batch(config, states_answer, pad_token)
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
+  did = behavior.behaviors(
+    config,
+    params,
+    {name: arrays[name] for name in ('pair', 'options')},
+    batch,
+    mesh,
+    'options',
+  )
+  asked = {name: arrays[name] for name in ('explain', 'statements', 'orig', 'target')}
+  asked |= {'behavior': did.behavior_N, 'self': did.explanation}
+  run = _explain_batch(config, states_answer, pad_token)
   parts, totals = [], None
-  for rows, mask_B in loader.batches_in_order(arrays, batch):
-    items, counts = run(params, *sharding.put_batch(mesh, (rows, mask_B)))
+  for rows, mask_B in loader.batches_in_order(asked, batch):
+    said, counts = run(params, *sharding.put_batch(mesh, (rows, mask_B)))
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
-    parts.append((items, mask_B))
+    parts.append((said, mask_B))
   rows = [{k: v[mask] for k, v in jax.device_get(x).items()} for x, mask in parts]
-  items = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+  items = {
+    'behavior': did.behavior_N,
+    'counterfactual_behavior': did.counterfactual_behavior_N,
+    'option_logprobs': did.logprobs_Nx2xS[:, 0],
+    'counterfactual_option_logprobs': did.logprobs_Nx2xS[:, 1],
+    **{name: np.concatenate([row[name] for row in rows]) for name in rows[0]},
+  }
   return items, {name: int(x) for name, x in totals.items()}
 
 

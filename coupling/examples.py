@@ -18,7 +18,7 @@ def training_parts(
   tokenizer: tokens_lib.Tokenizer,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
-  labels: label_lib.LabelSet,
+  labels: behavior.Behaviors,
   seed: int,
 ) -> dict[str, tuple[loader.Arrays, int]]:
   """Rows of the explanation part and of the behaviour part, and their batch sizes."""
@@ -50,7 +50,7 @@ def _behavior_rows(
   tokenizer: tokens_lib.Tokenizer,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
-  labels: label_lib.LabelSet,
+  labels: behavior.Behaviors,
 ) -> loader.Arrays:
   """Behaviour questions with what they are held to: all x, then all x∖C."""
   kl, shift = objectives.behavior_kl, objectives.behavior_xent
@@ -60,7 +60,7 @@ def _behavior_rows(
   rows = behavior.questions(tokenizer, asked)
   rows['options'] = np.concatenate([options_NxK, options_NxK])
   if kl.weight:
-    reference_NxS = np.concatenate(np.swapaxes(labels.reference_Nx2xS, 0, 1))
+    reference_NxS = np.concatenate(np.swapaxes(labels.logprobs_Nx2xS, 0, 1))
     rows['reference'] = label_lib.on_support(reference_NxS, rows['options'], kl.support)
   if shift.weight:
     if shift.target == 'ignore_cue':

@@ -170,10 +170,10 @@ def read_labels(
 
 
 def _read(path: pathlib.Path, columns: tuple[str, ...]) -> pa.Table:
-  table = pq.read_table(path)
-  if missing := [name for name in columns if name not in table.column_names]:
+  names = pq.read_schema(path).names
+  if missing := [name for name in columns if name not in names]:
     raise WorkdirError(
-      f'{path}: the columns {missing} are missing, found {table.column_names}; move '
-      'the stage away and run the same command again to redo it'
+      f'{path}: the columns {missing} are missing, found {names}; move the stage away '
+      'and run the same command again to redo it'
     )
-  return table.select(columns)
+  return pq.read_table(path, columns=list(columns))

@@ -141,17 +141,19 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
     tokenizer = world.tokenizer()
     model = _decoder(e)
     params, mesh = _base_params(e, workdir, seed), sharding.make_mesh(e.mesh)
+    sharding.check_batch(mesh, 'label.batch', e.label.batch)
     splits = {split: _pairs(e, workdir, seed, split) for split in world.SPLITS}
+
+    def compute(questions):
+      interrupt.check()
+      return behavior.behaviors(
+        model, params, questions, e.label.batch, mesh, e.label.reference
+      )
+
     total = sum(map(len, splits.values()))
     bar = progress.Progress(f'seed {seed} · label', total, 'pairs')
     done = 0
     for split, pairs in splits.items():
-      support = e.label.reference if split == 'train' else 'none'
-
-      def compute(questions, support=support):
-        interrupt.check()
-        return label_lib.compute(model, params, questions, e.label.batch, mesh, support)
-
       label_lib.write(
         stage.path(),
         split,
