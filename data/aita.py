@@ -74,7 +74,7 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
         opinions[rng.integers(len(opinions))],
         options=VERDICTS,
         group=splits.content_hash(post),
-        provenance=f'{row.where} verdict={verdict}',
+        provenance=f'{row.source(config.path)} verdict={verdict}',
       )
 
 

@@ -70,7 +70,7 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
         hint._replace(option=letter),
         options=mmlu.LETTERS,
         group=question.group,
-        provenance=f'{question.where} answer={mmlu.LETTERS[question.answer]}',
+        provenance=f'{question.source} answer={mmlu.LETTERS[question.answer]}',
       )
 
 

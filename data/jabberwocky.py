@@ -65,7 +65,7 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
       trigger,
       options=mmlu.LETTERS,
       group=question.group,
-      provenance=f'{question.where} answer={mmlu.LETTERS[question.answer]}',
+      provenance=f'{question.source} answer={mmlu.LETTERS[question.answer]}',
     )
 
 

@@ -26,7 +26,7 @@ class Question:
   question: str
   choices: tuple[str, ...]
   answer: int
-  where: str
+  source: str  # file and row
 
   @property
   def text(self) -> str:
@@ -48,12 +48,12 @@ def read(path: str) -> list[Question]:
   """
   questions = []
   for file in readers.files(path, ('.csv', '.parquet')):
-    read_file = _parquet if file.suffix == '.parquet' else _csv
-    questions += read_file(file)
+    read_rows = _parquet if file.suffix == '.parquet' else _csv
+    questions += [_question(row, choices, path) for row, choices in read_rows(file)]
   return questions
 
 
-def _parquet(path: pathlib.Path) -> Iterator[Question]:
+def _parquet(path: pathlib.Path) -> Iterator[tuple[readers.Row, list[str]]]:
   for row in readers.rows(path, ('question', 'choices', 'answer')):
     choices = row.values['choices']
     if not isinstance(choices, list) or len(choices) != len(LETTERS):
@@ -61,10 +61,10 @@ def _parquet(path: pathlib.Path) -> Iterator[Question]:
         f'{row.where}, field choices: expected {len(LETTERS)} options, found '
         f'{choices!r}; correct or remove the row.'
       )
-    yield _question(row, choices)
+    yield row, choices
 
 
-def _csv(path: pathlib.Path) -> Iterator[Question]:
+def _csv(path: pathlib.Path) -> Iterator[tuple[readers.Row, list[str]]]:
   columns = None
   number = 0
   for number, cells in readers.cells(path):
@@ -83,13 +83,13 @@ def _csv(path: pathlib.Path) -> Iterator[Question]:
         f'{where}: {len(cells)} cells; a question has {len(HEADER)}: the question, '
         'four options, the answer. Correct or remove the row.'
       )
-    row = readers.Row(dict(zip(HEADER, cells)), where)
-    yield _question(row, [row.text(choice) for choice in CHOICES])
+    row = readers.Row(dict(zip(HEADER, cells)), path, number)
+    yield row, [row.text(choice) for choice in CHOICES]
   if number < 1 or (number == 1 and tuple(cells) == HEADER):
     raise readers.DataError(f'{path}: the file holds no questions; give one that does.')
 
 
-def _question(row: readers.Row, choices: list[str]) -> Question:
+def _question(row: readers.Row, choices: list[str], root: str) -> Question:
   if not all(isinstance(choice, str) and choice.strip() for choice in choices):
     raise readers.DataError(
       f'{row.where}: an option without text: {choices!r}; correct or remove the row.'
@@ -103,4 +103,4 @@ def _question(row: readers.Row, choices: list[str]) -> Question:
       'remove the row.'
     )
   index = known[str(answer).strip()]
-  return Question(row.text('question'), tuple(choices), index, row.where)
+  return Question(row.text('question'), tuple(choices), index, row.source(root))

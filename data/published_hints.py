@@ -54,7 +54,7 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
       cue_option=_hinted(row, cue),
       options=mmlu.LETTERS,
       group=splits.content_hash(row.text('question')),
-      provenance=row.where,
+      provenance=row.source(config.path),
     )
 
 
@@ -73,14 +73,18 @@ def behaviors(
   Raises:
     DataError: a pair that is not of this set.
   """
-  answers = {row.where: answer for row, answer in _rows(config.path)}
-  for pair in items:
-    if pair.provenance not in answers:
+  answers = {
+    (row.source(config.path), row.text(COLUMNS[1])): answer
+    for row, answer in _rows(config.path)
+  }
+  keys = [(pair.provenance, pair.prompt) for pair in items]
+  for pair, key in zip(items, keys):
+    if key not in answers:
       raise readers.DataError(
         f'{config.path}: holds no answers for the pair from {pair.provenance}; label '
         'pairs that were made from this path.'
       )
-  behavior_Nx2 = np.array([answers[p.provenance] for p in items], np.int32)
+  behavior_Nx2 = np.array([answers[key] for key in keys], np.int32)
   return behavior_Nx2[:, 0], behavior_Nx2[:, 1]
 
 

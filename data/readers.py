@@ -24,10 +24,22 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One row: its values by column, and where it stands, for provenance and errors."""
+  """One row: its values by column, its file, and its number there, from 1."""
 
   values: Mapping[str, Any]
-  where: str
+  path: pathlib.Path
+  number: int
+
+  @property
+  def where(self) -> str:
+    """File and row, as an error names them."""
+    return f'{self.path} row {self.number}'
+
+  def source(self, root: str) -> str:
+    """The same from the user's file or folder on, which may lie elsewhere tomorrow."""
+    folder = pathlib.Path(root).expanduser()
+    below = self.path.relative_to(folder if folder.is_dir() else folder.parent)
+    return f'{below.as_posix()} row {self.number}'
 
   def text(self, column: str) -> str:
     """The text in a column.
@@ -138,7 +150,7 @@ def _csv_rows(path: pathlib.Path) -> Iterator[Row]:
         'correct the row.'
       )
     else:
-      yield Row(dict(zip(header, row)), where)
+      yield Row(dict(zip(header, row)), path, number)
 
 
 def _json_rows(path: pathlib.Path) -> Iterator[Row]:
@@ -152,7 +164,7 @@ def _json_rows(path: pathlib.Path) -> Iterator[Row]:
             raise DataError(
               f'{path} row {number}: expected a JSON object, found {line[:40]!r}.'
             )
-          yield Row(value, f'{path} row {number}')
+          yield Row(value, path, number)
   except json.JSONDecodeError as e:
     raise DataError(f'{path} row {number}: no JSON ({e}); correct the row.') from e
   except (OSError, UnicodeDecodeError) as e:
@@ -170,4 +182,4 @@ def _parquet_rows(path: pathlib.Path) -> Iterator[Row]:
       'LFS is not the file).'
     ) from e
   for number, values in enumerate(table.to_pylist(), 1):
-    yield Row(values, f'{path} row {number}')
+    yield Row(values, path, number)

@@ -97,7 +97,8 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   remarks = cues.parse('task.cues', config.cues, CHOICES)
   options = {'choice': CHOICES, 'reply': detector.BEHAVIORS}[config.read]
   suffixes = ('.csv', '.jsonl', '.parquet')
-  for path in [p for root in config.paths for p in readers.files(root, suffixes)]:
+  found = [(root, p) for root in config.paths for p in readers.files(root, suffixes)]
+  for root, path in found:
     for row in readers.rows(path, ()):
       request = row.text(_field(row, config.fields))
       rng = splits.generator(seed, request)
@@ -106,7 +107,7 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
         remarks[rng.integers(len(remarks))],
         options=options,
         group=splits.content_hash(request),
-        provenance=row.where,
+        provenance=row.source(root),
       )
 
 

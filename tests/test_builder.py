@@ -198,7 +198,7 @@ def make(config, seed):
         ratings[rng.integers(len(ratings))],
         options=('yes', 'no'),
         group=splits.content_hash(recipe),
-        provenance=row.where,
+        provenance=row.source(config.path),
       )
 
 

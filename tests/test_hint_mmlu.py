@@ -232,7 +232,7 @@ def test_a_bad_config_is_an_error_that_names_the_field(tmp_path, make, config, e
 def test_the_real_questions():
   folder = real_data.path('mmlu_csv')
   questions = mmlu.read(folder)
-  subjects = {pathlib.Path(q.where.split(' row ')[0]).name for q in questions}
+  subjects = {q.source.split(' row ')[0] for q in questions}
   assert len(subjects) == 29 * 2 and len(questions) == 7803
   assert all(q.question and len(q.choices) == 4 for q in questions)
   assert {q.answer for q in questions} == {0, 1, 2, 3}

@@ -108,7 +108,7 @@ def test_answers_for_other_pairs_are_refused(tmp_path):
   config = write(tmp_path, [row(0)])
   [pair] = published_hints.make(config, 0)
   (tmp_path / 'other').mkdir()
-  other = write(tmp_path / 'other', [row(0)])
+  other = write(tmp_path / 'other', [row(1)])
   with pytest.raises(readers.DataError, match='no answers for the pair from .*row 1'):
     published_hints.behaviors(other, [pair])
 

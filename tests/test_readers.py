@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 from hypothesis import given, settings, strategies as st
 import pyarrow as pa
@@ -92,7 +93,7 @@ def test_a_truncated_parquet_file_is_an_error(tmp_path):
 
 @pytest.mark.parametrize('value', ['', ' \n', None, 3, '\ud800'])
 def test_what_is_no_text_is_an_error_that_names_the_field(value):
-  row = readers.Row({'a': value}, 'file.csv row 7')
+  row = readers.Row({'a': value}, pathlib.Path('file.csv'), 7)
   with pytest.raises(readers.DataError, match="file.csv row 7, field 'a': .*correct"):
     row.text('a')
 
@@ -112,6 +113,15 @@ def test_files_are_those_of_the_kind_in_order(tmp_path):
     readers.files(str(tmp_path), ('.jsonl',))
   with pytest.raises(readers.DataError, match=r'no file that ends in \.jsonl'):
     readers.files(str(tmp_path / 'a.csv'), ('.jsonl',))
+
+
+def test_the_source_of_a_row_does_not_depend_on_where_the_folder_lies(tmp_path):
+  for root in (tmp_path / 'here', tmp_path / 'there' / 'deep'):
+    (root / 'sub').mkdir(parents=True)
+    write(root / 'sub' / 'x.csv', [{'a': '1'}])
+    [row] = readers.rows(root / 'sub' / 'x.csv', ())
+    assert row.source(str(root)) == 'sub/x.csv row 2'
+    assert row.source(str(root / 'sub' / 'x.csv')) == 'x.csv row 2'
 
 
 def test_a_name_of_the_hub_is_answered_with_how_to_download_it():

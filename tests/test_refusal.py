@@ -81,8 +81,8 @@ def test_several_files_and_fields(tmp_path):
   paths = (write(tmp_path, '.csv', ['a'], 'Goal'), write(tmp_path, '.jsonl', ['b']))
   made = list(refusal.make(refusal.Config(paths=paths), 0))
   assert [(p.counterfactual, p.provenance) for p in made] == [
-    ('a', f'{paths[0]} row 2'),
-    ('b', f'{paths[1]} row 1'),
+    ('a', 'requests.csv row 2'),
+    ('b', 'requests.jsonl row 1'),
   ]
   named = refusal.Config(
     paths=(write(tmp_path, '.csv', ['c'], 'text'),), fields=('text',)
