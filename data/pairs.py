@@ -1,5 +1,6 @@
 """The counterfactual pair: the one record that every task produces."""
 
+import bisect
 from collections.abc import Iterable
 import dataclasses
 import hashlib
@@ -18,7 +19,8 @@ class Pair:
   Attributes:
     prompt: x, the text with the cue.
     counterfactual: x∖C, the text without the cue.
-    cue: C, the text whose influence is asked about.
+    cue: C, the text whose influence is asked about; where x∖C is x with the cue
+      taken out, the whole span, with what separates it from the rest.
     cue_kind: a short name of the sort of cue (its source, its phrasing).
     cue_option: index of the option that the cue speaks for, or NO_OPTION.
     options: the answers to choose from, as the model would give them.
@@ -53,6 +55,42 @@ class Questions:
   def states_answer(self) -> bool:
     """Whether every explanation names the answer without the cue."""
     return '{answer}' in self.unchanged
+
+
+def remove_cue(prompt: str, cue: str, start: int) -> str:
+  """The prompt without the cue, which is the span of the prompt at `start`."""
+  return prompt[:start] + prompt[start + len(cue) :]
+
+
+def cue_start(pair: Pair) -> int:
+  """Where the cue stands in x, so that x∖C is x without that span and nothing else.
+
+  Where several places would do (the text may say what the cue says), the last one.
+
+  Raises:
+    ValueError: x∖C is not x without the cue, or there is no cue.
+  """
+  before = _shared(pair.prompt, pair.counterfactual)
+  after = _shared(pair.prompt[::-1], pair.counterfactual[::-1])
+  first = max(len(pair.counterfactual) - after, 0)
+  start = pair.prompt.rfind(pair.cue, first, before + len(pair.cue))
+  if (
+    not pair.cue
+    or start < 0
+    or remove_cue(pair.prompt, pair.cue, start) != pair.counterfactual
+  ):
+    raise ValueError(
+      f'{pair.provenance}: the counterfactual {pair.counterfactual!r} is not the '
+      f'prompt {pair.prompt!r} with the cue {pair.cue!r} taken out: build the prompt '
+      'from the counterfactual by putting the cue, with its separator, into it.'
+    )
+  return start
+
+
+def _shared(a: str, b: str) -> int:
+  """Length of the longest common beginning."""
+  lengths = range(1, min(len(a), len(b)) + 1)
+  return bisect.bisect_left(lengths, True, key=lambda n: a[:n] != b[:n])
 
 
 def features() -> tfds.features.FeaturesDict:

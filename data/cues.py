@@ -1,0 +1,95 @@
+"""Cues as a config writes them, and the pair that a drawn cue makes.
+
+An entry is `kind: text`, or `kind option: text` where the cue speaks for an option:
+
+  'professor: My professor says that the answer is ({option}).'
+  'friends NTA: My friends all say that I did nothing wrong.'
+
+The cue stands at the end, a paragraph of its own, so that x and x∖C begin alike.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data import pairs
+
+SEPARATOR = '\n\n'
+SLOT = '{option}'
+
+
+class Cue(NamedTuple):
+  """A cue: what sort it is, the option that it speaks for ('': none), its text."""
+
+  kind: str
+  option: str
+  text: str
+
+
+def parse(field: str, entries: Sequence[str], options: Sequence[str]) -> list[Cue]:
+  """The cues of a config field, each `kind option: text` with one of the options.
+
+  Raises:
+    ValueError: naming the field and the entry that is none.
+  """
+  cues = []
+  for head, text in _split(field, entries):
+    kind, _, option = head.partition(' ')
+    if option not in options:
+      raise ValueError(
+        f'{field}: {head + ": " + text!r}: write "kind option: text", where option is '
+        f'one of {tuple(options)}.'
+      )
+    cues.append(Cue(kind, option, text))
+  return cues
+
+
+def parse_templates(field: str, entries: Sequence[str]) -> list[Cue]:
+  """The cues of a config field, each `kind: text` with {option} once in the text.
+
+  Raises:
+    ValueError: naming the field and the entry that is none.
+  """
+  cues = []
+  for head, text in _split(field, entries):
+    if ' ' in head or text.count(SLOT) != 1:
+      raise ValueError(
+        f'{field}: {head + ": " + text!r}: write "kind: text", with {SLOT} once in the '
+        'text.'
+      )
+    cues.append(Cue(head, '', text))
+  return cues
+
+
+def _split(field: str, entries: Sequence[str]) -> list[tuple[str, str]]:
+  if not entries:
+    raise ValueError(f'{field}: give at least one cue.')
+  parts = [entry.partition(': ') for entry in entries]
+  for entry, (head, _, text) in zip(entries, parts):
+    if not head.strip() or not text.strip():
+      raise ValueError(f'{field}: {entry!r}: write "kind: text".')
+  return [(head.strip(), text) for head, _, text in parts]
+
+
+def pair(
+  text: str,
+  cue: Cue,
+  *,
+  options: tuple[str, ...],
+  group: str,
+  provenance: str,
+) -> pairs.Pair:
+  """The pair of a text with and without a cue after it.
+
+  Nothing in the text is a template; {option} is filled in the cue alone.
+  """
+  span = SEPARATOR + cue.text.replace(SLOT, cue.option)
+  return pairs.Pair(
+    prompt=text + span,
+    counterfactual=text,
+    cue=span,
+    cue_kind=cue.kind,
+    cue_option=options.index(cue.option) if cue.option else pairs.NO_OPTION,
+    options=options,
+    group=group,
+    provenance=provenance,
+  )

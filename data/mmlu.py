@@ -1,0 +1,106 @@
+"""MMLU's questions, from the layouts in which they are handed out.
+
+- CSV with the header question, choice0..choice3, answer (0-3), a file per subject;
+- the original release: CSV without a header: question, four options, letter A-D;
+- the hub's Parquet (cais/mmlu): question, subject, choices (a list), answer (0-3).
+
+Hendrycks et al., "Measuring Massive Multitask Language Understanding", ICLR 2021.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import pathlib
+
+from data import readers
+from data import splits
+
+LETTERS = ('A', 'B', 'C', 'D')
+CHOICES = tuple(f'choice{i}' for i in range(len(LETTERS)))
+HEADER = ('question', *CHOICES, 'answer')
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A question with four options; `answer` is the index of the right one."""
+
+  question: str
+  choices: tuple[str, ...]
+  answer: int
+  source: str  # file and row
+
+  @property
+  def text(self) -> str:
+    """The question and its lettered options."""
+    lettered = (f'({a}) {choice}' for a, choice in zip(LETTERS, self.choices))
+    return self.question + '\n\n' + '\n'.join(lettered)
+
+  @property
+  def group(self) -> str:
+    """Of the question alone: with its options in another order it is the same."""
+    return splits.content_hash(self.question)
+
+
+def read(path: str) -> list[Question]:
+  """All questions of a file, or of all .csv and .parquet files in a folder.
+
+  Raises:
+    DataError: naming the file and row that cannot be used, and the remedy.
+  """
+  questions = []
+  for file in readers.files(path, ('.csv', '.parquet')):
+    read_rows = _parquet if file.suffix == '.parquet' else _csv
+    questions += [_question(row, choices, path) for row, choices in read_rows(file)]
+  return questions
+
+
+def _parquet(path: pathlib.Path) -> Iterator[tuple[readers.Row, list[str]]]:
+  for row in readers.rows(path, ('question', 'choices', 'answer')):
+    choices = row.values['choices']
+    if not isinstance(choices, list) or len(choices) != len(LETTERS):
+      raise readers.DataError(
+        f'{row.where}, field choices: expected {len(LETTERS)} options, found '
+        f'{choices!r}; correct or remove the row.'
+      )
+    yield row, choices
+
+
+def _csv(path: pathlib.Path) -> Iterator[tuple[readers.Row, list[str]]]:
+  columns = None
+  number = 0
+  for number, cells in readers.cells(path):
+    where = f'{path} row {number}'
+    if columns is None:
+      columns = HEADER
+      if tuple(cells) == HEADER:
+        continue
+      if number == 1 and 'question' in [cell.strip().lower() for cell in cells]:
+        raise readers.DataError(
+          f'{where}: the header is {cells}; expected {list(HEADER)}. Rename the '
+          'columns.'
+        )
+    if len(cells) != len(HEADER):
+      raise readers.DataError(
+        f'{where}: {len(cells)} cells; a question has {len(HEADER)}: the question, '
+        'four options, the answer. Correct or remove the row.'
+      )
+    row = readers.Row(dict(zip(HEADER, cells)), path, number)
+    yield row, [row.text(choice) for choice in CHOICES]
+  if number < 1 or (number == 1 and tuple(cells) == HEADER):
+    raise readers.DataError(f'{path}: the file holds no questions; give one that does.')
+
+
+def _question(row: readers.Row, choices: list[str], root: str) -> Question:
+  if not all(isinstance(choice, str) and choice.strip() for choice in choices):
+    raise readers.DataError(
+      f'{row.where}: an option without text: {choices!r}; correct or remove the row.'
+    )
+  answer = row.values['answer']
+  known = {letter: i for i, letter in enumerate(LETTERS)}
+  known |= {str(i): i for i in range(len(LETTERS))}
+  if str(answer).strip() not in known:
+    raise readers.DataError(
+      f'{row.where}, field answer: expected 0-3 or A-D, found {answer!r}; correct or '
+      'remove the row.'
+    )
+  index = known[str(answer).strip()]
+  return Question(row.text('question'), tuple(choices), index, row.source(root))
