@@ -49,13 +49,15 @@ class Encoder:
     added = [token for token in copy['added_tokens'] if not _is_text(token)]
     self.control = {token['content']: token['id'] for token in added}
     secret = secrets.token_hex(16)
-    self._names = {name: f'{secret}x{i}y' for name, i in self.control.items()}
-    self._marks = re.compile(f'{secret}x([0-9]+)y')
+    # A digit at the end: what follows cannot compose with it into another character.
+    self._names = {name: f'{secret}x{i}x0' for name, i in self.control.items()}
+    self._marks = re.compile(f'{secret}x([0-9]+)x0')
     # The longest name first, as the tokenizer itself prefers it.
     names = sorted(self.control, key=len, reverse=True)
     self._control_names = re.compile('|'.join(map(re.escape, names)) or '(?!)')
     for token in added:
       token['content'] = self._names[token['content']]
+      token['single_word'] = False  # or the text beside it could break it
     _rename(copy['model'], self._names)
     copy['post_processor'] = None  # puts control tokens around text
     self._backend = tokenizers.Tokenizer.from_str(json.dumps(copy))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -123,14 +124,14 @@ def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:
   Raises:
     ValueError: a row that is longer than `length`; nothing is cut silently.
   """
-  longest = max(map(len, rows))
-  if longest > length:
+  length_N = np.fromiter(map(len, rows), np.int64, len(rows))
+  if length_N.max() > length:
     raise ValueError(
-      f'A sequence of {longest} tokens exceeds the length {length}: raise it.'
+      f'A sequence of {length_N.max()} tokens exceeds the length {length}: raise it.'
     )
   out_NxT = np.full((len(rows), length), fill, np.int32)
-  for row, tokens in zip(out_NxT, rows):
-    row[: len(tokens)] = tokens
+  flat = itertools.chain.from_iterable(rows)
+  out_NxT[np.arange(length) < length_N[:, None]] = np.fromiter(flat, np.int32)
   return out_NxT
 
 

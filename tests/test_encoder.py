@@ -104,6 +104,24 @@ def test_a_marked_control_token_is_itself_in_every_model(kind):
   ]
 
 
+@pytest.mark.parametrize('flag', ['lstrip', 'rstrip', 'normalized', 'single_word'])
+@given(before=any_text, after=any_text | any_text.map('\u0302'.__add__))
+@settings(deadline=None)
+def test_text_beside_a_control_token_cannot_break_it(flag, before, after):
+  reader = FLAGGED[flag]
+  [ids] = reader.encode([before + reader.mark('<c>') + after])
+  assert ids.count(reader.control['<c>']) == 1
+
+
+def flagged(flag: str) -> encoder.Encoder:
+  tokenizer = chat_tokenizers.qwen()
+  tokenizer.add_tokens([tokenizers.AddedToken('<c>', **{flag: True})])
+  return encoder.Encoder(tokenizer)
+
+
+FLAGGED = {f: flagged(f) for f in ('lstrip', 'rstrip', 'normalized', 'single_word')}
+
+
 def test_an_unknown_token_may_be_a_control_token():
   model = models.WordLevel({'[UNK]': 0, 'a': 1}, unk_token='[UNK]')
   backend = tokenizers.Tokenizer(model)
