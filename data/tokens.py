@@ -1,20 +1,24 @@
-"""Text to token arrays: tokenizers, prompts, completions, option tokens."""
+"""Tokenizers, text to token ids, and rows of ids to arrays."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import hashlib
 import itertools
+import json
 import os
+import pathlib
+from typing import Literal
 
 import numpy as np
 import tokenizers
+import transformers
 
-# Only tokenizers are used: that PyTorch is not installed is no news.
-os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
-import transformers  # noqa: E402
-
+from data import encoder
 from data import pairs
 
-Tokenizer = transformers.PreTrainedTokenizerFast
+Tokenizer = encoder.Tokenizer
+
+# What transformers can read a tokenizer from, besides a vocab.json with its merges.txt.
+_TOKENIZER_FILES = ('tokenizer.json', 'tokenizer.model', 'tekken.json')
 
 
 def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
@@ -26,11 +30,80 @@ def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
   return Tokenizer(tokenizer_object=backend, pad_token=pad, bos_token=bos)
 
 
+def load_tokenizer(source: str | os.PathLike) -> Tokenizer:
+  """The tokenizer of a checkpoint: a local folder, or a name on the hub.
+
+  Code that a checkpoint brings along is never run.
+
+  Raises:
+    ValueError: no such folder, no tokenizer in it, one that needs code of its own, or
+      one without the fast (`tokenizers`) form.
+  """
+  source = os.fspath(source)
+  folder = pathlib.Path(source).expanduser()
+  if folder.is_dir():
+    source = str(folder)
+    _check_files(folder)
+  elif folder.is_absolute() or source.startswith(('.', '~')) or source.count('/') > 1:
+    raise ValueError(
+      f'Tokenizer {source!r}: there is no such folder; give a folder that holds a '
+      "tokenizer.json, or a name on the hub such as 'Qwen/Qwen3-8B'."
+    )
+  try:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+      source, trust_remote_code=False
+    )
+  except Exception as e:  # each tokenizer class fails in a way of its own
+    raise ValueError(
+      f'Tokenizer {source!r} cannot be loaded: {e}\nIts tokenizer files must be whole '
+      'and need no code of their own; for a name on the hub, also check the spelling, '
+      'the network, and that you are logged in where the model asks for it.'
+    ) from e
+  if not isinstance(tokenizer, Tokenizer):
+    raise ValueError(
+      f'Tokenizer {source!r} is a {type(tokenizer).__name__}, which has no fast form: '
+      'convert it to one with a tokenizer.json.'
+    )
+  # transformers makes an empty tokenizer where a repository has no more than a config.
+  if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
+    raise ValueError(
+      f'Tokenizer {source!r} has an empty vocabulary: its tokenizer.json is missing.'
+    )
+  return tokenizer
+
+
+def _check_files(folder: pathlib.Path) -> None:
+  named = {path.name for path in folder.iterdir()}
+  if named.isdisjoint(_TOKENIZER_FILES) and not {'vocab.json', 'merges.txt'} <= named:
+    raise ValueError(
+      f'Tokenizer {str(folder)!r}: the folder holds no tokenizer (none of '
+      f'{", ".join(_TOKENIZER_FILES)}, nor vocab.json with merges.txt). Copy the '
+      'tokenizer files of the model that the checkpoint comes from into it.'
+    )
+
+
+def padding(tokenizer: Tokenizer) -> int:
+  """The token that fills rows: the padding token, or else the end token.
+
+  Padding is masked everywhere, so that which token it is never matters.
+
+  Raises:
+    ValueError: the tokenizer has neither.
+  """
+  for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+    if token is not None:
+      return token
+  raise ValueError(
+    f'{encoder.describe(tokenizer)} has neither a padding nor an end token: name one '
+    'in the field pad_token of its tokenizer_config.json.'
+  )
+
+
 def fingerprint(tokenizer: Tokenizer) -> str:
   """SHA-256 of everything that decides how text becomes tokens."""
-  special = tokenizer.special_tokens_map
-  text = f'{tokenizer.backend_tokenizer.to_str()}{special}{tokenizer.chat_template}'
-  return hashlib.sha256(text.encode()).hexdigest()
+  state = encoder.state(tokenizer)
+  parts = [state, tokenizer.special_tokens_map, tokenizer.chat_template]
+  return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def encode(
@@ -41,24 +114,8 @@ def encode(
   Raises:
     ValueError: a word that the tokenizer does not know.
   """
-  texts = list(texts)
   prefix = [tokenizer.bos_token_id] if start else []
-  try:
-    encoded = tokenizer.backend_tokenizer.encode_batch_fast(
-      texts, add_special_tokens=False
-    )
-  except Exception as e:  # tokenizers raises nothing more special
-    raise ValueError(
-      f'The tokenizer cannot read {_unreadable(tokenizer, texts)!r} ({e}): the text '
-      'was written for another tokenizer.'
-    ) from e
-  return [prefix + e.ids for e in encoded]
-
-
-def _unreadable(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
-  """The first text with a word that a whole-word tokenizer does not know."""
-  known = tokenizer.get_vocab()
-  return next((t for t in texts if set(t.split()) - set(known)), texts[0])
+  return [prefix + ids for ids in encoder.Encoder(tokenizer).encode(texts)]
 
 
 def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:
@@ -78,17 +135,63 @@ def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:
   return out_NxT
 
 
-def option_tokens(tokenizer: Tokenizer, options: Sequence[Sequence[str]]) -> np.ndarray:
-  """First token of each option, int32 [N, K], -1 where an item has fewer than K.
+def option_tokens(
+  answers: Callable[[Sequence[str]], list[list[int]]], options: Sequence[Sequence[str]]
+) -> np.ndarray:
+  """First answer token of each option, int32 [N, K], -1 where an item has fewer than K.
+
+  Args:
+    answers: token ids of answers, of a format.
+    options: the answers to choose from, of each item.
 
   Raises:
     ValueError: two options of one item that start with the same token, so that the
-      answer position could not tell them apart.
+      answer position could not tell them apart; an empty option.
   """
   distinct = sorted({option for row in options for option in row})
-  first = {o: t[0] for o, t in zip(distinct, encode(tokenizer, distinct, start=False))}
+  if any(not option.strip() for option in distinct):
+    raise ValueError('An option is empty: every option needs a text.')
+  first = {option: ids[0] for option, ids in zip(distinct, answers(distinct))}
   rows = [[first[option] for option in row] for row in options]
   for row, names in zip(rows, options):
-    if len(set(row)) != len(row):
-      raise ValueError(f'Options {tuple(names)} share their first token.')
+    by_token: dict[int, str] = {}
+    for token, option in zip(row, names):
+      if token in by_token:
+        raise ValueError(
+          f'Options {by_token[token]!r} and {option!r} share their first token '
+          f'({token}), and a forced choice cannot tell them apart: word them so that '
+          'they differ from the start.'
+        )
+      by_token[token] = option
   return pad(rows, max(map(len, rows)), pairs.NO_OPTION)
+
+
+def fit_lengths(
+  rows: Sequence[Sequence[int]], limit: int, rule: Literal['raise', 'drop']
+) -> tuple[np.ndarray, int]:
+  """Which rows have at most `limit` tokens; nothing is ever cut.
+
+  Args:
+    rows: token ids of whole items, prompt and answer.
+    limit: the longest row allowed, in tokens.
+    rule: what to do with longer rows: 'raise' an error, or 'drop' the items.
+
+  Returns:
+    Indices of the rows to keep [N], in order, and how many are dropped, to be reported.
+
+  Raises:
+    ValueError: rows that are too long under 'raise'; all are too long; another rule.
+  """
+  if rule not in ('raise', 'drop'):
+    raise ValueError(f"The rule for lengths is {rule!r}: it must be 'raise' or 'drop'.")
+  length_N = np.array([len(row) for row in rows], int)
+  kept_N = np.flatnonzero(length_N <= limit)
+  dropped = len(rows) - len(kept_N)
+  if dropped and (rule == 'raise' or not len(kept_N)):
+    longest = int(length_N.argmax())
+    raise ValueError(
+      f'{dropped} of {len(rows)} items exceed the length {limit}; the longest has '
+      f'{length_N[longest]} tokens (index {longest}). Raise the length'
+      + (", or drop such items by the rule 'drop'." if len(kept_N) else '.')
+    )
+  return kept_N, dropped

@@ -1,0 +1,113 @@
+"""Text to token ids, in which no text can spell a control token."""
+
+from collections.abc import Iterable, Sequence
+import json
+import os
+import re
+import secrets
+from typing import Any
+
+import tokenizers
+
+# Only tokenizers are used: that PyTorch is not installed is no news.
+os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
+import transformers  # noqa: E402
+
+Tokenizer = transformers.PreTrainedTokenizerFast
+
+
+def describe(tokenizer: Tokenizer) -> str:
+  """How errors name a tokenizer."""
+  return f'The tokenizer {tokenizer.name_or_path or "of the task"!r}'
+
+
+def state(tokenizer: Tokenizer) -> dict[str, Any]:
+  """The tokenizer as its JSON, less the settings that its last call left behind."""
+  found = json.loads(tokenizer.backend_tokenizer.to_str())
+  return found | {'truncation': None, 'padding': None}
+
+
+class Encoder:
+  """Turns text into token ids; whatever it says, it is text.
+
+  Control tokens are the added tokens of a tokenizer (`<|im_end|>`, `<bos>`, `[INST]`,
+  `<think>`), special or not. In a copy of the tokenizer each of them keeps its id and
+  gets a name that nobody can guess: what was its name is text like any other. Only
+  `mark` writes the new names. Added tokens that are not special and made of letters,
+  digits and blanks alone (Gemma's line breaks, words added to a vocabulary) stay as
+  they are: they are text. Markers that a model reads as ordinary text (`[INST]` where
+  it is no token) cannot be told from data that say the same.
+
+  Attributes:
+    control: ids of the control tokens by name.
+  """
+
+  def __init__(self, tokenizer: Tokenizer):
+    """Copies the tokenizer, which takes seconds where the vocabulary is large."""
+    self._tokenizer = tokenizer
+    copy = state(tokenizer)
+    added = [token for token in copy['added_tokens'] if not _is_text(token)]
+    self.control = {token['content']: token['id'] for token in added}
+    secret = secrets.token_hex(16)
+    # A digit at the end: what follows cannot compose with it into another character.
+    self._names = {name: f'{secret}x{i}x0' for name, i in self.control.items()}
+    self._marks = re.compile(f'{secret}x([0-9]+)x0')
+    # The longest name first, as the tokenizer itself prefers it.
+    names = sorted(self.control, key=len, reverse=True)
+    self._control_names = re.compile('|'.join(map(re.escape, names)) or '(?!)')
+    for token in added:
+      token['content'] = self._names[token['content']]
+      token['single_word'] = False  # or the text beside it could break it
+    _rename(copy['model'], self._names)
+    copy['post_processor'] = None  # puts control tokens around text
+    self._backend = tokenizers.Tokenizer.from_str(json.dumps(copy))
+
+  def mark(self, text: str) -> str:
+    """Trusted text (a template's own), its control tokens to be read as such."""
+    return self._control_names.sub(lambda match: self._names[match[0]], text)
+
+  def marks(self, text: str) -> list[tuple[int, int, int]]:
+    """Start, end and id of the control tokens of a marked text."""
+    return [(m.start(), m.end(), int(m[1])) for m in self._marks.finditer(text)]
+
+  def encode(self, texts: Iterable[str]) -> list[list[int]]:
+    """Token ids of each text; nothing is put in front or behind, and nothing cut.
+
+    Raises:
+      ValueError: a text that the tokenizer cannot read.
+    """
+    texts = list(texts)
+    try:
+      encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+    except Exception as e:  # tokenizers raises nothing more special
+      raise ValueError(
+        f'{describe(self._tokenizer)} cannot read {self._unreadable(texts)!r} ({e}): '
+        'the text was written for another tokenizer.'
+      ) from e
+    return [e.ids for e in encoded]
+
+  def _unreadable(self, texts: Sequence[str]) -> str:
+    """The first text with a word that a whole-word tokenizer does not know."""
+    words = self._tokenizer.get_vocab().keys() - self.control.keys()
+    return next((t for t in texts if set(t.split()) - words), texts[0])
+
+
+def _is_text(token: dict[str, Any]) -> bool:
+  return not token['special'] and not re.search(r'[^\w\s▁]', token['content'])
+
+
+def _rename(model: dict[str, Any], names: dict[str, str]) -> None:
+  """Renames entries of a tokenizer model, in place, so that no merge makes them."""
+  vocab = model['vocab']
+  if isinstance(vocab, dict):
+    model['vocab'] = {names.get(name, name): i for name, i in vocab.items()}
+  else:  # Unigram: an entry's id is its place
+    model['vocab'] = [(names.get(name, name), score) for name, score in vocab]
+  if 'merges' in model:
+    model['merges'] = [
+      (left, right)
+      for left, right in model['merges']
+      if names.keys().isdisjoint((left, right, left + right))
+    ]
+  if model.get('unk_token') in names:
+    model['unk_token'] = names[model['unk_token']]
