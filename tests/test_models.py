@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from coupling import layers
 from coupling import models
 
 B, T, V = 3, 7, 11
@@ -40,8 +41,27 @@ CONFIGS = {
     qk_norm=True,
     tied_head=False,
     activation='gelu_tanh',
+    qkv_bias=True,
+  ),
+  'mistral': dataclasses.replace(LLAMA, window=3),
+  'llama3.1': dataclasses.replace(
+    LLAMA, head_dim=8, rope_scaling=layers.RopeScaling(factor=4.0, original_length=20)
+  ),
+  'gemma': dataclasses.replace(
+    LLAMA,
+    activation='gelu_tanh',
+    qk_norm=True,
+    post_norms=True,
+    offset_norms=True,
+    scaled_embedding=True,
+    query_scalar=9,
+    rope_scaling=layers.RopeScaling(factor=2.0),
+    window=3,
+    full_layers=(1,),
+    window_rope_theta=5.0,
   ),
 }
+CACHED = ('llama', 'mistral', 'gemma')
 VALID_BxT = np.array(
   [
     [1, 1, 1, 1, 1, 1, 1],
@@ -57,7 +77,7 @@ def random_params(config, seed=0):
   rng = np.random.default_rng(seed)
 
   def draw(path, x):
-    center = 1.0 if path[-1].key == 'scale' else 0.0
+    center = float(path[-1].key == 'scale' and not config.offset_norms)
     return jnp.asarray(center + 0.5 * rng.normal(size=x.shape), x.dtype)
 
   return jax.tree_util.tree_map_with_path(draw, models.abstract(config))
@@ -78,12 +98,28 @@ def norm64(x, scale, eps):
   return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * scale
 
 
-def rotate64(x_TxH, theta):
+def frequency64(theta, i, half, scaling):
+  frequency = theta ** (-i / half)
+  if scaling is None:
+    return frequency
+  if not scaling.original_length:
+    return frequency / scaling.factor
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  wavelength = 2 * np.pi / frequency
+  if wavelength < scaling.original_length / high:
+    return frequency
+  if wavelength > scaling.original_length / low:
+    return frequency / scaling.factor
+  smooth = (scaling.original_length / wavelength - low) / (high - low)
+  return (1 - smooth) * frequency / scaling.factor + smooth * frequency
+
+
+def rotate64(x_TxH, theta, scaling):
   half = x_TxH.shape[1] // 2
   out_TxH = np.empty_like(x_TxH)
   for t, x_H in enumerate(x_TxH):
     for i in range(half):
-      angle = t * theta ** (-2 * i / (2 * half))
+      angle = t * frequency64(theta, i, half, scaling)
       pair = (x_H[i] + 1j * x_H[i + half]) * np.exp(1j * angle)
       out_TxH[t, i], out_TxH[t, i + half] = pair.real, pair.imag
   return out_TxH
@@ -103,43 +139,58 @@ def reference(c, params, tokens_T):
   """float64 logits [T, V] and the activations at every site, [L, T, ...]."""
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
   T = len(tokens_T)
+
+  def norm(x, weights):
+    return norm64(x, weights['scale'] + c.offset_norms, c.norm_eps)
+
   x_TxD = p['embed']['embedding'][tokens_T]
+  if c.scaled_embedding:
+    x_TxD = x_TxD * np.sqrt(c.width)
   if c.learned_positions:
     x_TxD = x_TxD + p['position_embed']['embedding'][:T]
   sites = {name: [] for name in models.SITES}
   for depth in range(c.depth):
     w = jax.tree.map(lambda x, depth=depth: x[depth], p['layers'])
+    slides = c.window and depth not in c.full_layers
+    own_rope = slides and c.window_rope_theta
+    rope = (c.window_rope_theta, None) if own_rope else (c.rope_theta, c.rope_scaling)
     sites['residual'].append(x_TxD)
-    y_TxD = norm64(x_TxD, w['attention_norm']['scale'], c.norm_eps)
+    y_TxD = norm(x_TxD, w['attention_norm'])
     heads_TxNxH = np.zeros((T, c.num_heads, c.head_dim))
     for n in range(c.num_heads):
       shared = n // (c.num_heads // c.num_kv_heads)
       part = {}
       for name, head in (('q', n), ('k', shared), ('v', shared)):
         columns = slice(head * c.head_dim, (head + 1) * c.head_dim)
-        part[name] = y_TxD @ w['attention'][name]['kernel'][:, columns]
+        linear = w['attention'][name]
+        part[name] = y_TxD @ linear['kernel'][:, columns]
+        if c.qkv_bias:
+          part[name] = part[name] + linear['bias'][columns]
       for name in ('q', 'k'):
         if c.qk_norm:
-          scale_H = w['attention'][f'{name}_norm']['scale']
-          part[name] = norm64(part[name], scale_H, c.norm_eps)
-        part[name] = rotate64(part[name], c.rope_theta)
+          part[name] = norm(part[name], w['attention'][f'{name}_norm'])
+        part[name] = rotate64(part[name], *rope)
       for t in range(T):
-        score_S = part['k'][: t + 1] @ part['q'][t] / np.sqrt(c.head_dim)
+        seen = slice(max(0, t + 1 - c.window) if slides else 0, t + 1)
+        score_S = part['k'][seen] @ part['q'][t] / np.sqrt(c.query_scalar or c.head_dim)
         weight_S = np.exp(score_S - score_S.max())
-        heads_TxNxH[t, n] = weight_S / weight_S.sum() @ part['v'][: t + 1]
+        heads_TxNxH[t, n] = weight_S / weight_S.sum() @ part['v'][seen]
     sites['heads'].append(heads_TxNxH)
     attended = heads_TxNxH.reshape(T, -1) @ w['attention']['out']['kernel']
+    if c.post_norms:
+      attended = norm(attended, w['attention_post_norm'])
     sites['attention_out'].append(attended)
     x_TxD = x_TxD + attended
-    y_TxD = norm64(x_TxD, w['mlp_norm']['scale'], c.norm_eps)
+    y_TxD = norm(x_TxD, w['mlp_norm'])
     up = y_TxD @ w['mlp']['up']['kernel']
     if c.gated_mlp:
       inner = act64(c.activation, y_TxD @ w['mlp']['gate']['kernel']) * up
     else:
       inner = act64(c.activation, up)
-    sites['mlp_out'].append(inner @ w['mlp']['down']['kernel'])
+    fed = inner @ w['mlp']['down']['kernel']
+    sites['mlp_out'].append(norm(fed, w['mlp_post_norm']) if c.post_norms else fed)
     x_TxD = x_TxD + sites['mlp_out'][-1]
-  hidden_TxD = norm64(x_TxD, p['final_norm']['scale'], c.norm_eps)
+  hidden_TxD = norm(x_TxD, p['final_norm'])
   head_DxV = p['embed']['embedding'].T if c.tied_head else p['head']['kernel']
   return hidden_TxD @ head_DxV, {k: np.stack(v) for k, v in sites.items()}
 
@@ -163,10 +214,17 @@ def test_equals_the_reference_under_padding_on_either_side(name):
       )
 
 
-def test_scanned_equals_unrolled():
-  unrolled, params = dataclasses.replace(LLAMA, scan_layers=False), random_params(LLAMA)
-  first, second = (forward(c, params, TOKENS_BxT, VALID_BxT) for c in (LLAMA, unrolled))
-  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), first, second)
+@pytest.mark.parametrize(('name', 'atol'), [('llama', 1e-6), ('gemma', 5e-5)])
+def test_scanned_equals_unrolled(name, atol):
+  config = CONFIGS[name]
+  unrolled, params = (
+    dataclasses.replace(config, scan_layers=False),
+    random_params(config),
+  )
+  first, second = (
+    forward(c, params, TOKENS_BxT, VALID_BxT) for c in (config, unrolled)
+  )
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol), first, second)
 
 
 @given(st.integers(0, V - 1), st.integers(0, 2**32 - 1))
@@ -220,36 +278,44 @@ def test_positions_and_mask_are_obeyed():
       np.testing.assert_allclose(logits_BxTxV[b, at], want_TxV, atol=1e-5, rtol=1e-5)
 
 
-def test_a_cache_continues_where_the_prompt_ended():
-  params = random_params(LLAMA)
-  whole_BxTxV, _ = forward(LLAMA, params, TOKENS_BxT, np.ones((B, T), bool))
+@pytest.mark.parametrize('name', CACHED)
+def test_a_cache_continues_where_the_prompt_ended(name):
+  """Also where the prompt is padded, so that slots are not positions."""
+  config = CONFIGS[name]
+  params = random_params(config)
+  whole_BxTxV, _ = forward(config, params, TOKENS_BxT, VALID_BxT)
+  positions_BxT = models.positions_of(VALID_BxT)
+  mask_BxTxT = models.causal_mask(VALID_BxT)
 
   @jax.jit
   def both(params):
-    cache, parts = models.Cache.empty(LLAMA, B, T), []
+    cache, parts = models.Cache.empty(config, B, T), []
     for start, stop in ((0, 4), (4, 7)):
-      seen_TxS = np.arange(T) <= np.arange(start, stop)[:, None]
       out = models.apply(
-        LLAMA,
+        config,
         params,
         TOKENS_BxT[:, start:stop],
-        positions_BxT=np.tile(np.arange(start, stop), (B, 1)),
-        mask_BxTxS=np.tile(seen_TxS, (B, 1, 1)),
+        positions_BxT=positions_BxT[:, start:stop],
+        mask_BxTxS=mask_BxTxT[:, start:stop],
         cache=cache,
       )
       cache = out.cache
-      parts.append(models.unembed(LLAMA, params, out.hidden_BxCxD))
+      parts.append(models.unembed(config, params, out.hidden_BxCxD))
     return jnp.concatenate(parts, axis=1), cache.length
 
   logits_BxTxV, length = both(params)
   assert length == T
-  np.testing.assert_allclose(logits_BxTxV, whole_BxTxV, atol=1e-5, rtol=1e-5)
+  np.testing.assert_allclose(
+    logits_BxTxV[VALID_BxT], whole_BxTxV[VALID_BxT], atol=1e-5, rtol=1e-5
+  )
 
 
-@pytest.mark.parametrize('depth', [1, 3])
-def test_rows_are_those_of_the_whole_output(depth):
+@pytest.mark.parametrize(
+  ('name', 'depth'), [('llama', 1), *((name, 3) for name in CACHED)]
+)
+def test_rows_are_those_of_the_whole_output(name, depth):
   """Without a cache and with one, which holds every position whatever is read."""
-  config = dataclasses.replace(LLAMA, depth=depth)
+  config = dataclasses.replace(CONFIGS[name], depth=depth)
   params = random_params(config)
   rows_BxC = np.array([[6, 0, 0], [3, 6, 4], [4, 1, 2]])  # valid, in any order
 

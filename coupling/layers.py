@@ -1,0 +1,300 @@
+"""The decoder's configuration and layers: rotary positions, attention, MLP, block.
+
+Axes as in coupling/models.py: B batch, T positions, S key positions, C positions that a
+layer computes, D width, F features, N heads, K key/value heads, H head dimension.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS = {
+  'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
+  'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+  """Rotary frequencies stretched for contexts longer than those of pretraining.
+
+  With `original_length` 0, all are divided by `factor` (Chen et al. 2023). Otherwise as
+  in Llama 3.1: those that turn fewer than `low_freq_factor` times in that length are
+  divided, those that turn more than `high_freq_factor` times are kept, and those
+  between are interpolated.
+  """
+
+  factor: float
+  low_freq_factor: float = 1.0
+  high_freq_factor: float = 4.0
+  original_length: int = 0  # tokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+  """Shape and arithmetic of a decoder.
+
+  `dtype` is the type of activations and matrix products, `param_dtype` that of
+  the stored weights; norms, softmax and logits are always float32.
+  """
+
+  vocab_size: int
+  width: int
+  depth: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  mlp_dim: int
+  activation: str = 'silu'
+  gated_mlp: bool = True
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  post_norms: bool = False  # also of what attention and MLP add to the residual
+  offset_norms: bool = False  # norms multiply by 1 + scale
+  tied_head: bool = True
+  scaled_embedding: bool = False  # tokens' embeddings times the root of the width
+  query_scalar: int = 0  # scores are divided by its root; 0: head_dim
+  rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
+  window: int = 0  # tokens that a sliding layer sees, itself included; 0: none slides
+  full_layers: tuple[int, ...] = ()  # with a window: layers that see everything
+  window_rope_theta: float = 0.0  # of sliding layers, unscaled; 0: as all layers
+  learned_positions: int = 0  # longest sequence with an embedding per position; 0: none
+  norm_eps: float = 1e-6
+  embedding_std: float = 0.02  # of fresh weights
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+  scan_layers: bool = True
+
+
+class View(NamedTuple):
+  """What positions see, and how they are rotated.
+
+  Where some layers slide and some do not, every leaf has a leading axis of two: the
+  view of full layers, then that of sliding ones.
+  """
+
+  rope: tuple[jax.Array, jax.Array]
+  mask_BxCxS: jax.Array
+
+
+class Queries(NamedTuple):
+  """Which positions a layer computes, and their view."""
+
+  rows_BxC: jax.Array | None  # None: all T, in order
+  view: View
+
+
+def make_view(
+  config: DecoderConfig,
+  positions_BxC: jax.Array,
+  key_positions_BxS: jax.Array,
+  mask_BxCxS: jax.Array,
+) -> View:
+  """The view of the positions, or of both kinds of layers where a config has both."""
+  scaled = rope_tables(positions_BxC, config)
+  full = View(scaled, mask_BxCxS)
+  if not config.window:
+    return full
+  distance_BxCxS = positions_BxC[:, :, None] - key_positions_BxS[:, None]
+  near = View(scaled, mask_BxCxS & (distance_BxCxS < config.window))
+  if config.window_rope_theta:
+    own = dataclasses.replace(
+      config, rope_theta=config.window_rope_theta, rope_scaling=None
+    )
+    near = near._replace(rope=rope_tables(positions_BxC, own))
+  if not config.full_layers:
+    return near
+  return jax.tree.map(lambda *x: jnp.stack(jnp.broadcast_arrays(*x)), full, near)
+
+
+def rope_tables(positions_BxT: jax.Array, config: DecoderConfig):
+  """Sines and cosines of the rotary angles, [B, T, 1, H/2] each."""
+  half = config.head_dim // 2
+  frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if config.rope_scaling is not None:
+    frequency = frequency * _stretch(frequency, config.rope_scaling)
+  angle = positions_BxT[:, :, None, None] * frequency
+  return jnp.sin(angle), jnp.cos(angle)
+
+
+def _stretch(frequency: jax.Array, scaling: RopeScaling) -> jax.Array | float:
+  """What each frequency is multiplied by: 1 keeps it, 1 / factor stretches it."""
+  if not scaling.original_length:
+    return 1 / scaling.factor
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  turns = scaling.original_length * frequency / (2 * math.pi)
+  kept = jnp.clip((turns - low) / (high - low), 0, 1)
+  return kept + (1 - kept) / scaling.factor
+
+
+def rotate(x_BxTxNxH: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Rotary position embedding, halves convention (Su et al. 2021; as in Llama)."""
+  sin, cos = rope
+  a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return rotated.astype(x_BxTxNxH.dtype)
+
+
+class Hooks(NamedTuple):
+  """What may be changed from outside while a layer runs; by default nothing is.
+
+  `site(name, value)` returns an activation or what replaces it. `adapt(name, x, y)`
+  returns the output y of the linear layer `name` on x, or y with an adapter's share.
+  """
+
+  site: Callable[[str, jax.Array], jax.Array]
+  adapt: Callable[[str, jax.Array, jax.Array], jax.Array]
+
+
+class OffsetRMSNorm(nnx.Module):
+  """RMSNorm that multiplies by 1 + scale, rounded once at the end (as in Gemma)."""
+
+  def __init__(self, config: DecoderConfig, width: int):
+    self.config = config
+    self.scale = nnx.Param(jnp.zeros(width, config.param_dtype))
+
+  def __call__(self, x):
+    x = x.astype(jnp.float32)
+    square = jnp.mean(x * x, axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(square + self.config.norm_eps)
+    return (x * (1 + self.scale[...].astype(jnp.float32))).astype(self.config.dtype)
+
+
+def make_norm(config: DecoderConfig, width: int, rngs: nnx.Rngs) -> nnx.Module:
+  if config.offset_norms:
+    return OffsetRMSNorm(config, width)
+  return nnx.RMSNorm(
+    width,
+    epsilon=config.norm_eps,
+    dtype=config.dtype,
+    param_dtype=config.param_dtype,
+    rngs=rngs,
+  )
+
+
+class Attention(nnx.Module):
+  """Grouped-query attention over the keys that the mask makes visible."""
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+    self.config = config
+    c = config
+    linear = functools.partial(
+      nnx.Linear,
+      use_bias=False,
+      dtype=c.dtype,
+      param_dtype=c.param_dtype,
+      rngs=rngs,
+    )
+    self.q = linear(c.width, c.num_heads * c.head_dim, use_bias=c.qkv_bias)
+    self.k = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
+    self.v = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
+    self.out = linear(c.num_heads * c.head_dim, c.width)
+    if c.qk_norm:
+      self.q_norm = make_norm(c, c.head_dim, rngs)
+      self.k_norm = make_norm(c, c.head_dim, rngs)
+
+  def __call__(self, x_BxTxD, queries, rope, cache, length, hooks):
+    c = self.config
+    B, T, _ = x_BxTxD.shape
+    asked_BxCxD = take(x_BxTxD, queries.rows_BxC)
+    C = asked_BxCxD.shape[1]
+    q_BxCxF = hooks.adapt('q', asked_BxCxD, self.q(asked_BxCxD))
+    k_BxTxF = hooks.adapt('k', x_BxTxD, self.k(x_BxTxD))
+    v_BxTxF = hooks.adapt('v', x_BxTxD, self.v(x_BxTxD))
+    q_BxCxNxH = q_BxCxF.reshape(B, C, c.num_heads, c.head_dim)
+    k_BxTxKxH = k_BxTxF.reshape(B, T, c.num_kv_heads, c.head_dim)
+    v_BxTxKxH = v_BxTxF.reshape(B, T, c.num_kv_heads, c.head_dim)
+    if c.qk_norm:
+      q_BxCxNxH, k_BxTxKxH = self.q_norm(q_BxCxNxH), self.k_norm(k_BxTxKxH)
+    q_BxCxNxH = rotate(q_BxCxNxH, queries.view.rope)
+    k_BxTxKxH = rotate(k_BxTxKxH, rope)
+    if cache is None:
+      k_BxSxKxH, v_BxSxKxH = k_BxTxKxH, v_BxTxKxH
+    else:
+      write = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
+      k_BxSxKxH = write(cache[0], k_BxTxKxH, length)
+      v_BxSxKxH = write(cache[1], v_BxTxKxH, length)
+      cache = (k_BxSxKxH, v_BxSxKxH)
+    heads_BxCxNxH = jax.nn.dot_product_attention(
+      q_BxCxNxH,
+      k_BxSxKxH,
+      v_BxSxKxH,
+      mask=queries.view.mask_BxCxS[:, None],
+      scale=c.query_scalar**-0.5 if c.query_scalar else None,
+    )
+    heads_BxCxF = hooks.site('heads', heads_BxCxNxH).reshape(B, C, -1)
+    return hooks.adapt('o', heads_BxCxF, self.out(heads_BxCxF)), cache
+
+
+class MLP(nnx.Module):
+  """Gated (SwiGLU and kin) or plain feed-forward layer."""
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+    self.config = config
+    linear = functools.partial(
+      nnx.Linear,
+      use_bias=False,
+      dtype=config.dtype,
+      param_dtype=config.param_dtype,
+      rngs=rngs,
+    )
+    if config.gated_mlp:
+      self.gate = linear(config.width, config.mlp_dim)
+    self.up = linear(config.width, config.mlp_dim)
+    self.down = linear(config.mlp_dim, config.width)
+
+  def __call__(self, x_BxTxD, hooks):
+    act = ACTIVATIONS[self.config.activation]
+    if self.config.gated_mlp:
+      gate_BxTxF = hooks.adapt('gate', x_BxTxD, self.gate(x_BxTxD))
+      inner_BxTxF = act(gate_BxTxF) * hooks.adapt('up', x_BxTxD, self.up(x_BxTxD))
+    else:
+      inner_BxTxF = act(hooks.adapt('up', x_BxTxD, self.up(x_BxTxD)))
+    return hooks.adapt('down', inner_BxTxF, self.down(inner_BxTxF))
+
+
+class Block(nnx.Module):
+  """Pre-norm residual block: attention, then MLP.
+
+  All T positions give keys and values; the C of `queries` are computed further.
+  """
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+    self.config = config
+    self.attention_norm = make_norm(config, config.width, rngs)
+    self.attention = Attention(config, rngs)
+    self.mlp_norm = make_norm(config, config.width, rngs)
+    self.mlp = MLP(config, rngs)
+    if config.post_norms:
+      self.attention_post_norm = make_norm(config, config.width, rngs)
+      self.mlp_post_norm = make_norm(config, config.width, rngs)
+
+  def __call__(self, x_BxTxD, queries, rope, cache, length, hooks):
+    x_BxTxD = hooks.site('residual', x_BxTxD)
+    attended_BxCxD, cache = self.attention(
+      self.attention_norm(x_BxTxD), queries, rope, cache, length, hooks
+    )
+    if self.config.post_norms:
+      attended_BxCxD = self.attention_post_norm(attended_BxCxD)
+    attended_BxCxD = hooks.site('attention_out', attended_BxCxD)
+    x_BxCxD = take(x_BxTxD, queries.rows_BxC) + attended_BxCxD
+    fed_BxCxD = self.mlp(self.mlp_norm(x_BxCxD), hooks)
+    if self.config.post_norms:
+      fed_BxCxD = self.mlp_post_norm(fed_BxCxD)
+    return x_BxCxD + hooks.site('mlp_out', fed_BxCxD), cache
+
+
+def take(x_BxTxX: jax.Array, rows_BxC: jax.Array | None) -> jax.Array:
+  """x at the positions of each row, [B, C, ...]; all of it where none are named."""
+  if rows_BxC is None:
+    return x_BxTxX
+  rows = rows_BxC.reshape(rows_BxC.shape + (1,) * (x_BxTxX.ndim - 2))
+  return jnp.take_along_axis(x_BxTxX, rows, axis=1)

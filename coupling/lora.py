@@ -1,0 +1,129 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) beside the base model.
+
+A linear layer y = x W becomes y = x W + (x A) B * alpha / rank; only A and B are
+trained. The base model is the same weights without adapters, in the same program.
+Axes: L layers, I inputs, O outputs, R rank.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from coupling.layers import DecoderConfig
+
+# Where each linear layer stands among a block's weights.
+TARGETS = {
+  'q': ('attention', 'q'),
+  'k': ('attention', 'k'),
+  'v': ('attention', 'v'),
+  'o': ('attention', 'out'),
+  'gate': ('mlp', 'gate'),
+  'up': ('mlp', 'up'),
+  'down': ('mlp', 'down'),
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Adapters:
+  """Adapters of all layers, a pytree of arrays.
+
+  alpha belongs to the tree's structure, not to its leaves: no gradient reaches it, no
+  optimizer keeps moments of it, and two trees with different alphas do not mix.
+  """
+
+  weights: dict[str, dict[str, jax.Array]]  # target -> a [L, I, R], b [L, R, O]
+  alpha: float = dataclasses.field(metadata={'static': True})
+
+  @property
+  def rank(self) -> int:
+    return next(iter(self.weights.values()))['a'].shape[-1]
+
+  @property
+  def scale(self) -> float:
+    return self.alpha / self.rank
+
+  def delta(self, weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    """What one layer's adapter, a [I, R] and b [R, O], adds to the output for x."""
+    a_IxR, b_RxO = (weights[name].astype(x.dtype) for name in 'ab')
+    return (x @ a_IxR) @ b_RxO * self.scale
+
+
+def init(
+  config: DecoderConfig,
+  *,
+  rank: int,
+  alpha: float,
+  targets: tuple[str, ...] = tuple(TARGETS),
+  seed: int,
+  dtype: str = 'float32',
+) -> Adapters:
+  """Adapters that change nothing yet: A is drawn as `peft` does, B is zero.
+
+  Args:
+    config: of the base model.
+    rank: R, at least 1.
+    alpha: the addition is scaled by alpha / rank.
+    targets: names among TARGETS.
+    seed: of A, uniform within 1 / sqrt(I) (Kaiming with slope sqrt(5)).
+    dtype: of A and B.
+
+  Raises:
+    ValueError: an unknown target, or a rank below 1.
+  """
+  known = {name: where for name, where in TARGETS.items() if _exists(config, name)}
+  unknown = [name for name in targets if name not in known]
+  if unknown or not targets:
+    raise ValueError(f'lora.targets={targets}: choose from {tuple(known)}.')
+  if rank < 1:
+    raise ValueError(f'lora.rank={rank}: must be at least 1.')
+  weights = {}
+  for number, name in enumerate(TARGETS):  # a target's draw is not the others' matter
+    if name in targets:
+      fan_in, fan_out = _shape(config, name)
+      key, bound = jax.random.fold_in(jax.random.key(seed), number), fan_in**-0.5
+      shape = (config.depth, fan_in, rank)
+      weights[name] = {
+        'a': jax.random.uniform(key, shape, dtype, -bound, bound),
+        'b': jnp.zeros((config.depth, rank, fan_out), dtype),
+      }
+  return Adapters(weights, float(alpha))
+
+
+def abstract(config: DecoderConfig, **options: Any) -> Adapters:
+  """Shapes and types of what `init` returns, without any memory; takes no seed."""
+  return jax.eval_shape(lambda: init(config, **options, seed=0))
+
+
+def merge(params: dict[str, Any], adapters: Adapters) -> dict[str, Any]:
+  """The base weights with the adapters added in, in float32 and rounded once."""
+  merged = jax.tree.map(lambda x: x, params)  # new dicts, the same arrays
+  for name, low_rank in adapters.weights.items():
+    group, layer = TARGETS[name]
+    linear = merged['layers'][group][layer]
+    a, b = (low_rank[part].astype(jnp.float32) for part in 'ab')
+    kernel = linear['kernel']
+    added = jnp.einsum('lir,lro->lio', a, b, precision='highest') * adapters.scale
+    linear['kernel'] = (kernel.astype(jnp.float32) + added).astype(kernel.dtype)
+  return merged
+
+
+def _exists(config: DecoderConfig, target: str) -> bool:
+  return target != 'gate' or config.gated_mlp
+
+
+def _shape(config: DecoderConfig, target: str) -> tuple[int, int]:
+  """Inputs and outputs of a linear layer."""
+  queries = config.num_heads * config.head_dim
+  keys = config.num_kv_heads * config.head_dim
+  return {
+    'q': (config.width, queries),
+    'k': (config.width, keys),
+    'v': (config.width, keys),
+    'o': (queries, config.width),
+    'gate': (config.width, config.mlp_dim),
+    'up': (config.width, config.mlp_dim),
+    'down': (config.mlp_dim, config.width),
+  }[target]

@@ -1,0 +1,104 @@
+"""Safetensors files, read slice by slice after a check of all their headers.
+
+Files are read, not mapped: mapped pages would count as this process's memory until the
+file is closed, and hold the model a second time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import pathlib
+import re
+
+import numpy as np
+import safetensors
+
+from coupling.hf_config import CheckpointError
+
+Shape = tuple[int, ...]
+
+_FLOATS = ('F32', 'F16', 'BF16')
+_LAYER = re.compile(r'(?<=layers\.)\d+')
+
+
+class TensorFiles(contextlib.ExitStack):
+  """The tensors of some files, by name; a context, in which the files are open."""
+
+  def __init__(self, paths: Iterable[pathlib.Path]):
+    """Opens the files and reads their headers.
+
+    Raises:
+      CheckpointError: a file that is truncated or no safetensors file.
+    """
+    super().__init__()
+    self._slices = {}
+    self.paths = list(paths)
+    for path in self.paths:
+      try:
+        opened = safetensors.safe_open(path, framework='np', backend='pread')
+        file = self.enter_context(opened)
+        self._slices |= {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+      except (OSError, safetensors.SafetensorError) as e:
+        raise CheckpointError(
+          f'{path}: this is no whole safetensors file ({e}); it is truncated or '
+          'damaged: download or copy it again.'
+        ) from e
+
+  @property
+  def names(self) -> set[str]:
+    return set(self._slices)
+
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    """A part of a tensor, in the type that it has in the file."""
+    return self._slices[name][index]
+
+  def check(
+    self,
+    expected: Mapping[str, Shape],
+    ignored: Callable[[str], bool],
+    source: str,
+    remedy: str,
+  ) -> None:
+    """Compares names, shapes and types with what is expected; reads no data.
+
+    Raises:
+      CheckpointError: lists all that is missing, unexpected or otherwise than expected,
+        a line for each parameter of the layers.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+
+    def note(name, problem):
+      layer = _LAYER.search(name)
+      key = (_LAYER.sub('*', name), problem)
+      found.setdefault(key, []).extend([layer[0]] if layer else [])
+
+    for name, shape in expected.items():
+      if name not in self._slices:
+        note(name, f'missing, {list(shape)} expected')
+        continue
+      there, dtype = self._slices[name].get_shape(), self._slices[name].get_dtype()
+      if tuple(there) != shape:
+        note(name, f'has the shape {list(there)}, {list(shape)} expected')
+      if dtype not in _FLOATS:
+        note(name, f'is of type {dtype}, one of {", ".join(_FLOATS)} expected')
+    for name in sorted(self.names - set(expected)):
+      if not ignored(name):
+        note(name, 'not expected')
+    if found:
+      lines = [
+        f'  {name}: {problem}' + f' (layers {_ranges(layers)})' * bool(layers)
+        for (name, problem), layers in found.items()
+      ]
+      raise CheckpointError(
+        '\n'.join([f'{source}: tensors do not fit.', *lines, remedy])
+      )
+
+
+def _ranges(numbers: list[str]) -> str:
+  """'0-3, 7' of 0, 1, 2, 3, 7."""
+  runs: list[list[int]] = []
+  for number in sorted(map(int, numbers)):
+    if runs and number == runs[-1][-1] + 1:
+      runs[-1].append(number)
+    else:
+      runs.append([number])
+  return ', '.join(f'{r[0]}-{r[-1]}' if len(r) > 1 else str(r[0]) for r in runs)

@@ -1,0 +1,73 @@
+"""The weight-name table: where each of our parameters stands in a hub checkpoint."""
+
+from typing import NamedTuple
+
+import jax
+
+from coupling import lora
+from coupling import models
+
+_MODEL = {
+  'embed.embedding': 'model.embed_tokens.weight',
+  'final_norm.scale': 'model.norm.weight',
+  'head.kernel': 'lm_head.weight',
+}
+_BLOCK = {
+  'attention_norm.scale': 'input_layernorm.weight',
+  'attention.q.kernel': 'self_attn.q_proj.weight',
+  'attention.k.kernel': 'self_attn.k_proj.weight',
+  'attention.v.kernel': 'self_attn.v_proj.weight',
+  'attention.q.bias': 'self_attn.q_proj.bias',
+  'attention.k.bias': 'self_attn.k_proj.bias',
+  'attention.v.bias': 'self_attn.v_proj.bias',
+  'attention.out.kernel': 'self_attn.o_proj.weight',
+  'attention.q_norm.scale': 'self_attn.q_norm.weight',
+  'attention.k_norm.scale': 'self_attn.k_norm.weight',
+  'mlp_norm.scale': 'post_attention_layernorm.weight',
+  'mlp.gate.kernel': 'mlp.gate_proj.weight',
+  'mlp.up.kernel': 'mlp.up_proj.weight',
+  'mlp.down.kernel': 'mlp.down_proj.weight',
+}
+# With norms on both sides of a layer, the one before the MLP goes by another name.
+_POST_NORMS = {
+  'attention_post_norm.scale': 'post_attention_layernorm.weight',
+  'mlp_norm.scale': 'pre_feedforward_layernorm.weight',
+  'mlp_post_norm.scale': 'post_feedforward_layernorm.weight',
+}
+
+
+class Weight(NamedTuple):
+  """One of our parameters and the tensors that it is made of.
+
+  A linear layer's kernel is [in, out] here and [out, in] there.
+  """
+
+  path: tuple[str, ...]  # among our parameters
+  tensors: tuple[str, ...]  # one, or one a layer if stacked
+  stacked: bool
+  transposed: bool
+  shape: tuple[int, ...]  # of one tensor, as it is there
+
+
+def table(config: models.DecoderConfig) -> list[Weight]:
+  """Every parameter of a decoder, in the order of its tree."""
+  block = _BLOCK | (_POST_NORMS if config.post_norms else {})
+  weights = []
+  for keys, x in jax.tree_util.tree_leaves_with_path(models.abstract(config)):
+    path = tuple(key.key for key in keys)
+    stacked, transposed = path[0] == 'layers', path[-1] == 'kernel'
+    if stacked:
+      name = block['.'.join(path[1:])]
+      tensors = tuple(f'model.layers.{i}.{name}' for i in range(config.depth))
+    else:
+      tensors = (_MODEL['.'.join(path)],)
+    shape = x.shape[1:] if stacked else x.shape
+    shape = shape[::-1] if transposed else shape
+    weights.append(Weight(path, tensors, stacked, transposed, shape))
+  return weights
+
+
+def linear(target: str) -> str:
+  """A LoRA target's layer, by the name that it has in a hub checkpoint's block."""
+  kernel = '.'.join((*lora.TARGETS[target], 'kernel'))
+  return _BLOCK[kernel].removesuffix('.weight')

@@ -1,0 +1,236 @@
+"""Every family against `transformers`: logits, greedy generations, config.json."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from coupling import decode
+from coupling import families
+from coupling import hub
+from coupling import models
+from tests import checkpoints
+
+# Longer than every window, and than the length from which Llama's RoPE is stretched.
+B, T, P, G = 4, 96, 24, 64
+TOKENS_BxT = np.random.default_rng(0).integers(checkpoints.VOCABULARY, size=(B, T))
+
+
+def padded(length, left, right):
+  """bool [B, length]: a row unpadded, one padded on each side, and one on both."""
+  valid_BxT = np.ones((B, length), bool)
+  valid_BxT[1, :left] = valid_BxT[3, :left] = False
+  valid_BxT[2, length - right :] = valid_BxT[3, length - right :] = False
+  return valid_BxT
+
+
+VALID_BxT = padded(T, 11, 13)
+logits = jax.jit(checkpoints.logits, static_argnums=0)
+
+
+@functools.cache
+def case(name):
+  folder, model = checkpoints.saved(name)
+  config, params = checkpoints.imported(folder)
+  return config, params, checkpoints.torch_logits(model, TOKENS_BxT, VALID_BxT)
+
+
+@pytest.mark.parametrize('name', checkpoints.CONFIGS)
+def test_logits_are_those_of_transformers(name):
+  config, params, want_BxTxV = case(name)
+  found_BxTxV = logits(config, params, TOKENS_BxT, VALID_BxT)
+  assert checkpoints.worst_relative(found_BxTxV, want_BxTxV, VALID_BxT) < 2e-4
+
+
+@pytest.mark.parametrize(
+  ('name', 'without'),
+  [
+    ('llama', {'rope_scaling': None}),
+    ('llama', {'rope_theta': 20_000.0}),
+    ('mistral', {'window': 0}),
+    ('mistral', {'window': 8}),
+    ('qwen2', {'rope_theta': 10_000.0}),
+    ('qwen2_windowed', {'window': 0, 'full_layers': ()}),
+    ('qwen2_windowed', {'full_layers': ()}),
+    ('gemma3', {'window': 0, 'full_layers': ()}),
+    ('gemma3', {'full_layers': (0,)}),
+    ('gemma3', {'window_rope_theta': 0.0}),
+    ('gemma3', {'rope_scaling': None}),
+    ('gemma3', {'query_scalar': 0}),
+    ('gemma3', {'offset_norms': False}),
+    ('gemma3', {'scaled_embedding': False}),
+    ('gemma3', {'activation': 'silu'}),
+  ],
+  ids=str,
+)
+def test_what_sets_a_family_apart_matters(name, without):
+  """Parity would fail without it: these checkpoints do exercise it."""
+  config, params, want_BxTxV = case(name)
+  config = dataclasses.replace(config, **without)
+  found_BxTxV = logits(config, params, TOKENS_BxT, VALID_BxT)
+  assert checkpoints.worst_relative(found_BxTxV, want_BxTxV, VALID_BxT) > 1e-2
+
+
+@pytest.mark.parametrize(
+  ('name', 'part'),
+  [
+    ('qwen2', 'bias'),
+    ('qwen3', 'q_norm'),
+    ('qwen3', 'k_norm'),
+    ('gemma3', 'attention_post_norm'),
+    ('gemma3', 'mlp_post_norm'),
+  ],
+)
+def test_weights_that_set_a_family_apart_matter(name, part):
+  config, params, want_BxTxV = case(name)
+  doubled = jax.tree_util.tree_map_with_path(
+    lambda path, x: 2 * x if part in {key.key for key in path} else x, params
+  )
+  found_BxTxV = logits(config, doubled, TOKENS_BxT, VALID_BxT)
+  assert checkpoints.worst_relative(found_BxTxV, want_BxTxV, VALID_BxT) > 1e-2
+
+
+@pytest.mark.parametrize('name', ['llama', 'mistral', 'qwen2', 'qwen3', 'gemma3'])
+def test_greedy_generations_are_those_of_transformers(name):
+  """Prompts longer than the window, padded left, right and on both sides."""
+  config, params, _ = case(name)
+  _, model = checkpoints.saved(name)
+  valid_BxP = padded(P, 7, 5)
+  length_B = valid_BxP.sum(axis=1)
+  tokens_BxP, left_BxP = TOKENS_BxT[:, :P], np.zeros((B, P), int)
+  for b in range(B):  # transformers generates after left padding only
+    left_BxP[b, P - length_B[b] :] = tokens_BxP[b, valid_BxP[b]]
+  left_valid_BxP = np.arange(P) >= P - length_B[:, None]
+  want_BxG = model.generate(
+    torch.tensor(left_BxP),
+    attention_mask=torch.tensor(left_valid_BxP).long(),
+    max_new_tokens=G,
+    do_sample=False,
+    pad_token_id=0,
+  ).numpy()[:, P:]
+  greedy = jax.jit(functools.partial(decode.greedy, max_new_tokens=G), static_argnums=0)
+  for tokens, valid in ((tokens_BxP, valid_BxP), (left_BxP, left_valid_BxP)):
+    np.testing.assert_array_equal(greedy(config, params, tokens, valid), want_BxG)
+  assert len({tuple(row) for row in want_BxG}) == B
+  assert min(len(set(row)) for row in want_BxG) > 3  # no row repeats itself
+
+
+@pytest.mark.parametrize('name', checkpoints.CONFIGS)
+def test_a_config_goes_there_and_back(name):
+  folder, model = checkpoints.saved(name)
+  raw = hub.read_config(folder)
+  config = families.from_hf(raw)
+  for like in (None, raw):
+    there = families.to_hf(config, like)
+    assert families.from_hf(there) == config
+    again = type(model.config).from_dict(there)
+    same = checkpoints.torch_model(again)
+    want = checkpoints.torch_logits(model, TOKENS_BxT, VALID_BxT)
+    found = checkpoints.torch_logits(same, TOKENS_BxT, VALID_BxT)
+    np.testing.assert_array_equal(found, want)
+  assert there.items() >= {'max_position_embeddings': 512}.items()
+  assert there['architectures'] == [type(model).__name__]
+
+
+HUB_STYLE = {  # as the hub's files say it, before transformers 5
+  'llama': {
+    'rope_theta': 10_000.0,
+    'rope_scaling': checkpoints.CONFIGS['llama']().rope_parameters,
+  },
+  'gemma3': {
+    'layer_types': None,
+    'sliding_window_pattern': 2,
+    'rope_theta': 1e4,
+    'rope_local_base_freq': 100.0,
+    'rope_scaling': {'rope_type': 'linear', 'factor': 8.0},
+  },
+}
+
+
+@pytest.mark.parametrize('name', HUB_STYLE)
+def test_older_config_files_say_the_same(name):
+  raw = hub.read_config(checkpoints.saved(name)[0])
+  older = {k: v for k, v in raw.items() if k != 'rope_parameters'} | HUB_STYLE[name]
+  assert families.from_hf(older) == families.from_hf(raw)
+
+
+def test_a_multimodal_gemma_gives_its_language_model():
+  """As on the hub: what is default is left out of the file."""
+  raw = {
+    'model_type': 'gemma3',
+    'text_config': {
+      'hidden_size': 2560,
+      'intermediate_size': 10_240,
+      'num_hidden_layers': 34,
+      'rope_scaling': {'factor': 8.0, 'rope_type': 'linear'},
+      'sliding_window': 1024,
+    },
+    'vision_config': {'hidden_size': 1152},
+  }
+  config = families.from_hf(raw)
+  assert (config.num_heads, config.num_kv_heads, config.head_dim) == (8, 4, 256)
+  assert (config.vocab_size, config.window) == (262_208, 1024)
+  assert config.full_layers == (5, 11, 17, 23, 29)
+  assert (config.rope_theta, config.window_rope_theta) == (1e6, 1e4)
+  assert config.rope_scaling.factor == 8.0
+  assert config.tied_head
+
+
+@pytest.mark.parametrize(
+  ('name', 'change', 'message'),
+  [
+    ('llama', {'model_type': 'gpt2'}, "model_type='gpt2' is not among.*qwen3"),
+    ('llama', {'attention_bias': True}, 'attention_bias=True.*only False'),
+    ('llama', {'mlp_bias': True}, 'mlp_bias=True'),
+    ('llama', {'hidden_size': None}, 'hidden_size=None.*a value is needed'),
+    ('llama', {'hidden_act': 'gelu_new'}, "hidden_act='gelu_new'.*silu"),
+    ('llama', {'quantization_config': {'bits': 4}}, 'quantization_config'),
+    ('llama', {'rope_scaling': {'type': 'yarn', 'factor': 2.0}}, "rope_type.*'yarn'"),
+    (
+      'llama',
+      {'rope_parameters': None, 'rope_scaling': {'rope_type': 'linear'}},
+      'rope_scaling.*it lacks factor',
+    ),
+    ('llama', {'rope_parameters': {'partial_rotary_factor': 0.5}}, 'partial rotation'),
+    ('qwen3', {'rope_parameters': {'full_attention': {}}}, 'one set for all layers'),
+    ('qwen3', {'partial_rotary_factor': 0.5}, 'partial_rotary_factor=0.5'),
+    ('qwen2_windowed', {'layer_types': ['chunked_attention'] * 3}, 'layer_types'),
+    ('qwen2_windowed', {'layer_types': ['full_attention']}, 'layer_types.*3 of'),
+    ('gemma3', {'attn_logit_softcapping': 50.0}, 'attn_logit_softcapping=50.0'),
+    ('gemma3', {'final_logit_softcapping': 30.0}, 'final_logit_softcapping=30.0'),
+    ('gemma3', {'use_bidirectional_attention': True}, 'use_bidirectional_attention'),
+    ('gemma3', {'sliding_window': None}, 'sliding_window=None'),
+    (
+      'gemma3',
+      {'rope_parameters': {'sliding_attention': {'rope_type': 'linear'}}},
+      'without scaling',
+    ),
+  ],
+  ids=str,
+)
+def test_other_arithmetic_is_refused_by_file_field_and_remedy(name, change, message):
+  raw = hub.read_config(checkpoints.saved(name)[0]) | change
+  with pytest.raises(families.CheckpointError, match=f'(?s)^a/config.json.*{message}'):
+    families.from_hf(raw, 'a/config.json')
+
+
+def test_a_decoder_of_no_family_is_not_written():
+  world = dataclasses.replace(case('llama')[0], learned_positions=9, gated_mlp=False)
+  with pytest.raises(
+    families.CheckpointError, match='no family.*gated_mlp=False, lear'
+  ):
+    families.to_hf(world)
+  raw = hub.read_config(checkpoints.saved('llama')[0])
+  with pytest.raises(families.CheckpointError, match='like.*llama.*num_heads=2'):
+    families.to_hf(dataclasses.replace(case('llama')[0], num_heads=2), raw)
+
+
+def test_the_types_are_the_users_choice():
+  raw = hub.read_config(checkpoints.saved('qwen3')[0])
+  config = families.from_hf(raw, dtype='bfloat16', param_dtype='bfloat16')
+  types = {x.dtype.name for x in jax.tree.leaves(models.abstract(config))}
+  assert types == {'bfloat16'}
+  assert families.to_hf(config, raw)['torch_dtype'] == 'bfloat16'
