@@ -1,6 +1,32 @@
-"""Argument strings of configs: `config.py:seeds=1,kl=0`, strictly parsed."""
+"""What configs share: their argument strings, and experiments on imported models.
+
+Arguments are written `config.py:seeds=1,kl=0` and strictly parsed.
+"""
 
 from typing import Any
+
+from ml_collections import ConfigDict
+
+MODELS = {
+  'qwen3_8b': 'Qwen/Qwen3-8B',
+  'qwen3_0p6b': 'Qwen/Qwen3-0.6B',
+  'qwen25_7b': 'Qwen/Qwen2.5-7B-Instruct',
+  'llama31_8b': 'meta-llama/Llama-3.1-8B-Instruct',
+  'mistral_7b': 'mistralai/Mistral-7B-Instruct-v0.3',
+  'gemma3_4b': 'google/gemma-3-4b-it',
+}
+LOCAL = 'local'
+# Arguments of every experiment on an imported model.
+IMPORT_ARGS = dict(
+  model='qwen3_8b',  # one of MODELS, or local
+  checkpoint='',  # of model=local: its folder
+  path='',  # the user's copy of the task's data
+  seeds=5,
+  kl=True,  # the main run is held to M_0's behaviour
+  labels='',  # folder of a label stage of another model; {seed} stands for the seed
+  rank=128,  # of the adapters; 0 trains all weights
+  steps=600,
+)
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
@@ -40,3 +66,97 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
       wanted = '0 or 1' if kind is bool else kind.__name__
       raise ValueError(f'config argument {name}={text!r}: expected {wanted}') from None
   return values
+
+
+def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> ConfigDict:
+  """Explanation training of an imported model on a task's fixed labels.
+
+  Runs, as on the built-in world: `kl`, `no_kl`, `sibling` (another fine-tuning seed)
+  and `shuffled` (labels shuffled over items). Settings are those of the paper where it
+  states them (rank 128), and otherwise customary; they were not tuned here.
+
+  Args:
+    args: values of IMPORT_ARGS.
+    title: of the report.
+    task: fields of config.task.
+
+  Raises:
+    ValueError: an unknown model, or a local one without its folder.
+  """
+  local = args['model'] == LOCAL
+  if not local and args['model'] not in MODELS:
+    raise ValueError(
+      f"config argument model='{args['model']}': choose from {[*MODELS, LOCAL]}"
+    )
+  if local != bool(args['checkpoint']):
+    raise ValueError(
+      "config argument checkpoint='...' is the folder of model=local, and goes with it "
+      'alone'
+    )
+  config = ConfigDict()
+  config.seeds = tuple(range(args['seeds']))
+  config.task = task
+  dtype = 'float32' if local else 'bfloat16'
+  config.base = dict(
+    checkpoint=args['checkpoint'] if local else MODELS[args['model']],
+    revision='',
+    chat=True,
+    dtype=dtype,
+    param_dtype=dtype,
+    scan_layers=True,
+  )
+  config.length = dict(max_tokens=1_024, too_long='drop')
+  # Behaviours are choices among the options, so these are what the KL holds.
+  config.label = dict(batch=32, shard=1_024, reference='options', reply_tokens=64)
+  lora = args['rank'] > 0
+  config.train = dict(
+    seed=0,
+    labels=args['labels'],
+    shuffle_labels=False,
+    explanation_batch=32,
+    behavior_batch=32,
+    lora=dict(
+      rank=args['rank'],
+      alpha=float(args['rank']),
+      targets=('q', 'k', 'v', 'o', 'gate', 'up', 'down'),
+    ),
+    loop=dict(
+      steps=args['steps'],
+      steps_per_dispatch=1,
+      accumulation=1,
+      checkpoint_every=max(1, args['steps'] // 6),
+    ),
+    optimizer=dict(
+      learning_rate=1e-4 if lora else 1e-5,
+      warmup_steps=min(20, args['steps'] - 1),
+      schedule='constant',
+      b1=0.9,
+      b2=0.999,
+      weight_decay=0.0,
+      clip_norm=1.0,
+    ),
+    objectives=dict(
+      explanation_xent=dict(weight=1.0),
+      behavior_kl=dict(
+        weight=1.0, direction='forward', support='options', reference='labels'
+      ),
+      behavior_xent=dict(weight=0.0, target='ignore_cue'),
+    ),
+  )
+  config.evaluate = dict(split='test', batch=32)
+  config.mesh = dict(data=1, fsdp=-1)
+  runs = {
+    'kl': {},
+    'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),
+    'sibling': dict(seed=1),
+    'shuffled': dict(shuffle_labels=True),
+  }
+  config.runs = runs if args['kl'] else {'no_kl': runs['no_kl']}
+  config.report = dict(
+    title=title,
+    main='kl' if args['kl'] else 'no_kl',
+    unregularised='no_kl' if args['kl'] else '',
+    sibling='sibling' if args['kl'] else '',
+    shuffled='shuffled' if args['kl'] else '',
+  )
+  return config

@@ -33,27 +33,30 @@ def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(arg, seeds=5, kl=True, behavior='hint')
   config = ConfigDict()
   config.seeds = tuple(range(1, args['seeds'] + 1))  # world 0 served to choose settings
-  config.task = dict(name='world', behavior=args['behavior'], train_pairs=24_000)
-  config.model = dict(
-    width=64,
-    depth=3,
-    num_heads=4,
-    num_kv_heads=4,
-    head_dim=16,
-    mlp_dim=256,
-    activation='relu',
-    gated_mlp=False,
-    qk_norm=False,
-    tied_head=True,
-    rope_theta=100.0,  # sequences are a dozen tokens long
-    learned_positions=16,  # rotary alone learns to explain half as fast
-    norm_eps=1e-6,
-    embedding_std=0.3,
-    dtype='float32',
-    param_dtype='float32',
-    scan_layers=False,
+  config.task = dict(
+    module='data.world', behavior=args['behavior'], train_pairs=24_000
   )
+  config.length = dict(max_tokens=16, too_long='raise')
   config.base = dict(
+    model=dict(
+      width=64,
+      depth=3,
+      num_heads=4,
+      num_kv_heads=4,
+      head_dim=16,
+      mlp_dim=256,
+      activation='relu',
+      gated_mlp=False,
+      qk_norm=False,
+      tied_head=True,
+      rope_theta=100.0,  # sequences are a dozen tokens long
+      learned_positions=16,  # rotary alone learns to explain half as fast
+      norm_eps=1e-6,
+      embedding_std=0.3,
+      dtype='float32',
+      param_dtype='float32',
+      scan_layers=False,
+    ),
     documents=600,
     batch=256,
     loop=_loop(steps=1_000, checkpoint_every=250),
@@ -61,20 +64,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
       learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
     ),
   )
-  config.label = dict(batch=256, shard=6_144, reference='vocabulary')
+  config.label = dict(batch=256, shard=6_144, reference='vocabulary', reply_tokens=1)
   config.train = dict(
     seed=0,
     labels='',
     shuffle_labels=False,
     explanation_batch=128,
     behavior_batch=64,
+    lora=dict(rank=0, alpha=16.0, targets=('q', 'k', 'v', 'o', 'up', 'down')),
     loop=_loop(steps=560, checkpoint_every=140),
     optimizer=_optimizer(
       learning_rate=4e-3, warmup_steps=20, schedule='constant', weight_decay=0.0
     ),
     objectives=dict(
       explanation_xent=dict(weight=2.0),  # two tokens: CE(v') + CE(same/change)
-      behavior_kl=dict(weight=1.0, direction='forward', support='vocabulary'),
+      behavior_kl=dict(
+        weight=1.0, direction='forward', support='vocabulary', reference='labels'
+      ),
       behavior_xent=dict(weight=0.0, target='ignore_cue'),
     ),
   )

@@ -1,9 +1,10 @@
-"""Behaviours by forced choice, and the arrays that ask for them.
+"""Behaviours: the arrays that ask for them, and how they are read.
 
-A behaviour is the distribution over an item's option tokens at the answer position;
-the greedy behaviour is its argmax, an option index. M_0 and M_t are asked by the same
-function. Shapes: N or B items, T tokens, C positions read, K options, V vocabulary,
-S support of a distribution (vocabulary or options).
+By forced choice, a behaviour is the distribution over an item's option tokens at the
+answer position; the greedy behaviour is its argmax, an option index. By reply, it is
+the option index that a detector finds in the greedy reply. M_0 and M_t are asked by the
+same function. Shapes: N or B items, T tokens, C positions read, K options, V
+vocabulary, S support of a distribution (vocabulary or options).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coupling import decode
 from coupling import explanation
 from coupling import models
 from coupling import sharding
+from data import formats
 from data import loader
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
@@ -30,12 +33,14 @@ class Behaviors:
   Attributes:
     behavior_N: greedy behaviour on x, an option index.
     counterfactual_behavior_N: greedy behaviour on x∖C.
-    logprobs_Nx2xS: log-probabilities on x and x∖C.
+    logprobs_Nx2xS: log-probabilities on x and x∖C; S is 0 where replies are read.
+    replies_Nx2: greedy replies to x and x∖C, where they are read; else N x 0.
   """
 
   behavior_N: np.ndarray
   counterfactual_behavior_N: np.ndarray
   logprobs_Nx2xS: np.ndarray
+  replies_Nx2: np.ndarray
 
   @property
   def explanation(self) -> explanation.Explanation:
@@ -43,15 +48,30 @@ class Behaviors:
     return explanation.phi(self.behavior_N, self.counterfactual_behavior_N)
 
 
+@dataclasses.dataclass(frozen=True)
+class Reply:
+  """How behaviours are read from greedy replies.
+
+  Attributes:
+    format: decodes them.
+    detect: replies -> option indices.
+    max_tokens: of a reply; a longer one is judged by its beginning.
+  """
+
+  format: formats.Format
+  detect: Callable[[Sequence[str]], np.ndarray]
+  max_tokens: int
+
+
 def questions(
-  tokenizer: tokens_lib.Tokenizer,
-  texts: Sequence[str],
+  format: formats.Format,
+  texts: Sequence[formats.Turns],
   completions: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
   """Arrays that put questions to a model, with or without the answers to learn.
 
   Args:
-    tokenizer: of the model.
+    format: how the model is asked.
     texts: what is asked, up to the answer position.
     completions: the answers to be learned; default: none, only asked.
 
@@ -60,17 +80,17 @@ def questions(
     prediction is wanted (C is 1, or the longest completion), with target_NxC and
     mask_NxC where there are completions.
   """
-  prompts = tokens_lib.encode(tokenizer, texts, start=True)
+  prompts = format.prompts(texts)
   if completions is None:
     answers = [[] for _ in prompts]
   else:
     distinct = list(dict.fromkeys(completions))  # answers are few, questions are many
-    ids = dict(zip(distinct, tokens_lib.encode(tokenizer, distinct, start=False)))
+    ids = dict(zip(distinct, format.answers(distinct)))
     answers = [ids[completion] for completion in completions]
   # The last token of a completion is a target only, never an input.
   rows = [prompt + answer[:-1] for prompt, answer in zip(prompts, answers)]
   length_N = np.array([len(row) for row in rows])
-  tokens_NxT = tokens_lib.pad(rows, length_N.max(), tokenizer.pad_token_id)
+  tokens_NxT = tokens_lib.pad(rows, length_N.max(), format.pad_token)
   width = max(1, max(map(len, answers)))
   last_N = np.array([len(prompt) for prompt in prompts]) - 1
   read_NxC = np.minimum(last_N[:, None] + np.arange(width), length_N[:, None] - 1)
@@ -80,13 +100,13 @@ def questions(
     'read': read_NxC.astype(np.int32),
   }
   if completions is not None:
-    arrays['target'] = tokens_lib.pad(answers, width, tokenizer.pad_token_id)
+    arrays['target'] = tokens_lib.pad(answers, width, format.pad_token)
     arrays['mask'] = np.arange(width) < np.array([len(a) for a in answers])[:, None]
   return arrays
 
 
 def pair_questions(
-  tokenizer: tokens_lib.Tokenizer,
+  format: formats.Format,
   items: Sequence[pairs_lib.Pair],
   template: pairs_lib.Questions,
 ) -> dict[str, dict[str, np.ndarray] | np.ndarray]:
@@ -94,14 +114,16 @@ def pair_questions(
 
   Returns:
     pair: see `questions`, with an axis of x and x∖C after the first: tokens [N, 2, T];
-    options_NxK: option tokens, -1 padded.
+    options_NxK: option tokens, -1 padded; not where the behaviour is read from replies.
   """
   prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
-  asked = questions(tokenizer, [template.behavior.format(prompt=x) for x in prompts])
-  return {
-    'pair': {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in asked.items()},
-    'options': tokens_lib.option_tokens(tokenizer, [p.options for p in items]),
+  asked = questions(format, [template.behavior.format(prompt=x) for x in prompts])
+  arrays = {
+    'pair': {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in asked.items()}
   }
+  if template.detect is None:
+    arrays['options'] = format.option_tokens([p.options for p in items])
+  return arrays
 
 
 def read_logits(
@@ -112,15 +134,6 @@ def read_logits(
     config, params, batch['tokens'], rows_BxC=batch['read']
   ).hidden_BxCxD
   return models.unembed(config, params, hidden_BxCxD)
-
-
-def pair_logits(
-  config: models.DecoderConfig, params: models.Params, pair: dict[str, jax.Array]
-) -> jax.Array:
-  """float32 logits [B, 2, V] at the answer positions of x and of x∖C, in one pass."""
-  batch = {k: x.reshape(-1, *x.shape[2:]) for k, x in pair.items()}
-  logits_2BxV = read_logits(config, params, batch)[:, 0]
-  return logits_2BxV.reshape(-1, 2, logits_2BxV.shape[-1])
 
 
 def restrict(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
@@ -134,22 +147,6 @@ def choose(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
   return jnp.argmax(restrict(logits_xV, options_xK), axis=-1).astype(jnp.int32)
 
 
-@functools.lru_cache
-def _forced_choice(config: models.DecoderConfig) -> Callable:
-  """The jitted behaviours of one batch of pair questions, and log-probabilities."""
-
-  @jax.jit
-  def run(params, batch):
-    logits_Bx2xV = pair_logits(config, params, batch['pair'])
-    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
-    return choose(logits_Bx2xV, options_Bx2xK), {
-      'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
-      'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
-    }
-
-  return run
-
-
 def behaviors(
   config: models.DecoderConfig,
   params: models.Params,
@@ -157,6 +154,7 @@ def behaviors(
   batch: int,
   mesh: jax.sharding.Mesh,
   support: str,
+  reply: Reply | None = None,
 ) -> Behaviors:
   """B(M): what a model does on pairs, in batches.
 
@@ -167,12 +165,73 @@ def behaviors(
     batch: pairs per batch, which the mesh divides.
     mesh: devices to split batches over.
     support: of the log-probabilities that are kept: vocabulary or options.
+    reply: reads behaviours from greedy replies; default: by forced choice.
   """
-  run = _forced_choice(config)
+  if reply is None:
+    run = _forced_choice(config)
+  else:
+    run = _greedy_replies(
+      config, reply.max_tokens, reply.format.end_tokens, reply.format.pad_token
+    )
   parts = []
   for rows, mask_B in loader.batches_in_order(asked, batch):
-    chosen_Bx2, logprobs = run(params, sharding.put_batch(mesh, rows))
-    out = jax.device_get((chosen_Bx2, logprobs[support]))
-    parts.append([x[mask_B] for x in out])
-  chosen_Nx2, logprobs_Nx2xS = (np.concatenate(x) for x in zip(*parts))
-  return Behaviors(chosen_Nx2[:, 0], chosen_Nx2[:, 1], logprobs_Nx2xS)
+    out = run(params, sharding.put_batch(mesh, rows))
+    wanted = (out['chosen'], out[support]) if reply is None else (out['generated'],)
+    parts.append([x[mask_B] for x in jax.device_get(wanted)])
+  found = [np.concatenate(x) for x in zip(*parts)]
+  if reply is None:
+    chosen_Nx2, logprobs_Nx2xS = found
+    replies_Nx2 = np.zeros((len(chosen_Nx2), 0), object)
+  else:
+    N, _, G = found[0].shape
+    texts = reply.format.decode(found[0].reshape(-1, G))
+    replies_Nx2 = np.array(texts, object).reshape(N, 2)
+    chosen_Nx2 = np.asarray(reply.detect(texts), np.int32).reshape(N, 2)
+    logprobs_Nx2xS = np.zeros((N, 2, 0), np.float32)
+  return Behaviors(chosen_Nx2[:, 0], chosen_Nx2[:, 1], logprobs_Nx2xS, replies_Nx2)
+
+
+@functools.lru_cache
+def _forced_choice(config: models.DecoderConfig) -> Callable:
+  """The jitted behaviours of one batch of pair questions, and log-probabilities."""
+
+  @jax.jit
+  def run(params, batch):
+    pair = jax.tree.map(_rows, batch['pair'])  # x and x∖C in one pass
+    logits_2BxV = read_logits(config, params, pair)[:, 0]
+    logits_Bx2xV = logits_2BxV.reshape(-1, 2, logits_2BxV.shape[-1])
+    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
+    return {
+      'chosen': choose(logits_Bx2xV, options_Bx2xK),
+      'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
+      'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
+    }
+
+  return run
+
+
+@functools.lru_cache
+def _greedy_replies(
+  config: models.DecoderConfig, max_tokens: int, end_tokens: tuple[int, ...], fill: int
+) -> Callable:
+  """The jitted greedy replies to one batch of pair questions, int32 [B, 2, G]."""
+
+  @jax.jit
+  def run(params, batch):
+    pair = jax.tree.map(_rows, batch['pair'])
+    generated_2BxG = decode.greedy(
+      config,
+      params,
+      pair['tokens'],
+      pair['valid'],
+      max_new_tokens=max_tokens,
+      end_tokens=end_tokens,
+      fill=fill,
+    )
+    return {'generated': generated_2BxG.reshape(-1, 2, max_tokens)}
+
+  return run
+
+
+def _rows(x_Bx2xX: jax.Array) -> jax.Array:
+  return x_Bx2xX.reshape(-1, *x_Bx2xX.shape[2:])

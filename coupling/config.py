@@ -6,6 +6,8 @@ field at once. Everything below main.py takes these dataclasses.
 """
 
 import dataclasses
+import importlib
+import types
 import typing
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ import ml_collections
 
 
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
-MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions')
+MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions', '.lora.rank')
 
 
 class ConfigError(ValueError):
@@ -22,11 +24,18 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-  """The counterfactual pairs."""
+  """The counterfactual pairs: a module of data/ (or the user's own) and its Config."""
 
-  name: Literal['world']
-  behavior: Literal['hint', 'request']
-  train_pairs: int  # pool of training prompts
+  module: str  # importable name, such as data.hint_mmlu
+  config: Any  # the module's Config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Length:
+  """Prompts that are too long are never cut."""
+
+  max_tokens: int  # of a prompt with its answer
+  too_long: Literal['raise', 'drop']  # dropped pairs are counted and reported
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,13 +85,26 @@ class Loop:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Base:
-  """Pretraining of M_0 on the task's corpus."""
+class Pretrain:
+  """M_0 is pretrained on the task's corpus."""
 
+  model: Model
   documents: int
   batch: int
   loop: Loop
   optimizer: Optimizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Import:
+  """M_0 is a checkpoint in the hub's format."""
+
+  checkpoint: str  # a folder, or a name on the hub
+  revision: str  # on the hub; '' for its main branch
+  chat: bool  # ask by the tokenizer's chat template; else as plain text
+  dtype: Literal['float32', 'bfloat16']
+  param_dtype: Literal['float32', 'bfloat16']
+  scan_layers: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +114,7 @@ class Label:
   batch: int
   shard: int  # pairs per file; what an interruption can cost
   reference: Literal['vocabulary', 'options']  # support of the reference distributions
+  reply_tokens: int  # longest reply, where the task reads behaviours from replies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,9 +124,13 @@ class ExplanationXent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BehaviorKL:
+  """`reference`: M_0's distributions as the label set keeps them, or computed in the
+  train step by the same weights without their adapters (LoRA alone)."""
+
   weight: float
   direction: Literal['forward', 'reverse']  # KL(M_0 || M_t) or KL(M_t || M_0)
   support: Literal['vocabulary', 'options']
+  reference: Literal['labels', 'adapters_off']
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +151,15 @@ class Objectives:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+  """Low-rank adapters beside frozen weights; see lora.init."""
+
+  rank: int  # 0: none, all weights are trained
+  alpha: float
+  targets: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
   """Explanation training on fixed labels."""
 
@@ -131,7 +167,8 @@ class Train:
   labels: str  # folder of a label stage; '' for this workdir's own
   shuffle_labels: bool  # control: labels permuted over the training items
   explanation_batch: int
-  behavior_batch: int  # pairs; each gives x and x∖C
+  behavior_batch: int  # prompts, of x and x∖C alike
+  lora: Lora
   loop: Loop
   optimizer: Optimizer
   objectives: Objectives
@@ -168,8 +205,8 @@ class Experiment:
 
   seeds: tuple[int, ...]
   task: Task
-  model: Model
-  base: Base
+  base: Pretrain | Import
+  length: Length
   label: Label
   train: Train
   evaluate: Evaluate
@@ -203,13 +240,13 @@ def resolve(config: ml_collections.ConfigDict) -> Experiment:
       problems += [p for p in found if p not in inherited]
   trained = {'base': built.get('base')} | {f'runs.{k}': t for k, t in trains.items()}
   for section, one in trained.items():
-    if one is not None:
+    if isinstance(one, Pretrain | Train):
       problems += _loop_problems(section, one)
-  if built.get('model') is not None:
-    problems += _head_problems(built['model'])
+  if isinstance(base := built.get('base'), Pretrain):
+    problems += _pretrain_problems(base, built.get('task'))
   for name, one in trains.items():
-    if one is not None and None not in (built.get('task'), one.objectives):
-      problems += _objective_problems(f'runs.{name}', one.objectives, built['task'])
+    if one is not None and None not in (one.lora, one.objectives):
+      problems += _objective_problems(f'runs.{name}', one)
   if runs and built.get('report') is not None:
     problems += _role_problems(built['report'], runs)
   seeds = built.get('seeds')
@@ -230,7 +267,7 @@ def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) ->
   return _build(Train, copied.to_dict(), path, problems)
 
 
-def _loop_problems(section: str, config: Base | Train) -> list[str]:
+def _loop_problems(section: str, config: Pretrain | Train) -> list[str]:
   """Lengths that do not fit one another."""
   problems, path, loop = [], f'{section}.loop', config.loop
   if loop is None or config.optimizer is None:
@@ -253,31 +290,39 @@ def _loop_problems(section: str, config: Base | Train) -> list[str]:
   return problems
 
 
-def _head_problems(model: Model) -> list[str]:
-  """Heads that do not divide."""
+def _pretrain_problems(base: Pretrain, task: Task | None) -> list[str]:
+  """Heads that do not divide; a task without a corpus."""
   problems = []
-  heads, shared = model.num_heads, model.num_kv_heads
-  if type(heads) is int and type(shared) is int and (shared < 1 or heads % shared):
+  if base.model is not None:
+    heads, shared = base.model.num_heads, base.model.num_kv_heads
+    if type(heads) is int and type(shared) is int and (shared < 1 or heads % shared):
+      problems.append(
+        f'base.model.num_heads={heads} is not a multiple of '
+        f'base.model.num_kv_heads={shared}'
+      )
+    if type(base.model.head_dim) is int and base.model.head_dim % 2:
+      problems.append(
+        f'base.model.head_dim={base.model.head_dim}: must be even, for rotary'
+      )
+  if task and not hasattr(importlib.import_module(task.module), 'corpus_builder'):
     problems.append(
-      f'model.num_heads={heads} is not a multiple of model.num_kv_heads={shared}'
+      f'base: {task.module} has no corpus to pretrain on; import a checkpoint by '
+      'base.checkpoint'
     )
-  if type(model.head_dim) is int and model.head_dim % 2:
-    problems.append(f'model.head_dim={model.head_dim}: must be even, for rotary')
   return problems
 
 
-def _objective_problems(section: str, terms: Objectives, task: Task) -> list[str]:
-  """Losses without a term, and shifts without a target."""
+def _objective_problems(section: str, train: Train) -> list[str]:
+  """Losses without a term; a reference that is not there."""
+  terms = train.objectives
   weights = [getattr(terms, f.name) for f in dataclasses.fields(terms)]
   if not any(term is None or term.weight for term in weights):
     return [f'{section}.objectives: every weight is 0; nothing would be trained']
-  shift = terms.behavior_xent
-  if (
-    shift and shift.weight and shift.target == 'follow_cue' and task.behavior != 'hint'
-  ):
+  kl = terms.behavior_kl
+  if kl and kl.weight and kl.reference == 'adapters_off' and not train.lora.rank:
     return [
-      f'{section}.objectives.behavior_xent.target=follow_cue: the cues of '
-      f'task.behavior={task.behavior} name no option; use ignore_cue'
+      f'{section}.objectives.behavior_kl.reference=adapters_off: without adapters '
+      '(train.lora.rank=0) M_0 is not kept; use labels'
     ]
   return []
 
@@ -307,11 +352,41 @@ def _fields(fields: dict, values: dict, prefix: str, problems: list[str]) -> dic
   for name, kind in fields.items():
     if name not in values:
       problems.append(f'{prefix}{name}: missing')
+    elif kind is Task:
+      built[name] = _task(values[name], problems)
+    elif isinstance(kind, types.UnionType):  # of Pretrain and Import
+      imported = isinstance(values[name], dict) and 'checkpoint' in values[name]
+      section = Import if imported else Pretrain
+      built[name] = _build(section, values[name], prefix + name, problems)
     elif dataclasses.is_dataclass(kind):
       built[name] = _build(kind, values[name], prefix + name, problems)
     else:
       built[name] = _leaf(kind, values[name], prefix + name, problems)
   return built
+
+
+def _task(values: Any, problems: list[str]) -> Task | None:
+  """The section of a task, whose fields are those of its module's Config."""
+  if not isinstance(values, dict) or not isinstance(values.get('module'), str):
+    problems.append(
+      "task.module: missing; name the task's module, such as 'data.hint_mmlu'"
+    )
+    return None
+  values = dict(values)
+  name = values.pop('module')
+  try:
+    kind = importlib.import_module(name).Config
+  except (ImportError, AttributeError) as e:
+    problems.append(f'task.module={name!r} is no task: {e}')
+    return None
+  # What a task's Config leaves to its defaults need not be repeated.
+  left = {
+    f.name: f.default
+    for f in dataclasses.fields(kind)
+    if f.default is not dataclasses.MISSING
+  }
+  built = _build(kind, left | values, 'task', problems)
+  return built and Task(module=name, config=built)
 
 
 def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
@@ -320,10 +395,12 @@ def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
       problems.append(f'{path}={value!r}: choose from {typing.get_args(kind)}')
   elif typing.get_origin(kind) is tuple:
     value = tuple(value) if isinstance(value, (list, tuple)) else value
+    of, _ = typing.get_args(kind)
     if not isinstance(value, tuple) or not all(
-      type(v) is int and v >= 0 for v in value
+      type(v) is of and (of is str or v >= 0) for v in value
     ):
-      problems.append(f'{path}={value!r}: expected integers')
+      words = {int: 'integers', str: 'strings'}
+      problems.append(f'{path}={value!r}: expected {words[of]}')
   elif kind is float and type(value) is int:
     return float(value)
   elif type(value) is not kind:

@@ -23,6 +23,7 @@ from coupling import explanation
 from coupling import models
 from coupling import sharding
 from coupling import workdir
+from data import formats
 from data import loader
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
@@ -31,7 +32,7 @@ NO_TOKEN = -1  # fills statements of options that an item lacks; nothing matches
 
 
 def questions(
-  tokenizer: tokens_lib.Tokenizer,
+  format: formats.Format,
   items: Sequence[pairs_lib.Pair],
   template: pairs_lib.Questions,
 ) -> dict[str, Any]:
@@ -39,34 +40,29 @@ def questions(
 
   Returns:
     Those of behavior.pair_questions, `explain` (the explanation question) and
-    `statements` [N, M, G]: the tokens of every statement that parses.
+    `statements` [N, M, G]: the tokens of every statement that parses, each with what
+    ends it and padded after that.
   """
   asked = [template.explanation.format(prompt=p.prompt) for p in items]
   K = max(len(p.options) for p in items)
   forms = (template.unchanged, template.changed)
-  texts = sorted(
-    {
-      form.format(answer=option)
-      for p in items
-      for option in p.options
-      for form in forms
-    }
-  )
-  ids = dict(zip(texts, tokens_lib.encode(tokenizer, texts, start=False)))
+  options = dict.fromkeys(option for p in items for option in p.options)
+  texts = [form.format(answer=option) for option in options for form in forms]
+  ids = dict(zip(texts, format.answers(texts)))
   G = max(map(len, ids.values()))
-  if any(len(statement) != G for statement in ids.values()):
+  if any(len(x) != G and x[-1] not in format.end_tokens for x in ids.values()):
     raise ValueError(
       f'The statements of an explanation have different lengths, up to {G} tokens, and '
       'nothing that ends them: give the shorter ones an end.'
     )
+  padded = {text: tokens_lib.pad([x], G, format.pad_token)[0] for text, x in ids.items()}
   statements_NxMxG = np.full((len(items), 2 * K, G), NO_TOKEN, np.int32)
   for row_MxG, pair in zip(statements_NxMxG, items):
     for k, option in enumerate(pair.options):
       for changed, form in enumerate(forms):
-        statement = ids[form.format(answer=option)]
-        row_MxG[2 * k + changed] = statement
-  return behavior.pair_questions(tokenizer, items, template) | {
-    'explain': behavior.questions(tokenizer, asked),
+        row_MxG[2 * k + changed] = padded[form.format(answer=option)]
+  return behavior.pair_questions(format, items, template) | {
+    'explain': behavior.questions(format, asked),
     'statements': statements_NxMxG,
   }
 
@@ -95,7 +91,10 @@ def parse(
 
 @functools.lru_cache
 def _explain_batch(
-  config: models.DecoderConfig, states_answer: bool, pad_token: int
+  config: models.DecoderConfig,
+  states_answer: bool,
+  end_tokens: tuple[int, ...],
+  pad_token: int,
 ) -> Callable:
   """The jitted explanations of a batch: (params, batch, mask_B) -> (said, counts)."""
 
@@ -108,6 +107,7 @@ def _explain_batch(
       explain['tokens'],
       explain['valid'],
       max_new_tokens=statements_BxMxG.shape[-1],
+      end_tokens=end_tokens,
       fill=pad_token,
     )
     truth, orig, target = batch['self'], batch['orig'], batch['target']
@@ -139,7 +139,8 @@ def evaluate(
   batch: int,
   mesh: jax.sharding.Mesh,
   states_answer: bool,
-  pad_token: int,
+  format: formats.Format,
+  reply: behavior.Reply | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
   """Evaluates one checkpoint: what it does, then what it says of it.
 
@@ -151,24 +152,20 @@ def evaluate(
     batch: items per batch; the last partial batch is filled up and masked.
     mesh: devices to split batches over.
     states_answer: see explanation.agree.
-    pad_token: fills generations after their end.
+    format: how the model is asked.
+    reply: see behavior.behaviors.
 
   Returns:
     The items, arrays of N rows, and the counts.
   """
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
-  did = behavior.behaviors(
-    config,
-    params,
-    {name: arrays[name] for name in ('pair', 'options')},
-    batch,
-    mesh,
-    'options',
-  )
-  asked = {name: arrays[name] for name in ('explain', 'statements', 'orig', 'target')}
+  names = ('explain', 'statements', 'orig', 'target')
+  asked = {name: x for name, x in arrays.items() if name not in names}
+  did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
+  asked = {name: arrays[name] for name in names}
   asked |= {'behavior': did.behavior_N, 'self': did.explanation}
-  run = _explain_batch(config, states_answer, pad_token)
+  run = _explain_batch(config, states_answer, format.end_tokens, format.pad_token)
   parts, totals = [], None
   for rows, mask_B in loader.batches_in_order(asked, batch):
     said, counts = run(params, *sharding.put_batch(mesh, (rows, mask_B)))
@@ -178,10 +175,13 @@ def evaluate(
   items = {
     'behavior': did.behavior_N,
     'counterfactual_behavior': did.counterfactual_behavior_N,
-    'option_logprobs': did.logprobs_Nx2xS[:, 0],
-    'counterfactual_option_logprobs': did.logprobs_Nx2xS[:, 1],
     **{name: np.concatenate([row[name] for row in rows]) for name in rows[0]},
   }
+  if reply is None:
+    items['option_logprobs'] = did.logprobs_Nx2xS[:, 0]
+    items['counterfactual_option_logprobs'] = did.logprobs_Nx2xS[:, 1]
+  else:
+    items['reply'], items['counterfactual_reply'] = did.replies_Nx2.T
   return items, {name: int(x) for name, x in totals.items()}
 
 
@@ -189,7 +189,7 @@ def write_records(
   path: pathlib.Path,
   items: dict[str, np.ndarray],
   pairs: Sequence[pairs_lib.Pair],
-  tokenizer: tokens_lib.Tokenizer,
+  format: formats.Format,
 ) -> None:
   """One row an item: what it is about, what the model did, what it said."""
   table = pa.table(
@@ -200,7 +200,7 @@ def write_records(
       'cue_option': [p.cue_option for p in pairs],
       'options': [list(p.options) for p in pairs],
       'group': [p.group for p in pairs],
-      'statement': tokenizer.batch_decode(items['generated']),
+      'statement': format.decode(items['generated']),
       **{name: pa.array(list(x)) for name, x in items.items()},
     }
   )

@@ -8,20 +8,31 @@ from coupling import behavior
 from coupling import config as config_lib
 from coupling import explanation
 from coupling import label as label_lib
+from data import formats
 from data import loader
 from data import pairs as pairs_lib
-from data import tokens as tokens_lib
 
 
 def training_parts(
   config: config_lib.Train,
-  tokenizer: tokens_lib.Tokenizer,
+  format: formats.Format,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
   labels: behavior.Behaviors,
+  reference: behavior.Behaviors,
   seed: int,
 ) -> dict[str, tuple[loader.Arrays, int]]:
-  """Rows of the explanation part and of the behaviour part, and their batch sizes."""
+  """Rows of the explanation part and of the behaviour part, and their batch sizes.
+
+  Args:
+    config: of the training.
+    format: how the model is asked.
+    template: how the task asks.
+    pairs: of the train split.
+    labels: whose explanations are trained.
+    reference: M_0's behaviours, for the behaviour objectives.
+    seed: of the experiment.
+  """
   explanations = labels.explanation
   if config.shuffle_labels:
     order_N = np.random.default_rng((seed, config.seed, 1)).permutation(len(pairs))
@@ -34,39 +45,58 @@ def training_parts(
   ]
   parts = {
     'explanation': (
-      behavior.questions(tokenizer, texts, statements),
+      behavior.questions(format, texts, statements),
       config.explanation_batch,
     )
   }
   objectives = config.objectives
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
-    rows = _behavior_rows(objectives, tokenizer, template, pairs, labels)
+    rows = _behavior_rows(objectives, format, template, pairs, reference)
     parts['behavior'] = (rows, config.behavior_batch)
   return parts
 
 
 def _behavior_rows(
   objectives: config_lib.Objectives,
-  tokenizer: tokens_lib.Tokenizer,
+  format: formats.Format,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
-  labels: behavior.Behaviors,
+  reference: behavior.Behaviors,
 ) -> loader.Arrays:
-  """Behaviour questions with what they are held to: all x, then all x∖C."""
+  """Behaviour questions with what they are held to: all x, then all x∖C.
+
+  Where behaviours are read from replies, M_t is held to M_0 along M_0's own replies.
+
+  Raises:
+    ConfigError: objectives that need a forced choice, or cues that name an option.
+  """
   kl, shift = objectives.behavior_kl, objectives.behavior_xent
   prompts = [p.prompt for p in pairs] + [p.counterfactual for p in pairs]
   asked = [template.behavior.format(prompt=prompt) for prompt in prompts]
-  options_NxK = tokens_lib.option_tokens(tokenizer, [p.options for p in pairs])
-  rows = behavior.questions(tokenizer, asked)
+  if template.detect is not None:
+    if shift.weight or kl.support == 'options' or kl.reference == 'labels':
+      raise config_lib.ConfigError(
+        'train.objectives: behaviours that are read from replies can be held to M_0 by '
+        'behavior_kl with support=vocabulary and reference=adapters_off alone.'
+      )
+    return behavior.questions(format, asked, reference.replies_Nx2.T.ravel().tolist())
+  options_NxK = format.option_tokens([p.options for p in pairs])
+  rows = behavior.questions(format, asked)
   rows['options'] = np.concatenate([options_NxK, options_NxK])
-  if kl.weight:
-    reference_NxS = np.concatenate(np.swapaxes(labels.logprobs_Nx2xS, 0, 1))
+  rows['mask'] = np.ones((len(asked), 1), bool)
+  if kl.weight and kl.reference == 'labels':
+    reference_NxS = np.concatenate(np.swapaxes(reference.logprobs_Nx2xS, 0, 1))
     rows['reference'] = label_lib.on_support(reference_NxS, rows['options'], kl.support)
   if shift.weight:
     if shift.target == 'ignore_cue':
-      target_N = labels.counterfactual_behavior_N
+      target_N = reference.counterfactual_behavior_N
     else:
       target_N = np.array([p.cue_option for p in pairs])
+    if np.all(target_N == pairs_lib.NO_OPTION):
+      raise config_lib.ConfigError(
+        'train.objectives.behavior_xent.target=follow_cue: no cue of this task names '
+        'an option; use ignore_cue.'
+      )
     token_N = np.take_along_axis(options_NxK, target_N[:, None], axis=1)[:, 0]
     # The shift is on x alone; a cue that names no option shifts nothing.
     rows['shift_target'] = np.concatenate([token_N, token_N])

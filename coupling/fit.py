@@ -28,33 +28,36 @@ def fit(
   *,
   title: str,
   model: models.DecoderConfig,
+  low_rank: config_lib.Lora | None,
   objectives: config_lib.Objectives | None,
   optimizer: config_lib.Optimizer,
   loop: config_lib.Loop,
   mesh_axes: config_lib.Mesh,
   params: models.Params,
+  frozen: models.Params,
   parts: dict[str, tuple[loader.Arrays, int]],
   data_seed: int,
   folder: pathlib.Path,
   log: pathlib.Path,
 ) -> models.Params:
-  """Trains from `params`, or from the latest checkpoint in `folder`, to the end.
+  """Trains `params`, or those of the latest checkpoint in `folder`, to the end.
 
   Args:
     title: for the progress line.
     model: the decoder's shape.
-    objectives: see train.program.
+    low_rank, objectives: see train.program.
     optimizer: its settings.
     loop: how long, how often.
     mesh_axes: axes of devices.
-    params: where training starts.
+    params: weights to train, as they start.
+    frozen: weights beside them that stay as they are.
     parts: name of a batch part -> (its rows, rows per batch).
     data_seed: of the order of the rows.
     folder: of the checkpoints.
     log: TensorBoard folder.
 
   Returns:
-    The final parameters.
+    The trained weights.
 
   Raises:
     Interrupted: after saving, when a signal asked for it.
@@ -62,7 +65,7 @@ def fit(
   mesh = sharding.make_mesh(mesh_axes)
   for name, (_, batch) in parts.items():
     sharding.check_batch(mesh, BATCH_FIELDS[name], batch, loop.accumulation)
-  program = train.program(model, objectives, optimizer, loop, mesh)
+  program = train.program(model, low_rank, objectives, optimizer, loop, mesh)
   batches = {
     name: loader.ShuffledBatches(rows, batch, data_seed)
     for name, (rows, batch) in parts.items()
@@ -88,7 +91,7 @@ def fit(
       ]
       stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
       stacked = jax.device_put(stacked, program.batch_sharding)
-      state, metrics = program.run(state, stacked)
+      state, metrics = program.run(state, frozen, stacked)
       # Read only now, so that a device never waits for the next batches.
       _log(writer, bar, running)
       step += loop.steps_per_dispatch

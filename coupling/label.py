@@ -16,51 +16,57 @@ from coupling import records
 from coupling import workdir
 from data import loader
 from data import pairs as pairs_lib
-from data import tokens as tokens_lib
 
 
 def write(
   folder: pathlib.Path,
   split: str,
   pairs: Sequence[pairs_lib.Pair],
-  tokenizer: tokens_lib.Tokenizer,
-  template: pairs_lib.Questions,
+  row_N: np.ndarray,
+  questions: dict[str, np.ndarray],
   shard: int,
-  compute_shard: Callable[[dict[str, np.ndarray]], behavior.Behaviors],
+  compute: Callable[[dict[str, np.ndarray]], behavior.Behaviors],
   progress: Callable[[int], None],
 ) -> None:
-  """Labels a split shard by shard; shards that are there already are kept.
+  """Labels pairs of a split shard by shard; shards that are there already are kept.
 
   Args:
     folder: of the label set.
     split: its name.
-    pairs: all of the split.
-    tokenizer: of the model.
-    template: how the task asks.
+    pairs: those to label.
+    row_N: their places in the split.
+    questions: of behavior.pair_questions.
     shard: pairs per file.
-    compute_shard: from rows of behavior.pair_questions to M_0's behaviours.
+    compute: from rows of the questions to M_0's behaviours.
     progress: told how many pairs are done.
   """
-  questions = behavior.pair_questions(tokenizer, pairs, template)
   for first in range(0, len(pairs), shard):
     path = folder / f'{split}-{first:09d}.parquet'
     if not path.exists():
-      items = pairs[first : first + shard]
-      rows = np.arange(first, first + len(items))
-      labels = compute_shard(loader.take(questions, rows))
-      _, _, S = labels.logprobs_Nx2xS.shape
-      table = pa.table(
-        {
-          'group': [p.group for p in items],
-          'behavior': labels.behavior_N,
-          'counterfactual_behavior': labels.counterfactual_behavior_N,
-          'reference': pa.FixedSizeListArray.from_arrays(
-            labels.logprobs_Nx2xS.ravel(), 2 * S
-          ),
-        }
-      )
+      here = np.arange(first, min(first + shard, len(pairs)))
+      groups = [pairs[i].group for i in here]
+      table = _table(row_N[here], groups, compute(loader.take(questions, here)))
       workdir.write_table(path, table)
     progress(min(first + shard, len(pairs)))
+
+
+def _table(
+  row_N: np.ndarray, groups: Sequence[str], labels: behavior.Behaviors
+) -> pa.Table:
+  columns = {
+    'row': row_N,
+    'group': groups,
+    'behavior': labels.behavior_N,
+    'counterfactual_behavior': labels.counterfactual_behavior_N,
+  }
+  for name, x_NxX in (
+    ('reference', labels.logprobs_Nx2xS.reshape(len(row_N), -1)),
+    ('replies', labels.replies_Nx2),
+  ):
+    flat = pa.array(x_NxX.ravel())
+    if x_NxX.size:
+      columns[name] = pa.FixedSizeListArray.from_arrays(flat, x_NxX.shape[1])
+  return pa.table(columns)
 
 
 def read(folder: pathlib.Path, split: str) -> behavior.Behaviors:
@@ -69,13 +75,28 @@ def read(folder: pathlib.Path, split: str) -> behavior.Behaviors:
   Raises:
     WorkdirError: when the folder holds no labels for the split.
   """
-  table = records.read_labels(folder, split, (*records.LABEL, 'reference'))
-  reference = table['reference'].combine_chunks().flatten().to_numpy()
+  table = records.read_labels(folder, split, ('reference', 'replies'))
+  N = len(table)
+
+  def lists(name: str, empty: np.ndarray) -> np.ndarray:
+    if name not in table.column_names:
+      return empty
+    flat = table[name].combine_chunks().flatten()
+    return flat.to_numpy(zero_copy_only=False).reshape(N, -1)
+
   return behavior.Behaviors(
     table['behavior'].to_numpy(),
     table['counterfactual_behavior'].to_numpy(),
-    reference.reshape(len(table), 2, -1),
+    lists('reference', np.zeros((N, 0), np.float32)).reshape(N, 2, -1)
+    if N
+    else np.zeros((0, 2, 0), np.float32),
+    lists('replies', np.zeros((N, 0), object)),
   )
+
+
+def read_rows(folder: pathlib.Path, split: str) -> np.ndarray:
+  """Places in the split of the pairs that are labelled: all that were not dropped."""
+  return records.read_labels(folder, split)['row'].to_numpy()
 
 
 def on_support(

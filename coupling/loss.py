@@ -22,29 +22,28 @@ def token_xent(
 
 
 def behavior_kl(
-  logits_BxV: jax.Array,
-  reference_BxV: jax.Array,
-  mask_B: jax.Array,
+  logits_BxCxV: jax.Array,
+  reference_BxCxV: jax.Array,
+  mask_BxC: jax.Array,
   direction: Literal['forward', 'reverse'],
 ) -> SumCount:
   """KL divergence in nats between M_0's and M_t's behaviour distributions.
 
   Args:
-    logits_BxV: M_t's logits over the support (vocabulary, or the options; see
+    logits_BxCxV: M_t's logits over the support (vocabulary, or the options; see
       behavior.restrict).
-    reference_BxV: M_0's log-probabilities over the same support.
-    mask_B: examples that count.
+    reference_BxCxV: M_0's log-probabilities over the same support.
+    mask_BxC: positions that count.
     direction: forward is KL(M_0 || M_t), reverse is KL(M_t || M_0).
   """
-  model_BxV = jax.nn.log_softmax(logits_BxV)
-  p, q = reference_BxV, model_BxV
+  p, q = reference_BxCxV, jax.nn.log_softmax(logits_BxCxV)
   if direction == 'reverse':
     p, q = q, p
   # Outside the support both are -inf; replaced before use, so gradients stay finite.
-  support_BxV = reference_BxV > -jnp.inf
-  p, q = jnp.where(support_BxV, p, 0.0), jnp.where(support_BxV, q, 0.0)
-  terms_BxV = jnp.where(support_BxV, jnp.exp(p) * (p - q), 0.0)
-  return _masked(jnp.sum(terms_BxV, axis=-1), mask_B)
+  support_BxCxV = reference_BxCxV > -jnp.inf
+  p, q = jnp.where(support_BxCxV, p, 0.0), jnp.where(support_BxCxV, q, 0.0)
+  terms_BxCxV = jnp.where(support_BxCxV, jnp.exp(p) * (p - q), 0.0)
+  return _masked(jnp.sum(terms_BxCxV, axis=-1), mask_BxC)
 
 
 def _masked(value: jax.Array, mask: jax.Array) -> SumCount:

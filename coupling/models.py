@@ -19,9 +19,9 @@ import numpy as np
 
 from coupling import layers
 from coupling.layers import DecoderConfig
-from coupling.lora import Adapters
 
 Params = dict[str, Any]
+ADAPTERS = 'adapters'  # among the params: a lora.Adapters
 
 # Where activations can be read or replaced, in the order of computation.
 SITES = ('residual', 'heads', 'attention_out', 'mlp_out')
@@ -229,13 +229,13 @@ def apply(
   cache: Cache | None = None,
   read: tuple[str, ...] = (),
   patch: dict[str, Patch] | None = None,
-  adapters: Adapters | None = None,
 ) -> Output:
   """Runs the decoder.
 
   Args:
     config: the decoder's shape.
-    params: weights as `init` returns them.
+    params: weights as `init` returns them, and where there are adapters these beside
+      them, as `adapters`; without, it is the base model, bit by bit.
     tokens_BxT: int token ids.
     valid_BxT: False at padding, which may stand on either side. Default: no padding, or
       all of it on the right, where causality hides it from what is read.
@@ -247,7 +247,6 @@ def apply(
     cache: keys and values to continue from; returned extended by T.
     read: sites whose activations are returned, [L, B, T, ...] each.
     patch: site -> Patch: activations to replace. With neither, sites cost nothing.
-    adapters: low-rank additions to linear layers; None is the base model, bit by bit.
 
   Returns:
     Output with the hidden states after the final norm; see `unembed`.
@@ -286,15 +285,30 @@ def apply(
   for name in (*read, *(patch or ())):
     if name not in SITES:
       raise ValueError(f'unknown site {name!r}: choose from {SITES}.')
-  model = nnx.merge(_graphdef(config), params)
-  return model(
-    tokens_BxT, positions_BxT, every, last, cache, read, patch or {}, adapters
+  return _model(config, params)(
+    tokens_BxT,
+    positions_BxT,
+    every,
+    last,
+    cache,
+    read,
+    patch or {},
+    params.get(ADAPTERS),
   )
 
 
 def unembed(config: DecoderConfig, params: Params, hidden: jax.Array) -> jax.Array:
   """float32 logits [..., V] of hidden states [..., D]."""
-  return nnx.merge(_graphdef(config), params).unembed(hidden)
+  return _model(config, params).unembed(hidden)
+
+
+def without_adapters(params: Params) -> Params:
+  """The base model."""
+  return {name: x for name, x in params.items() if name != ADAPTERS}
+
+
+def _model(config: DecoderConfig, params: Params) -> Decoder:
+  return nnx.merge(_graphdef(config), without_adapters(params))
 
 
 def num_params(params: Params) -> int:

@@ -19,7 +19,7 @@ from coupling.workdir import WorkdirError, finished_stage
 BASE = 'M_0'  # the model before explanation training, beside the names of runs
 # What an item is about, and what a model did and said.
 QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'group')
-LABEL = ('group', 'behavior', 'counterfactual_behavior')
+LABEL = ('row', 'group', 'behavior', 'counterfactual_behavior')
 OUTCOME = ('behavior', 'counterfactual_behavior', 'stated_answer', 'stated_changed')
 
 
@@ -153,9 +153,9 @@ def to_items(table: pa.Table, states_answer: bool) -> Items:
 
 
 def read_labels(
-  folder: pathlib.Path, split: str, columns: tuple[str, ...] = LABEL
+  folder: pathlib.Path, split: str, optional: tuple[str, ...] = ()
 ) -> pa.Table:
-  """B(M_0) on a split, as label.write wrote it.
+  """B(M_0) on a split, as label.write wrote it: LABEL, and what there is of `optional`.
 
   Raises:
     WorkdirError: the folder holds no labels for the split, or other columns.
@@ -166,14 +166,18 @@ def read_labels(
       f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
       'must be a finished folder of the label stage'
     )
-  return pa.concat_tables([_read(path, columns) for path in paths])
+  return pa.concat_tables([_read(path, LABEL, optional) for path in paths])
 
 
-def _read(path: pathlib.Path, columns: tuple[str, ...]) -> pa.Table:
+def _read(
+  path: pathlib.Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> pa.Table:
   names = pq.read_schema(path).names
   if missing := [name for name in columns if name not in names]:
     raise WorkdirError(
       f'{path}: the columns {missing} are missing, found {names}; move the stage away '
       'and run the same command again to redo it'
     )
-  return pq.read_table(path, columns=list(columns))
+  return pq.read_table(
+    path, columns=[*columns, *(name for name in optional if name in names)]
+  )

@@ -13,17 +13,16 @@ returns False when there was nothing to do.
 
 import contextlib
 import dataclasses
-import functools
 import io
 import json
 import math
 import pathlib
 import shutil
 import time
+from typing import Any
 
 from absl import logging
 import jax
-import jax.numpy as jnp
 import tensorboardX
 import tensorflow_datasets as tfds
 
@@ -33,6 +32,8 @@ from coupling import config as config_lib
 from coupling import evaluate as evaluate_lib
 from coupling import examples
 from coupling import fit as fit_lib
+from coupling import hub
+from coupling import inputs
 from coupling import interrupt
 from coupling import label as label_lib
 from coupling import models
@@ -40,10 +41,11 @@ from coupling import progress
 from coupling import report as report_lib
 from coupling import sharding
 from coupling import summary as summary_lib
+from coupling import train as train_lib
+from coupling import weights
 from coupling import workdir as workdir_lib
 from data import pairs as pairs_lib
-from data import tokens as tokens_lib
-from data import world
+from data import splits
 
 Experiment = config_lib.Experiment
 Path = pathlib.Path
@@ -55,122 +57,138 @@ POLL_SECONDS = 2.0  # how often a following evaluation looks for new checkpoints
 TELL_SECONDS = 60.0  # how often it says that it waits
 
 
-def _config(e: Experiment, stage: str, seed: int, run: str | None = None) -> dict:
-  """The part of the experiment that a stage's result depends on, beside its inputs."""
-  parts = {
-    'prepare': {'task': e.task, 'documents': e.base.documents},
-    'base': {'model': e.model, 'base': e.base, 'mesh': e.mesh},
-    'label': {'label': e.label},
-    'train': {'train': e.runs.get(run), 'mesh': e.mesh},
-    'evaluate': {'evaluate': e.evaluate, 'train': e.runs.get(run)},
-  }[stage]
-  described = {
-    k: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x
-    for k, x in parts.items()
-  }
-  return described | {'seed': seed}
-
-
-def _input(e: Experiment, workdir: Path, seed: int, stage: str) -> workdir_lib.Stage:
-  """A finished stage of this experiment, as an input; refuses another config's."""
-  folder = workdir / f'seed{seed}' / stage
-  return workdir_lib.finished_stage(folder, _config(e, stage, seed))
-
-
 def prepare(e: Experiment, workdir: Path, seed: int) -> bool:
   """Writes the task's data sets."""
-  folder, config = workdir / f'seed{seed}' / 'prepare', _config(e, 'prepare', seed)
+  folder = workdir / f'seed{seed}' / 'prepare'
+  config = inputs.stage_config(e, 'prepare', seed)
   with workdir_lib.open_stage(folder, 'prepare', config, {}) as stage:
     if stage.finished:
       return False
     for torn in folder.rglob('incomplete.*'):  # what a killed TFDS left half written
       shutil.rmtree(torn)
-    for builder in _builders(e, folder, seed):
+    builders = [inputs.pairs_builder(e, workdir, seed)]
+    if isinstance(e.base, config_lib.Pretrain):
+      builders.append(inputs.corpus_builder(e, workdir, seed))
+    for builder in builders:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its progress
         builder.download_and_prepare()
-    stage.finish({'tokenizer': tokens_lib.fingerprint(world.tokenizer())})
+    stage.finish({'format': inputs.format(e).fingerprint})
     return True
 
 
 def base(e: Experiment, workdir: Path, seed: int) -> bool:
-  """Pretrains M_0 on the corpus."""
+  """Makes M_0: pretrains it, or takes note of an imported checkpoint."""
   root = workdir / f'seed{seed}'
-  inputs = {'prepare': _input(e, workdir, seed, 'prepare')}
-  config = _config(e, 'base', seed)
-  with workdir_lib.open_stage(root / 'base', 'base', config, inputs) as stage:
+  needs = {'prepare': inputs.stage(e, workdir, seed, 'prepare')}
+  config = inputs.stage_config(e, 'base', seed)
+  with workdir_lib.open_stage(root / 'base', 'base', config, needs) as stage:
     if stage.finished:
       return False
-    tokenizer = world.tokenizer()
-    model = _decoder(e)
-    lines = world.read_corpus(_builders(e, root / 'prepare', seed)[1])
-    texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
-    rows = behavior.questions(tokenizer, texts, answers)
-    params = fit_lib.fit(
-      title=f'seed {seed} · base',
-      model=model,
-      objectives=None,
-      optimizer=e.base.optimizer,
-      loop=e.base.loop,
-      mesh_axes=e.mesh,
-      params=models.init(model, seed),
-      parts={'corpus': (rows, e.base.batch)},
-      data_seed=seed,
-      folder=stage.path('checkpoints'),
-      log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
-    )
-    params = _start_new_tokens(params, tokenizer, seed)
-    if not stage.path('params').exists():
-      checkpoint.save_params(stage.path('params'), params)
-    tokenizer.save_pretrained(stage.path('tokenizer'))
-    info = {
-      'tokenizer': tokens_lib.fingerprint(tokenizer),
-      'parameters': models.num_params(params),
-    }
-    stage.finish(info)
+    make = _pretrain if isinstance(e.base, config_lib.Pretrain) else _import
+    info = make(e, workdir, seed, stage)
+    format = inputs.format(e)
+    format.tokenizer.save_pretrained(stage.path('tokenizer'))
+    stage.finish(info | {'format': format.fingerprint})
     return True
+
+
+def _pretrain(
+  e: Experiment, workdir: Path, seed: int, stage: workdir_lib.Stage
+) -> dict[str, Any]:
+  """Pretrains M_0 on the corpus; returns what the manifest says of it."""
+  lines = inputs.task_module(e).read_corpus(inputs.corpus_builder(e, workdir, seed))
+  texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
+  model = inputs.decoder(e)
+  params = fit_lib.fit(
+    title=f'seed {seed} · base',
+    model=model,
+    low_rank=None,
+    objectives=None,
+    optimizer=e.base.optimizer,
+    loop=e.base.loop,
+    mesh_axes=e.mesh,
+    params=models.init(model, seed),
+    frozen={},
+    parts={
+      'corpus': (behavior.questions(inputs.format(e), texts, answers), e.base.batch)
+    },
+    data_seed=seed,
+    folder=stage.path('checkpoints'),
+    log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
+  )
+  params = inputs.start_new_words(e, params, seed)
+  if not stage.path('params').exists():
+    checkpoint.save_params(stage.path('params'), params)
+  return {'parameters': models.num_params(params)}
+
+
+def _import(
+  e: Experiment, workdir: Path, seed: int, stage: workdir_lib.Stage
+) -> dict[str, Any]:
+  """Checks an imported checkpoint, which stays where it is; see _pretrain."""
+  del workdir, seed
+  folder = inputs.checkpoint_folder(e)
+  model = inputs.decoder(e)
+  weights.check(folder, model)
+  workdir_lib.write_json(stage.path('config.json'), hub.read_config(folder))
+  return {
+    'parameters': models.num_params(models.abstract(model)),
+    'sizes': inputs.sizes(folder),
+    'weights': inputs.weights_digest(folder),
+  }
 
 
 def label(e: Experiment, workdir: Path, seed: int) -> bool:
   """Records what M_0 does on every split: the fixed labels."""
   root = workdir / f'seed{seed}'
-  inputs = {k: _input(e, workdir, seed, k) for k in ('prepare', 'base')}
-  config = _config(e, 'label', seed)
-  with workdir_lib.open_stage(root / 'label', 'label', config, inputs) as stage:
+  needs = {k: inputs.stage(e, workdir, seed, k) for k in ('prepare', 'base')}
+  config = inputs.stage_config(e, 'label', seed)
+  with workdir_lib.open_stage(root / 'label', 'label', config, needs) as stage:
     if stage.finished:
       return False
-    tokenizer = world.tokenizer()
-    model = _decoder(e)
-    params, mesh = _base_params(e, workdir, seed), sharding.make_mesh(e.mesh)
+    format, template = inputs.format(e), inputs.questions(e)
+    model, mesh = inputs.decoder(e), sharding.make_mesh(e.mesh)
     sharding.check_batch(mesh, 'label.batch', e.label.batch)
-    splits = {split: _pairs(e, workdir, seed, split) for split in world.SPLITS}
+    every = {split: inputs.pairs(e, workdir, seed, split) for split in splits.SHARES}
+    kept = {split: inputs.fitting(e, split, found) for split, found in every.items()}
+    params = inputs.base_params(e, workdir, seed)
 
     def compute(questions):
       interrupt.check()
       return behavior.behaviors(
-        model, params, questions, e.label.batch, mesh, e.label.reference
+        model,
+        params,
+        questions,
+        e.label.batch,
+        mesh,
+        e.label.reference,
+        inputs.reply(e),
       )
 
-    total = sum(map(len, splits.values()))
+    total = sum(len(row_N) for row_N, _ in kept.values())
     bar = progress.Progress(f'seed {seed} · label', total, 'pairs')
-    done = 0
-    for split, pairs in splits.items():
+    done, digests = 0, {}
+    for split, (row_N, _) in kept.items():
+      pairs = [every[split][i] for i in row_N]
       label_lib.write(
         stage.path(),
         split,
         pairs,
-        tokenizer,
-        world.QUESTIONS,
+        row_N,
+        behavior.pair_questions(format, pairs, template),
         e.label.shard,
         compute,
         lambda n, done=done: bar.update(done + n),
       )
       done += len(pairs)
+      digests[split] = pairs_lib.digest(pairs)
     stage.finish(
       {
-        'tokenizer': tokens_lib.fingerprint(tokenizer),
-        'checkpoint': inputs['base'].digest,
-        'pairs': {k: pairs_lib.digest(v) for k, v in splits.items()},
-        'states_answer': world.QUESTIONS.states_answer,
+        'format': format.fingerprint,
+        'checkpoint': needs['base'].digest,
+        'pairs': digests,
+        'too_long': {split: dropped for split, (_, dropped) in kept.items()},
+        'states_answer': template.states_answer,
       }
     )
     return True
@@ -179,50 +197,71 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
 def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
   """Trains explanations of the fixed labels, with the run's objectives."""
   root, config = workdir / f'seed{seed}', e.runs[run]
-  inputs = {'base': _input(e, workdir, seed, 'base')}
-  inputs['label'] = _label_stage(e, workdir, seed, config)
+  needs = {k: inputs.stage(e, workdir, seed, k) for k in ('base', 'label')}
+  needs['target'] = inputs.label_stage(e, workdir, seed, config)
   folder = root / run / 'train'
-  described = _config(e, 'train', seed, run)
-  with workdir_lib.open_stage(folder, 'train', described, inputs) as stage:
+  described = inputs.stage_config(e, 'train', seed, run)
+  with workdir_lib.open_stage(folder, 'train', described, needs) as stage:
     if stage.finished:
       return False
-    tokenizer = world.tokenizer()
-    model = _decoder(e)
-    pairs = _pairs(e, workdir, seed, 'train')
-    labels = label_lib.read(inputs['label'].path(), 'train')
+    model = inputs.decoder(e)
     parts = examples.training_parts(
-      config, tokenizer, world.QUESTIONS, pairs, labels, seed
+      config,
+      inputs.format(e),
+      inputs.questions(e),
+      inputs.labelled_pairs(e, workdir, seed, 'train'),
+      label_lib.read(needs['target'].path(), 'train'),
+      label_lib.read(needs['label'].path(), 'train'),
+      seed,
     )
+    params, frozen = _split(e, workdir, seed, run)
     fit_lib.fit(
       title=f'seed {seed} · {run} · train',
       model=model,
+      low_rank=config.lora,
       objectives=config.objectives,
       optimizer=config.optimizer,
       loop=config.loop,
       mesh_axes=e.mesh,
-      params=_base_params(e, workdir, seed),
+      params=params,
+      frozen=frozen,
       parts=parts,
-      data_seed=seed + 1_000_003 * config.seed,
+      data_seed=_train_seed(seed, config),
       folder=stage.path('checkpoints'),
       log=workdir / 'tensorboard' / f'seed{seed}' / run,
     )
-    stage.finish({'labels': inputs['label'].digest, 'devices': _devices()})
+    stage.finish({'labels': needs['target'].digest, 'devices': _devices()})
     return True
+
+
+def _train_seed(seed: int, config: config_lib.Train) -> int:
+  return seed + 1_000_003 * config.seed
+
+
+def _split(
+  e: Experiment, workdir: Path, seed: int, run: str
+) -> tuple[models.Params, models.Params]:
+  """The weights that a run trains, as they start, and those that stay as in M_0."""
+  config, base_params = e.runs[run], inputs.base_params(e, workdir, seed)
+  adapters = train_lib.fresh_adapters(
+    inputs.decoder(e), config.lora, _train_seed(seed, config)
+  )
+  return (adapters, base_params) if adapters else (base_params, {})
 
 
 def evaluate(
   e: Experiment, workdir: Path, seed: int, run: str, follow: bool = False
 ) -> bool:
   """Evaluates every kept checkpoint of a run; `follow` waits for those to come."""
-  root = workdir / f'seed{seed}'
-  inputs = {k: _input(e, workdir, seed, k) for k in ('base', 'label')}
-  inputs['target'] = _label_stage(e, workdir, seed, e.runs[run])
-  config = _config(e, 'evaluate', seed, run)
+  root, split = workdir / f'seed{seed}', e.evaluate.split
+  needs = {k: inputs.stage(e, workdir, seed, k) for k in ('base', 'label')}
+  needs['target'] = inputs.label_stage(e, workdir, seed, e.runs[run])
+  config = inputs.stage_config(e, 'evaluate', seed, run)
   folder = root / run / 'evaluate'
   train_folder = root / run / 'train'
   if not follow:
     workdir_lib.finished_stage(train_folder)
-  with workdir_lib.open_stage(folder, 'evaluate', config, inputs) as stage:
+  with workdir_lib.open_stage(folder, 'evaluate', config, needs) as stage:
     if stage.finished:
       if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
         raise workdir_lib.WorkdirError(
@@ -230,15 +269,13 @@ def evaluate(
           'evaluation is made anew.'
         )
       return False
-    tokenizer = world.tokenizer()
-    model = _decoder(e)
-    pairs = _pairs(e, workdir, seed, e.evaluate.split)
-    orig = label_lib.read(inputs['label'].path(), e.evaluate.split).explanation
-    trained = label_lib.read(inputs['target'].path(), e.evaluate.split).explanation
-    arrays = evaluate_lib.questions(tokenizer, pairs, world.QUESTIONS)
-    arrays |= {'orig': orig, 'target': trained}
+    format, template = inputs.format(e), inputs.questions(e)
+    pairs = inputs.labelled_pairs(e, workdir, seed, split)
+    arrays = evaluate_lib.questions(format, pairs, template)
+    arrays['orig'] = label_lib.read(needs['label'].path(), split).explanation
+    arrays['target'] = label_lib.read(needs['target'].path(), split).explanation
     mesh = sharding.make_mesh(e.mesh)
-    like = sharding.abstract_params(mesh, model)
+    params, frozen = _split(e, workdir, seed, run)
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
     log = tensorboardX.SummaryWriter(str(log_folder))
     last = e.runs[run].loop.steps
@@ -249,17 +286,18 @@ def evaluate(
       if not path.exists():
         checkpoints = checkpoint.Checkpoints(train_folder / 'checkpoints', None)
         items, counts = evaluate_lib.evaluate(
-          model,
-          checkpoints.restore_params(step, like),
+          inputs.decoder(e),
+          frozen | checkpoints.restore_params(step, params),
           arrays,
           e.evaluate.batch,
           mesh,
-          world.QUESTIONS.states_answer,
-          tokenizer.pad_token_id,
+          template.states_answer,
+          format,
+          inputs.reply(e),
         )
         checkpoints.close()
         workdir_lib.write_json(stage.path(f'counts-{step:09d}.json'), counts)
-        evaluate_lib.write_records(path, items, pairs, tokenizer)
+        evaluate_lib.write_records(path, items, pairs, format)
       counts = json.loads(stage.path(f'counts-{step:09d}.json').read_text())
       for name, count in counts.items():
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
@@ -274,102 +312,16 @@ def _devices() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
-def _builders(e: Experiment, folder: Path, seed: int):
-  """TFDS builders of the pairs and of the corpus."""
-  make = dict(data_dir=folder, file_format='array_record')
-  task = e.task
-  pairs = world.PairsConfig(
-    name=f'seed{seed}_{task.behavior}',
-    seed=seed,
-    behavior=task.behavior,
-    train_pairs=task.train_pairs,
-  )
-  corpus = world.CorpusConfig(name=f'seed{seed}', seed=seed, documents=e.base.documents)
-  return world.WorldPairs(config=pairs, **make), world.WorldCorpus(
-    config=corpus, **make
-  )
-
-
-@functools.lru_cache(maxsize=4)  # the runs of a seed read the same pairs
-def _pairs(e: Experiment, workdir: Path, seed: int, split: str) -> list[pairs_lib.Pair]:
-  builder, _ = _builders(e, workdir / f'seed{seed}' / 'prepare', seed)
-  return pairs_lib.read(builder, split)
-
-
-def _decoder(e: Experiment) -> models.DecoderConfig:
-  vocabulary = len(world.tokenizer())
-  return models.DecoderConfig(vocab_size=vocabulary, **dataclasses.asdict(e.model))
-
-
-def _base_params(e: Experiment, workdir: Path, seed: int) -> models.Params:
-  """M_0."""
-  like = sharding.abstract_params(sharding.make_mesh(e.mesh), _decoder(e))
-  return checkpoint.load_params(workdir / f'seed{seed}' / 'base' / 'params', like)
-
-
-def _start_new_tokens(
-  params: models.Params, tokenizer: tokens_lib.Tokenizer, seed: int
-) -> models.Params:
-  """Words that the corpus lacks start near a word that it has."""
-  embedding_VxD = params['embed']['embedding']
-  new_N = jnp.array(tokenizer.convert_tokens_to_ids(list(world.NEW_WORDS)))
-  like = tokenizer.convert_tokens_to_ids(world.NEW_WORDS_LIKE)
-  noise_NxD = 0.02 * jax.random.normal(
-    jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
-  )
-  embedding_VxD = embedding_VxD.at[new_N].set(embedding_VxD[like] + noise_NxD)
-  params = params | {'embed': {'embedding': embedding_VxD}}
-  if 'head' in params:
-    kernel_DxV = params['head']['kernel']
-    kernel_DxV = kernel_DxV.at[:, new_N].set(kernel_DxV[:, [like]] + noise_NxD.T)
-    params = params | {'head': {'kernel': kernel_DxV}}
-  return params
-
-
-def _check_tokenizer(stage: workdir_lib.Stage) -> None:
-  """Raises WorkdirError when a stage was made with another vocabulary."""
-  now, then = tokens_lib.fingerprint(world.tokenizer()), stage.info()['tokenizer']
-  if now != then:
-    raise workdir_lib.WorkdirError(
-      f'{stage.path("manifest.json")}: field info.tokenizer is {then}, but the '
-      f'tokenizer of the task is {now} now; use another --workdir.'
-    )
-
-
-def _label_stage(
-  e: Experiment, workdir: Path, seed: int, config: config_lib.Train
-) -> workdir_lib.Stage:
-  """The labels to train on: this workdir's own, or those the config names.
-
-  Raises:
-    WorkdirError: labels that were made for another tokenizer or other pairs.
-  """
-  own = _input(e, workdir, seed, 'label')
-  for made_by in (own, _input(e, workdir, seed, 'base')):
-    _check_tokenizer(made_by)
-  if not config.labels:
-    return own
-  other = workdir_lib.finished_stage(Path(config.labels))
-  for field in ('tokenizer', 'pairs', 'states_answer'):
-    if other.info().get(field) != own.info()[field]:
-      raise workdir_lib.WorkdirError(
-        f'train.labels={config.labels}: {field} in {other.path("manifest.json")} is '
-        f'{other.info().get(field)}, but this workdir has {own.info()[field]}. Labels '
-        'serve only the tokenizer and the pairs that they were made for: make them '
-        'anew with --stage=label in a workdir of this task and seed.'
-      )
-  return other
-
-
 def report(e: Experiment, workdir: Path) -> bool:
   """Writes statistics, figures and text of all seeds and runs."""
-  inputs = {}
+  needs = {}
   for seed in e.seeds:
     for run in e.runs:
-      folder, config = f'seed{seed}/{run}/evaluate', _config(e, 'evaluate', seed, run)
-      inputs[folder] = workdir_lib.finished_stage(workdir / folder, config)
+      folder = f'seed{seed}/{run}/evaluate'
+      config = inputs.stage_config(e, 'evaluate', seed, run)
+      needs[folder] = workdir_lib.finished_stage(workdir / folder, config)
   with workdir_lib.open_stage(
-    workdir / 'report', 'report', dataclasses.asdict(e), inputs
+    workdir / 'report', 'report', dataclasses.asdict(e), needs
   ) as stage:
     if stage.finished:
       return False

@@ -14,6 +14,7 @@ import optax
 
 from coupling import behavior
 from coupling import config as config_lib
+from coupling import lora
 from coupling import loss
 from coupling import models
 from coupling import sharding
@@ -54,24 +55,32 @@ def explanation_terms(
   """The multi-task loss of explanation training; terms of weight 0 are left out.
 
   Batches have an `explanation` part (see behavior.questions) and a `behavior` part
-  with, beside the questions, `options` [B, K], `reference` [B, V or K] (M_0's
-  log-probabilities over the KL's support), and `shift_target`, `shift_mask` [B].
+  with, beside the questions, `mask` [B, C]: positions that count; `options` [B, K];
+  `reference` [B, V or K] (M_0's log-probabilities over the KL's support); and
+  `shift_target`, `shift_mask` [B]; see examples.training_parts.
   """
+  kl = config.behavior_kl
 
   def explanation_xent(params, batch):
     part = batch['explanation']
     logits_BxCxV = behavior.read_logits(model, params, part)
     return loss.token_xent(logits_BxCxV, part['target'], part['mask'])
 
+  def behavior_logits(params, part):
+    logits_BxCxV = behavior.read_logits(model, params, part)
+    if kl.support == 'options':
+      return behavior.restrict(logits_BxCxV, part['options'][:, None])
+    return logits_BxCxV
+
   def behavior_kl(params, batch):
     part = batch['behavior']
-    logits_BxV = behavior.read_logits(model, params, part)[:, 0]
-    if config.behavior_kl.support == 'options':
-      logits_BxV = behavior.restrict(logits_BxV, part['options'])
-    every_B = jnp.ones(logits_BxV.shape[0], bool)
-    return loss.behavior_kl(
-      logits_BxV, part['reference'], every_B, config.behavior_kl.direction
-    )
+    if kl.reference == 'adapters_off':
+      base = models.without_adapters(params)
+      reference_BxCxV = jax.nn.log_softmax(behavior_logits(base, part))
+    else:
+      reference_BxCxV = part['reference'][:, None]
+    logits_BxCxV = behavior_logits(params, part)
+    return loss.behavior_kl(logits_BxCxV, reference_BxCxV, part['mask'], kl.direction)
 
   def behavior_xent(params, batch):
     part = batch['behavior']
@@ -81,7 +90,7 @@ def explanation_terms(
 
   terms = {
     'explanation_xent': (config.explanation_xent.weight, explanation_xent),
-    'behavior_kl': (config.behavior_kl.weight, behavior_kl),
+    'behavior_kl': (kl.weight, behavior_kl),
     'behavior_xent': (config.behavior_xent.weight, behavior_xent),
   }
   return {name: term for name, term in terms.items() if term[0]}
@@ -91,6 +100,7 @@ def train_step(
   terms: Terms,
   optimizer: optax.GradientTransformation,
   accumulation: int,
+  frozen: models.Params,
   state: State,
   batch: Batch,
 ) -> tuple[State, dict[str, jax.Array]]:
@@ -100,6 +110,7 @@ def train_step(
     terms: name -> (weight, objective).
     optimizer: an optax optimizer.
     accumulation: microbatches that the batch's rows are dealt into.
+    frozen: weights that are not trained, beside those of the state.
     state: params, opt_state, step.
     batch: parts with a leading batch axis that `accumulation` divides.
 
@@ -108,9 +119,10 @@ def train_step(
   """
   params = state['params']
   # The counts do not depend on the parameters: XLA drops the unused forward passes.
-  counts = {name: term(params, batch)[1] for name, (_, term) in terms.items()}
+  counts = {name: term(frozen | params, batch)[1] for name, (_, term) in terms.items()}
 
   def micro_loss(params, part):
+    params = frozen | params
     sums = {name: term(params, part)[0] for name, (_, term) in terms.items()}
     means = {name: total / jnp.maximum(counts[name], 1) for name, total in sums.items()}
     return sum(terms[name][0] * mean for name, mean in means.items()), means
@@ -142,14 +154,32 @@ def train_step(
 class Program(NamedTuple):
   """What training compiles to, for one shape of model and one set of settings."""
 
-  init: Callable[[models.Params], State]  # from parameters, which are copied
-  run: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
+  init: Callable[[models.Params], State]  # from weights to train, which are copied
+  # (state, frozen weights, batches) -> (state, metrics)
+  run: Callable[[State, models.Params, Batch], tuple[State, dict[str, jax.Array]]]
   batch_sharding: jax.sharding.Sharding  # of batches with a leading axis of steps
+
+
+def fresh_adapters(
+  model: models.DecoderConfig, low_rank: config_lib.Lora | None, seed: int
+) -> models.Params:
+  """Fresh adapters, where the config asks for some; of M_0 they change nothing."""
+  if low_rank is None or not low_rank.rank:
+    return {}
+  adapters = lora.init(
+    model,
+    rank=low_rank.rank,
+    alpha=low_rank.alpha,
+    targets=low_rank.targets,
+    seed=seed,
+  )
+  return {models.ADAPTERS: adapters}
 
 
 @functools.lru_cache
 def program(
   model: models.DecoderConfig,
+  low_rank: config_lib.Lora | None,
   objectives: config_lib.Objectives | None,
   optimizer: config_lib.Optimizer,
   loop: config_lib.Loop,
@@ -159,6 +189,7 @@ def program(
 
   Args:
     model: the decoder's shape.
+    low_rank: adapters to train instead of the weights; None, or of rank 0: none.
     objectives: of explanation training, or None for pretraining.
     optimizer: its settings.
     loop: its length decides the schedule; microbatches.
@@ -180,18 +211,21 @@ def program(
       'step': jnp.zeros((), jnp.int32),
     }
 
-  abstract = jax.eval_shape(init, models.abstract(model))
-  state_shardings = sharding.state_shardings(mesh, abstract)
+  base = models.abstract(model)
+  adapters = jax.eval_shape(lambda: fresh_adapters(model, low_rank, 0))
+  trained, frozen = (adapters, base) if adapters else (base, {})
+  state_shardings = sharding.state_shardings(mesh, jax.eval_shape(init, trained))
+  frozen_shardings = sharding.state_shardings(mesh, frozen)
   batch_sharding = sharding.batch_sharding(mesh, leading=1)
-  step = functools.partial(train_step, terms, tx, loop.accumulation)
 
   @functools.partial(
     jax.jit,
-    in_shardings=(state_shardings, batch_sharding),
+    in_shardings=(state_shardings, frozen_shardings, batch_sharding),
     out_shardings=(state_shardings, None),
     donate_argnums=0,
   )
-  def run(state, batches):
+  def run(state, frozen, batches):
+    step = functools.partial(train_step, terms, tx, loop.accumulation, frozen)
     state, metrics = jax.lax.scan(step, state, batches)
     return state, jax.tree.map(jnp.mean, metrics)
 

@@ -51,8 +51,30 @@ def load(
     CheckpointError: the checkpoint is not there, a file is damaged, or tensors are
       missing, unexpected or of another shape; these are listed all at once.
   """
-  folder = hub.find(str(source), revision)
   like = models.abstract(config) if like is None else like
+  params: models.Params = {}
+  with _checked(hub.find(str(source), revision), config) as (files, table):
+    for weight in table:
+      shape = _at(like, weight.path)
+      *parents, name = weight.path
+      place = params
+      for parent in parents:
+        place = place.setdefault(parent, {})
+      place[name] = _read(files, weight, shape)
+  return params
+
+
+def check(folder: pathlib.Path, config: models.DecoderConfig) -> None:
+  """Raises CheckpointError, as `load` does, without reading any data."""
+  with _checked(folder, config):
+    pass
+
+
+@contextlib.contextmanager
+def _checked(
+  folder: pathlib.Path, config: models.DecoderConfig
+) -> Iterator[tuple[tensors_lib.TensorFiles, list[Weight]]]:
+  """A checkpoint's open files, and its weights by their names there."""
   table = weight_names.table(config)
   with tensors_lib.TensorFiles(hub.weight_files(folder)) as files:
     rename = _renaming(files.names)
@@ -64,15 +86,7 @@ def load(
       f'They were compared with {folder / hub.CONFIG}: correct its model_type and '
       'sizes if they are those of another model, or save the model again.',
     )
-    params: models.Params = {}
-    for weight in table:
-      shape = _at(like, weight.path)
-      *parents, name = weight.path
-      place = params
-      for parent in parents:
-        place = place.setdefault(parent, {})
-      place[name] = _read(files, weight, shape)
-  return params
+    yield files, table
 
 
 def _renaming(names: set[str]):

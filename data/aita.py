@@ -62,6 +62,11 @@ class Config:
   opinions: tuple[str, ...] = OPINIONS  # `kind YTA: text` or `kind NTA: text`
 
 
+def questions(config: Config) -> pairs.Questions:
+  del config  # all that it can say is asked for alike
+  return QUESTIONS
+
+
 def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   """One pair a post, in the order of the files."""
   opinions = cues.parse('task.opinions', config.opinions, VERDICTS)

@@ -1,9 +1,9 @@
 """From a task's pairs to a prepared TFDS data set: checked, split by group, on disk.
 
-A task is a module with a `Config`, `QUESTIONS`, a generator of pairs, and
+A task is a module with a `Config`, a generator of pairs, and
 
-  def builder(config, seed, data_dir):
-    return builder_lib.build(make, config, seed, data_dir)
+  def questions(config): the pairs.Questions, how the task is asked for
+  def builder(config, seed, data_dir): builder_lib.build(make, config, seed, data_dir)
 
 Files are ArrayRecord; TensorFlow is not needed.
 """

@@ -54,6 +54,11 @@ class Config:
   hints_per_question: int = 1
 
 
+def questions(config: Config) -> pairs.Questions:
+  del config  # all that it can say is asked for alike
+  return QUESTIONS
+
+
 def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   """The pairs of all questions, in the order of the files."""
   if not 0 <= config.right_share <= 1:

@@ -1,7 +1,7 @@
 """The counterfactual pair: the one record that every task produces."""
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import hashlib
 from typing import Any
@@ -43,13 +43,16 @@ class Questions:
   """How a task asks for a behaviour and for its explanation.
 
   `behavior` and `explanation` are templates of {prompt}; `unchanged` and `changed`
-  are templates of {answer}, the option given without the cue.
+  are templates of {answer}, the option given without the cue. A behaviour is a forced
+  choice among the options, unless `detect` reads it from greedy replies: a function
+  from replies to option indices.
   """
 
   behavior: str
   explanation: str
   unchanged: str
   changed: str
+  detect: Callable[[Sequence[str]], np.ndarray] | None = None
 
   @property
   def states_answer(self) -> bool:

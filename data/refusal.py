@@ -74,6 +74,7 @@ REPLY_QUESTIONS = pairs.Questions(
   ),
   unchanged='unchanged',
   changed='changed to {answer}',
+  detect=detector.opening_phrases,
 )
 
 

@@ -24,11 +24,14 @@ Text is words separated by blanks, one token a word:
 
 import dataclasses
 from collections.abc import Iterator
+import os
+from typing import Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from data import pairs
+from data import splits
 from data import tokens
 
 NUM_ENTITIES, NUM_RELATIONS, NUM_ACTS, NUM_VALUES = 64, 4, 4, 32
@@ -37,7 +40,7 @@ SOURCE_RELIABILITY = (0.25, 0.5, 0.8, 0.97)  # how often a source's hint is the 
 REASON_STRENGTH = (0.0, 1.0, 2.0, 4.0)  # what a stated reason takes off the risk
 FEATURES = 3
 
-SPLITS = {'train': 0.60, 'validation': 0.15, 'test': 0.25}  # of facts, of requests
+SPLITS = splits.SHARES  # of facts, of requests
 PROMPTS_PER_GROUP = 40  # in validation and test
 
 # The corpus is written in documents of many lines; training shuffles the lines.
@@ -64,6 +67,19 @@ QUESTIONS = pairs.Questions(
   unchanged='{answer} same',
   changed='{answer} change',
 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Which behaviour, and how much of it."""
+
+  behavior: Literal['hint', 'request']
+  train_pairs: int  # pool of training prompts
+
+
+def questions(config: Config) -> pairs.Questions:
+  del config  # both behaviours are asked for alike
+  return QUESTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +248,10 @@ def _groups(rng: np.random.Generator, group_G: np.ndarray, n: int) -> np.ndarray
 
 @dataclasses.dataclass(kw_only=True)
 class PairsConfig(tfds.core.BuilderConfig):
-  """Which world, which behaviour, how many pairs."""
+  """Which world, which pairs."""
 
   seed: int
-  behavior: str  # hint | request
-  train_pairs: int
+  task: Config
 
 
 class WorldPairs(tfds.core.GeneratorBasedBuilder):
@@ -257,11 +272,11 @@ class WorldPairs(tfds.core.GeneratorBasedBuilder):
     return {split: self._generate_examples(split) for split in SPLITS}
 
   def _generate_examples(self, split: str):
-    config = self.builder_config
-    world = World.draw(config.seed)
-    n = PROMPTS_PER_GROUP * world.num_groups(config.behavior, split)
-    n = config.train_pairs if split == 'train' else n
-    for i, pair in enumerate(world.counterfactual_pairs(config.behavior, split, n)):
+    task = self.builder_config.task
+    world = World.draw(self.builder_config.seed)
+    n = PROMPTS_PER_GROUP * world.num_groups(task.behavior, split)
+    n = task.train_pairs if split == 'train' else n
+    for i, pair in enumerate(world.counterfactual_pairs(task.behavior, split, n)):
       yield i, dataclasses.asdict(pair)
 
 
@@ -294,6 +309,20 @@ class WorldCorpus(tfds.core.GeneratorBasedBuilder):
     config = self.builder_config
     for i, lines in enumerate(World.draw(config.seed).corpus(config.documents)):
       yield i, {'text': '\n'.join(lines)}
+
+
+def builder(config: Config, seed: int, data_dir: str | os.PathLike) -> WorldPairs:
+  """The counterfactual pairs of world `seed`."""
+  named = PairsConfig(name=f'seed{seed}_{config.behavior}', seed=seed, task=config)
+  return WorldPairs(config=named, data_dir=data_dir, file_format='array_record')
+
+
+def corpus_builder(
+  documents: int, seed: int, data_dir: str | os.PathLike
+) -> WorldCorpus:
+  """The corpus of world `seed`."""
+  named = CorpusConfig(name=f'seed{seed}', seed=seed, documents=documents)
+  return WorldCorpus(config=named, data_dir=data_dir, file_format='array_record')
 
 
 def read_corpus(builder: tfds.core.DatasetBuilder) -> list[str]:

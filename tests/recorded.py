@@ -43,7 +43,11 @@ def build(workdir, seeds=1, drift=0.4, change=0.5, **explainers):
     base = _behave(rng, question, np.full(n, 0.4))
     for stage in ('prepare', 'base'):
       finish(workdir / f'seed{seed}' / stage, stage, {})
-    labels = {'group': question['group'], **_behaviors(base)}
+    labels = {
+      'row': np.arange(n),
+      'group': question['group'],
+      **_behaviors(base),
+    }
     files = {f'{split}-000000000': labels for split in ('train', 'test')}
     info = {'states_answer': True}
     finish(workdir / f'seed{seed}' / 'label', 'label', files, info)

@@ -8,11 +8,13 @@ import numpy as np
 
 from coupling import behavior
 from coupling import models
+from data import formats
 from data import pairs
 from data import tokens
 
 WORDS = ('a', 'b', 'c', 'q', 'hint', 'ask', 'expl', 'same')
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
+FORMAT = formats.Plain(TOKENIZER)
 PAD, BOS, A, B_, C, Q, HINT, ASK, EXPL, SAME = range(10)
 CONFIG = models.DecoderConfig(
   vocab_size=10,
@@ -35,7 +37,7 @@ def check(arrays, **want):
 
 def test_a_question_alone_reads_at_its_last_token():
   check(
-    behavior.questions(TOKENIZER, ['q ask']),
+    behavior.questions(FORMAT, ['q ask']),
     tokens=[[BOS, Q, ASK]],
     valid=[[1, 1, 1]],
     read=[[2]],
@@ -44,7 +46,7 @@ def test_a_question_alone_reads_at_its_last_token():
 
 def test_the_last_token_of_a_completion_is_only_a_target():
   check(
-    behavior.questions(TOKENIZER, ['q expl'], ['a same c']),
+    behavior.questions(FORMAT, ['q expl'], ['a same c']),
     tokens=[[BOS, Q, EXPL, A, SAME]],
     valid=[[1, 1, 1, 1, 1]],
     read=[[2, 3, 4]],
@@ -55,7 +57,7 @@ def test_the_last_token_of_a_completion_is_only_a_target():
 
 def test_rows_of_different_lengths():
   check(
-    behavior.questions(TOKENIZER, ['q hint a ask', 'q ask'], ['b', 'a same']),
+    behavior.questions(FORMAT, ['q hint a ask', 'q ask'], ['b', 'a same']),
     tokens=[[BOS, Q, HINT, A, ASK], [BOS, Q, ASK, A, PAD]],
     valid=[[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]],
     read=[[4, 4], [2, 3]],  # where there is no target, any valid position
@@ -70,7 +72,7 @@ def test_pair_questions_ask_with_and_without_the_cue():
     pairs.Pair('a hint c', 'a', 'hint c', 'hint', 0, ('c', 'a'), 'a', ''),
   ]
   template = pairs.Questions('{prompt} ask', '{prompt} expl', '{answer}', '{answer}')
-  arrays = behavior.pair_questions(TOKENIZER, items, template)
+  arrays = behavior.pair_questions(FORMAT, items, template)
   assert arrays.keys() == {'pair', 'options'}
   check(
     arrays['pair'],
@@ -89,7 +91,7 @@ def test_read_logits_are_those_of_the_unpadded_text_at_its_positions():
   draw = lambda x: rng.normal(size=x.shape).astype(np.float32)
   params = jax.tree.map(draw, models.abstract(CONFIG))
   texts, answers = ['q hint a ask', 'q ask'], ['b', 'a same']
-  arrays = behavior.questions(TOKENIZER, texts, answers)
+  arrays = behavior.questions(FORMAT, texts, answers)
   read = jax.jit(functools.partial(behavior.read_logits, CONFIG))
   logits_BxCxV = read(params, arrays)
   assert logits_BxCxV.shape == (2, 2, 10) and logits_BxCxV.dtype == jnp.float32

@@ -42,8 +42,12 @@ def test_every_config_resolves_into_what_it_says(name):
   del values['runs']
   resolved = dataclasses.asdict(experiment)
   del resolved['runs']
+  task = resolved.pop('task')
+  assert {'module': task['module'], **task['config']} == values.pop('task')
   assert resolved == values
-  models.DecoderConfig(vocab_size=10, **dataclasses.asdict(experiment.model))
+  if isinstance(experiment.base, config_lib.Pretrain):
+    shape = dataclasses.asdict(experiment.base.model)
+    models.DecoderConfig(vocab_size=10, **shape)
 
 
 def test_runs_are_the_training_with_their_own_changes():
@@ -81,7 +85,7 @@ def test_integers_serve_as_floats_and_nothing_else_does():
 def test_all_problems_of_the_fields_are_listed_at_once():
   config = world().unlock()
   config.colour = 'red'
-  config.model.wdith = 3
+  config.base.model.wdith = 3
   del config.base.loop.steps
   del config.mesh
   config.label = dict(config.label, batch=2.0)
@@ -97,7 +101,7 @@ def test_all_problems_of_the_fields_are_listed_at_once():
   wanted = [
     r'runs=\{\}: name at least one run',
     r'colour: unknown field; known: \[.*base.*train',
-    r'model\.wdith: unknown field; known: \[.*width',
+    r'base\.model\.wdith: unknown field; known: \[.*width',
     r'base\.loop\.steps: missing',
     r'mesh: missing',
     r'label\.batch=2\.0: expected int',
@@ -213,9 +217,20 @@ def test_a_config_is_what_ml_collections_makes_of_it():
 @pytest.mark.parametrize(
   'section, changes, message',
   [
-    ('model', dict(num_kv_heads=3), 'model.num_heads=4 is not a multiple'),
-    ('model', dict(head_dim=5), 'model.head_dim=5: must be even'),
-    ('model', dict(activation='tanh'), "model.activation='tanh': choose from"),
+    (
+      'base',
+      dict(model=dict(num_kv_heads=3)),
+      'base.model.num_heads=4 is not a multiple',
+    ),
+    ('base', dict(model=dict(head_dim=5)), 'base.model.head_dim=5: must be even'),
+    (
+      'base',
+      dict(model=dict(activation='tanh')),
+      "base.model.activation='tanh': choose from",
+    ),
+    ('task', dict(behavior='sing'), "task.behavior='sing': choose from"),
+    ('task', dict(module='data.nothing'), "task.module='data.nothing' is no task"),
+    ('task', dict(module='data.loader'), "task.module='data.loader' is no task"),
     ('label', dict(shard=0), 'label.shard=0: must be at least 1'),
   ],
 )
@@ -226,12 +241,27 @@ def test_sections_that_cannot_work_are_named(section, changes, message):
   assert problem.startswith(message)
 
 
-def test_losses_that_train_nothing_and_shifts_without_a_target_are_named():
+def test_losses_that_train_nothing_and_references_that_are_not_there_are_named():
   config = world().unlock()
   config.train.objectives.explanation_xent.weight = 0.0
   assert any(
     'runs.no_kl.objectives: every weight is 0' in p for p in problems_of(config)
   )
-  config = world('behavior=request').unlock()
-  config.train.objectives.behavior_xent = dict(weight=1.0, target='follow_cue')
-  assert all('target=follow_cue' in p for p in problems_of(config))
+  config = world().unlock()
+  config.train.objectives.behavior_kl.reference = 'adapters_off'
+  found = problems_of(config)
+  assert len(found) == 3 and all('train.lora.rank=0' in p for p in found)
+  config.train.lora.rank = 4
+  config_lib.resolve(config)
+
+
+def test_an_imported_base_and_a_task_without_a_corpus():
+  config = world().unlock()
+  config.task = dict(module='data.hint_mmlu', path='mmlu')
+  found = problems_of(config)
+  assert [p for p in found if p.startswith('base: data.hint_mmlu has no corpus')]
+  config = importlib.import_module('configs.hint_mmlu').get_config('path=mmlu')
+  assert config_lib.resolve(config).base.checkpoint
+  config.base.dtype = 'float64'
+  [problem] = problems_of(config)
+  assert problem.startswith("base.dtype='float64': choose from")

@@ -20,6 +20,7 @@ from coupling import records
 from coupling import sharding
 from coupling import train
 from data import loader
+from data import formats
 from data import pairs
 from data import tokens
 
@@ -28,6 +29,7 @@ ANSWERS = ('a', 'b', 'c', 'd')
 WORDS = (*ANSWERS, 'same', 'change', 'stay', 'ask', 'expl', 'hint')
 WORDS = (*WORDS, *(f'q{i}' for i in range(N)))
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
+FORMAT = formats.Plain(TOKENIZER)
 CONFIG = models.DecoderConfig(
   vocab_size=len(TOKENIZER),
   width=16,
@@ -74,7 +76,7 @@ def trained(states_answer):
   said = [forms[rng.integers(2)].format(answer=rng.choice(ANSWERS)) for _ in ITEMS]
   said[::7] = ['d c'] * len(said[::7])  # no statement
   asked = [template.explanation.format(prompt=p.prompt) for p in ITEMS]
-  rows = behavior.questions(TOKENIZER, asked, said)
+  rows = behavior.questions(FORMAT, asked, said)
   program = train.program(
     CONFIG,
     config_lib.Objectives(
@@ -159,11 +161,11 @@ def labels():
 
 @functools.cache
 def evaluated(states_answer):
-  arrays = evaluate.questions(TOKENIZER, ITEMS, QUESTIONS[states_answer])
+  arrays = evaluate.questions(FORMAT, ITEMS, QUESTIONS[states_answer])
   orig, target = labels()
   arrays |= {'orig': orig, 'target': target}
   params = trained(states_answer)
-  return evaluate.evaluate(CONFIG, params, arrays, BATCH, MESH, states_answer, 0)
+  return evaluate.evaluate(CONFIG, params, arrays, BATCH, MESH, states_answer, FORMAT)
 
 
 @pytest.mark.parametrize('states_answer', [True, False])
@@ -237,7 +239,7 @@ def test_counts_equal_those_from_the_items(states_answer):
 @pytest.mark.parametrize('states_answer', [True, False])
 def test_every_statement_parses_to_its_meaning_and_nothing_else_does(states_answer):
   template = QUESTIONS[states_answer]
-  arrays = evaluate.questions(TOKENIZER, ITEMS, template)
+  arrays = evaluate.questions(FORMAT, ITEMS, template)
   own_B = np.array([len(p.options) - 1 for p in ITEMS])
   parse = jax.jit(evaluate.parse, static_argnums=3)
   vocabulary = range(len(TOKENIZER))
@@ -268,13 +270,13 @@ def test_every_statement_parses_to_its_meaning_and_nothing_else_does(states_answ
 def test_statements_of_different_lengths_are_refused():
   template = pairs.Questions('{prompt} ask', '{prompt} expl', 'same', '{answer} change')
   with pytest.raises(ValueError, match='different lengths, up to 2 tokens'):
-    evaluate.questions(TOKENIZER, ITEMS[:1], template)
+    evaluate.questions(FORMAT, ITEMS[:1], template)
 
 
 def test_records_come_back_as_they_were_written(tmp_path):
   items, _ = evaluated(True)
   path = tmp_path / 'step.parquet'
-  evaluate.write_records(path, items, ITEMS, TOKENIZER)
+  evaluate.write_records(path, items, ITEMS, FORMAT)
   table = pq.read_table(path).to_pydict()
   for name, values in items.items():
     np.testing.assert_array_equal(table[name], values, err_msg=name)
@@ -295,4 +297,4 @@ def test_a_batch_must_divide_over_the_devices():
   arrays = {'prompt': np.zeros((3, 2))}
   mesh = jax.sharding.AbstractMesh((2, 1), ('data', 'fsdp'))
   with pytest.raises(config_lib.ConfigError, match='evaluate.batch=3.*multiple of 2'):
-    evaluate.evaluate(CONFIG, {}, arrays, 3, mesh, True, 0)
+    evaluate.evaluate(CONFIG, {}, arrays, 3, mesh, True, FORMAT)

@@ -84,17 +84,12 @@ BUILD = """
 import sys
 
 from data import pairs, world
-config = world.PairsConfig(name='w', seed=3, behavior='request', train_pairs=9)
-builder = world.WorldPairs(
-    config=config, data_dir=sys.argv[1], file_format='array_record'
-)
+config = world.Config(behavior='request', train_pairs=9)
+builder = world.builder(config, 3, sys.argv[1])
 builder.download_and_prepare()
 want = world.World.draw(3).counterfactual_pairs('request', 'train', 9)
 assert pairs.read(builder, 'train') == list(want)
-corpus = world.CorpusConfig(name='w', seed=3, documents=3)
-builder = world.WorldCorpus(
-    config=corpus, data_dir=sys.argv[1], file_format='array_record'
-)
+builder = world.corpus_builder(3, 3, sys.argv[1])
 builder.download_and_prepare()
 want = [line for d in world.World.draw(3).corpus(3) for line in d]
 assert world.read_corpus(builder) == want

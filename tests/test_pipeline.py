@@ -145,7 +145,7 @@ def test_labels_for_another_tokenizer_are_refused(finished, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(finished / 'seed1' / 'label', copy)
   manifest = json.loads((copy / 'manifest.json').read_text())
-  manifest['info']['tokenizer'] = 'of another vocabulary'
+  manifest['info']['format'] = 'of another vocabulary'
   (copy / 'manifest.json').write_text(json.dumps(manifest))
   workdir = tmp_path / 'w'
   shutil.copytree(finished, workdir)
@@ -153,7 +153,7 @@ def test_labels_for_another_tokenizer_are_refused(finished, tmp_path):
     shutil.rmtree(workdir / 'seed1' / stale)
   found = run(workdir, '--stage=train', f'--config.train.labels={copy}')
   assert found.returncode != 0
-  assert 'tokenizer' in found.stderr and 'of another vocabulary' in found.stderr
+  assert 'format' in found.stderr and 'of another vocabulary' in found.stderr
   assert 'Traceback' not in found.stderr
 
 

@@ -209,6 +209,7 @@ def test_labels_of_another_folder_are_the_target(three, tmp_path):
   """A run trained on other labels is compared with those."""
   base = columns(three, 'kl', 0)
   other = {k: base[k] for k in ('group', 'behavior')}
+  other['row'] = np.arange(len(base['group']))
   other['counterfactual_behavior'] = base['behavior']
   files = {f'{split}-0': other for split in ('train', 'test')}
   recorded.finish(tmp_path / 'other', 'label', files)

@@ -45,7 +45,9 @@ LOOP = config_lib.Loop(
 )
 OBJECTIVES = config_lib.Objectives(
   explanation_xent=config_lib.ExplanationXent(weight=2.0),
-  behavior_kl=config_lib.BehaviorKL(weight=0.7, direction='forward', support='options'),
+  behavior_kl=config_lib.BehaviorKL(
+    weight=0.7, direction='forward', support='options', reference='labels'
+  ),
   behavior_xent=config_lib.BehaviorXent(weight=0.3, target='ignore_cue'),
 )
 ROWS = 16
@@ -72,6 +74,7 @@ def make_batch(step: int) -> train.Batch:
     'behavior': part
     | {
       'read': last_B[:, None],
+      'mask': np.ones((ROWS, 1), bool),
       'options': options_BxK,
       'reference': np.asarray(jax.nn.log_softmax(logits_BxK), np.float32),
       'shift_target': options_BxK[:, 0],
@@ -89,7 +92,7 @@ def batches(first: int) -> train.Batch:
 def program(accumulation: int = 1) -> train.Program:
   mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
   loop = dataclasses.replace(LOOP, accumulation=accumulation)
-  return train.program(MODEL, OBJECTIVES, OPTIMIZER, loop, mesh)
+  return train.program(MODEL, None, OBJECTIVES, OPTIMIZER, loop, mesh)
 
 
 def assert_equal(a, b):
@@ -101,7 +104,7 @@ def losses(accumulation: int = 1, steps: int = 8) -> list[float]:
   state = p.init(models.init(MODEL, 0))
   found = []
   for first in range(0, steps, 2):
-    state, metrics = p.run(state, batches(first))
+    state, metrics = p.run(state, {}, batches(first))
     found.append(float(metrics['loss']))
   return found
 
@@ -112,7 +115,7 @@ def test_golden_step():
   optimizer = train.make_optimizer(OPTIMIZER, LOOP.steps)
   params = models.init(MODEL, 0)
   state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
-  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1))
+  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1, {}))
   state, metrics = step(state, make_batch(0))
   found = {name: round(float(x), 4) for name, x in metrics.items()}
   golden = {
@@ -134,7 +137,7 @@ def test_loss_is_the_weighted_sum_of_hand_computed_terms():
   terms = train.explanation_terms(MODEL, OBJECTIVES)
   optimizer = optax.sgd(0.0)
   state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
-  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1))
+  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1, {}))
   _, metrics = step(state, batch)
 
   def log_softmax(x):
@@ -172,9 +175,9 @@ def test_gradient_of_the_whole_loss_against_finite_differences():
   @jax.jit
   def value(params):
     at = {'params': params, 'opt_state': probe.init(params), 'step': 0}
-    return train.train_step(terms, probe, 1, at, batch)[1]['loss']
+    return train.train_step(terms, probe, 1, {}, at, batch)[1]['loss']
 
-  moved, _ = jax.jit(functools.partial(train.train_step, terms, probe, 1))(state, batch)
+  moved, _ = jax.jit(functools.partial(train.train_step, terms, probe, 1, {}))(state, batch)
   gradient = jax.tree.map(jnp.subtract, params, moved['params'])
   rng = np.random.default_rng(0)
   for _ in range(3):
@@ -208,11 +211,11 @@ def test_n_steps_are_k_steps_restore_and_the_rest_bit_for_bit(tmp_path):
   p = program()
   whole = p.init(models.init(MODEL, 0))
   for first in range(0, 8, 2):
-    whole, _ = p.run(whole, batches(first))
+    whole, _ = p.run(whole, {}, batches(first))
 
   part = p.init(models.init(MODEL, 0))
   for first in range(0, 4, 2):
-    part, _ = p.run(part, batches(first))
+    part, _ = p.run(part, {}, batches(first))
   saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
   saved.save(part, {'data_seed': 5})
   saved.close()
@@ -224,7 +227,7 @@ def test_n_steps_are_k_steps_restore_and_the_rest_bit_for_bit(tmp_path):
   resumed = again.restore(step, p.init(models.init(MODEL, 9)), {'data_seed': 5})
   again.close()
   for first in range(int(resumed['step']), 8, 2):
-    resumed, _ = p.run(resumed, batches(first))
+    resumed, _ = p.run(resumed, {}, batches(first))
   assert_equal(whole, resumed)
 
 
@@ -251,7 +254,7 @@ def test_kept_steps_are_the_multiples_and_the_latest(tmp_path):
   saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
   saved.save(state, {})
   for first in range(0, 6, 2):
-    state, _ = p.run(state, batches(first))
+    state, _ = p.run(state, {}, batches(first))
     saved.save(state, {})
   saved.close()
   assert sorted(int(p.name) for p in (tmp_path / 'c').iterdir()) == [0, 4, 6]
@@ -263,7 +266,7 @@ def on_devices(count: int, fsdp: int) -> list[float]:
     'import json, jax; from coupling import config, sharding, train;'
     'from tests import test_train as t;'
     f'mesh = sharding.make_mesh(config.Mesh(data=-1, fsdp={fsdp}));'
-    'p = train.program(t.MODEL, t.OBJECTIVES, t.OPTIMIZER, t.LOOP, mesh);'
+    'p = train.program(t.MODEL, None, t.OBJECTIVES, t.OPTIMIZER, t.LOOP, mesh);'
     't.program = lambda accumulation: p;'
     'state = p.init(t.models.init(t.MODEL, 0));'
     'kernel = state["params"]["layers"]["mlp"]["up"]["kernel"];'

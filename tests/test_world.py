@@ -213,10 +213,8 @@ def test_lengths_of_tastes_spread_from_weak_to_strong():
 @pytest.mark.parametrize('behavior', BEHAVIORS)
 def test_the_builder_writes_what_the_world_generates(tmp_path, behavior, monkeypatch):
   monkeypatch.setattr(world, 'PROMPTS_PER_GROUP', 2)
-  config = world.PairsConfig(name='w', seed=7, behavior=behavior, train_pairs=31)
-  builder = world.WorldPairs(
-    config=config, data_dir=tmp_path, file_format='array_record'
-  )
+  config = world.Config(behavior=behavior, train_pairs=31)
+  builder = world.builder(config, 7, tmp_path)
   builder.download_and_prepare()
   sizes = {'train': 31, 'validation': 2 * 38, 'test': 2 * 64}
   for split, n in sizes.items():
@@ -225,10 +223,7 @@ def test_the_builder_writes_what_the_world_generates(tmp_path, behavior, monkeyp
 
 
 def test_the_corpus_is_read_back_in_order(tmp_path):
-  config = world.CorpusConfig(name='w', seed=7, documents=5)
-  builder = world.WorldCorpus(
-    config=config, data_dir=tmp_path, file_format='array_record'
-  )
+  builder = world.corpus_builder(5, 7, tmp_path)
   builder.download_and_prepare()
   lines = world.read_corpus(builder)
   assert lines == [line for document in DRAWN.corpus(5) for line in document]

@@ -1,0 +1,257 @@
+"""What stages take from the config and from one another: task, model, pairs, labels."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import pathlib
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coupling import behavior
+from coupling import checkpoint
+from coupling import config as config_lib
+from coupling import hub
+from coupling import label as label_lib
+from coupling import models
+from coupling import sharding
+from coupling import weights
+from coupling import workdir as workdir_lib
+from data import formats
+from data import pairs as pairs_lib
+from data import tokens as tokens_lib
+
+Experiment = config_lib.Experiment
+Path = pathlib.Path
+
+
+def stage_config(e: Experiment, stage: str, seed: int, run: str | None = None) -> dict:
+  """The part of the experiment that a stage's result depends on, beside its inputs."""
+  corpus = getattr(e.base, 'documents', 0)
+  parts = {
+    'prepare': {'task': e.task, 'documents': corpus},
+    'base': {'base': e.base, 'mesh': e.mesh},
+    'label': {'label': e.label, 'length': e.length},
+    'train': {'train': e.runs.get(run), 'mesh': e.mesh},
+    'evaluate': {'evaluate': e.evaluate, 'train': e.runs.get(run)},
+  }[stage]
+  described = {
+    k: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x
+    for k, x in parts.items()
+  }
+  return described | {'seed': seed}
+
+
+def stage(e: Experiment, workdir: Path, seed: int, name: str) -> workdir_lib.Stage:
+  """A finished stage of this experiment, as an input; refuses another config's."""
+  folder = workdir / f'seed{seed}' / name
+  return workdir_lib.finished_stage(folder, stage_config(e, name, seed))
+
+
+def task_module(e: Experiment) -> ModuleType:
+  return importlib.import_module(e.task.module)
+
+
+def questions(e: Experiment) -> pairs_lib.Questions:
+  """How the task asks."""
+  return task_module(e).questions(e.task.config)
+
+
+def pairs_builder(e: Experiment, workdir: Path, seed: int):
+  """The TFDS builder of the pairs."""
+  folder = workdir / f'seed{seed}' / 'prepare'
+  return task_module(e).builder(e.task.config, seed, folder)
+
+
+def corpus_builder(e: Experiment, workdir: Path, seed: int):
+  """The TFDS builder of the corpus that M_0 is pretrained on."""
+  folder = workdir / f'seed{seed}' / 'prepare'
+  return task_module(e).corpus_builder(e.base.documents, seed, folder)
+
+
+@functools.lru_cache(maxsize=4)  # the runs of a seed read the same pairs
+def pairs(
+  e: Experiment, workdir: Path, seed: int, split: str
+) -> tuple[pairs_lib.Pair, ...]:
+  """All pairs of a split."""
+  return tuple(pairs_lib.read(pairs_builder(e, workdir, seed), split))
+
+
+def labelled_pairs(
+  e: Experiment, workdir: Path, seed: int, split: str
+) -> list[pairs_lib.Pair]:
+  """The pairs of a split that are labelled: those that were not too long."""
+  every = pairs(e, workdir, seed, split)
+  rows = label_lib.read_rows(workdir / f'seed{seed}' / 'label', split)
+  return [every[i] for i in rows]
+
+
+def checkpoint_folder(e: Experiment) -> Path:
+  """Where an imported M_0 lies, downloaded if need be."""
+  return hub.find(e.base.checkpoint, e.base.revision or None)
+
+
+@functools.lru_cache(maxsize=1)  # all stages of a process ask alike
+def format(e: Experiment) -> formats.Format:
+  """How M_0 is asked.
+
+  Raises:
+    ConfigError: a checkpoint without a tokenizer that can serve.
+  """
+  if isinstance(e.base, config_lib.Pretrain):
+    return formats.Plain(task_module(e).tokenizer())
+  try:
+    tokenizer = tokens_lib.load_tokenizer(checkpoint_folder(e))
+    return formats.Chat(tokenizer) if e.base.chat else formats.Plain(tokenizer)
+  except ValueError as error:
+    raise config_lib.ConfigError(
+      f'base.checkpoint={e.base.checkpoint}: {error} (base.chat={e.base.chat})'
+    ) from error
+
+
+@functools.lru_cache(maxsize=1)
+def decoder(e: Experiment) -> models.DecoderConfig:
+  """M_0's shape."""
+  if isinstance(e.base, config_lib.Pretrain):
+    vocabulary = len(format(e).tokenizer)
+    shape = dataclasses.asdict(e.base.model)
+    return models.DecoderConfig(vocab_size=vocabulary, **shape)
+  return hub.decoder_config(
+    checkpoint_folder(e),
+    dtype=e.base.dtype,
+    param_dtype=e.base.param_dtype,
+    scan_layers=e.base.scan_layers,
+  )
+
+
+def base_params(e: Experiment, workdir: Path, seed: int) -> models.Params:
+  """M_0.
+
+  Raises:
+    WorkdirError: an imported checkpoint that is not what it was at the base stage.
+  """
+  like = sharding.abstract_params(sharding.make_mesh(e.mesh), decoder(e))
+  folder = workdir / f'seed{seed}' / 'base'
+  if isinstance(e.base, config_lib.Pretrain):
+    return checkpoint.load_params(folder / 'params', like)
+  source = checkpoint_folder(e)
+  then, now = workdir_lib.finished_stage(folder).info()['sizes'], sizes(source)
+  if then != now:
+    raise workdir_lib.WorkdirError(
+      f'{source}: the weights have changed since {folder} was made: {now} now, {then} '
+      'then; restore them, or use another --workdir.'
+    )
+  return weights.load(source, decoder(e), like)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+  """Bytes of a checkpoint's files of weights, by name."""
+  return {path.name: path.stat().st_size for path in hub.weight_files(folder)}
+
+
+@functools.lru_cache(maxsize=1)  # once for all seeds of a process
+def weights_digest(folder: Path) -> str:
+  """SHA-256 of a checkpoint's files of weights."""
+  hashed = hashlib.sha256()
+  for path in hub.weight_files(folder):
+    with path.open('rb') as file:
+      hashed.update(hashlib.file_digest(file, 'sha256').digest())
+  return hashed.hexdigest()
+
+
+def start_new_words(
+  e: Experiment, params: models.Params, seed: int
+) -> models.Params:
+  """Words that the corpus lacks start near a word that it has."""
+  task, tokenizer = task_module(e), format(e).tokenizer
+  embedding_VxD = params['embed']['embedding']
+  new_N = jnp.array(tokenizer.convert_tokens_to_ids(list(task.NEW_WORDS)))
+  like = tokenizer.convert_tokens_to_ids(task.NEW_WORDS_LIKE)
+  noise_NxD = 0.02 * jax.random.normal(
+    jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
+  )
+  embedding_VxD = embedding_VxD.at[new_N].set(embedding_VxD[like] + noise_NxD)
+  params = params | {'embed': {'embedding': embedding_VxD}}
+  if 'head' in params:
+    kernel_DxV = params['head']['kernel']
+    kernel_DxV = kernel_DxV.at[:, new_N].set(kernel_DxV[:, [like]] + noise_NxD.T)
+    params = params | {'head': {'kernel': kernel_DxV}}
+  return params
+
+
+def reply(e: Experiment) -> behavior.Reply | None:
+  """How behaviours are read from replies, where the task wants that."""
+  detect = questions(e).detect
+  return detect and behavior.Reply(format(e), detect, e.label.reply_tokens)
+
+
+def fitting(
+  e: Experiment, split: str, found: tuple[pairs_lib.Pair, ...]
+) -> tuple[np.ndarray, int]:
+  """Indices of the pairs none of whose prompts is too long, and how many are.
+
+  Raises:
+    ConfigError: too long prompts where the config wants none, or nothing else.
+  """
+  asked, ask = questions(e), format(e)
+  forms = (asked.unchanged, asked.changed)
+  options = dict.fromkeys(option for pair in found for option in pair.options)
+  statements = [form.format(answer=o) for o in options for form in forms]
+  longest = max(ask.answers(statements), key=len)
+  answer = [0] * (e.label.reply_tokens if asked.detect else 1)
+  prompts = [
+    [template.format(prompt=text) for pair in found for text in (getattr(pair, field),)]
+    for template, field in (
+      (asked.behavior, 'prompt'),
+      (asked.behavior, 'counterfactual'),
+      (asked.explanation, 'prompt'),
+    )
+  ]
+  rows = [ask.prompts(texts) for texts in prompts]
+  ends = (answer, answer, longest)
+  whole = [max((r + end for r, end in zip(row, ends)), key=len) for row in zip(*rows)]
+  limit, rule = e.length.max_tokens, e.length.too_long
+  try:
+    return tokens_lib.fit_lengths(whole, limit, rule)
+  except ValueError as error:
+    raise config_lib.ConfigError(
+      f'length.max_tokens={limit}, split {split} of {e.task.module}: {error}'
+    ) from error
+
+
+def label_stage(
+  e: Experiment, workdir: Path, seed: int, config: config_lib.Train
+) -> workdir_lib.Stage:
+  """The labels to train on: this workdir's own, or those the config names.
+
+  Raises:
+    WorkdirError: labels that were made for another tokenizer or other pairs.
+  """
+  own = stage(e, workdir, seed, 'label')
+  for made_by in (own, stage(e, workdir, seed, 'base')):
+    _check_format(e, made_by)
+  if not config.labels:
+    return own
+  other = workdir_lib.finished_stage(Path(config.labels.format(seed=seed)))
+  for field in ('format', 'pairs', 'states_answer'):
+    if other.info().get(field) != own.info()[field]:
+      raise workdir_lib.WorkdirError(
+        f'train.labels={config.labels}: {field} in {other.path("manifest.json")} is '
+        f'{other.info().get(field)}, but this workdir has {own.info()[field]}. Labels '
+        'serve only the tokenizer and the pairs that they were made for: make them '
+        'anew with --stage=label in a workdir of this task and seed.'
+      )
+  return other
+
+
+def _check_format(e: Experiment, made_by: workdir_lib.Stage) -> None:
+  """Raises WorkdirError when a stage was made with another tokenizer or template."""
+  now, then = format(e).fingerprint, made_by.info()['format']
+  if now != then:
+    raise workdir_lib.WorkdirError(
+      f'{made_by.path("manifest.json")}: field info.format is {then}, but the '
+      f'tokenizer of the task is {now} now; use another --workdir.'
+    )
