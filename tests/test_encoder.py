@@ -122,6 +122,14 @@ def flagged(flag: str) -> encoder.Encoder:
 FLAGGED = {f: flagged(f) for f in ('lstrip', 'rstrip', 'normalized', 'single_word')}
 
 
+def test_of_control_tokens_that_begin_alike_the_longest_is_meant():
+  tokenizer = chat_tokenizers.qwen()
+  tokenizer.add_tokens(['<a', '<a>', '<a>>'])
+  reader = encoder.Encoder(tokenizer)
+  for name in ('<a', '<a>', '<a>>'):
+    assert reader.encode([reader.mark(name)]) == [[reader.control[name]]]
+
+
 def test_an_unknown_token_may_be_a_control_token():
   model = models.WordLevel({'[UNK]': 0, 'a': 1}, unk_token='[UNK]')
   backend = tokenizers.Tokenizer(model)

@@ -1,5 +1,7 @@
 """Formats against transformers' own chats, and plain words against their ids."""
 
+import json
+
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
@@ -31,10 +33,8 @@ def test_a_text_is_a_conversation_of_one_turn(family, text):
 @given(question=chats.ordinary_text, answer=chats.ordinary_text)
 @settings(deadline=None)
 def test_prompt_and_answer_are_the_finished_conversation(family, question, answer):
-  [prompt], [row] = (
-    chats.chat(family).prompts([question]),
-    chats.chat(family).answers([answer]),
-  )
+  [prompt] = chats.chat(family).prompts([question])
+  [row] = chats.chat(family).answers([answer])
   whole = chats.theirs(family, [question, answer], generation=False)
   length = len(prompt) + len(row)
   assert whole[:length] == prompt + row
@@ -52,13 +52,34 @@ def test_the_answer_is_what_transformers_masks_as_the_assistants(
   found = chat_tokenizers.load(family).apply_chat_template(
     chats.messages([question, answer]), return_assistant_tokens_mask=True
   )
-  [prompt], [row] = (
-    chats.chat(family).prompts([question]),
-    chats.chat(family).answers([answer]),
-  )
+  [prompt] = chats.chat(family).prompts([question])
+  [row] = chats.chat(family).answers([answer])
   mask = [0] * len(prompt) + [1] * len(row)
   assert found['assistant_masks'][: len(mask)] == mask
   assert sum(found['assistant_masks']) == len(row)
+
+
+@pytest.mark.parametrize(
+  ('family', 'model', 'own'),
+  [
+    ('qwen', 'qwen3', 'Qwen2Tokenizer'),
+    ('llama', 'llama', 'PreTrainedTokenizerFast'),
+    ('mistral', 'mistral', 'LlamaTokenizer'),
+    ('gemma', 'gemma3_text', 'GemmaTokenizer'),
+  ],
+)
+def test_the_tokenizer_class_that_a_family_names_gives_the_same(
+  family, model, own, tmp_path
+):
+  chat_tokenizers.save(family, tmp_path)
+  settings = json.loads((tmp_path / 'tokenizer_config.json').read_text())
+  settings['tokenizer_class'] = own
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(settings))
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': model}))
+  loaded = formats.Chat(tokens.load_tokenizer(tmp_path))
+  turns = [chat_tokenizers.LINES[:7], ('a <bos> b', 'yes', '[INST] <think>?')]
+  assert loaded.prompts(turns) == chats.chat(family).prompts(turns)
+  assert loaded.answers(turns[0]) == chats.chat(family).answers(turns[0])
 
 
 @chats.each_family
