@@ -14,6 +14,7 @@ from coupling import config as config_lib
 from coupling import interrupt
 from coupling import pipeline
 from coupling import workdir as workdir_lib
+from data import readers
 
 CONFIG = config_flags.DEFINE_config_file('config', help_string='Experiment to run.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
@@ -31,7 +32,7 @@ def main(_) -> None:
   try:
     experiment = config_lib.resolve(CONFIG.value)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
-  except (config_lib.ConfigError, workdir_lib.WorkdirError) as e:
+  except (config_lib.ConfigError, workdir_lib.WorkdirError, readers.DataError) as e:
     sys.exit(f'{type(e).__name__}: {e}')
   except interrupt.Interrupted as e:
     print(e, file=sys.stderr)

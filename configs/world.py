@@ -33,9 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(arg, seeds=5, kl=True, behavior='hint')
   config = ConfigDict()
   config.seeds = tuple(range(1, args['seeds'] + 1))  # world 0 served to choose settings
-  config.task = dict(
-    module='data.world', behavior=args['behavior'], train_pairs=24_000
-  )
+  config.task = dict(module='data.world', behavior=args['behavior'], train_pairs=24_000)
   config.length = dict(max_tokens=16, too_long='raise')
   config.base = dict(
     model=dict(
@@ -89,8 +87,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   runs = {
     'kl': {},
     'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),
-    'sibling': dict(seed=1),
-    'shuffled': dict(shuffle_labels=True),
+    # Of the controls the end is enough.
+    'sibling': dict(seed=1, loop=dict(checkpoint_every=560)),
+    'shuffled': dict(shuffle_labels=True, loop=dict(checkpoint_every=560)),
   }
   if not args['kl']:
     runs = {'no_kl': runs['no_kl']}

@@ -55,7 +55,9 @@ def questions(
       f'The statements of an explanation have different lengths, up to {G} tokens, and '
       'nothing that ends them: give the shorter ones an end.'
     )
-  padded = {text: tokens_lib.pad([x], G, format.pad_token)[0] for text, x in ids.items()}
+  padded = {
+    text: tokens_lib.pad([x], G, format.pad_token)[0] for text, x in ids.items()
+  }
   statements_NxMxG = np.full((len(items), 2 * K, G), NO_TOKEN, np.int32)
   for row_MxG, pair in zip(statements_NxMxG, items):
     for k, option in enumerate(pair.options):

@@ -162,9 +162,7 @@ def weights_digest(folder: Path) -> str:
   return hashed.hexdigest()
 
 
-def start_new_words(
-  e: Experiment, params: models.Params, seed: int
-) -> models.Params:
+def start_new_words(e: Experiment, params: models.Params, seed: int) -> models.Params:
   """Words that the corpus lacks start near a word that it has."""
   task, tokenizer = task_module(e), format(e).tokenizer
   embedding_VxD = params['embed']['embedding']

@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator
 from multiprocessing import connection, resource_tracker
 
 from coupling import interrupt, progress
+from coupling.config import ConfigError
 from coupling.workdir import WorkdirError
+from data.readers import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _call(message: bytes) -> tuple[bool, Exception | None]:
   try:
     function, args = pickle.loads(message)
     return function(*args) is not False, None
-  except (WorkdirError, interrupt.Interrupted) as error:
+  except (WorkdirError, ConfigError, DataError, interrupt.Interrupted) as error:
     return True, error
   except Exception as error:
     text = traceback.format_exc()

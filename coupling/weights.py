@@ -2,7 +2,7 @@
 
 On import every tensor's name, shape and type is checked from the files' headers before
 any data is read. Then each device's part of each parameter is read straight to where it
-belongs: the host holds one part of one parameter at a time.
+belongs, one parameter after the other: the host never holds more than one.
 """
 
 from collections.abc import Iterator
@@ -52,16 +52,10 @@ def load(
       missing, unexpected or of another shape; these are listed all at once.
   """
   like = models.abstract(config) if like is None else like
-  params: models.Params = {}
   with _checked(hub.find(str(source), revision), config) as (files, table):
-    for weight in table:
-      shape = _at(like, weight.path)
-      *parents, name = weight.path
-      place = params
-      for parent in parents:
-        place = place.setdefault(parent, {})
-      place[name] = _read(files, weight, shape)
-  return params
+    leaves, tree = jax.tree.flatten(like)
+    params = [_read(files, weight, x) for weight, x in zip(table, leaves, strict=True)]
+  return jax.tree.unflatten(tree, params)
 
 
 def check(folder: pathlib.Path, config: models.DecoderConfig) -> None:
@@ -118,7 +112,9 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
   return tree
 
 
-def _read(files: tensors_lib.TensorFiles, weight: Weight, like) -> jax.Array:
+def _read(
+  files: tensors_lib.TensorFiles, weight: Weight, like: jax.ShapeDtypeStruct
+) -> jax.Array:
   """One parameter, each device's part by itself."""
 
   def part(index: tuple[slice, ...]) -> np.ndarray:
@@ -133,8 +129,7 @@ def _read(files: tensors_lib.TensorFiles, weight: Weight, like) -> jax.Array:
       by_layer[i] = data.T if weight.transposed else data
     return out
 
-  place = getattr(like, 'sharding', None)
-  place = place or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  place = like.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
   # Waits, or the host would hold the next parameter while this one is copied.
   return jax.block_until_ready(jax.make_array_from_callback(like.shape, place, part))
 

@@ -5,12 +5,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from coupling import behavior
 from coupling import models
 from data import formats
 from data import pairs
 from data import tokens
+from tests import chat_tokenizers
+from tests import chats
 
 WORDS = ('a', 'b', 'c', 'q', 'hint', 'ask', 'expl', 'same')
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
@@ -126,3 +129,18 @@ def test_choose_takes_the_likeliest_option_and_no_padded_one():
   chosen_B = behavior.choose(logits_BxV, options_BxK)
   assert chosen_B.dtype == jnp.int32
   assert chosen_B.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize('family', chat_tokenizers.FAMILIES)
+def test_masks_of_chats_are_those_of_transformers(family):
+  """They include the end of turn, and exclude everything before the answer."""
+  format = chats.chat(family)
+  arrays = behavior.questions(format, ['Why?'], ['B'])
+  theirs = chat_tokenizers.load(family).apply_chat_template(
+    chats.messages(['Why?', 'B']), return_assistant_tokens_mask=True, return_dict=True
+  )
+  mask = theirs['assistant_masks']
+  own = [token for token, kept in zip(theirs['input_ids'], mask) if kept]
+  assert arrays['target'][0][arrays['mask'][0]].tolist() == own
+  assert own[-1] in format.end_tokens
+  assert arrays['read'][0, 0] == mask.index(1) - 1

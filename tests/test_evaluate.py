@@ -79,10 +79,11 @@ def trained(states_answer):
   rows = behavior.questions(FORMAT, asked, said)
   program = train.program(
     CONFIG,
+    None,
     config_lib.Objectives(
       explanation_xent=config_lib.ExplanationXent(weight=1.0),
       behavior_kl=config_lib.BehaviorKL(
-        weight=0.0, direction='forward', support='options'
+        weight=0.0, direction='forward', support='options', reference='labels'
       ),
       behavior_xent=config_lib.BehaviorXent(weight=0.0, target='ignore_cue'),
     ),
@@ -104,7 +105,7 @@ def trained(states_answer):
   stacked = jax.tree.map(lambda *x: np.stack(x), *(batches[i] for i in range(STEPS)))
   draw = lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32)
   state = program.init(jax.tree.map(draw, models.abstract(CONFIG)))
-  state, metrics = program.run(state, jax.device_put(stacked, program.batch_sharding))
+  state, metrics = program.run(state, {}, jax.device_put(stacked, program.batch_sharding))
   assert metrics['loss'] < 3
   return state['params']
 

@@ -14,6 +14,7 @@ from safetensors import numpy as safetensors_numpy
 import torch
 import transformers
 
+from coupling import checkpoint
 from coupling import families
 from coupling import lora
 from coupling import models
@@ -42,10 +43,10 @@ def imported(name):
 
 def trained(config, targets=tuple(MODULES), seed=0):
   """Adapters that do something: B is not zero."""
-  start = lora.init(config, rank=RANK, alpha=ALPHA, targets=targets, seed=seed)
+  shapes = lora.abstract(config, rank=RANK, alpha=ALPHA, targets=targets)
   rng = np.random.default_rng(seed)
   draw = lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.2), x.dtype)
-  return jax.tree.map(draw, start)
+  return jax.tree.map(draw, shapes)
 
 
 def torch_copy(name):
@@ -116,11 +117,14 @@ def test_alpha_is_no_parameter():
   def loss(adapters):
     return jnp.sum(checkpoints.logits(config, params, TOKENS_BxT, None, adapters) ** 2)
 
-  optimizer = optax.adamw(0.1, weight_decay=0.5)
-  updates, _ = optimizer.update(
-    jax.jit(jax.grad(loss))(adapters), optimizer.init(adapters), adapters
-  )
-  moved = optax.apply_updates(adapters, updates)
+  @jax.jit
+  def step(adapters):
+    optimizer = optax.adamw(0.1, weight_decay=0.5)
+    gradient, state = jax.grad(loss)(adapters), optimizer.init(adapters)
+    updates, _ = optimizer.update(gradient, state, adapters)
+    return optax.apply_updates(adapters, updates)
+
+  moved = step(adapters)
   assert isinstance(moved, lora.Adapters)
   assert moved.alpha == ALPHA
   steps = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), moved, adapters)
@@ -128,6 +132,16 @@ def test_alpha_is_no_parameter():
   louder = lora.Adapters(adapters.weights, 2 * ALPHA)
   with pytest.raises(ValueError):
     jax.tree.map(jnp.add, adapters, louder)
+
+
+def test_a_checkpoint_of_adapters_comes_back_with_its_alpha(tmp_path):
+  config, _ = imported('qwen2')
+  adapters = trained(config)
+  checkpoint.save_params(tmp_path / 'a', adapters)
+  again = checkpoint.load_params(tmp_path / 'a', adapters)
+  assert isinstance(again, lora.Adapters)
+  assert again.alpha == ALPHA
+  jax.tree.map(np.testing.assert_array_equal, again, adapters)
 
 
 def test_init_is_peft_s_and_a_function_of_the_seed():

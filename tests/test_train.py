@@ -177,7 +177,9 @@ def test_gradient_of_the_whole_loss_against_finite_differences():
     at = {'params': params, 'opt_state': probe.init(params), 'step': 0}
     return train.train_step(terms, probe, 1, {}, at, batch)[1]['loss']
 
-  moved, _ = jax.jit(functools.partial(train.train_step, terms, probe, 1, {}))(state, batch)
+  moved, _ = jax.jit(functools.partial(train.train_step, terms, probe, 1, {}))(
+    state, batch
+  )
   gradient = jax.tree.map(jnp.subtract, params, moved['params'])
   rng = np.random.default_rng(0)
   for _ in range(3):
