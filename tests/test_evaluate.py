@@ -105,7 +105,9 @@ def trained(states_answer):
   stacked = jax.tree.map(lambda *x: np.stack(x), *(batches[i] for i in range(STEPS)))
   draw = lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32)
   state = program.init(jax.tree.map(draw, models.abstract(CONFIG)))
-  state, metrics = program.run(state, {}, jax.device_put(stacked, program.batch_sharding))
+  state, metrics = program.run(
+    state, {}, jax.device_put(stacked, program.batch_sharding)
+  )
   assert metrics['loss'] < 3
   return state['params']
 
