@@ -94,7 +94,7 @@ def kill_once(workdir: pathlib.Path, stage: str, rng: random.Random) -> str | No
 def disturbed(workdir: pathlib.Path, kills: int, rng: random.Random) -> list[str]:
   """Kills once in each stage, in their order, then completes; the kills that hit."""
   done = []
-  for stage in pipeline.STAGES[:kills]:
+  for stage in pipeline.RUN[:kills]:
     if name := kill_once(workdir, stage, rng):
       done.append(f'{name} in {stage}')
   complete(workdir)

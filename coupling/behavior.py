@@ -18,6 +18,7 @@ import numpy as np
 
 from coupling import decode
 from coupling import explanation
+from coupling import interrupt
 from coupling import models
 from coupling import sharding
 from data import formats
@@ -166,6 +167,9 @@ def behaviors(
     mesh: devices to split batches over.
     support: of the log-probabilities that are kept: vocabulary or options.
     reply: reads behaviours from greedy replies; default: by forced choice.
+
+  Raises:
+    Interrupted: between two batches, when a signal asked for it.
   """
   if reply is None:
     run = _forced_choice(config)
@@ -175,6 +179,7 @@ def behaviors(
     )
   parts = []
   for rows, mask_B in loader.batches_in_order(asked, batch):
+    interrupt.check()
     out = run(params, sharding.put_batch(mesh, rows))
     wanted = (out['chosen'], out[support]) if reply is None else (out['generated'],)
     parts.append([x[mask_B] for x in jax.device_get(wanted)])

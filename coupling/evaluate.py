@@ -20,6 +20,7 @@ import pyarrow as pa
 from coupling import behavior
 from coupling import decode
 from coupling import explanation
+from coupling import interrupt
 from coupling import models
 from coupling import sharding
 from coupling import workdir
@@ -159,6 +160,9 @@ def evaluate(
 
   Returns:
     The items, arrays of N rows, and the counts.
+
+  Raises:
+    Interrupted: between two batches, when a signal asked for it.
   """
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
@@ -170,6 +174,7 @@ def evaluate(
   run = _explain_batch(config, states_answer, format.end_tokens, format.pad_token)
   parts, totals = [], None
   for rows, mask_B in loader.batches_in_order(asked, batch):
+    interrupt.check()
     said, counts = run(params, *sharding.put_batch(mesh, (rows, mask_B)))
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
     parts.append((said, mask_B))

@@ -8,7 +8,8 @@ from coupling import config as config_lib
 from coupling import scheduler
 from coupling import stages
 
-STAGES = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
+RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
+STAGES = (*RUN, 'export')
 PER_SEED = ('prepare', 'base', 'label')
 
 # Workers are processes on the CPU that share its cores: each computes on one thread.
@@ -40,13 +41,13 @@ def run(
   Args:
     e: the experiment.
     workdir: where the stages' folders are.
-    stage: one of STAGES, or 'run' for all in their order.
+    stage: one of STAGES, or 'run' for those of RUN in their order.
     workers: processes; more than one compute on the CPU.
     follow: evaluation waits for checkpoints that a running training still makes.
   """
   if follow and stage != 'evaluate':
     raise config_lib.ConfigError('--follow is for --stage=evaluate alone.')
-  wanted = STAGES if stage == 'run' else (stage,)
+  wanted = RUN if stage == 'run' else (stage,)
   tasks = [t for t in _tasks(e, workdir, follow) if t.kind in wanted]
   names = {t.name for t in tasks}
   tasks = [
@@ -81,5 +82,7 @@ def _tasks(
       evaluate_stage = functools.partial(stages.evaluate, follow=follow)
       add('evaluate', evaluate, (train,), evaluate_stage, seed, run_name)
       evaluations.append(evaluate)
+      export = f'seed {seed} · {run_name} · export'
+      add('export', export, (train,), stages.export, seed, run_name)
   add('report', 'report', tuple(evaluations), stages.report)
   return tasks

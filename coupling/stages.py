@@ -5,6 +5,7 @@
   <workdir>/seed0/label                   B(M_0), E(M_0), reference distributions
   <workdir>/seed0/<run>/train             checkpoints M_t
   <workdir>/seed0/<run>/evaluate          behaviours and explanations, item by item
+  <workdir>/seed0/<run>/export            the last M_t in the hub's format, on demand
   <workdir>/report                        statistics, figures, text
 
 A stage is skipped when finished and resumed when not (workdir.open_stage); it
@@ -37,6 +38,7 @@ from coupling import inputs
 from coupling import interrupt
 from coupling import label as label_lib
 from coupling import models
+from coupling import peft_format
 from coupling import progress
 from coupling import report as report_lib
 from coupling import sharding
@@ -154,7 +156,6 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
     params = inputs.base_params(e, workdir, seed)
 
     def compute(questions):
-      interrupt.check()
       return behavior.behaviors(
         model,
         params,
@@ -214,7 +215,8 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
       label_lib.read(needs['label'].path(), 'train'),
       seed,
     )
-    params, frozen = _split(e, workdir, seed, run)
+    base_params = inputs.base_params(e, workdir, seed)
+    adapters = _adapters(e, seed, run)
     fit_lib.fit(
       title=f'seed {seed} · {run} · train',
       model=model,
@@ -223,8 +225,8 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
       optimizer=config.optimizer,
       loop=config.loop,
       mesh_axes=e.mesh,
-      params=params,
-      frozen=frozen,
+      params=adapters or base_params,
+      frozen=base_params if adapters else {},
       parts=parts,
       data_seed=_train_seed(seed, config),
       folder=stage.path('checkpoints'),
@@ -238,15 +240,12 @@ def _train_seed(seed: int, config: config_lib.Train) -> int:
   return seed + 1_000_003 * config.seed
 
 
-def _split(
-  e: Experiment, workdir: Path, seed: int, run: str
-) -> tuple[models.Params, models.Params]:
-  """The weights that a run trains, as they start, and those that stay as in M_0."""
-  config, base_params = e.runs[run], inputs.base_params(e, workdir, seed)
-  adapters = train_lib.fresh_adapters(
+def _adapters(e: Experiment, seed: int, run: str) -> models.Params:
+  """A run's adapters as they start; empty where all weights are trained."""
+  config = e.runs[run]
+  return train_lib.fresh_adapters(
     inputs.decoder(e), config.lora, _train_seed(seed, config)
   )
-  return (adapters, base_params) if adapters else (base_params, {})
 
 
 def evaluate(
@@ -275,7 +274,9 @@ def evaluate(
     arrays['orig'] = label_lib.read(needs['label'].path(), split).explanation
     arrays['target'] = label_lib.read(needs['target'].path(), split).explanation
     mesh = sharding.make_mesh(e.mesh)
-    params, frozen = _split(e, workdir, seed, run)
+    adapters = _adapters(e, seed, run)
+    like = adapters or sharding.abstract_params(mesh, inputs.decoder(e))
+    frozen = inputs.base_params(e, workdir, seed) if adapters else {}
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
     log = tensorboardX.SummaryWriter(str(log_folder))
     last = e.runs[run].loop.steps
@@ -287,7 +288,7 @@ def evaluate(
         checkpoints = checkpoint.Checkpoints(train_folder / 'checkpoints', None)
         items, counts = evaluate_lib.evaluate(
           inputs.decoder(e),
-          frozen | checkpoints.restore_params(step, params),
+          frozen | checkpoints.restore_params(step, like),
           arrays,
           e.evaluate.batch,
           mesh,
@@ -310,6 +311,46 @@ def evaluate(
 
 def _devices() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+
+
+def export(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
+  """Writes a run's last checkpoint in the hub's format: adapters, or all weights.
+
+  Raises:
+    ConfigError: M_0 was pretrained here and is of no family of the hub.
+  """
+  if isinstance(e.base, config_lib.Pretrain):
+    raise config_lib.ConfigError(
+      'export: M_0 did not come from the hub, whose formats know no such model; its '
+      f'Orbax checkpoints are in {workdir}/seed{seed}/{run}/train/checkpoints.'
+    )
+  root, config = workdir / f'seed{seed}', e.runs[run]
+  described = inputs.stage_config(e, 'train', seed, run)
+  needs = {
+    'base': inputs.stage(e, workdir, seed, 'base'),
+    'train': workdir_lib.finished_stage(root / run / 'train', described),
+  }
+  folder = root / run / 'export'
+  with workdir_lib.open_stage(folder, 'export', described, needs) as stage:
+    if stage.finished:
+      return False
+    model, target = inputs.decoder(e), stage.path('model')
+    adapters = _adapters(e, seed, run)
+    mesh = sharding.make_mesh(e.mesh)
+    like = adapters or sharding.abstract_params(mesh, model)
+    checkpoints = checkpoint.Checkpoints(needs['train'].path('checkpoints'), None)
+    params = checkpoints.restore_params(config.loop.steps, like)
+    checkpoints.close()
+    if target.exists():  # then it is whole
+      pass
+    elif adapters:
+      peft_format.save(target, params[models.ADAPTERS], e.base.checkpoint)
+    else:
+      raw = hub.read_config(needs['base'].path())
+      tokenizer = inputs.format(e).tokenizer
+      weights.save(target, model, params, tokenizer=tokenizer, like=raw)
+    stage.finish({})
+    return True
 
 
 def report(e: Experiment, workdir: Path) -> bool:
