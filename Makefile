@@ -11,13 +11,12 @@ demo: .venv/run.stamp
 
 test: .venv/test.stamp
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist=loadfile
 
 .venv/run.stamp: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
-
 
 .venv/test.stamp: .venv/run.stamp requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

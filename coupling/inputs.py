@@ -1,5 +1,6 @@
 """What stages take from the config and from one another: task, model, pairs, labels."""
 
+from collections.abc import Iterable
 import dataclasses
 import functools
 import hashlib
@@ -194,23 +195,25 @@ def fitting(
   Raises:
     ConfigError: too long prompts where the config wants none, or nothing else.
   """
-  asked, ask = questions(e), format(e)
-  forms = (asked.unchanged, asked.changed)
+  template, ask = questions(e), format(e)
+  forms = (template.unchanged, template.changed)
   options = dict.fromkeys(option for pair in found for option in pair.options)
-  statements = [form.format(answer=o) for o in options for form in forms]
-  longest = max(ask.answers(statements), key=len)
-  answer = [0] * (e.label.reply_tokens if asked.detect else 1)
-  prompts = [
-    [template.format(prompt=text) for pair in found for text in (getattr(pair, field),)]
-    for template, field in (
-      (asked.behavior, 'prompt'),
-      (asked.behavior, 'counterfactual'),
-      (asked.explanation, 'prompt'),
-    )
+  statements = ask.answers([form.format(answer=o) for o in options for form in forms])
+  statement = max(statements, key=len)
+  answer = [ask.pad_token] * (e.label.reply_tokens if template.detect else 1)
+
+  def prompts(form: str, texts: Iterable[str]) -> list[list[int]]:
+    return ask.prompts([form.format(prompt=text) for text in texts])
+
+  asked = zip(
+    prompts(template.behavior, (p.prompt for p in found)),
+    prompts(template.behavior, (p.counterfactual for p in found)),
+    prompts(template.explanation, (p.prompt for p in found)),
+  )
+  whole = [
+    max(x + answer, without + answer, why + statement, key=len)
+    for x, without, why in asked
   ]
-  rows = [ask.prompts(texts) for texts in prompts]
-  ends = (answer, answer, longest)
-  whole = [max((r + end for r, end in zip(row, ends)), key=len) for row in zip(*rows)]
   limit, rule = e.length.max_tokens, e.length.too_long
   try:
     return tokens_lib.fit_lengths(whole, limit, rule)

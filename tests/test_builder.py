@@ -1,6 +1,8 @@
 """From pairs to data sets on disk: the checks, the splits, a task of the user's own."""
 
 import dataclasses
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -166,45 +168,12 @@ def test_a_question_holds_its_prompt_as_it_is(questions, prompt):
     assert template.format(prompt=prompt) == before + prompt + after
 
 
-OWN_TASK = '''
-"""Does a recipe's star rating change whether the model would cook it?"""
-import dataclasses
+def own_task() -> str:
+  """The task that the README shows."""
+  readme = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
+  [code] = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+  return code
 
-from data import builder as builder_lib
-from data import cues, pairs, readers, splits
-
-QUESTIONS = pairs.Questions(
-  behavior='{prompt}\\n\\nWould you cook this? Answer yes or no.',
-  explanation='{prompt}\\n\\nSuppose the rating were not there: would that change?',
-  unchanged='unchanged',
-  changed='changed to {answer}',
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-  path: str
-  ratings: tuple[str, ...] = ('high yes: Rated 5 of 5.', 'low no: Rated 1 of 5.')
-
-
-def make(config, seed):
-  ratings = cues.parse('task.ratings', config.ratings, ('yes', 'no'))
-  for path in readers.files(config.path, ('.csv',)):
-    for row in readers.rows(path, ('recipe',)):
-      recipe = row.text('recipe')
-      rng = splits.generator(seed, recipe)
-      yield cues.pair(
-        recipe,
-        ratings[rng.integers(len(ratings))],
-        options=('yes', 'no'),
-        group=splits.content_hash(recipe),
-        provenance=row.source(config.path),
-      )
-
-
-def builder(config, seed, data_dir):
-  return builder_lib.build(make, config, seed, data_dir)
-'''
 
 USE = """
 import sys
@@ -224,8 +193,8 @@ print('built')
 
 def test_a_task_of_the_users_own_is_built_without_tensorflow(tmp_path, pytestconfig):
   """In a process of its own, where nothing else can have imported TensorFlow."""
-  assert OWN_TASK.count('\n') < 50
-  (tmp_path / 'recipes.py').write_text(OWN_TASK)
+  assert own_task().count('\n') < 50
+  (tmp_path / 'recipes.py').write_text(own_task())
   rows = '\n'.join(f'"Take {i} eggs,\nand ""stir"" {{them}}."' for i in range(60))
   (tmp_path / 'recipes.csv').write_text(f'recipe\n{rows}\n')
   run = subprocess.run(
