@@ -140,7 +140,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
       behavior_kl=dict(
         weight=1.0, direction='forward', support='options', reference='labels'
       ),
-      behavior_xent=dict(weight=0.0, target='ignore_cue'),
+      behavior_xent=dict(weight=0.0, target='ignore_cue', cues='all'),
     ),
   )
   config.evaluate = dict(split='test', batch=32)

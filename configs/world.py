@@ -79,7 +79,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       behavior_kl=dict(
         weight=1.0, direction='forward', support='vocabulary', reference='labels'
       ),
-      behavior_xent=dict(weight=0.0, target='ignore_cue'),
+      behavior_xent=dict(weight=0.0, target='ignore_cue', cues='all'),
     ),
   )
   config.evaluate = dict(split='test', batch=256)

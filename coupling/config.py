@@ -135,10 +135,11 @@ class BehaviorKL:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BehaviorXent:
-  """Post-training that shifts the behaviour on x."""
+  """Post-training that shifts the behaviour on x, where behavior_kl then lets it go."""
 
   weight: float
   target: Literal['ignore_cue', 'follow_cue']  # M_0's answer on x∖C, the cue's option
+  cues: Literal['all', 'explained', 'unexplained']  # whose x: see pairs.Questions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -33,15 +33,18 @@ def training_parts(
     reference: M_0's behaviours, for the behaviour objectives.
     seed: of the experiment.
   """
-  explanations = labels.explanation
+  explained_N = _explained(template, pairs)
+  explanations = explanation.Explanation(*(x[explained_N] for x in labels.explanation))
   if config.shuffle_labels:
-    order_N = np.random.default_rng((seed, config.seed, 1)).permutation(len(pairs))
+    rng = np.random.default_rng((seed, config.seed, 1))
+    order_N = rng.permutation(len(explanations.answer_N))
     explanations = explanation.Explanation(*(x[order_N] for x in explanations))
   forms = (template.unchanged, template.changed)
-  texts = [template.explanation.format(prompt=p.prompt) for p in pairs]
+  asked = [pair for pair, explained in zip(pairs, explained_N) if explained]
+  texts = [template.explanation.format(prompt=p.prompt) for p in asked]
   statements = [
     forms[changed].format(answer=pair.options[answer])
-    for pair, answer, changed in zip(pairs, *explanations)
+    for pair, answer, changed in zip(asked, *explanations)
   ]
   parts = {
     'explanation': (
@@ -54,6 +57,13 @@ def training_parts(
     rows = _behavior_rows(objectives, format, template, pairs, reference)
     parts['behavior'] = (rows, config.behavior_batch)
   return parts
+
+
+def _explained(
+  template: pairs_lib.Questions, pairs: Sequence[pairs_lib.Pair]
+) -> np.ndarray:
+  """bool [N]: the pairs that explanation training may use."""
+  return np.array([p.cue_kind not in template.unexplained for p in pairs], bool)
 
 
 def _behavior_rows(
@@ -98,7 +108,11 @@ def _behavior_rows(
         'an option; use ignore_cue.'
       )
     token_N = np.take_along_axis(options_NxK, target_N[:, None], axis=1)[:, 0]
+    explained_N = _explained(template, pairs)
+    among = {'all': True, 'explained': explained_N, 'unexplained': ~explained_N}
     # The shift is on x alone; a cue that names no option shifts nothing.
+    shifted_N = (target_N >= 0) & among[shift.cues]
     rows['shift_target'] = np.concatenate([token_N, token_N])
-    rows['shift_mask'] = np.concatenate([target_N >= 0, np.zeros(len(pairs), bool)])
+    rows['shift_mask'] = np.concatenate([shifted_N, np.zeros(len(pairs), bool)])
+    rows['mask'] &= ~rows['shift_mask'][:, None]  # what is shifted is not held
   return rows

@@ -45,7 +45,8 @@ class Questions:
   `behavior` and `explanation` are templates of {prompt}; `unchanged` and `changed`
   are templates of {answer}, the option given without the cue. A behaviour is a forced
   choice among the options, unless `detect` reads it from greedy replies: a function
-  from replies to option indices.
+  from replies to option indices. Cues of the kinds in `unexplained` are asked about in
+  evaluation, but training never explains them.
   """
 
   behavior: str
@@ -53,6 +54,7 @@ class Questions:
   unchanged: str
   changed: str
   detect: Callable[[Sequence[str]], np.ndarray] | None = None
+  unexplained: tuple[str, ...] = ()
 
   @property
   def states_answer(self) -> bool:

@@ -85,7 +85,9 @@ def trained(states_answer):
       behavior_kl=config_lib.BehaviorKL(
         weight=0.0, direction='forward', support='options', reference='labels'
       ),
-      behavior_xent=config_lib.BehaviorXent(weight=0.0, target='ignore_cue'),
+      behavior_xent=config_lib.BehaviorXent(
+        weight=0.0, target='ignore_cue', cues='all'
+      ),
     ),
     config_lib.Optimizer(
       learning_rate=0.02,

@@ -48,7 +48,7 @@ OBJECTIVES = config_lib.Objectives(
   behavior_kl=config_lib.BehaviorKL(
     weight=0.7, direction='forward', support='options', reference='labels'
   ),
-  behavior_xent=config_lib.BehaviorXent(weight=0.3, target='ignore_cue'),
+  behavior_xent=config_lib.BehaviorXent(weight=0.3, target='ignore_cue', cues='all'),
 )
 ROWS = 16
 
