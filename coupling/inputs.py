@@ -1,6 +1,6 @@
 """What stages take from the config and from one another: task, model, pairs, labels."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import hashlib
@@ -187,36 +187,31 @@ def reply(e: Experiment) -> behavior.Reply | None:
   return detect and behavior.Reply(format(e), detect, e.label.reply_tokens)
 
 
-def fitting(
-  e: Experiment, split: str, found: tuple[pairs_lib.Pair, ...]
-) -> tuple[np.ndarray, int]:
-  """Indices of the pairs none of whose prompts is too long, and how many are.
+def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.ndarray:
+  """Indices of the pairs none of whose prompts, with its answer, is too long.
 
   Raises:
     ConfigError: too long prompts where the config wants none, or nothing else.
   """
   template, ask = questions(e), format(e)
-  forms = (template.unchanged, template.changed)
   options = dict.fromkeys(option for pair in found for option in pair.options)
+  forms = (template.unchanged, template.changed)
   statements = ask.answers([form.format(answer=o) for o in options for form in forms])
-  statement = max(statements, key=len)
-  answer = [ask.pad_token] * (e.label.reply_tokens if template.detect else 1)
+  answer = e.label.reply_tokens if template.detect else 1
 
-  def prompts(form: str, texts: Iterable[str]) -> list[list[int]]:
-    return ask.prompts([form.format(prompt=text) for text in texts])
+  def lengths(form: str, field: str) -> np.ndarray:
+    prompts = ask.prompts([form.format(prompt=getattr(p, field)) for p in found])
+    return np.array([len(prompt) for prompt in prompts])
 
-  asked = zip(
-    prompts(template.behavior, (p.prompt for p in found)),
-    prompts(template.behavior, (p.counterfactual for p in found)),
-    prompts(template.explanation, (p.prompt for p in found)),
+  longest = (
+    lengths(template.behavior, 'prompt') + answer,
+    lengths(template.behavior, 'counterfactual') + answer,
+    lengths(template.explanation, 'prompt') + max(map(len, statements)),
   )
-  whole = [
-    max(x + answer, without + answer, why + statement, key=len)
-    for x, without, why in asked
-  ]
+  length_N = np.max(longest, axis=0)
   limit, rule = e.length.max_tokens, e.length.too_long
   try:
-    return tokens_lib.fit_lengths(whole, limit, rule)
+    return tokens_lib.fit_lengths(length_N, limit, rule)
   except ValueError as error:
     raise config_lib.ConfigError(
       f'length.max_tokens={limit}, split {split} of {e.task.module}: {error}'

@@ -48,7 +48,7 @@ def run(
   if follow and stage != 'evaluate':
     raise config_lib.ConfigError('--follow is for --stage=evaluate alone.')
   wanted = RUN if stage == 'run' else (stage,)
-  tasks = [t for t in _tasks(e, workdir, follow) if t.kind in wanted]
+  tasks = [t for t in _tasks(e, workdir, workers, follow) if t.kind in wanted]
   names = {t.name for t in tasks}
   tasks = [
     scheduler.Task(
@@ -60,29 +60,41 @@ def run(
 
 
 def _tasks(
-  e: config_lib.Experiment, workdir: pathlib.Path, follow: bool
+  e: config_lib.Experiment, workdir: pathlib.Path, workers: int, follow: bool
 ) -> list[scheduler.Task]:
-  """Every stage of every seed and run; a seed's together, since they share data."""
-  tasks, evaluations = [], []
+  """Every stage of every seed and run, those first that others wait for.
 
-  def add(kind, name, needs, function, *args):
-    tasks.append(scheduler.Task(name, kind, needs, function, (e, workdir, *args)))
+  A seed's runs come together, since they share data, but after the first stages of
+  the next seeds: at the end there must be something left for every worker.
+  """
+  first, rest, evaluations = [], [], []
+
+  def task(kind, name, needs, function, *args):
+    return scheduler.Task(name, kind, needs, function, (e, workdir, *args))
 
   for seed in e.seeds:
-    previous = ()
+    chain, runs = [], []
     for stage in PER_SEED:
-      name = f'seed {seed} · {stage}'
-      add(stage, name, previous, getattr(stages, stage), seed)
-      previous = (name,)
-    for run_name in e.runs:
-      train, evaluate = (
-        f'seed {seed} · {run_name} · {s}' for s in ('train', 'evaluate')
+      name, needs = f'seed {seed} · {stage}', tuple(t.name for t in chain[-1:])
+      chain.append(task(stage, name, needs, getattr(stages, stage), seed))
+    for run in e.runs:
+      train, evaluate, export = (
+        f'seed {seed} · {run} · {stage}' for stage in ('train', 'evaluate', 'export')
       )
-      add('train', train, previous, stages.train, seed, run_name)
       evaluate_stage = functools.partial(stages.evaluate, follow=follow)
-      add('evaluate', evaluate, (train,), evaluate_stage, seed, run_name)
+      runs += [
+        task('train', train, (chain[-1].name,), stages.train, seed, run),
+        task('evaluate', evaluate, (train,), evaluate_stage, seed, run),
+        task('export', export, (train,), stages.export, seed, run),
+      ]
       evaluations.append(evaluate)
-      export = f'seed {seed} · {run_name} · export'
-      add('export', export, (train,), stages.export, seed, run_name)
-  add('report', 'report', tuple(evaluations), stages.report)
-  return tasks
+    first.append(chain)
+    rest.append(runs)
+  report = task('report', 'report', tuple(evaluations), stages.report)
+  ahead = first[:workers]
+  turns = zip(rest, first[workers:] + [[]] * workers)
+  return [
+    *(t for chain in ahead for t in chain),
+    *(t for runs, chain in turns for t in (*chain, *runs)),
+    report,
+  ]

@@ -166,10 +166,10 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
         inputs.reply(e),
       )
 
-    total = sum(len(row_N) for row_N, _ in kept.values())
+    total = sum(map(len, kept.values()))
     bar = progress.Progress(f'seed {seed} · label', total, 'pairs')
     done, digests = 0, {}
-    for split, (row_N, _) in kept.items():
+    for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
       label_lib.write(
         stage.path(),
@@ -188,7 +188,7 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
         'format': format.fingerprint,
         'checkpoint': needs['base'].digest,
         'pairs': digests,
-        'too_long': {split: dropped for split, (_, dropped) in kept.items()},
+        'too_long': {split: len(every[split]) - len(x) for split, x in kept.items()},
         'states_answer': template.states_answer,
       }
     )

@@ -167,31 +167,31 @@ def option_tokens(
 
 
 def fit_lengths(
-  rows: Sequence[Sequence[int]], limit: int, rule: Literal['raise', 'drop']
-) -> tuple[np.ndarray, int]:
-  """Which rows have at most `limit` tokens; nothing is ever cut.
+  length_N: np.ndarray, limit: int, rule: Literal['raise', 'drop']
+) -> np.ndarray:
+  """Which items have at most `limit` tokens; nothing is ever cut.
 
   Args:
-    rows: token ids of whole items, prompt and answer.
-    limit: the longest row allowed, in tokens.
-    rule: what to do with longer rows: 'raise' an error, or 'drop' the items.
+    length_N: tokens of whole items, prompt and answer.
+    limit: the longest item allowed, in tokens.
+    rule: what to do with longer items: 'raise' an error, or 'drop' them, to be
+      counted and reported.
 
   Returns:
-    Indices of the rows to keep [N], in order, and how many are dropped, to be reported.
+    Indices of the items to keep, in order.
 
   Raises:
-    ValueError: rows that are too long under 'raise'; all are too long; another rule.
+    ValueError: items that are too long under 'raise'; all are too long; another rule.
   """
   if rule not in ('raise', 'drop'):
     raise ValueError(f"The rule for lengths is {rule!r}: it must be 'raise' or 'drop'.")
-  length_N = np.array([len(row) for row in rows], int)
   kept_N = np.flatnonzero(length_N <= limit)
-  dropped = len(rows) - len(kept_N)
+  dropped = len(length_N) - len(kept_N)
   if dropped and (rule == 'raise' or not len(kept_N)):
     longest = int(length_N.argmax())
     raise ValueError(
-      f'{dropped} of {len(rows)} items exceed the length {limit}; the longest has '
+      f'{dropped} of {len(length_N)} items exceed the length {limit}; the longest has '
       f'{length_N[longest]} tokens (index {longest}). Raise the length'
       + (", or drop such items by the rule 'drop'." if len(kept_N) else '.')
     )
-  return kept_N, dropped
+  return kept_N
