@@ -57,7 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ),
     documents=600,
     batch=256,
-    loop=_loop(steps=1_000, checkpoint_every=250),
+    loop=_loop(steps=800, checkpoint_every=200),
     optimizer=_optimizer(
       learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
     ),
@@ -70,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     explanation_batch=128,
     behavior_batch=64,
     lora=dict(rank=0, alpha=16.0, targets=('q', 'k', 'v', 'o', 'up', 'down')),
-    loop=_loop(steps=420, checkpoint_every=140),
+    loop=_loop(steps=560, checkpoint_every=140),
     optimizer=_optimizer(
       learning_rate=4e-3, warmup_steps=20, schedule='constant', weight_decay=0.0
     ),
@@ -88,8 +88,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     'kl': {},
     'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),
     # Of the controls the end is enough.
-    'sibling': dict(seed=1, loop=dict(checkpoint_every=420)),
-    'shuffled': dict(shuffle_labels=True, loop=dict(checkpoint_every=420)),
+    'sibling': dict(seed=1, loop=dict(checkpoint_every=560)),
+    'shuffled': dict(shuffle_labels=True, loop=dict(checkpoint_every=560)),
   }
   if not args['kl']:
     runs = {'no_kl': runs['no_kl']}
