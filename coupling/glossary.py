@@ -114,6 +114,22 @@ TERMS = [
     _NONE,
   ),
   (
+    'Labels: commonest, entropy',
+    'runs.….labels',
+    'Share of the most frequent label trained on (where “unchanged” names no answer, '
+    'all “unchanged” are one label); entropy in bits (bits), as a number of equally '
+    'frequent labels (effective), as a share of the largest possible (normalised). '
+    'All labels are counted.',
+    _NONE,
+  ),
+  (
+    'Commonest explanation',
+    'runs.….statements',
+    'Share of the statement made most often, of “unchanged” and “changed to k”; '
+    'majority is the share that states the commonest label.',
+    _NONE,
+  ),
+  (
     'Invalid',
     'invalid',
     'Share of explanations that do not parse; they count as wrong.',

@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from coupling.config import Experiment
@@ -32,6 +33,7 @@ class SeedRecords:
   orig: Items  # M_0: the behaviours of the label set, the statements of step 0
   targets: dict[str, Explanation]  # run -> labels trained on, for the held-out items
   train_labels: dict[str, Explanation]  # run -> labels trained on
+  options: int  # the most that a held-out item has
 
   def final(self, run: str) -> Items:
     """A run at its last evaluated step, or BASE."""
@@ -72,13 +74,15 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )
   folders = {
-    run: pathlib.Path(train.labels or label.path()) for run, train in e.runs.items()
+    run: pathlib.Path(train.labels.format(seed=seed) if train.labels else label.path())
+    for run, train in e.runs.items()
   }
   targets = {run: _phi(labels(folder)) for run, folder in folders.items()}
   train_labels = {
     run: _phi(read_labels(folder, 'train')) for run, folder in folders.items()
   }
-  return SeedRecords(tables, items, orig, targets, train_labels)
+  options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
+  return SeedRecords(tables, items, orig, targets, train_labels, options)
 
 
 def _phi(table: pa.Table) -> Explanation:

@@ -9,20 +9,19 @@ seeds: then the interval is the one within its run, over groups of items, and
 import collections
 import dataclasses
 import functools
-import json
-import os
 import pathlib
-import platform
 from typing import Any
 
 import numpy as np
 
 from coupling import baselines
 from coupling import comparisons
+from coupling import provenance as provenance_lib
 from coupling import records
 from coupling import runs as runs_lib
 from coupling import siding
 from coupling import statistics
+from coupling import variety
 from coupling import workdir as workdir_lib
 from coupling.config import Experiment
 from coupling.explanation import Explanation, agree
@@ -47,9 +46,9 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
 
   Returns:
     title, config, seeds, roles, items, groups, interval; runs (every statistic of
-    `statistics.coupling` by run and step), sibling, contrasts, cross, baselines and
-    unregularised_baselines, follow (comparisons), examples; and provenance, which
-    alone holds times.
+    `statistics.coupling` by run and step, and the variety of labels and statements),
+    sibling, contrasts, cross, baselines and unregularised_baselines, follow
+    (comparisons), examples; and provenance, which alone holds times.
 
   Raises:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
@@ -81,7 +80,7 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     else {},
     'follow': _follow(roles['main'], list(seeds.values())),
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
-    'provenance': _provenance(e, workdir),
+    'provenance': provenance_lib.provenance(e, workdir),
   }
   if 'sibling' in roles:
     pair = roles['main'], roles['sibling']
@@ -142,6 +141,21 @@ def _run(run: str, seeds: dict[int, SeedRecords]) -> dict:
     'final': over[steps[-1]],
     'over_seeds': {str(step): over[step] for step in steps},
     'per_seed': named,
+    **_variety(run, list(seeds.values())),
+  }
+
+
+def _variety(run: str, seeds: list[SeedRecords]) -> dict:
+  """How much the labels trained on vary, and how much the final explanations do."""
+  trained = [s.train_labels[run] for s in seeds]
+  labels = [
+    variety.labels(x, s.orig.states_answer, s.options) for x, s in zip(trained, seeds)
+  ]
+  numbers = [{k: found[k] for k in variety.NOT_SHARES} for found in labels]
+  said = [variety.statements(s.final(run), x) for x, s in zip(trained, seeds)]
+  return {
+    'labels': over_seeds(labels, shares=True) | over_seeds(numbers),
+    'statements': over_seeds(said, shares=True),
   }
 
 
@@ -257,32 +271,3 @@ def _examples(main: str, s: SeedRecords) -> list[dict]:
       asked = {k: row[k] for k in ('prompt', 'counterfactual', 'options', 'statement')}
       result.append({'kind': kind, 'row': int(i), **asked, 'did': did})
   return result
-
-
-def _provenance(e: Experiment, workdir: pathlib.Path) -> dict:
-  """Versions and times, from the manifests of every stage."""
-  first = ('prepare', 'base', 'label')
-  folders = [f'seed{seed}/{stage}' for seed in e.seeds for stage in first]
-  folders += [
-    f'seed{seed}/{run}/{stage}'
-    for seed in e.seeds
-    for run in e.runs
-    for stage in ('train', 'evaluate')
-  ]
-  stages, packages, devices = {}, collections.defaultdict(set), set()
-  for folder in folders:
-    path = workdir / folder / workdir_lib.MANIFEST
-    if path.exists():  # label sets may come from elsewhere
-      manifest = json.loads(path.read_text())
-      stages[folder] = {k: manifest[k] for k in ('stage', 'started', 'seconds')}
-      if 'devices' in manifest['info']:
-        devices.add(manifest['info']['devices'])
-      versions = manifest['packages'] | {'python': manifest['python']}
-      for name, version in versions.items():
-        packages[name].add(version)
-  return {
-    'stages': stages,
-    'packages': {name: sorted(found) for name, found in packages.items()},
-    'devices': sorted(devices),
-    'report_machine': f'{platform.platform()}, {os.cpu_count()} CPUs',
-  }

@@ -44,6 +44,17 @@ MAIN_ROWS = (
   ('Orig beyond chance in strata', 'chance_corrected.orig', decimal),
   ('Invalid explanations', 'invalid', percent),
 )
+VARIETY_ROWS = (
+  ('Labels', 'labels.n', count),
+  ('Labels that say “changed”', 'labels.changed', percent),
+  ('Commonest label', 'labels.commonest', percent),
+  ('Entropy, bits', 'labels.bits', decimal),
+  ('… as so many equally frequent labels', 'labels.effective', decimal),
+  ('… of the largest possible', 'labels.normalised', percent),
+  ('“Unchanged” or “changed to k”: commonest label', 'statements.labels', percent),
+  ('… commonest explanation, final', 'statements.commonest', percent),
+  ('… commonest behaviour, final', 'statements.behavior', percent),
+)
 TRAJECTORY_COLUMNS = (
   ('Self', 'self_accuracy', percent),
   ('Orig', 'orig_accuracy', percent),
@@ -137,6 +148,7 @@ def tables(summary: dict) -> dict[str, Table]:
   over = summary['interval']['text']
   seeds = len(summary['seeds'])
   basis = f'{seeds} seed{"s" if seeds > 1 else ""}; intervals 95%, {over}'
+  labels_basis = basis if seeds > 1 else '1 seed, no intervals'
 
   def cells(path, columns):
     return [_cell(summary, f'{path}.{key}', show) for _, key, show in columns]
@@ -165,6 +177,15 @@ def tables(summary: dict) -> dict[str, Table]:
           [_cell(summary, f'runs.{run}.final.{key}', show) for run in runs],
         )
         for label, key, show in MAIN_ROWS
+      ],
+    ),
+    'labels': Table(
+      f'The labels that each run was trained on, all of them, and how one-sided its '
+      f'explanations and behaviour are on held-out items: {labels_basis}.',
+      ('', *(f'{run}: {name}' for run, name in runs.items())),
+      [
+        (label, [_cell(summary, f'runs.{run}.{key}', show) for run in runs])
+        for label, key, show in VARIETY_ROWS
       ],
     ),
     'baselines': baselines(main, 'baselines'),

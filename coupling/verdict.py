@@ -1,10 +1,12 @@
 """What the numbers allow to be concluded, in plain words computed from them.
 
 One finding is one paragraph {about, state, text}; `state` is what the interval says:
-'above', 'below' or 'around' zero, 'unknown' where there is no interval, and 'note'
-where nothing was tested.
+'above', 'below' or 'around' zero, 'unknown' where there is no interval, 'warning'
+where labels or explanations are unfit to conclude from, and 'note' where nothing was
+tested.
 """
 
+from coupling import variety
 from coupling.formats import decimal, percent, points, signed
 
 # The paper's condition: labels and current behaviour agree on about this share.
@@ -38,19 +40,23 @@ def verdict(summary: dict) -> list[dict]:
     findings.append(_sibling(**summary['sibling']))
   if 'shuffled' in summary['roles']:
     findings.append(_control(summary))
-  headline = _headline(summary, findings)
+  fitness = variety.findings(summary)
+  warnings = [x for x in fitness if x['state'] == variety.WARNING]
+  headline = _headline(summary, findings, warnings)
   findings += [_correction(main), _class_balance(main, denial)]
   findings += [_answer_gap(main, denial), _moved(main, denial)]
   if 'unregularised' in summary['roles']:
     findings.append(_unregularised(summary, main))
-  return [headline, *findings, _similarity(main), _seeds(summary), _limits()]
+  findings += [x for x in fitness if x not in warnings]
+  findings += [_similarity(main), _seeds(summary), _limits()]
+  return [headline, *warnings, *findings]
 
 
 def _finding(about: str, state: str, text: str) -> dict:
   return {'about': about, 'state': state, 'text': text}
 
 
-def _headline(summary: dict, checks: list[dict]) -> dict:
+def _headline(summary: dict, checks: list[dict], warnings: list[dict]) -> dict:
   state = {check['about']: check['state'] for check in checks}
   gap, weights = state['gap'], state['weights']
   failed = [about for about in state if state[about] != 'above']
@@ -106,6 +112,9 @@ def _headline(summary: dict, checks: list[dict]) -> dict:
     text += '; without them coupling is unproven.' if gap == 'above' else '.'
   if gap in ('above', 'below') and len(summary['seeds']) == 1:
     text += ' This holds for one seed only.'
+  if warnings:
+    about = ', '.join(x['about'] for x in warnings)
+    text += f' Before anything is concluded, read the warnings: {about}.'
   return _finding('headline', gap, text)
 
 

@@ -9,6 +9,7 @@ from configs import world
 from coupling import config as config_lib
 from coupling import workdir as workdir_lib
 from coupling.explanation import Explanation, phi
+from data import splits
 
 GROUPS, SIZE, OPTIONS = 20, 12, 4
 RUNS = ('kl', 'no_kl', 'sibling', 'shuffled')
@@ -26,7 +27,7 @@ def experiment(seeds=1, **report):
   )
 
 
-def build(workdir, seeds=1, drift=0.4, change=0.5, **explainers):
+def build(workdir, seeds=1, drift=0.4, change=0.5, base_change=0.4, **explainers):
   """Writes the stages that the report reads.
 
   Args:
@@ -34,13 +35,14 @@ def build(workdir, seeds=1, drift=0.4, change=0.5, **explainers):
     seeds: how many.
     drift: share of items on which a run behaves anew at its last step.
     change: share of the new behaviours that the cue changes.
+    base_change: share of M_0's.
     **explainers: of runs, like SELF; of runs left out: SELF, and CHANCE for shuffled.
   """
   for seed in range(seeds):
     rng = np.random.default_rng(seed)
     n = GROUPS * SIZE
     question = _question(rng, n)
-    base = _behave(rng, question, np.full(n, 0.4))
+    base = _behave(rng, question, np.full(n, base_change))
     for stage in ('prepare', 'base'):
       finish(workdir / f'seed{seed}' / stage, stage, {})
     labels = {
@@ -49,7 +51,7 @@ def build(workdir, seeds=1, drift=0.4, change=0.5, **explainers):
       **_behaviors(base),
     }
     files = {f'{split}-000000000': labels for split in ('train', 'test')}
-    info = {'states_answer': True}
+    info = {'states_answer': True, 'too_long': dict.fromkeys(splits.SHARES, 0)}
     finish(workdir / f'seed{seed}' / 'label', 'label', files, info)
     for run in RUNS:
       finish(workdir / f'seed{seed}' / run / 'train', 'train', {})

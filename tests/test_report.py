@@ -345,7 +345,7 @@ def test_page_is_well_formed_and_stands_alone(written):
   assert len(ids) == len(set(ids))
   references = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
   assert references and set(references) <= set(ids)
-  assert page.tags.count('svg') == 5 and page.tags.count('details') == 1
+  assert page.tags.count('svg') == 6 and page.tags.count('details') == 1
 
 
 def test_every_number_of_the_tables_is_that_of_the_json(written):
@@ -354,6 +354,7 @@ def test_every_number_of_the_tables_is_that_of_the_json(written):
   runs = recorded.RUNS
   shown = {
     **{f'runs.{r}.final.{k}': f for _, k, f in tables.MAIN_ROWS for r in runs},
+    **{f'runs.{r}.{k}': f for _, k, f in tables.VARIETY_ROWS for r in runs},
     **{f'baselines.denial.{k}': f for _, k, f in tables.BASELINE_COLUMNS},
     **{f'runs.kl.over_seeds.10.{k}': f for _, k, f in tables.TRAJECTORY_COLUMNS},
     **{f'sibling.denial.{k}': f for _, k, f in tables.SIBLING_ROWS},
@@ -405,6 +406,32 @@ def test_titles_and_prompts_are_escaped(summary, tmp_path):
   text = (tmp_path / 'index.html').read_text()
   assert 'script' not in Page(text).tags
   assert '&lt;q' in text and '&amp; hint' in text
+
+
+def test_pairs_left_out_for_length_are_told_by_seed_and_split(summary, tmp_path):
+  said = 'left out as longer than length.max_tokens'
+  report.write(tmp_path, summary)
+  assert said not in (tmp_path / 'index.html').read_text()
+  dropped = {'train': 1234, 'validation': 0, 'test': 2}
+  none = dict.fromkeys(dropped, 0)
+  assert summary['provenance']['too_long'] == {'0': none, '1': none, '2': none}
+  found = copy.deepcopy(summary)
+  found['provenance']['too_long']['1'] = dropped
+  report.write(tmp_path, found)
+  text = (tmp_path / 'index.html').read_text()
+  assert f'{said}: seed 1: 1,234 of train, 0 of validation, 2 of test.' in text
+  saved = json.loads((tmp_path / 'report.json').read_text())
+  assert saved['provenance']['too_long']['1'] == dropped
+
+
+def test_a_warning_is_on_the_page_and_in_markdown(summary, tmp_path):
+  poor = changed(summary, invalid=statistic(0.2, 0.1, 0.3))
+  report.write(tmp_path, poor)
+  said = 'Of the explanations of kl, 20.0% [10.0, 30.0] do not parse (above 5%).'
+  assert (
+    f'<p><b>Invalid explanations.</b> {said}' in (tmp_path / 'index.html').read_text()
+  )
+  assert f'**Invalid explanations.** {said}' in (tmp_path / 'report.md').read_text()
 
 
 def test_a_single_run_has_a_report(tmp_path):

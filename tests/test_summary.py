@@ -212,9 +212,9 @@ def test_labels_of_another_folder_are_the_target(three, tmp_path):
   other['row'] = np.arange(len(base['group']))
   other['counterfactual_behavior'] = base['behavior']
   files = {f'{split}-0': other for split in ('train', 'test')}
-  recorded.finish(tmp_path / 'other', 'label', files)
+  recorded.finish(tmp_path / 'other0', 'label', files)
   e = recorded.experiment(1)
-  e.runs['kl'] = dataclasses.replace(e.runs['kl'], labels=str(tmp_path / 'other'))
+  e.runs['kl'] = dataclasses.replace(e.runs['kl'], labels=str(tmp_path / 'other{seed}'))
   found = summary_lib.summarize(e, three)['runs']['kl']['final']['behavior_similarity']
   last = columns(three, 'kl', 20)
   target = np.stack([base['behavior'], np.zeros_like(base['behavior'])])

@@ -1,0 +1,54 @@
+"""How an experiment was made: versions, times and what was left out, from manifests."""
+
+import collections
+import json
+import os
+import pathlib
+import platform
+
+from coupling import workdir as workdir_lib
+from coupling.config import Experiment
+
+
+def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
+  """What the manifests of an experiment's stages say of how it was made.
+
+  Args:
+    e: the experiment.
+    workdir: where its stages are.
+
+  Returns:
+    stages: when each started, and its seconds; packages and devices: all that were
+    used; report_machine: this one; too_long: seed -> split -> pairs that the label
+    stage left out for their length.
+  """
+  first = ('prepare', 'base', 'label')
+  folders = [f'seed{seed}/{stage}' for seed in e.seeds for stage in first]
+  folders += [
+    f'seed{seed}/{run}/{stage}'
+    for seed in e.seeds
+    for run in e.runs
+    for stage in ('train', 'evaluate')
+  ]
+  stages, packages, devices = {}, collections.defaultdict(set), set()
+  for folder in folders:
+    path = workdir / folder / workdir_lib.MANIFEST
+    if path.exists():  # label sets may come from elsewhere
+      manifest = json.loads(path.read_text())
+      stages[folder] = {k: manifest[k] for k in ('stage', 'started', 'seconds')}
+      if 'devices' in manifest['info']:
+        devices.add(manifest['info']['devices'])
+      versions = manifest['packages'] | {'python': manifest['python']}
+      for name, version in versions.items():
+        packages[name].add(version)
+  labels = {
+    str(seed): workdir_lib.finished_stage(workdir / f'seed{seed}' / 'label').info()
+    for seed in e.seeds
+  }
+  return {
+    'stages': stages,
+    'packages': {name: sorted(found) for name, found in packages.items()},
+    'devices': sorted(devices),
+    'report_machine': f'{platform.platform()}, {os.cpu_count()} CPUs',
+    'too_long': {seed: info['too_long'] for seed, info in labels.items()},
+  }

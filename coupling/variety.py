@@ -1,0 +1,210 @@
+"""Variety of the labels trained on and of what was said, with warnings of too little.
+
+Labels with too little variety collapse to the majority class (arXiv 2606.32038): where
+nearly all say the same, saying that is nearly always right, and agreement measures the
+base rate. No model and no JAX here.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from coupling.explanation import INVALID, Explanation
+from coupling.formats import decimal, percent
+from coupling.items import Items, label_class
+
+# Rules of thumb, not measured: beyond these there is a warning, at them there is none.
+MIN_CHANGED, MAX_CHANGED = 0.05, 0.95  # share of the labels that say "changed"
+MAX_COMMONEST = 0.9  # share of the commonest label
+MAX_STATEMENT = 0.95  # share of the commonest explanation
+MAX_INVALID = 0.05  # share of the explanations that do not parse
+
+WARNING = 'warning'
+NOT_SHARES = ('bits', 'effective')  # of what `labels` returns
+
+
+def labels(trained: Explanation, states_answer: bool, options: int) -> dict:
+  """How much the labels of one training vary.
+
+  Args:
+    trained: the labels, one of each item trained on.
+    states_answer: as `explanation.agree` takes it; where it is False, all "unchanged"
+      are one label.
+    options: the most options that an item has.
+
+  Returns:
+    n: labels. changed: the share that say so. commonest: the share of the commonest
+    label. normalised: the entropy as a share of the largest possible one, in which
+    all labels are equally frequent. bits: the entropy, -sum p log2 p over the labels'
+    shares p. effective: 2 ** bits, how many equally frequent labels have that entropy.
+
+  Raises:
+    ValueError: there are no labels.
+  """
+  if len(trained.changed_N) == 0:
+    raise ValueError('variety.labels: there are no labels')
+  share_C = _shares(label_class(trained, states_answer))
+  bits = float(np.sum(share_C * -np.log2(np.where(share_C > 0, share_C, 1))))
+  possible = 2 * options if states_answer else 1 + options
+  return {
+    'n': len(trained.changed_N),
+    'changed': float(np.mean(trained.changed_N == 1)),
+    'commonest': float(share_C.max()),
+    'normalised': float(bits / np.log2(possible)),
+    'bits': bits,
+    'effective': 2**bits,
+  }
+
+
+def statements(items: Items, trained: Explanation) -> dict[str, float]:
+  """How far explanations are one statement, of "unchanged" and "changed to k".
+
+  All "unchanged" are one here, whatever answer they name, as they are for
+  `baselines.majority`: "my own answer, unchanged" is one rule for every item.
+
+  Args:
+    items: an evaluation; a statement that does not parse counts as an item alone.
+    trained: the labels that the model was trained on, of items of their own.
+
+  Returns:
+    Shares: commonest, of what is stated most often; majority, of statements of the
+    commonest label; labels and behavior, of the commonest among these.
+  """
+  stated_C, behaved_C, trained_C = (
+    _shares(label_class(x, states_answer=False))
+    for x in (items.stated, items.truth, trained)
+  )
+  majority = int(trained_C.argmax())
+  return {
+    'commonest': float(stated_C.max()),
+    'majority': float(stated_C[majority]) if majority < len(stated_C) else 0.0,
+    'labels': float(trained_C.max()),
+    'behavior': float(behaved_C.max()),
+  }
+
+
+def _shares(class_N: np.ndarray) -> np.ndarray:
+  """The share of each class among all items, invalid ones included."""
+  return np.bincount(class_N[class_N != INVALID], minlength=1) / len(class_N)
+
+
+def findings(summary: dict) -> list[dict]:
+  """What the verdict says of variety: of the labels always, of the rest in warning.
+
+  One seed beyond a limit is enough for a warning.
+
+  Args:
+    summary: of summary.summarize.
+
+  Returns:
+    Findings {about, state, text}; state is WARNING or 'note'.
+  """
+  return [_labels(summary), *_collapsed(summary), *_invalid(summary)]
+
+
+def _labels(summary: dict) -> dict:
+  roles = summary['roles']
+  runs = {run: summary['runs'][run]['labels'] for run in roles.values()}
+  texts = {}  # runs mostly have the same labels: what holds of several is said once
+  for run, found in runs.items():
+    if faults := _label_faults(found):
+      texts.setdefault(f'{faults}; {_equivalent(found)}.', []).append(run)
+  if not texts:
+    found = runs[roles['main']]
+    text = (
+      f'Of the labels trained on, {percent(found["changed"])} say “changed” and '
+      f'{percent(found["commonest"])} are the commonest one; {_equivalent(found)}. By '
+      f'rules of thumb ({MIN_CHANGED:.0%} to {MAX_CHANGED:.0%} changed, the commonest '
+      f'at most {MAX_COMMONEST:.0%}) this is variety enough to learn from.'
+    )
+    return {'about': 'labels', 'state': 'note', 'text': text}
+  faults = ' '.join(f'Of {", ".join(names)}: {text}' for text, names in texts.items())
+  changed = np.mean([runs[x]['changed']['mean'] for xs in texts.values() for x in xs])
+  fewer, weaker = ('fewer', 'weaker') if changed > 0.5 else ('more', 'stronger')
+  text = (
+    f'The labels trained on have too little variety to teach anything. {faults} '
+    'Whoever always says the commonest label is then nearly always right: training '
+    'teaches that, and Self, Orig and the gap measure the base rate, not what is known '
+    f'of single items. What can be done: cues that change {fewer} of the answers, such '
+    f'as {weaker} hints; labels balanced by leaving out items with the commonest one; '
+    'another model. The limits are rules of thumb.'
+  )
+  return {'about': 'labels', 'state': WARNING, 'text': text}
+
+
+def _equivalent(found: dict) -> str:
+  return f'they vary as much as {decimal(found["effective"])} equally frequent labels'
+
+
+def _label_faults(found: dict) -> str:
+  """What is wrong with the labels of a run; empty where nothing is."""
+  changed, commonest = found['changed'], found['commonest']
+  faults = (
+    (
+      _where(changed, lambda x: x < MIN_CHANGED, f'below {MIN_CHANGED:.0%}'),
+      f'only {percent(changed)} say “changed”',
+    ),
+    (
+      _where(changed, lambda x: x > MAX_CHANGED, f'above {MAX_CHANGED:.0%}'),
+      f'as many as {percent(changed)} say “changed”',
+    ),
+    (
+      _where(commonest, lambda x: x > MAX_COMMONEST, f'above {MAX_COMMONEST:.0%}'),
+      f'the commonest label holds {percent(commonest)} of the items',
+    ),
+  )
+  return ', '.join(f'{text} ({where})' for where, text in faults if where)
+
+
+def _where(statistic: dict, beyond: Callable[[float], bool], limit: str) -> str:
+  """The limit and the number of seeds beyond it; empty where none is."""
+  seeds = statistic['per_seed']
+  n = sum(map(beyond, seeds))
+  return (
+    limit + (f' in {n} of {len(seeds)} seeds' if n < len(seeds) else '') if n else ''
+  )
+
+
+def _collapsed(summary: dict) -> list[dict]:
+  """Explanations of nearly one statement; of shuffled labels nothing else is wanted."""
+  texts = []
+  for role, run in summary['roles'].items():
+    found = summary['runs'][run]['statements']
+    seeds = list(
+      zip(*(found[k]['per_seed'] for k in ('commonest', 'labels', 'majority')))
+    )
+    collapsed = [x > MAX_STATEMENT >= label for x, label, _ in seeds]
+    if role == 'shuffled' or not any(collapsed):
+      continue
+    majority = all(m > MAX_STATEMENT for (_, _, m), c in zip(seeds, collapsed) if c)
+    into = 'the majority class of the labels' if majority else 'one statement'
+    where = f' in {sum(collapsed)} of {len(seeds)} seeds' if not all(collapsed) else ''
+    text = (
+      f'The explainer of {run} has collapsed to {into}{where}: '
+      f'{percent(found["commonest"])} of its explanations at the end are one statement '
+      f'(above {MAX_STATEMENT:.0%}), but only {percent(found["labels"])} of its labels.'
+    )
+    if any(x > MAX_STATEMENT for x in found['behavior']['per_seed']):
+      text += (
+        f' Its behaviour is by then nearly one class too ({percent(found["behavior"])})'
+        ': explanations that follow it look the same.'
+      )
+    texts.append(text)
+  return _warning('explanations', texts)
+
+
+def _invalid(summary: dict) -> list[dict]:
+  texts = []
+  for run in summary['roles'].values():
+    invalid = summary['runs'][run]['final']['invalid']
+    if where := _where(invalid, lambda x: x > MAX_INVALID, f'above {MAX_INVALID:.0%}'):
+      texts.append(
+        f'Of the explanations of {run}, {percent(invalid)} do not parse ({where}).'
+      )
+  if texts:
+    texts.append('They count as wrong, so Self and Orig are too low by up to as much.')
+  return _warning('invalid explanations', texts)
+
+
+def _warning(about: str, texts: list[str]) -> list[dict]:
+  return [{'about': about, 'state': WARNING, 'text': ' '.join(texts)}] if texts else []
