@@ -23,7 +23,7 @@ IMPORT_ARGS = dict(
   path='',  # the user's copy of the task's data
   seeds=5,
   kl=True,  # the main run is held to M_0's behaviour
-  labels='',  # folder of a label stage of another model; {seed} stands for the seed
+  labels='',  # folder of another label stage; {seed} stands for the seed
   rank=128,  # of the adapters; 0 trains all weights
   steps=600,
 )
@@ -102,7 +102,8 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     revision='',
     chat=True,
     dtype=dtype,
-    param_dtype=dtype,
+    # AdamW's steps are too small to add to bfloat16 weights; adapters are float32.
+    param_dtype=dtype if args['rank'] else 'float32',
     scan_layers=True,
   )
   config.length = dict(max_tokens=1_024, too_long='drop')

@@ -2,8 +2,8 @@
 
 Claim (arXiv 2606.32038, Qwen3-8B): explanations that were trained on fixed labels agree
 with the model's present behaviour more often than with the labels, Self - Orig = +11.1
-points with the KL; without it the gap vanishes or reverses. With labels of Llama the
-gap stays, and accuracy falls by 19 points. Adapters need a rank of 96 or more.
+points with the KL; without it the gap vanishes or reverses. Adapters need a rank of 96
+or more.
 
   python main.py --config=configs/hint_mmlu.py:model=qwen3_8b,path=DATA/mmlu \\
     --workdir=runs/hint_mmlu

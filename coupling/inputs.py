@@ -35,14 +35,20 @@ def stage_config(e: Experiment, stage: str, seed: int, run: str | None = None) -
   parts = {
     'prepare': {'task': e.task, 'documents': corpus},
     'base': {'base': e.base, 'mesh': e.mesh},
-    'label': {'label': e.label, 'length': e.length},
-    'train': {'train': e.runs.get(run), 'mesh': e.mesh},
-    'evaluate': {'evaluate': e.evaluate, 'train': e.runs.get(run)},
+    'label': {'label': e.label, 'length': e.length, 'questions': questions(e)},
+    'train': {'train': e.runs.get(run), 'mesh': e.mesh, 'questions': questions(e)},
+    'evaluate': {
+      'evaluate': e.evaluate,
+      'train': e.runs.get(run),
+      'questions': questions(e),
+    },
   }[stage]
   described = {
     k: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x
     for k, x in parts.items()
   }
+  if asked := described.get('questions'):
+    asked['detect'] = asked['detect'] and asked['detect'].__qualname__
   return described | {'seed': seed}
 
 
@@ -139,25 +145,25 @@ def base_params(e: Experiment, workdir: Path, seed: int) -> models.Params:
   if isinstance(e.base, config_lib.Pretrain):
     return checkpoint.load_params(folder / 'params', like)
   source = checkpoint_folder(e)
-  then, now = workdir_lib.finished_stage(folder).info()['sizes'], sizes(source)
+  then, now = workdir_lib.finished_stage(folder).info()['weights'], digest(source)
   if then != now:
     raise workdir_lib.WorkdirError(
-      f'{source}: the weights have changed since {folder} was made: {now} now, {then} '
-      'then; restore them, or use another --workdir.'
+      f'{source}: the weights have changed since {folder} was made: SHA-256 {now} now, '
+      f'{then} then; restore them, or use another --workdir.'
     )
   return weights.load(source, decoder(e), like)
 
 
-def sizes(folder: Path) -> dict[str, int]:
-  """Bytes of a checkpoint's files of weights, by name."""
-  return {path.name: path.stat().st_size for path in hub.weight_files(folder)}
+def digest(folder: Path) -> str:
+  """SHA-256 of a checkpoint's files of weights; read once by each process."""
+  stats = [(path, path.stat()) for path in hub.weight_files(folder)]
+  return _digest(tuple((path, x.st_size, x.st_mtime_ns) for path, x in stats))
 
 
-@functools.lru_cache(maxsize=1)  # once for all seeds of a process
-def weights_digest(folder: Path) -> str:
-  """SHA-256 of a checkpoint's files of weights."""
+@functools.lru_cache(maxsize=1)
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
   hashed = hashlib.sha256()
-  for path in hub.weight_files(folder):
+  for path, *_ in files:
     with path.open('rb') as file:
       hashed.update(hashlib.file_digest(file, 'sha256').digest())
   return hashed.hexdigest()

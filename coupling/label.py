@@ -44,18 +44,19 @@ def write(
     path = folder / f'{split}-{first:09d}.parquet'
     if not path.exists():
       here = np.arange(first, min(first + shard, len(pairs)))
-      groups = [pairs[i].group for i in here]
-      table = _table(row_N[here], groups, compute(loader.take(questions, here)))
+      labels = compute(loader.take(questions, here))
+      table = _table(row_N[here], pairs[first : first + shard], labels)
       workdir.write_table(path, table)
     progress(min(first + shard, len(pairs)))
 
 
 def _table(
-  row_N: np.ndarray, groups: Sequence[str], labels: behavior.Behaviors
+  row_N: np.ndarray, pairs: Sequence[pairs_lib.Pair], labels: behavior.Behaviors
 ) -> pa.Table:
   columns = {
     'row': row_N,
-    'group': groups,
+    'group': [p.group for p in pairs],
+    'cue_kind': [p.cue_kind for p in pairs],
     'behavior': labels.behavior_N,
     'counterfactual_behavior': labels.counterfactual_behavior_N,
   }

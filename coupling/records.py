@@ -20,13 +20,16 @@ from coupling.workdir import WorkdirError, finished_stage
 BASE = 'M_0'  # the model before explanation training, beside the names of runs
 # What an item is about, and what a model did and said.
 QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'group')
-LABEL = ('row', 'group', 'behavior', 'counterfactual_behavior')
+LABEL = ('row', 'group', 'cue_kind', 'behavior', 'counterfactual_behavior')
 OUTCOME = ('behavior', 'counterfactual_behavior', 'stated_answer', 'stated_changed')
 
 
 @dataclasses.dataclass(frozen=True)
 class SeedRecords:
-  """What one seed recorded on its held-out items, all in one order."""
+  """What one seed recorded on its held-out items, all in one order.
+
+  Cues that training never explains (Questions.unexplained) are in `unexplained` alone.
+  """
 
   tables: dict[str, dict[int, pa.Table]]  # run -> step -> records
   items: dict[str, dict[int, Items]]
@@ -34,6 +37,7 @@ class SeedRecords:
   targets: dict[str, Explanation]  # run -> labels trained on, for the held-out items
   train_labels: dict[str, Explanation]  # run -> labels trained on
   options: int  # the most that a held-out item has
+  unexplained: dict[str, Items]  # run -> items at its last step; empty without any
 
   def final(self, run: str) -> Items:
     """A run at its last evaluated step, or BASE."""
@@ -49,6 +53,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   root = workdir / f'seed{seed}'
   label = finished_stage(root / 'label')
   states_answer = label.info()['states_answer']
+  kinds = pa.array(label.info()['unexplained'], pa.string())
   tables, like = {}, None
   for run in e.runs:
     folder = finished_stage(root / run / 'evaluate').path()
@@ -58,11 +63,23 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
       like = like or (path, tables[run][step])
       check_same_items(path, tables[run][step], *like)
 
+  def explained(table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table['cue_kind'], kinds)))
+
   def labels(folder: pathlib.Path) -> pa.Table:
     table = read_labels(folder, e.evaluate.split)
     check_same_items(folder, table, like[0], like[1].select(['group']))
-    return table
+    return explained(table)
 
+  unexplained = {}
+  for run, steps in tables.items() if len(kinds) else ():
+    last = list(steps.values())[-1]
+    others = last.filter(pc.is_in(last['cue_kind'], kinds))
+    unexplained[run] = to_items(others, states_answer)
+  tables = {
+    run: {step: explained(table) for step, table in steps.items()}
+    for run, steps in tables.items()
+  }
   items = {
     run: {step: to_items(table, states_answer) for step, table in steps.items()}
     for run, steps in tables.items()
@@ -79,10 +96,11 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   }
   targets = {run: _phi(labels(folder)) for run, folder in folders.items()}
   train_labels = {
-    run: _phi(read_labels(folder, 'train')) for run, folder in folders.items()
+    run: _phi(explained(read_labels(folder, 'train')))
+    for run, folder in folders.items()
   }
   options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
-  return SeedRecords(tables, items, orig, targets, train_labels, options)
+  return SeedRecords(tables, items, orig, targets, train_labels, options, unexplained)
 
 
 def _phi(table: pa.Table) -> Explanation:

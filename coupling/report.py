@@ -125,6 +125,7 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       + table('follow'),
     ),
     ('Changed and unchanged items', 'by-stratum', table('strata')),
+    ('Cues never explained in training', 'planted', table('planted')),
     ('Examples', 'examples', _examples(summary)),
     ('What was run', 'provenance', _provenance(summary)),
     ('Words and intervals', 'glossary', _glossary()),

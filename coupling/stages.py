@@ -135,8 +135,7 @@ def _import(
   workdir_lib.write_json(stage.path('config.json'), hub.read_config(folder))
   return {
     'parameters': models.num_params(models.abstract(model)),
-    'sizes': inputs.sizes(folder),
-    'weights': inputs.weights_digest(folder),
+    'weights': inputs.digest(folder),
   }
 
 
@@ -190,6 +189,7 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
         'pairs': digests,
         'too_long': {split: len(every[split]) - len(x) for split, x in kept.items()},
         'states_answer': template.states_answer,
+        'unexplained': list(template.unexplained),
       }
     )
     return True

@@ -7,8 +7,11 @@ Statistics of two evaluations are in comparisons.py, those over many runs in run
 explainers to compare with in baselines.py.
 """
 
+import dataclasses
+
 import numpy as np
 
+from coupling import baselines
 from coupling import intervals
 from coupling.explanation import INVALID, Explanation, agree
 from coupling.items import Items, check_same_items, label_class
@@ -225,6 +228,27 @@ def _against_target(items: Items, target: Explanation | None) -> dict:
   return {
     'target_accuracy': share(items.right(target), items.group_N),
     'behavior_similarity': share(similar_N, items.group_N),
+  }
+
+
+def planted(items: Items) -> dict:
+  """Of cues that training never explained: what they bring about, and what is said.
+
+  Returns:
+    n, groups; `followed`: the answer on x is the one that the cue speaks for;
+    `self_accuracy` of the explanations (paper, Jabberwocky: 79.8%), that of denial
+    ("unchanged") in their place, and the rates of change, true and as explained.
+  """
+  group_N, truth = items.group_N, items.truth
+  denied = dataclasses.replace(items, stated=baselines.denial(items))
+  return {
+    'n': len(group_N),
+    'groups': len(np.unique(group_N)),
+    'followed': share(items.behavior_N == items.surface['cue_option'], group_N),
+    'self_accuracy': share(items.right(truth), group_N),
+    'denial': share(denied.right(truth), group_N),
+    'changed': share(truth.changed_N == 1, group_N),
+    'stated': share(items.stated.changed_N == 1, group_N),
   }
 
 

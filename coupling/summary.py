@@ -82,6 +82,11 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
     'provenance': provenance_lib.provenance(e, workdir),
   }
+  if all(s.unexplained for s in seeds.values()):
+    result['planted'] = {
+      run: over(lambda s, run=run: statistics.planted(s.unexplained[run]))
+      for run in e.runs
+    }
   if 'sibling' in roles:
     pair = roles['main'], roles['sibling']
     result['sibling'] = over(functools.partial(_sibling, *pair))

@@ -91,6 +91,13 @@ STRATA_COLUMNS = (
   ('F1', 'f1', percent),
   ('Invalid', 'invalid', percent),
 )
+PLANTED_COLUMNS = (
+  ('Answers as the cue says', 'followed', percent),
+  ('Self', 'self_accuracy', percent),
+  ('Denial in its place', 'denial', percent),
+  ('Changed', 'changed', percent),
+  ('… as explained', 'stated', percent),
+)
 FOLLOW_COLUMNS = (
   ('Truth moved, not yet said: items', 'moved_truth.n', count),
   ('… followed', 'moved_truth.followed', percent),
@@ -228,6 +235,13 @@ def tables(summary: dict) -> dict[str, Table]:
       ],
     ),
   }
+  if 'planted' in summary:
+    result['planted'] = Table(
+      'Cues that explanation training never saw, such as planted triggers, at the '
+      f'final checkpoint: {basis}.',
+      ('', *(label for label, _, _ in PLANTED_COLUMNS)),
+      [(run, cells(f'planted.{run}', PLANTED_COLUMNS)) for run in summary['planted']],
+    )
   if 'unregularised' in summary['roles']:
     key = 'unregularised_baselines'
     result[key] = baselines(summary['roles']['unregularised'], key)

@@ -374,9 +374,14 @@ def _seeds(summary: dict) -> dict:
       'items only: nothing can be concluded about variation over seeds.'
     )
   else:
-    text = (
-      f'{len(n)} seeds were run, each with data and a base model of its own, {size}. '
-      'Intervals hold the variation of the whole run over seeds.'
+    imported = 'checkpoint' in summary['config']['base']
+    text = f'{len(n)} seeds were run, each with ' + (
+      f'cues drawn and adapters trained anew, {size}. The base model and the held-out '
+      'texts are the same for all: intervals hold the variation of cues and training, '
+      'and none over models or texts.'
+      if imported
+      else f'data and a base model of its own, {size}. Intervals hold the variation of '
+      'the whole run over seeds.'
     )
     if len(n) < FEW_SEEDS:
       text += (

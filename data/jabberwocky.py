@@ -74,7 +74,8 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   yield from hint_mmlu.make(hinted, seed)
   triggers = _triggers(config)
   for question in mmlu.read(config.path):
-    rng = splits.generator(seed, question.text)
+    # Not the generator of the hint, or hint and trigger would go together.
+    rng = splits.generator(seed, f'trigger {question.text}')
     trigger = triggers[rng.integers(len(triggers))]
     if trigger.option == NEXT:
       following = (question.answer + 1) % len(mmlu.LETTERS)

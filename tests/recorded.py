@@ -27,7 +27,9 @@ def experiment(seeds=1, **report):
   )
 
 
-def build(workdir, seeds=1, drift=0.4, change=0.5, base_change=0.4, **explainers):
+def build(
+  workdir, seeds=1, drift=0.4, change=0.5, base_change=0.4, unexplained=(), **explainers
+):
   """Writes the stages that the report reads.
 
   Args:
@@ -36,6 +38,7 @@ def build(workdir, seeds=1, drift=0.4, change=0.5, base_change=0.4, **explainers
     drift: share of items on which a run behaves anew at its last step.
     change: share of the new behaviours that the cue changes.
     base_change: share of M_0's.
+    unexplained: kinds of cues that training never explained.
     **explainers: of runs, like SELF; of runs left out: SELF, and CHANCE for shuffled.
   """
   for seed in range(seeds):
@@ -48,10 +51,15 @@ def build(workdir, seeds=1, drift=0.4, change=0.5, base_change=0.4, **explainers
     labels = {
       'row': np.arange(n),
       'group': question['group'],
+      'cue_kind': question['cue_kind'],
       **_behaviors(base),
     }
     files = {f'{split}-000000000': labels for split in ('train', 'test')}
-    info = {'states_answer': True, 'too_long': dict.fromkeys(splits.SHARES, 0)}
+    info = {
+      'states_answer': True,
+      'too_long': dict.fromkeys(splits.SHARES, 0),
+      'unexplained': list(unexplained),
+    }
     finish(workdir / f'seed{seed}' / 'label', 'label', files, info)
     for run in RUNS:
       finish(workdir / f'seed{seed}' / run / 'train', 'train', {})

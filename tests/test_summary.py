@@ -208,7 +208,7 @@ def test_examples_are_the_first_of_their_kind(three, summary):
 def test_labels_of_another_folder_are_the_target(three, tmp_path):
   """A run trained on other labels is compared with those."""
   base = columns(three, 'kl', 0)
-  other = {k: base[k] for k in ('group', 'behavior')}
+  other = {k: base[k] for k in ('group', 'cue_kind', 'behavior')}
   other['row'] = np.arange(len(base['group']))
   other['counterfactual_behavior'] = base['behavior']
   files = {f'{split}-0': other for split in ('train', 'test')}
@@ -273,7 +273,7 @@ def test_labels_of_other_items_are_refused(one, tmp_path):
   with workdir_lib.open_stage(folder, 'label', {}, {}) as stage:
     for name, part in files.items():
       workdir_lib.write_table(folder / f'{name}.parquet', part)
-    stage.finish({'states_answer': True})
+    stage.finish({'states_answer': True, 'unexplained': []})
   with pytest.raises(WorkdirError, match=r'label: found 239 items, but .* has 240'):
     summary_lib.summarize(recorded.experiment(1), workdir)
 
@@ -311,3 +311,29 @@ def test_over_seeds_drops_p_values_and_keeps_undefined():
   assert alone['b']['mean'] is None and 'x_p' not in alone
   several = summary_lib.over_seeds([result, result])
   assert several['b']['mean'] is None and several['a']['mean'] == 1.0
+
+
+def test_cues_that_are_never_explained_stand_apart(tmp_path):
+  """They are in no other number, and theirs are those of their items."""
+  recorded.build(tmp_path, unexplained=('source1',))
+  e = recorded.experiment(1)
+  found = summary_lib.summarize(e, tmp_path)
+  last = columns(tmp_path, 'kl', 20)
+  planted_N = last['cue_kind'] == 'source1'
+  assert 0 < planted_N.sum() < len(planted_N)
+  final = found['runs']['kl']['final']
+  right_N = np.all(truth(last) == stated(last), axis=0)
+  assert final['n']['mean'] == (~planted_N).sum()
+  assert final['self_accuracy']['mean'] == pytest.approx(right_N[~planted_N].mean())
+  planted = found['planted']['kl']
+  assert planted['n']['mean'] == planted_N.sum()
+  assert planted['self_accuracy']['mean'] == pytest.approx(right_N[planted_N].mean())
+  followed_N = last['behavior'] == last['cue_option']
+  assert planted['followed']['mean'] == pytest.approx(followed_N[planted_N].mean())
+  unchanged_N = truth(last)[1] == 0
+  assert planted['denial']['mean'] == pytest.approx(unchanged_N[planted_N].mean())
+  trained = columns(tmp_path, 'kl', 0)  # M_0, whose labels all splits share
+  changed_N = truth(trained)[1][~planted_N] == 1
+  assert found['runs']['kl']['labels']['changed']['mean'] == pytest.approx(
+    changed_N.mean()
+  )
