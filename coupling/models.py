@@ -149,8 +149,10 @@ class Decoder(nnx.Module):
     scan = functools.partial(
       jax.lax.scan, block, unroll=1 if self.config.scan_layers else True
     )
-    if last is every:
-      x_BxCxD, (kv, activations) = scan(x_BxTxD, stacked)
+    if last is every or self.config.scan_layers:
+      # To scan all layers but one would copy their weights.
+      x_BxTxD, (kv, activations) = scan(x_BxTxD, stacked)
+      x_BxCxD = layers.take(x_BxTxD, last.rows_BxC)
     else:
       # The last layer computes only what is read: 1/L of most of the work saved.
       x_BxTxD, (kv, _) = scan(x_BxTxD, jax.tree.map(lambda x: x[:-1], stacked))
@@ -239,8 +241,8 @@ def apply(
     tokens_BxT: int token ids.
     valid_BxT: False at padding, which may stand on either side. Default: no padding, or
       all of it on the right, where causality hides it from what is read.
-    rows_BxC: positions whose hidden states are wanted; default all T, in order. The
-      last layer computes only these. Not together with `read` or `patch`.
+    rows_BxC: positions whose hidden states are wanted; default all T, in order. Layers
+      that are not scanned compute only these in the end. Not with `read` or `patch`.
     positions_BxT: rotary positions; default: count of valid tokens before.
     mask_BxTxS: who sees whom; default causal among valid tokens. Must be given
       with a cache, where S counts its slots. Sliding layers see less of it.
