@@ -72,7 +72,8 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )
   folders = {
-    run: pathlib.Path(train.labels or label.path()) for run, train in e.runs.items()
+    run: pathlib.Path(train.labels.format(seed=seed) or label.path())
+    for run, train in e.runs.items()
   }
   targets = {run: _phi(labels(folder)) for run, folder in folders.items()}
   train_labels = {
