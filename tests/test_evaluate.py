@@ -5,6 +5,11 @@ generations parse, some name an option that the item lacks, and all outcomes occ
 """
 
 import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -12,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coupling import behavior
+from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import evaluate
 from coupling import explanation
@@ -166,11 +172,14 @@ def labels():
 
 @functools.cache
 def evaluated(states_answer):
+  return evaluate_on(MESH, trained(states_answer), states_answer)
+
+
+def evaluate_on(mesh, params, states_answer):
   arrays = evaluate.questions(FORMAT, ITEMS, QUESTIONS[states_answer])
   orig, target = labels()
   arrays |= {'orig': orig, 'target': target}
-  params = trained(states_answer)
-  return evaluate.evaluate(CONFIG, params, arrays, BATCH, MESH, states_answer, FORMAT)
+  return evaluate.evaluate(CONFIG, params, arrays, BATCH, mesh, states_answer, FORMAT)
 
 
 @pytest.mark.parametrize('states_answer', [True, False])
@@ -303,3 +312,39 @@ def test_a_batch_must_divide_over_the_devices():
   mesh = jax.sharding.AbstractMesh((2, 1), ('data', 'fsdp'))
   with pytest.raises(config_lib.ConfigError, match='evaluate.batch=3.*multiple of 2'):
     evaluate.evaluate(CONFIG, {}, arrays, 3, mesh, True, FORMAT)
+
+
+def evaluate_saved(folder: str, fsdp: int) -> None:
+  """Evaluates the weights in a folder on all devices; writes what it finds there."""
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
+  like = sharding.abstract_params(mesh, CONFIG)
+  params = checkpoint.load_params(pathlib.Path(folder, 'params'), like)
+  kernel = params['layers']['mlp']['up']['kernel']
+  items, counts = evaluate_on(mesh, params, True)
+  np.savez(pathlib.Path(folder, 'items.npz'), **items)
+  shard = kernel.addressable_shards[0].data.size / kernel.size
+  print(json.dumps([jax.device_count(), shard, counts]))
+
+
+@pytest.mark.parametrize('fsdp', [1, 4])
+def test_eight_devices_find_what_one_finds(tmp_path, fsdp):
+  items, counts = evaluated(True)
+  checkpoint.save_params(tmp_path / 'params', trained(True))
+  code = 'import sys; from tests import test_evaluate as t; t.evaluate_saved('
+  code += f'sys.argv[1], {fsdp})'
+  flags = '--xla_force_host_platform_device_count=8'
+  out = subprocess.run(
+    [sys.executable, '-c', code, str(tmp_path)],
+    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+  assert json.loads(out) == [8, 1 / fsdp, counts]
+  with np.load(tmp_path / 'items.npz') as there:
+    assert set(there) == set(items)
+    for name, values in items.items():
+      if values.dtype.kind == 'i':
+        np.testing.assert_array_equal(there[name], values, err_msg=name)
+      else:
+        np.testing.assert_allclose(there[name], values, atol=1e-5, err_msg=name)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from coupling import behavior
@@ -49,6 +50,12 @@ OBJECTIVES = config_lib.Objectives(
     weight=0.7, direction='forward', support='options', reference='labels'
   ),
   behavior_xent=config_lib.BehaviorXent(weight=0.3, target='ignore_cue', cues='all'),
+)
+LORA = config_lib.Lora(rank=4, alpha=8.0, targets=('q', 'v', 'down'))
+# M_0 is the same weights without adapters.
+HELD = dataclasses.replace(
+  OBJECTIVES,
+  behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, reference='adapters_off'),
 )
 ROWS = 16
 
@@ -262,6 +269,130 @@ def test_kept_steps_are_the_multiples_and_the_latest(tmp_path):
   assert sorted(int(p.name) for p in (tmp_path / 'c').iterdir()) == [0, 4, 6]
 
 
+def test_a_checkpoint_holds_the_values_at_its_step_though_training_goes_on(tmp_path):
+  """Training reuses the memory of the state while it is still being written."""
+  size = 2_000_000  # so large that writing takes longer than the next steps
+  state = {
+    'params': {f'w{i}': jnp.full(size, float(i)) for i in range(8)},
+    'opt_state': {'m': jnp.arange(size, dtype=jnp.float32)},
+    'step': jnp.int32(4),
+  }
+  want = jax.tree.map(np.array, state)  # a copy
+  go_on = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+  spare = jax.tree.map(jnp.copy, state)
+  go_on(spare)  # compiled now
+  saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {})
+  for _ in range(3):
+    state = jax.block_until_ready(go_on(state))
+  saved.close()
+  again = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  assert_equal(again.restore(4, state, {}), want)
+  again.close()
+  assert float(state['params']['w0'][0]) == 3
+
+
+def adapter_program() -> train.Program:
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
+  return train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP, mesh)
+
+
+def adapter_losses(p: train.Program, frozen: models.Params) -> list[dict[str, float]]:
+  state = p.init(train.fresh_adapters(MODEL, LORA, 0))
+  found = []
+  for first in range(0, 8, 2):
+    state, metrics = p.run(state, frozen, batches(first))
+    found.append({name: float(x) for name, x in metrics.items()})
+  return found
+
+
+def test_adapters_alone_are_trained_kept_and_saved(tmp_path):
+  p, frozen = adapter_program(), models.init(MODEL, 0)
+  before = jax.tree.map(np.array, frozen)
+  state = start = p.init(train.fresh_adapters(MODEL, LORA, 0))
+  fresh = jax.tree.map(np.array, start['params'])
+  # Of each of the three targets a and b, their two moments, and AdamW's count.
+  assert state['params'].keys() == {models.ADAPTERS}
+  sizes = [x.size for x in jax.tree.leaves(state['params'])]
+  assert len(sizes) == 6
+  assert sum(x.size for x in jax.tree.leaves(state['opt_state'])) < 2 * sum(sizes) + 4
+  for first in range(0, 4, 2):
+    state, _ = p.run(state, frozen, batches(first))
+  assert_equal(frozen, before)
+  for name in LORA.targets:
+    for part in 'ab':
+      now, then = (
+        x[models.ADAPTERS].weights[name][part] for x in (state['params'], fresh)
+      )
+      assert np.all(np.any(now != then, axis=(1, 2))), (name, part)  # in each layer
+  saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {})
+  saved.close()
+  with ocp.StandardCheckpointer() as reader:
+    kept = reader.restore((tmp_path / 'c' / '4' / 'params').resolve())
+  assert sorted(x.size for x in jax.tree.leaves(kept)) == sorted(sizes)
+
+
+def test_the_kl_of_adapters_is_to_the_model_without_them():
+  found = adapter_losses(adapter_program(), models.init(MODEL, 0))
+  kl = [metrics['behavior_kl'] for metrics in found]
+  # The warm-up begins at a rate of 0: the first two steps see unchanged adapters.
+  assert kl[0] == 0 < min(kl[1:])
+
+
+def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
+  p, frozen = adapter_program(), models.init(MODEL, 0)
+  fresh = lambda seed: p.init(train.fresh_adapters(MODEL, LORA, seed))
+  whole = fresh(0)
+  saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  for first in range(0, 8, 2):
+    if first == 4:
+      saved.save(whole, {'data_seed': 5})
+    whole, _ = p.run(whole, frozen, batches(first))
+  saved.close()
+  again = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  resumed = again.restore(4, fresh(9), {'data_seed': 5})
+  params = again.restore_params(4, train.fresh_adapters(MODEL, LORA, 9))
+  again.close()
+  assert_equal(params, resumed['params'])
+  for first in range(int(resumed['step']), 8, 2):
+    resumed, _ = p.run(resumed, frozen, batches(first))
+  assert_equal(whole, resumed)
+
+
+def adapters_on_devices(fsdp: int) -> None:
+  """Prints the losses of adapters on a mesh of all devices, and sizes of parts."""
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
+  p = train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP, mesh)
+  frozen = sharding.put_params(mesh, models.init(MODEL, 0))
+  state = p.init(train.fresh_adapters(MODEL, LORA, 0))
+  adapter = state['params'][models.ADAPTERS].weights['q']['a']
+  parts = (adapter, frozen['layers']['mlp']['up']['kernel'])
+  shares = [x.addressable_shards[0].data.size / x.size for x in parts]
+  found = [metrics['loss'] for metrics in adapter_losses(p, frozen)]
+  print(json.dumps([jax.device_count(), shares, found]))
+
+
+def test_adapters_on_eight_devices_give_the_losses_of_one():
+  code = 'from tests import test_train; test_train.adapters_on_devices(4)'
+  devices, shares, found = json.loads(run_on_devices(8, code))
+  assert devices == 8 and shares == [1 / 4, 1 / 4]
+  alone = adapter_losses(adapter_program(), models.init(MODEL, 0))
+  np.testing.assert_allclose(found, [m['loss'] for m in alone], rtol=1e-5)
+
+
+def run_on_devices(count: int, code: str) -> str:
+  """What a process of `count` virtual devices prints."""
+  flags = f'--xla_force_host_platform_device_count={count}'
+  return subprocess.run(
+    [sys.executable, '-c', code],
+    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+
+
 def on_devices(count: int, fsdp: int) -> list[float]:
   """Losses of this module's run in a process of `count` virtual devices."""
   code = (
@@ -275,15 +406,7 @@ def on_devices(count: int, fsdp: int) -> list[float]:
     'print(json.dumps([jax.device_count(), kernel.addressable_shards[0].data.size, '
     't.losses()]))'
   )
-  flags = f'--xla_force_host_platform_device_count={count}'
-  out = subprocess.run(
-    [sys.executable, '-c', code],
-    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
-    capture_output=True,
-    text=True,
-    check=True,
-  ).stdout
-  devices, shard, found = json.loads(out)
+  devices, shard, found = json.loads(run_on_devices(count, code))
   assert devices == count
   assert shard == 2 * 16 * 32 // fsdp
   return found

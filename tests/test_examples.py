@@ -1,0 +1,240 @@
+"""Training examples: whose labels are taught, and what behaviours are held to."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from configs import world
+from coupling import behavior
+from coupling import config as config_lib
+from coupling import examples
+from coupling import lora
+from coupling import models
+from coupling import train
+from data import formats
+from data import pairs
+from data import tokens
+from tests import chats
+
+N, K = 12, 4
+OPTIONS = ('a', 'b', 'c', 'd')
+WORDS = (*OPTIONS, 'same', 'change', 'ask', 'expl', 'hint')
+WORDS = (*WORDS, *(f'q{i}' for i in range(N)))
+TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
+FORMAT = formats.Plain(TOKENIZER)
+TEMPLATE = pairs.Questions(
+  '{prompt} ask', '{prompt} expl', '{answer} same', '{answer} change'
+)
+TRAIN = config_lib.resolve(world.get_config('seeds=1')).runs['kl']
+
+
+def make_pairs(cued: bool = True) -> list[pairs.Pair]:
+  """Pairs whose hints, like their options, come in another order each time."""
+  rng = np.random.default_rng(0)
+  made = []
+  for i in range(N):
+    options = tuple(rng.permutation(OPTIONS).tolist())
+    k = int(rng.integers(K))
+    cue = f' hint {options[k]}'
+    option = k if cued else pairs.NO_OPTION
+    made.append(
+      pairs.Pair(f'q{i}{cue}', f'q{i}', cue, 'hint', option, options, f'q{i}', '')
+    )
+  return made
+
+
+def behaviors(seed: int) -> behavior.Behaviors:
+  """Behaviours of some model on the pairs, with distributions over the options."""
+  rng = np.random.default_rng(seed)
+  logprobs_Nx2xK = np.log(rng.dirichlet(np.ones(K), (N, 2))).astype(np.float32)
+  behavior_N, without_N = rng.integers(K, size=(2, N))
+  return behavior.Behaviors(
+    behavior_N, without_N, logprobs_Nx2xK, np.zeros((N, 0), object)
+  )
+
+
+def objectives(kl=1.0, shift=0.0, target='ignore_cue', **changes):
+  of_kl = dict(weight=kl, direction='forward', support='options', reference='labels')
+  return config_lib.Objectives(
+    explanation_xent=config_lib.ExplanationXent(weight=1.0),
+    behavior_kl=config_lib.BehaviorKL(**of_kl | changes),
+    behavior_xent=config_lib.BehaviorXent(weight=shift, target=target),
+  )
+
+
+def parts(labels, reference, seed=0, train_seed=0, cued=True, **changes):
+  changes = {'objectives': objectives(), 'seed': train_seed} | changes
+  config = dataclasses.replace(TRAIN, **changes)
+  return examples.training_parts(
+    config, FORMAT, TEMPLATE, make_pairs(cued), labels, reference, seed
+  )
+
+
+def statements(found) -> list[str]:
+  return [' '.join(TOKENIZER.convert_ids_to_tokens(x)) for x in rows(found)['target']]
+
+
+def rows(found, part='explanation'):
+  return found[part][0]
+
+
+def test_statements_are_those_of_the_labels_and_all_else_is_of_the_reference():
+  base, other = behaviors(1), behaviors(2)
+  own = parts(base, base, objectives=objectives(shift=0.5))
+  found = parts(other, base, objectives=objectives(shift=0.5))
+  want = []
+  for pair, now, without in zip(
+    make_pairs(), other.behavior_N, other.counterfactual_behavior_N
+  ):
+    want.append(f'{pair.options[without]} {"same" if now == without else "change"}')
+  assert statements(found) == want
+  assert statements(own) != want
+  for name, x_NxX in rows(own, 'behavior').items():
+    np.testing.assert_array_equal(rows(found, 'behavior')[name], x_NxX, err_msg=name)
+  options_NxK = [TOKENIZER.convert_tokens_to_ids(p.options) for p in make_pairs()]
+  targets = [row[k] for row, k in zip(options_NxK, base.counterfactual_behavior_N)]
+  asked = rows(found, 'behavior')
+  for i in range(N):
+    np.testing.assert_array_equal(asked['reference'][i], base.logprobs_Nx2xS[i, 0])
+    np.testing.assert_array_equal(asked['reference'][N + i], base.logprobs_Nx2xS[i, 1])
+  np.testing.assert_array_equal(asked['shift_target'][:N], targets)
+  # Only x is shifted, not x∖C.
+  np.testing.assert_array_equal(asked['shift_mask'], [True] * N + [False] * N)
+  assert found['explanation'][1] == TRAIN.explanation_batch
+  assert found['behavior'][1] == TRAIN.behavior_batch
+
+
+def test_shuffled_labels_are_whole_labels_of_other_items():
+  base = behaviors(1)
+  pairs_of = lambda found: sorted(
+    (pair.options.index(answer), change)
+    for pair, text in zip(make_pairs(), statements(found))
+    for answer, change in (text.split(),)
+  )
+  plain = parts(base, base)
+  shuffled = parts(base, base, shuffle_labels=True)
+  assert pairs_of(shuffled) == pairs_of(plain)
+  assert statements(shuffled) != statements(plain)
+  for name, x_NxX in rows(plain, 'behavior').items():
+    np.testing.assert_array_equal(rows(shuffled, 'behavior')[name], x_NxX, err_msg=name)
+  again = parts(base, base, shuffle_labels=True)
+  assert statements(again) == statements(shuffled)
+  for other in (dict(seed=1), dict(train_seed=1)):
+    assert statements(parts(base, base, shuffle_labels=True, **other)) not in (
+      statements(plain),
+      statements(shuffled),
+    )
+
+
+def test_without_behaviour_objectives_there_is_no_behaviour_part():
+  base = behaviors(1)
+  assert parts(base, base, objectives=objectives(kl=0.0)).keys() == {'explanation'}
+
+
+def test_shifts_towards_the_cue_need_cues_that_name_an_option():
+  base = behaviors(1)
+  follow = objectives(kl=0.0, shift=1.0, target='follow_cue')
+  found = rows(parts(base, base, objectives=follow), 'behavior')
+  hinted = [p.cue.split()[-1] for p in make_pairs()]
+  np.testing.assert_array_equal(
+    found['shift_target'][:N], TOKENIZER.convert_tokens_to_ids(hinted)
+  )
+  with pytest.raises(config_lib.ConfigError, match='target=follow_cue.*ignore_cue'):
+    parts(base, base, cued=False, objectives=follow)
+
+
+REPLY_TEMPLATE = dataclasses.replace(
+  TEMPLATE, behavior='{prompt}', detect=lambda texts: np.zeros(len(texts), np.int32)
+)
+REPLIES_Nx2 = np.array(
+  [
+    (('Sure, here is' if i % 2 else ''), f'I cannot help with {i}.\n<|im_end|>')
+    for i in range(N)
+  ],
+  object,
+)
+REPLIED = dataclasses.replace(
+  behaviors(1), logprobs_Nx2xS=np.zeros((N, 2, 0)), replies_Nx2=REPLIES_Nx2
+)
+HELD = dict(support='vocabulary', reference='adapters_off')
+
+
+def reply_parts(labels=REPLIED, **changes):
+  config = dataclasses.replace(TRAIN, objectives=objectives(**changes))
+  return examples.training_parts(
+    config, chats.chat('qwen'), REPLY_TEMPLATE, make_pairs(), labels, REPLIED, 0
+  )
+
+
+def test_replies_are_held_token_by_token_to_the_end_of_turn():
+  format = chats.chat('qwen')
+  # The labels' own replies are not what is held.
+  other = dataclasses.replace(REPLIED, replies_Nx2=REPLIES_Nx2[::-1])
+  found = rows(reply_parts(other, **HELD), 'behavior')
+  assert found.keys() == {'tokens', 'valid', 'read', 'target', 'mask'}
+  made = make_pairs()
+  questions = [p.prompt for p in made] + [p.counterfactual for p in made]
+  replies = [*REPLIES_Nx2[:, 0], *REPLIES_Nx2[:, 1]]
+  for i, (question, reply) in enumerate(zip(questions, replies)):
+    [prompt], [answer] = format.prompts([question]), format.answers([reply])
+    assert found['target'][i][found['mask'][i]].tolist() == answer
+    assert answer[-1] in format.end_tokens
+    whole = found['tokens'][i][found['valid'][i]].tolist()
+    assert whole == prompt + answer[:-1]
+    read = found['read'][i][found['mask'][i]]
+    assert read.tolist() == list(range(len(prompt) - 1, len(whole)))
+  assert {len(x) for x in format.answers(replies)} != {1}
+
+
+def test_the_kl_along_replies_is_that_of_the_next_tokens():
+  format = chats.chat('qwen')
+  model = models.DecoderConfig(
+    vocab_size=len(format.tokenizer),
+    width=8,
+    depth=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=4,
+    mlp_dim=8,
+    embedding_std=1.0,
+  )
+  batch = {'behavior': rows(reply_parts(**HELD), 'behavior')}
+  weight, term = train.explanation_terms(model, objectives(**HELD))['behavior_kl']
+  base = models.init(model, 0)
+  adapters = lora.init(model, rank=2, alpha=2.0, targets=('q', 'down'), seed=0)
+  total, count = jax.jit(term)(base | {models.ADAPTERS: adapters}, batch)
+  assert total == 0 and count == batch['behavior']['mask'].sum()
+  moved = base | {models.ADAPTERS: jax.tree.map(lambda x: x + 0.5, adapters)}
+  total, _ = jax.jit(term)(moved, batch)
+
+  @jax.jit
+  def logprobs(params):
+    hidden_BxTxD = models.apply(model, params, batch['behavior']['tokens']).hidden_BxCxD
+    return jax.nn.log_softmax(models.unembed(model, params, hidden_BxTxD))
+
+  now_BxTxV, then_BxTxV = (np.asarray(logprobs(x), np.float64) for x in (moved, base))
+  want = 0.0
+  for b, (read_C, mask_C) in enumerate(
+    zip(batch['behavior']['read'], batch['behavior']['mask'])
+  ):
+    for t in read_C[mask_C]:
+      p, q = then_BxTxV[b, t], now_BxTxV[b, t]
+      want += np.sum(np.exp(p) * (p - q))
+  assert want > 1
+  assert float(total) == pytest.approx(want, rel=1e-4)
+  assert weight == 1.0
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    HELD | {'support': 'options'},
+    HELD | {'reference': 'labels'},
+    HELD | {'shift': 0.5},
+  ],
+)
+def test_other_objectives_along_replies_are_refused(changes):
+  with pytest.raises(config_lib.ConfigError, match='train.objectives.*read from repl'):
+    reply_parts(**changes)

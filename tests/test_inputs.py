@@ -1,0 +1,230 @@
+"""What stages take from one another: what does not fit is refused, and named."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from configs import hint_mmlu
+from coupling import config as config_lib
+from coupling import inputs
+from coupling import label
+from coupling import stages
+from coupling import workdir as workdir_lib
+from data import splits
+from tests import chat_checkpoints
+from tests import chat_tokenizers
+from tests import chats
+
+
+def experiment(checkpoint, path, max_tokens=1_024, too_long='raise', **label_changes):
+  config = hint_mmlu.get_config(
+    f'model=local,checkpoint={checkpoint},path={path},seeds=1,rank=4,steps=2'
+  )
+  config.length = dict(max_tokens=max_tokens, too_long=too_long)
+  config.label.update(batch=8, **label_changes)
+  return config_lib.resolve(config)
+
+
+def labelled(e: config_lib.Experiment, workdir: pathlib.Path) -> pathlib.Path:
+  """Runs the stages up to the labels, in this process."""
+  for stage in (stages.prepare, stages.base, stages.label):
+    assert stage(e, workdir, 0)
+  return workdir / 'seed0' / 'label'
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory) -> pathlib.Path:
+  return tmp_path_factory.mktemp('inputs')
+
+
+@pytest.fixture(scope='module')
+def own(root) -> tuple[config_lib.Experiment, pathlib.Path]:
+  """An experiment and its workdir, with labels."""
+  checkpoint = chat_checkpoints.save(root / 'qwen')
+  e = experiment(checkpoint, chat_checkpoints.save_questions(root / 'q.csv'))
+  labelled(e, root / 'own')
+  return e, root / 'own'
+
+
+def target(own, labels) -> workdir_lib.Stage:
+  """The label stage of a run that names these labels."""
+  e, workdir = own
+  train = dataclasses.replace(e.train, labels=str(labels))
+  return inputs.label_stage(e, workdir, 0, train)
+
+
+def test_labels_of_another_model_of_the_same_family_serve(own, root):
+  e, _ = own
+  other = chat_checkpoints.save(root / 'other_weights', seed=1)
+  labelled(experiment(other, e.task.config.path), root / 'other')
+  there = str(root / 'other' / 'seed{seed}' / 'label')
+  found = target(own, there)
+  assert found.path() == root / 'other' / 'seed0' / 'label'
+  assert found.digest != target(own, '').digest
+  assert target(own, '').path() == own[1] / 'seed0' / 'label'
+
+
+def test_labels_for_another_tokenizer_are_refused(own, root):
+  e, _ = own
+  other = chat_checkpoints.save(root / 'llama', family='llama')
+  labels = labelled(experiment(other, e.task.config.path), root / 'other_tokens')
+  with pytest.raises(workdir_lib.WorkdirError, match='format') as refused:
+    target(own, labels)
+  check_named(refused, labels)
+
+
+def test_labels_for_other_pairs_are_refused(own, root):
+  e, _ = own
+  path = chat_checkpoints.save_questions(root / 'other.csv', answer=2)
+  labels = labelled(experiment(e.base.checkpoint, path), root / 'other_pairs')
+  with pytest.raises(workdir_lib.WorkdirError, match='pairs') as refused:
+    target(own, labels)
+  check_named(refused, labels)
+
+
+def check_named(refused, labels):
+  """The error names the config's field, the file, both values and the remedy."""
+  message = str(refused.value)
+  assert f'train.labels={labels}' in message
+  assert str(labels / 'manifest.json') in message
+  assert 'make them anew with --stage=label' in message
+
+
+def test_unfinished_labels_and_folders_without_any_are_refused(own, tmp_path):
+  with workdir_lib.open_stage(tmp_path / 'label', 'label', {}, {}):
+    pass  # killed here
+  with pytest.raises(workdir_lib.WorkdirError, match='label is not finished; run it'):
+    target(own, tmp_path / 'label')
+  with pytest.raises(workdir_lib.WorkdirError, match='manifest.json is missing'):
+    target(own, tmp_path / 'nowhere')
+
+
+def test_a_workdir_of_another_tokenizer_is_refused(own, root, tmp_path):
+  """The tokenizer's files were replaced after the labels had been made."""
+  checkpoint = chat_checkpoints.save(tmp_path / 'm')
+  e = experiment(checkpoint, own[0].task.config.path)
+  labels = labelled(e, tmp_path / 'w')
+  inputs.label_stage(e, tmp_path / 'w', 0, e.train)
+  chat_tokenizers.save('llama', checkpoint)
+  inputs.format.cache_clear()  # as in another process
+  with pytest.raises(workdir_lib.WorkdirError, match='info.format') as refused:
+    inputs.label_stage(e, tmp_path / 'w', 0, e.train)
+  assert str(labels / 'manifest.json') in str(refused.value)
+  assert 'use another --workdir' in str(refused.value)
+  inputs.format.cache_clear()
+
+
+def test_a_checkpoint_whose_weights_changed_is_refused(own, tmp_path):
+  checkpoint = chat_checkpoints.save(tmp_path / 'm')
+  e, workdir = experiment(checkpoint, own[0].task.config.path), tmp_path / 'w'
+  assert stages.prepare(e, workdir, 0) and stages.base(e, workdir, 0)
+  inputs.base_params(e, workdir, 0)
+  file = checkpoint / 'model.safetensors'
+  size = file.stat().st_size
+  data = safetensors_numpy.load_file(file)
+  half = {name: x.astype(np.float16) for name, x in data.items()}
+  safetensors_numpy.save_file(half, file, metadata={'format': 'pt'})
+  for read in (inputs.base_params, stages.label):
+    with pytest.raises(workdir_lib.WorkdirError, match='weights have changed') as found:
+      read(e, workdir, 0)
+    message = str(found.value)
+    assert str(checkpoint) in message and file.name in message
+    assert f'{size}' in message and f'{file.stat().st_size}' in message
+    assert 'use another --workdir' in message
+
+
+def lengths(e: config_lib.Experiment, workdir: pathlib.Path, split: str) -> np.ndarray:
+  """Tokens of each pair's longest question with its answer, by transformers."""
+  asked, found = inputs.questions(e), []
+  for pair in inputs.pairs(e, workdir, 0, split):
+    said = [asked.changed.format(answer=o) for o in pair.options] + [asked.unchanged]
+    longest = max(len(chats.chat('qwen').answers([text])[0]) for text in said)
+    rows = [
+      len(chats.theirs('qwen', [template.format(prompt=text)])) + answer
+      for template, text, answer in (
+        (asked.behavior, pair.prompt, 1),
+        (asked.behavior, pair.counterfactual, 1),
+        (asked.explanation, pair.prompt, longest),
+      )
+    ]
+    found.append(max(rows))
+  return np.array(found)
+
+
+def limit_of(e, workdir) -> int:
+  """A limit that the long questions exceed, and that one of the others just meets."""
+  return sorted(lengths(e, workdir, 'train'))[int(0.8 * 36)]
+
+
+def test_too_long_prompts_are_an_error_before_any_model_is_loaded(
+  own, root, tmp_path, monkeypatch
+):
+  e, workdir = own
+  limit = limit_of(e, workdir)
+  length_N = lengths(e, workdir, 'train')
+  strict = experiment(e.base.checkpoint, e.task.config.path, max_tokens=int(limit))
+  assert stages.prepare(strict, tmp_path, 0) and stages.base(strict, tmp_path, 0)
+
+  def loaded(*args):
+    raise AssertionError('the model was loaded')
+
+  monkeypatch.setattr(inputs, 'base_params', loaded)
+  with pytest.raises(config_lib.ConfigError) as refused:
+    stages.label(strict, tmp_path, 0)
+  message = str(refused.value)
+  long = int((length_N > limit).sum())
+  assert 0 < long < len(length_N) / 2
+  assert f'length.max_tokens={limit}, split train of data.hint_mmlu' in message
+  assert f'{long} of {len(length_N)} items exceed the length {limit}' in message
+  assert f'the longest has {length_N.max()} tokens' in message
+  assert 'Raise the length, or drop such items' in message
+  none = experiment(
+    e.base.checkpoint, e.task.config.path, max_tokens=5, too_long='drop'
+  )
+  assert stages.prepare(none, tmp_path / 'n', 0) and stages.base(
+    none, tmp_path / 'n', 0
+  )
+  with pytest.raises(config_lib.ConfigError, match='exceed the length 5'):
+    stages.label(none, tmp_path / 'n', 0)
+
+
+def test_dropped_prompts_are_the_long_ones_and_the_labels_say_which_are_left(
+  own, tmp_path
+):
+  e, workdir = own
+  limit = limit_of(e, workdir)
+  some = experiment(
+    e.base.checkpoint,
+    e.task.config.path,
+    max_tokens=int(limit),
+    too_long='drop',
+    shard=16,  # several files
+  )
+  folder = labelled(some, tmp_path)
+  dropped = {}
+  for split in splits.SHARES:
+    length_N = lengths(e, workdir, split)
+    kept_N = np.flatnonzero(length_N <= limit)
+    dropped[split] = len(length_N) - len(kept_N)
+    assert 0 < dropped[split] < len(length_N)
+    np.testing.assert_array_equal(label.read_rows(folder, split), kept_N)
+    every = inputs.pairs(e, workdir, 0, split)
+    want = [every[i] for i in kept_N]
+    assert inputs.labelled_pairs(some, tmp_path, 0, split) == want
+    found = label.read(folder, split)
+    whole = label.read(workdir / 'seed0' / 'label', split)
+    np.testing.assert_array_equal(found.behavior_N, whole.behavior_N[kept_N])
+    np.testing.assert_array_equal(
+      found.counterfactual_behavior_N, whole.counterfactual_behavior_N[kept_N]
+    )
+    np.testing.assert_allclose(
+      found.logprobs_Nx2xS, whole.logprobs_Nx2xS[kept_N], atol=1e-4
+    )
+  info = workdir_lib.finished_stage(folder).info()
+  assert info['too_long'] == dropped
+  # So that a wrong order would be seen.
+  train = label.read(workdir / 'seed0' / 'label', 'train')
+  assert len(set(train.behavior_N)) > 1
