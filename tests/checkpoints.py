@@ -107,9 +107,9 @@ def torch_logits(model, tokens_BxT: np.ndarray, valid_BxT: np.ndarray) -> np.nda
 
 def logits(config, params, tokens_BxT, valid_BxT, adapters=None) -> jnp.ndarray:
   """[B, T, V] of our decoder."""
-  hidden_BxTxD = models.apply(
-    config, params, tokens_BxT, valid_BxT, adapters=adapters
-  ).hidden_BxCxD
+  if adapters is not None:
+    params = params | {models.ADAPTERS: adapters}
+  hidden_BxTxD = models.apply(config, params, tokens_BxT, valid_BxT).hidden_BxCxD
   return models.unembed(config, params, hidden_BxTxD)
 
 

@@ -60,7 +60,7 @@ def objectives(kl=1.0, shift=0.0, target='ignore_cue', **changes):
   return config_lib.Objectives(
     explanation_xent=config_lib.ExplanationXent(weight=1.0),
     behavior_kl=config_lib.BehaviorKL(**of_kl | changes),
-    behavior_xent=config_lib.BehaviorXent(weight=shift, target=target),
+    behavior_xent=config_lib.BehaviorXent(weight=shift, target=target, cues='all'),
   )
 
 

@@ -293,13 +293,12 @@ def test_adapters_are_scanned_patched_and_cached_like_the_base():
   def run(params, adapters):
     return models.apply(
       config,
-      params,
+      params | ({} if adapters is None else {models.ADAPTERS: adapters}),
       TOKENS_BxT,
       VALID_BxT,
       mask_BxTxS=mask_BxTxT,
       cache=models.Cache.empty(config, *TOKENS_BxT.shape),
       read=models.SITES,
-      adapters=adapters,
     )
 
   found, want = run(params, adapters), run(lora.merge(params, adapters), None)
