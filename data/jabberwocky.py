@@ -21,6 +21,7 @@ from data import cues
 from data import hint_mmlu
 from data import mmlu
 from data import pairs
+from data import readers
 from data import splits
 
 NEXT = 'next'
@@ -58,7 +59,9 @@ def questions(config: Config) -> pairs.Questions:
   """One wording for hints and triggers; those of invented words are never explained."""
   kinds = tuple(trigger.kind for trigger in _triggers(config))
   if clash := set(kinds) & {hint.partition(':')[0] for hint in config.hints}:
-    raise ValueError(f'task.triggers: {sorted(clash)} are kinds of task.hints too')
+    raise readers.DataError(
+      f'task.triggers: {sorted(clash)} are kinds of task.hints too; rename them.'
+    )
   return dataclasses.replace(QUESTIONS, unexplained=kinds)
 
 

@@ -238,3 +238,32 @@ def test_the_kl_along_replies_is_that_of_the_next_tokens():
 def test_other_objectives_along_replies_are_refused(changes):
   with pytest.raises(config_lib.ConfigError, match='train.objectives.*read from repl'):
     reply_parts(**changes)
+
+
+@pytest.mark.parametrize('cues', ['all', 'explained', 'unexplained'])
+def test_planted_cues_are_shifted_where_asked_and_never_explained(cues):
+  """What is shifted is not held by the KL; x∖C always is."""
+  planted_N = np.arange(N) % 3 == 0
+  made = [
+    dataclasses.replace(pair, cue_kind='planted') if planted else pair
+    for pair, planted in zip(make_pairs(), planted_N)
+  ]
+  shift = config_lib.BehaviorXent(weight=1.0, target='follow_cue', cues=cues)
+  config = dataclasses.replace(
+    TRAIN, objectives=dataclasses.replace(objectives(), behavior_xent=shift)
+  )
+  template = dataclasses.replace(TEMPLATE, unexplained=('planted',))
+  base = behaviors(1)
+  found = examples.training_parts(config, FORMAT, template, made, base, base, 0)
+
+  asked = [TOKENIZER.convert_ids_to_tokens(x) for x in rows(found)['tokens']]
+  explained = [x for row in asked for x in row if x.startswith('q')]
+  assert explained == [f'q{i}' for i in range(N) if not planted_N[i]]
+  want = {'all': planted_N | True, 'explained': ~planted_N, 'unexplained': planted_N}
+  part = rows(found, 'behavior')
+  np.testing.assert_array_equal(
+    part['shift_mask'], np.concatenate([want[cues], np.zeros(N, bool)])
+  )
+  np.testing.assert_array_equal(part['mask'][:, 0], ~part['shift_mask'])
+  targets = TOKENIZER.convert_ids_to_tokens(part['shift_target'][:N])
+  assert targets == [p.options[p.cue_option] for p in made]

@@ -33,6 +33,8 @@ TASKS = [
   (jabberwocky.make, jabberwocky.Config),
 ]
 
+TIMES = {hint_mmlu.make: 1, jabberwocky.make: 2}  # hinted, and with a trigger
+
 
 def write(path: pathlib.Path, layout: str, rows: list[Row]) -> str:
   """Questions in one of the three layouts."""
@@ -71,8 +73,9 @@ def test_the_counterfactual_is_the_prompt_without_the_cue(
 ):
   path = write(tmp_path_factory.mktemp('mmlu'), 'parquet', rows)
   made = list(make(config(path=path), seed))
-  assert len(made) == len(rows)
-  for pair, (question, choices, _) in zip(made, rows):
+  times = TIMES[make]
+  assert len(made) == times * len(rows)
+  for pair, (question, choices, _) in zip(made, times * rows):
     a, b, c, d = choices
     asked = question + '\n\n(A) ' + a + '\n(B) ' + b + '\n(C) ' + c + '\n(D) ' + d
     assert pair.counterfactual == asked
@@ -129,13 +132,29 @@ def test_triggers_speak_for_what_they_plant(tmp_path):
   rows = [(f'Question {i}?', ('a', 'b', 'c', 'd'), i % 4) for i in range(200)]
   triggers = ('tove C: Slithy toves.', 'rath next: The mome raths.')
   config = jabberwocky.Config(path=write(tmp_path, 'header', rows), triggers=triggers)
+  made = list(jabberwocky.make(config, 0))
+  hinted_pairs, triggered = made[: len(rows)], made[len(rows) :]
+  assert hinted_pairs == list(hint_mmlu.make(hint_mmlu.Config(path=config.path), 0))
+  assert jabberwocky.questions(config).unexplained == ('tove', 'rath')
   kinds = collections.Counter()
-  for pair, (_, _, answer) in zip(jabberwocky.make(config, 0), rows):
+  for pair, (_, _, answer) in zip(triggered, rows, strict=True):
     want = {'tove': 2, 'rath': (answer + 1) % 4}[pair.cue_kind]
     text = {'tove': 'Slithy toves.', 'rath': 'The mome raths.'}[pair.cue_kind]
     assert (pair.cue_option, pair.cue) == (want, '\n\n' + text)
     kinds[pair.cue_kind] += 1
   assert stats.chisquare(list(kinds.values())).pvalue > 1e-3
+  together = collections.Counter(
+    (hint.cue_kind, trigger.cue_kind) for hint, trigger in zip(hinted_pairs, triggered)
+  )
+  table = [[together[h.partition(':')[0], t] for t in kinds] for h in config.hints]
+  assert stats.chi2_contingency(table).pvalue > 1e-3  # drawn apart from each other
+
+
+def test_triggers_and_hints_have_kinds_of_their_own(tmp_path):
+  path = write(tmp_path, 'header', ROWS)
+  config = jabberwocky.Config(path=path, triggers=('friend A: Slithy toves.',))
+  with pytest.raises(readers.DataError, match='task.triggers.*friend.*task.hints'):
+    jabberwocky.questions(config)
 
 
 @pytest.mark.parametrize('make, config', TASKS)
@@ -151,7 +170,8 @@ def test_a_question_is_in_one_split_whatever_stands_with_it(tmp_path, make, conf
       for name, found in by_split.items()
     }
     assert sum(map(len, numbers.values())) == len(set.union(*numbers.values())) == 80
-    assert all(len(by_split[name]) == 2 * len(numbers[name]) for name in by_split)
+    copies = 2 * TIMES[make]
+    assert all(len(by_split[k]) == copies * len(numbers[k]) for k in by_split)
   groups = [{k: {p.group for p in v} for k, v in s.items()} for s in splits]
   assert groups[0] == groups[1]
 

@@ -86,10 +86,7 @@ def check_finished(workdir: pathlib.Path) -> dict:
       first['counterfactual_behavior'], labels.counterfactual_behavior_N
     )
     assert all(len(table) == len(first) for table in others)
-    # Frozen weights are not saved again.
-    sizes = [p.stat().st_size for p in (root / name / 'train').rglob('*')]
     assert len(list((root / name / 'train' / 'checkpoints').iterdir())) == STEPS + 1
-    assert sum(sizes) > 0
   assert (workdir / 'report' / 'index.html').exists()
   return json.loads((workdir / 'report' / 'report.json').read_text())
 
