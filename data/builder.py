@@ -13,8 +13,8 @@ import dataclasses
 import hashlib
 import pathlib
 from typing import Any
+import warnings
 
-from absl import logging
 import tensorflow_datasets as tfds
 
 from data import pairs
@@ -95,7 +95,9 @@ def split(made: Iterable[pairs.Pair]) -> dict[str, list[pairs.Pair]]:
     check(pair)
     by_split[splits.split_of(pair.group)].append(pair)
   if repeated:
-    logging.info('%d pairs repeat the texts of another and were left out', repeated)
+    warnings.warn(
+      f'{repeated} pairs repeat the texts of another and were left out', stacklevel=2
+    )
   groups = {p.group for found in by_split.values() for p in found}
   for name, found in by_split.items():
     if not found:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import pathlib
 import re
+import warnings
 
-from absl import logging
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -117,8 +117,9 @@ def _rows(path: str) -> Iterator[tuple[readers.Row, tuple[int, int]]]:
         )
       yield row, answer
   if left_out:
-    logging.warning(
-      '%s: %d rows left out, where an answer is no letter A-D', path, left_out
+    warnings.warn(
+      f'{path}: {left_out} rows left out, where an answer is no letter A-D',
+      stacklevel=2,
     )
 
 
