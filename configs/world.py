@@ -57,7 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ),
     documents=600,
     batch=256,
-    loop=_loop(steps=800, checkpoint_every=200),
+    loop=_loop(steps=1_000, checkpoint_every=250),
     optimizer=_optimizer(
       learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
     ),
