@@ -6,18 +6,28 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
+import peft
 import pyarrow.parquet as pq
 import pytest
+import torch
+import transformers
 
 from benchmarks import interruptions
 from configs import hint_mmlu
+from coupling import checkpoint as checkpoint_lib
 from coupling import config as config_lib
+from coupling import hub
 from coupling import label
+from coupling import models
+from coupling import peft_format
 from coupling import pipeline
+from coupling import weights
 from coupling import workdir as workdir_lib
 from data import readers
 from tests import chat_checkpoints
+from tests import checkpoints
 
 STEPS = 2
 SMALL = (
@@ -120,6 +130,34 @@ def test_labels_of_another_workdir_reach_the_report(finished, checkpoint, tmp_pa
   )
   assert found.returncode == 0, found.stderr
   assert (tmp_path / 'w' / 'report' / 'index.html').exists()
+
+
+def test_what_was_trained_is_exported_for_peft(finished, checkpoint, tmp_path):
+  """Its logits are those of the last checkpoint."""
+  copy = tmp_path / 'w'
+  shutil.copytree(finished[0], copy)
+  found = run(
+    'hint_mmlu', copy, '--stage=export', checkpoint=checkpoint, path=finished[1]
+  )
+  assert found.returncode == 0, found.stderr
+  root = copy / 'seed0' / 'kl'
+  base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint)
+  theirs = peft.PeftModel.from_pretrained(base, root / 'export' / 'model').eval()
+
+  config = hub.decoder_config(checkpoint)
+  like = {models.ADAPTERS: peft_format.load(root / 'export' / 'model', config)}
+  saved = checkpoint_lib.Checkpoints(root / 'train' / 'checkpoints', None)
+  trained = saved.restore_params(STEPS, like)
+  saved.close()
+  assert any(x.any() for x in jax.tree.leaves(trained[models.ADAPTERS].weights['q']))
+  tokens_BxT = np.arange(24).reshape(2, 12)
+  everywhere_BxT = np.ones((2, 12), bool)
+  params = weights.load(checkpoint, config)
+  adapters = trained[models.ADAPTERS]
+  ours = checkpoints.logits(config, params, tokens_BxT, everywhere_BxT, adapters)
+  with torch.no_grad():
+    want = theirs(torch.tensor(tokens_BxT)).logits.numpy()
+  np.testing.assert_allclose(ours, want, atol=2e-4 * np.abs(want).max())
 
 
 def requests(path: pathlib.Path) -> pathlib.Path:
