@@ -10,15 +10,17 @@ another fine-tuning seed (`sibling`), on labels shuffled over items (`shuffled`)
 
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
-Ten minutes on two cores. Measured over worlds 1 to 5, test facts, 95% t intervals:
-gap +9.2 [6.4, 11.9] points (balanced +9.3 [5.9, 12.6]; moved items side 49 to 28 with
-self), weights on self less on orig +0.22 [0.13, 0.30], own less sibling's +0.25 [0.23,
-0.26]; without the KL the balanced gap is -17.0 [-19.0, -14.9].
+Ten to twelve minutes on two cores. Measured over worlds 1 to 5, test facts, 95% t
+intervals: gap +9.1 [5.7, 12.5] points (balanced +8.9 [5.3, 12.6]; moved items side 49
+to 28 with self), weights on self less on orig +0.24 [0.15, 0.33], own less sibling's
++0.26 [0.23, 0.30]; without the KL the balanced gap is -17.0 [-19.0, -14.9].
 
 Chosen once, on validation facts of worlds 0, 100 and 101: the base's length,
 initialisation and learning rate; the learning rate, length, weight and batch of
-explanation training. Worlds 1 to 4 had been evaluated on test facts once before, with
-1,200 and 600 steps; what changed since, fewer steps, was for the time that it takes.
+explanation training. Other lengths had been evaluated on test facts too, all fewer or
+more steps for the time that they take: base 1,200 and explanation 600 (worlds 1-4),
+1,000 and 420 (gap +6.4 [5.3, 7.6], moved 46 to 31), 800 and 560 (gap +7.7 [0.4, 14.9],
+moved 47 to 30; the shuffled control is then not passed).
 
 Arguments: seeds (how many), kl (0: leave out every run with the KL), behavior (hint, or
 request: comply and refuse, with a stated reason as the cue).
