@@ -29,7 +29,15 @@ EXAMPLE_KINDS = {
   'unmoved_right': 'Not moved, right',
 }
 MARKDOWN_TABLES = (
-  *('main', 'labels', 'sibling', 'baselines', 'unregularised_baselines', 'contrasts'),
+  *(
+    'main',
+    'planted',
+    'labels',
+    'sibling',
+    'baselines',
+    'unregularised_baselines',
+    'contrasts',
+  ),
 )
 
 
