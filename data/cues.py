@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data import pairs
+from data import readers
 
 SEPARATOR = '\n\n'
 SLOT = '{option}'
@@ -29,13 +30,13 @@ def parse(field: str, entries: Sequence[str], options: Sequence[str]) -> list[Cu
   """The cues of a config field, each `kind option: text` with one of the options.
 
   Raises:
-    ValueError: naming the field and the entry that is none.
+    DataError: naming the field and the entry that is none.
   """
   cues = []
   for head, text in _split(field, entries):
     kind, _, option = head.partition(' ')
     if option not in options:
-      raise ValueError(
+      raise readers.DataError(
         f'{field}: {head + ": " + text!r}: write "kind option: text", where option is '
         f'one of {tuple(options)}.'
       )
@@ -47,12 +48,12 @@ def parse_templates(field: str, entries: Sequence[str]) -> list[Cue]:
   """The cues of a config field, each `kind: text` with {option} once in the text.
 
   Raises:
-    ValueError: naming the field and the entry that is none.
+    DataError: naming the field and the entry that is none.
   """
   cues = []
   for head, text in _split(field, entries):
     if ' ' in head or text.count(SLOT) != 1:
-      raise ValueError(
+      raise readers.DataError(
         f'{field}: {head + ": " + text!r}: write "kind: text", with {SLOT} once in the '
         'text.'
       )
@@ -62,11 +63,11 @@ def parse_templates(field: str, entries: Sequence[str]) -> list[Cue]:
 
 def _split(field: str, entries: Sequence[str]) -> list[tuple[str, str]]:
   if not entries:
-    raise ValueError(f'{field}: give at least one cue.')
+    raise readers.DataError(f'{field}: give at least one cue.')
   parts = [entry.partition(': ') for entry in entries]
   for entry, (head, _, text) in zip(entries, parts):
     if not head.strip() or not text.strip():
-      raise ValueError(f'{field}: {entry!r}: write "kind: text".')
+      raise readers.DataError(f'{field}: {entry!r}: write "kind: text".')
   return [(head.strip(), text) for head, _, text in parts]
 
 

@@ -16,6 +16,7 @@ from data import builder as builder_lib
 from data import cues
 from data import mmlu
 from data import pairs
+from data import readers
 from data import splits
 
 HINTS = (
@@ -62,7 +63,7 @@ def questions(config: Config) -> pairs.Questions:
 def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   """The pairs of all questions, in the order of the files."""
   if not 0 <= config.right_share <= 1:
-    raise ValueError(f'task.right_share={config.right_share}: must be in [0, 1]')
+    raise readers.DataError(f'task.right_share={config.right_share}: must be in [0, 1]')
   hints = cues.parse_templates('task.hints', config.hints)
   for question in mmlu.read(config.path):
     rng = splits.generator(seed, question.text)
