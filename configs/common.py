@@ -3,6 +3,8 @@
 Arguments are written `config.py:seeds=1,kl=0` and strictly parsed.
 """
 
+import dataclasses
+import importlib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -95,7 +97,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     )
   config = ConfigDict()
   config.seeds = tuple(range(args['seeds']))
-  config.task = task
+  config.task = _defaults(task['module']) | task  # so that flags can set all fields
   dtype = 'float32' if local else 'bfloat16'
   config.base = dict(
     checkpoint=args['checkpoint'] if local else MODELS[args['model']],
@@ -161,3 +163,9 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     shuffled='shuffled' if args['kl'] else '',
   )
   return config
+
+
+def _defaults(module: str) -> dict[str, Any]:
+  """What a task's Config assumes where nothing is said."""
+  fields = dataclasses.fields(importlib.import_module(module).Config)
+  return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
