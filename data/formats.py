@@ -5,6 +5,7 @@ answer begins, and into those of the answer as the model would write it. Whateve
 texts say, they are text: see encoder.Encoder.
 """
 
+import abc
 from collections.abc import Sequence
 import functools
 import hashlib
@@ -27,7 +28,7 @@ _DATE = '26 Jul 2024'
 _ROLES = ('user', 'assistant')
 
 
-class Format:
+class Format(abc.ABC):
   """What the formats share.
 
   Attributes:
@@ -46,13 +47,13 @@ class Format:
     self.pad_token = tokens.padding(tokenizer)
     self._encoder = encoder.Encoder(tokenizer)
 
+  @abc.abstractmethod
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
     """Token ids of each question or conversation, up to where the answer begins."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def answers(self, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer."""
-    raise NotImplementedError
 
   def option_tokens(self, options: Sequence[Sequence[str]]) -> np.ndarray:
     """First answer token of each option of each item: see tokens.option_tokens."""
