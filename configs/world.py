@@ -11,9 +11,10 @@ another fine-tuning seed (`sibling`), on labels shuffled over items (`shuffled`)
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
 About eleven minutes on two cores (an earlier version: 604 s; not timed as a whole
-since). Measured over worlds 1 to 5, test facts, 95% t intervals: gap +9.1 [5.7, 12.5] points (balanced +8.9 [5.3, 12.6]; moved items side 49
-to 28 with self), weights on self less on orig +0.24 [0.15, 0.33], own less sibling's
-+0.26 [0.23, 0.30]; without the KL the balanced gap is -17.0 [-19.0, -14.9].
+since). Measured over worlds 1 to 5, test facts, 95% t intervals: gap +9.1 [5.7, 12.5]
+points (balanced +8.9 [5.3, 12.6]; moved items side 49 to 28 with self), weights on self
+less on orig +0.24 [0.15, 0.33], own less sibling's +0.26 [0.23, 0.30]; without the KL
+the balanced gap is -17.0 [-19.0, -14.9].
 
 Chosen once, on validation facts of worlds 0, 100 and 101: the base's length,
 initialisation and learning rate; the learning rate, length, weight and batch of
