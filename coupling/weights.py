@@ -36,7 +36,6 @@ def load(
   source: str | pathlib.Path,
   config: models.DecoderConfig,
   like: Any = None,
-  revision: str | None = None,
 ) -> models.Params:
   """Reads the weights of a checkpoint.
 
@@ -45,14 +44,13 @@ def load(
     config: the decoder, as hub.decoder_config gives it.
     like: shapes, types and shardings (see sharding.abstract_params); default:
       config.param_dtype, on the first device. Data are cast to these types.
-    revision: see hub.find.
 
   Raises:
     CheckpointError: the checkpoint is not there, a file is damaged, or tensors are
       missing, unexpected or of another shape; these are listed all at once.
   """
   like = models.abstract(config) if like is None else like
-  with _checked(hub.find(str(source), revision), config) as (files, table):
+  with _checked(hub.find(str(source)), config) as (files, table):
     leaves, tree = jax.tree.flatten(like)
     params = [_read(files, weight, x) for weight, x in zip(table, leaves, strict=True)]
   return jax.tree.unflatten(tree, params)
