@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from coupling import config as config_lib
 from coupling import interrupt
 from coupling import pipeline
+from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
 from data import readers
 
@@ -30,7 +31,7 @@ def main(_) -> None:
   interrupt.install()
   workdir = pathlib.Path(WORKDIR.value)
   try:
-    experiment = config_lib.resolve(CONFIG.value)
+    experiment = resolve_lib.resolve(CONFIG.value)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
   except (config_lib.ConfigError, workdir_lib.WorkdirError, readers.DataError) as e:
     sys.exit(f'{type(e).__name__}: {e}')

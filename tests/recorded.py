@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from configs import world
-from coupling import config as config_lib
+from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
 from coupling.explanation import Explanation, phi
 from data import splits
@@ -21,7 +21,7 @@ CHANCE = dict(self=0.0, orig=0.0)
 
 def experiment(seeds=1, **report):
   """The default experiment, with other roles in its report."""
-  e = config_lib.resolve(world.get_config(f'seeds={seeds}'))
+  e = resolve_lib.resolve(world.get_config(f'seeds={seeds}'))
   return dataclasses.replace(
     e, seeds=tuple(range(seeds)), report=dataclasses.replace(e.report, **report)
   )

@@ -11,6 +11,7 @@ import pytest
 from configs import common
 from coupling import config as config_lib
 from coupling import models
+from coupling import resolve as resolve_lib
 
 FOLDER = pathlib.Path(common.__file__).parent
 NAMES = sorted({p.stem for p in FOLDER.glob('*.py')} - {'common', '__init__'})
@@ -23,7 +24,7 @@ def world(arg=None):
 def problems_of(config):
   """The lines of the error, without its title."""
   with pytest.raises(config_lib.ConfigError) as error:
-    config_lib.resolve(config)
+    resolve_lib.resolve(config)
   title, *lines = str(error.value).split('\n')
   assert title == 'the config cannot be run:'
   return [line.strip() for line in lines]
@@ -36,7 +37,7 @@ def test_there_are_configs():
 @pytest.mark.parametrize('name', NAMES)
 def test_every_config_resolves_into_what_it_says(name):
   config = importlib.import_module(f'configs.{name}').get_config()
-  experiment = config_lib.resolve(config)
+  experiment = resolve_lib.resolve(config)
   assert experiment.runs.keys() == set(config.runs)
   values = config.to_dict()
   del values['runs']
@@ -59,7 +60,7 @@ def test_runs_are_the_training_with_their_own_changes():
     'changed': dict(seed=7, objectives=dict(behavior_kl=dict(weight=0.5))),
   }
   config.report.update(main='plain', unregularised='', sibling='', shuffled='')
-  experiment = config_lib.resolve(config)
+  experiment = resolve_lib.resolve(config)
   assert experiment.runs['plain'] == experiment.train
   objectives = experiment.train.objectives
   kl = dataclasses.replace(objectives.behavior_kl, weight=0.5)
@@ -75,7 +76,7 @@ def test_runs_are_the_training_with_their_own_changes():
 def test_integers_serve_as_floats_and_nothing_else_does():
   config = world().unlock()
   config.train.optimizer = dict(config.train.optimizer, learning_rate=1)
-  experiment = config_lib.resolve(config)
+  experiment = resolve_lib.resolve(config)
   rate = experiment.train.optimizer.learning_rate
   assert rate == 1 and type(rate) is float
   for value in (True, '1', None):
@@ -151,7 +152,7 @@ def test_all_problems_of_runs_and_numbers_are_listed_at_once():
 def test_the_report_needs_a_main_run_and_can_do_without_the_others():
   config = world()
   config.report.update(unregularised='', sibling='', shuffled='')
-  config_lib.resolve(config)
+  resolve_lib.resolve(config)
   config.report.main = ''
   [problem] = problems_of(config)
   assert problem.startswith("report.main='' is not a run")
@@ -254,7 +255,7 @@ def test_losses_that_train_nothing_and_references_that_are_not_there_are_named()
   found = problems_of(config)
   assert len(found) == 3 and all('train.lora.rank=0' in p for p in found)
   config.train.lora.rank = 4
-  config_lib.resolve(config)
+  resolve_lib.resolve(config)
 
 
 def test_an_imported_base_and_a_task_without_a_corpus():
@@ -263,7 +264,7 @@ def test_an_imported_base_and_a_task_without_a_corpus():
   found = problems_of(config)
   assert [p for p in found if p.startswith('base: data.hint_mmlu has no corpus')]
   config = importlib.import_module('configs.hint_mmlu').get_config('path=mmlu')
-  assert config_lib.resolve(config).base.checkpoint
+  assert resolve_lib.resolve(config).base.checkpoint
   config.base.dtype = 'float64'
   [problem] = problems_of(config)
   assert problem.startswith("base.dtype='float64': choose from")

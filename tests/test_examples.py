@@ -12,6 +12,7 @@ from coupling import config as config_lib
 from coupling import examples
 from coupling import lora
 from coupling import models
+from coupling import resolve as resolve_lib
 from coupling import train
 from data import formats
 from data import pairs
@@ -27,7 +28,7 @@ FORMAT = formats.Plain(TOKENIZER)
 TEMPLATE = pairs.Questions(
   '{prompt} ask', '{prompt} expl', '{answer} same', '{answer} change'
 )
-TRAIN = config_lib.resolve(world.get_config('seeds=1')).runs['kl']
+TRAIN = resolve_lib.resolve(world.get_config('seeds=1')).runs['kl']
 
 
 def make_pairs(cued: bool = True) -> list[pairs.Pair]:

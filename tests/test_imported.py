@@ -23,6 +23,7 @@ from coupling import label
 from coupling import models
 from coupling import peft_format
 from coupling import pipeline
+from coupling import resolve as resolve_lib
 from coupling import weights
 from coupling import workdir as workdir_lib
 from data import readers
@@ -304,7 +305,7 @@ def test_bad_input_is_named_before_any_compute(broken, tmp_path, break_it):
     f'model=local,checkpoint={checkpoint},path={path},seeds=1,rank=4,steps={STEPS}'
   )
   with pytest.raises(REFUSALS) as refused:
-    pipeline.run(config_lib.resolve(config), tmp_path / 'w', 'run', 1, False)
+    pipeline.run(resolve_lib.resolve(config), tmp_path / 'w', 'run', 1, False)
   for text in wanted:  # file, what was found, remedy
     assert str(text) in str(refused.value)
   assert not list((tmp_path / 'w').rglob('*.parquet'))  # no labels

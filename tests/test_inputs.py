@@ -11,6 +11,7 @@ from configs import hint_mmlu
 from coupling import config as config_lib
 from coupling import inputs
 from coupling import label
+from coupling import resolve as resolve_lib
 from coupling import stages
 from coupling import workdir as workdir_lib
 from data import splits
@@ -25,7 +26,7 @@ def experiment(checkpoint, path, max_tokens=1_024, too_long='raise', **label_cha
   )
   config.length = dict(max_tokens=max_tokens, too_long=too_long)
   config.label.update(batch=8, **label_changes)
-  return config_lib.resolve(config)
+  return resolve_lib.resolve(config)
 
 
 def labelled(e: config_lib.Experiment, workdir: pathlib.Path) -> pathlib.Path:
