@@ -28,28 +28,6 @@ from data import tokens as tokens_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class Behaviors:
-  """B(M): what a model does on N pairs.
-
-  Attributes:
-    behavior_N: greedy behaviour on x, an option index.
-    counterfactual_behavior_N: greedy behaviour on x∖C.
-    logprobs_Nx2xS: log-probabilities on x and x∖C; S is 0 where replies are read.
-    replies_Nx2: greedy replies to x and x∖C, where they are read; else N x 0.
-  """
-
-  behavior_N: np.ndarray
-  counterfactual_behavior_N: np.ndarray
-  logprobs_Nx2xS: np.ndarray
-  replies_Nx2: np.ndarray
-
-  @property
-  def explanation(self) -> explanation.Explanation:
-    """E(M) = φ(B(M))."""
-    return explanation.phi(self.behavior_N, self.counterfactual_behavior_N)
-
-
-@dataclasses.dataclass(frozen=True)
 class Reply:
   """How behaviours are read from greedy replies.
 
@@ -156,7 +134,7 @@ def behaviors(
   mesh: jax.sharding.Mesh,
   support: str,
   reply: Reply | None = None,
-) -> Behaviors:
+) -> explanation.Behaviors:
   """B(M): what a model does on pairs, in batches.
 
   Args:
@@ -193,7 +171,9 @@ def behaviors(
     replies_Nx2 = np.array(texts, object).reshape(N, 2)
     chosen_Nx2 = np.asarray(reply.detect(texts), np.int32).reshape(N, 2)
     logprobs_Nx2xS = np.zeros((N, 2, 0), np.float32)
-  return Behaviors(chosen_Nx2[:, 0], chosen_Nx2[:, 1], logprobs_Nx2xS, replies_Nx2)
+  return explanation.Behaviors(
+    chosen_Nx2[:, 0], chosen_Nx2[:, 1], logprobs_Nx2xS, replies_Nx2
+  )
 
 
 @functools.lru_cache

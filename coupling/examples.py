@@ -18,8 +18,8 @@ def training_parts(
   format: formats.Format,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
-  labels: behavior.Behaviors,
-  reference: behavior.Behaviors,
+  labels: explanation.Behaviors,
+  reference: explanation.Behaviors,
   seed: int,
 ) -> dict[str, tuple[loader.Arrays, int]]:
   """Rows of the explanation part and of the behaviour part, and their batch sizes.
@@ -71,7 +71,7 @@ def _behavior_rows(
   format: formats.Format,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
-  reference: behavior.Behaviors,
+  reference: explanation.Behaviors,
 ) -> loader.Arrays:
   """Behaviour questions with what they are held to: all x, then all x∖C.
 

@@ -1,4 +1,4 @@
-"""Explanation labels: what changed a behaviour, and whether a statement is right.
+"""Behaviours, and explanations of what changed them: what is true, what agrees.
 
 `phi` turns two behaviours, with and without the cue, into an explanation label.
 The same function at M_0 gives the fixed labels E(M_0), at M_t the truth E(M_t);
@@ -7,7 +7,10 @@ a stated explanation is parsed into the same form, and `agree` compares any two.
 Everything here is arithmetic on integer arrays and works on NumPy and JAX alike.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
+
+import numpy as np
 
 INVALID = -1
 
@@ -26,6 +29,28 @@ class Explanation(NamedTuple):
 
   answer_N: Array
   changed_N: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviors:
+  """B(M): what a model does on N pairs.
+
+  Attributes:
+    behavior_N: greedy behaviour on x, an option index.
+    counterfactual_behavior_N: greedy behaviour on x∖C.
+    logprobs_Nx2xS: log-probabilities on x and x∖C; S is 0 where there are none.
+    replies_Nx2: greedy replies to x and x∖C, where they are read; else N x 0.
+  """
+
+  behavior_N: np.ndarray
+  counterfactual_behavior_N: np.ndarray
+  logprobs_Nx2xS: np.ndarray
+  replies_Nx2: np.ndarray
+
+  @property
+  def explanation(self) -> Explanation:
+    """E(M) = φ(B(M))."""
+    return phi(self.behavior_N, self.counterfactual_behavior_N)
 
 
 def phi(behavior_N: Array, counterfactual_behavior_N: Array) -> Explanation:

@@ -65,7 +65,9 @@ def fit(
   mesh = sharding.make_mesh(mesh_axes)
   for name, (_, batch) in parts.items():
     sharding.check_batch(mesh, BATCH_FIELDS[name], batch, loop.accumulation)
-  program = train.program(model, low_rank, objectives, optimizer, loop, mesh)
+  program = train.program(
+    model, low_rank, objectives, optimizer, loop.steps, loop.accumulation, mesh
+  )
   batches = {
     name: loader.ShuffledBatches(rows, batch, data_seed)
     for name, (rows, batch) in parts.items()

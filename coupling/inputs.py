@@ -16,7 +16,6 @@ from coupling import behavior
 from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import hub
-from coupling import label as label_lib
 from coupling import models
 from coupling import sharding
 from coupling import weights
@@ -77,23 +76,6 @@ def corpus_builder(e: Experiment, workdir: Path, seed: int):
   """The TFDS builder of the corpus that M_0 is pretrained on."""
   folder = workdir / f'seed{seed}' / 'prepare'
   return task_module(e).corpus_builder(e.base.documents, seed, folder)
-
-
-@functools.lru_cache(maxsize=4)  # the runs of a seed read the same pairs
-def pairs(
-  e: Experiment, workdir: Path, seed: int, split: str
-) -> tuple[pairs_lib.Pair, ...]:
-  """All pairs of a split."""
-  return tuple(pairs_lib.read(pairs_builder(e, workdir, seed), split))
-
-
-def labelled_pairs(
-  e: Experiment, workdir: Path, seed: int, split: str
-) -> list[pairs_lib.Pair]:
-  """The pairs of a split that are labelled: those that were not too long."""
-  every = pairs(e, workdir, seed, split)
-  rows = label_lib.read_rows(workdir / f'seed{seed}' / 'label', split)
-  return [every[i] for i in rows]
 
 
 def checkpoint_folder(e: Experiment) -> Path:

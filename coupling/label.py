@@ -1,21 +1,25 @@
 """Fixed labels: B(M_0), E(M_0) and M_0's reference distributions, written once.
 
 A label set is a folder of Parquet files, `<split>-<first pair>.parquet`, one row a
-pair in the order of the split. Nothing is recomputed during training.
+pair in the order of the split: the pair itself, its place there, and what M_0 did.
+Nothing is recomputed during training. No model and no JAX here.
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import pathlib
 
 import numpy as np
 import pyarrow as pa
 from scipy import special
 
-from coupling import behavior
-from coupling import records
 from coupling import workdir
+from coupling.explanation import Behaviors
 from data import loader
 from data import pairs as pairs_lib
+
+PAIR = tuple(field.name for field in dataclasses.fields(pairs_lib.Pair))
+LABEL = ('behavior', 'counterfactual_behavior')
 
 
 def write(
@@ -25,7 +29,7 @@ def write(
   row_N: np.ndarray,
   questions: dict[str, np.ndarray],
   shard: int,
-  compute: Callable[[dict[str, np.ndarray]], behavior.Behaviors],
+  compute: Callable[[dict[str, np.ndarray]], Behaviors],
   progress: Callable[[int], None],
 ) -> None:
   """Labels pairs of a split shard by shard; shards that are there already are kept.
@@ -51,12 +55,10 @@ def write(
 
 
 def _table(
-  row_N: np.ndarray, pairs: Sequence[pairs_lib.Pair], labels: behavior.Behaviors
+  row_N: np.ndarray, pairs: Sequence[pairs_lib.Pair], labels: Behaviors
 ) -> pa.Table:
   columns = {
     'row': row_N,
-    'group': [p.group for p in pairs],
-    'cue_kind': [p.cue_kind for p in pairs],
     'behavior': labels.behavior_N,
     'counterfactual_behavior': labels.counterfactual_behavior_N,
   }
@@ -67,16 +69,36 @@ def _table(
     flat = pa.array(x_NxX.ravel())
     if x_NxX.size:
       columns[name] = pa.FixedSizeListArray.from_arrays(flat, x_NxX.shape[1])
-  return pa.table(columns)
+  return pa.table(pairs_lib.columns(pairs) | columns)
 
 
-def read(folder: pathlib.Path, split: str) -> behavior.Behaviors:
+def read_table(
+  folder: pathlib.Path,
+  split: str,
+  columns: tuple[str, ...],
+  optional: tuple[str, ...] = (),
+) -> pa.Table:
+  """Columns of a split, as they were written, and what there is of the optional ones.
+
+  Raises:
+    WorkdirError: the folder holds no labels for the split, or lacks a column.
+  """
+  paths = sorted(folder.glob(f'{split}-*.parquet'))
+  if not paths:
+    raise workdir.WorkdirError(
+      f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
+      'must be a finished folder of the label stage'
+    )
+  return pa.concat_tables([workdir.read_table(p, columns, optional) for p in paths])
+
+
+def read(folder: pathlib.Path, split: str) -> Behaviors:
   """A split of a label set.
 
   Raises:
     WorkdirError: when the folder holds no labels for the split.
   """
-  table = records.read_labels(folder, split, ('reference', 'replies'))
+  table = read_table(folder, split, LABEL, ('reference', 'replies'))
   N = len(table)
 
   def lists(name: str, empty: np.ndarray) -> np.ndarray:
@@ -85,7 +107,7 @@ def read(folder: pathlib.Path, split: str) -> behavior.Behaviors:
     flat = table[name].combine_chunks().flatten()
     return flat.to_numpy(zero_copy_only=False).reshape(N, -1)
 
-  return behavior.Behaviors(
+  return Behaviors(
     table['behavior'].to_numpy(),
     table['counterfactual_behavior'].to_numpy(),
     lists('reference', np.zeros((N, 0), np.float32)).reshape(N, 2, -1)
@@ -97,7 +119,12 @@ def read(folder: pathlib.Path, split: str) -> behavior.Behaviors:
 
 def read_rows(folder: pathlib.Path, split: str) -> np.ndarray:
   """Places in the split of the pairs that are labelled: all that were not dropped."""
-  return records.read_labels(folder, split)['row'].to_numpy()
+  return read_table(folder, split, ('row',))['row'].to_numpy()
+
+
+def read_pairs(folder: pathlib.Path, split: str) -> list[pairs_lib.Pair]:
+  """The pairs that are labelled, in their order."""
+  return pairs_lib.from_columns(read_table(folder, split, PAIR).to_pydict())
 
 
 def on_support(

@@ -10,8 +10,9 @@ import pathlib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from coupling import label as label_lib
+from coupling import workdir as workdir_lib
 from coupling.config import Experiment
 from coupling.explanation import Explanation, phi
 from coupling.items import Items
@@ -20,8 +21,8 @@ from coupling.workdir import WorkdirError, finished_stage
 BASE = 'M_0'  # the model before explanation training, beside the names of runs
 # What an item is about, and what a model did and said.
 QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'group')
-LABEL = ('row', 'group', 'cue_kind', 'behavior', 'counterfactual_behavior')
-OUTCOME = ('behavior', 'counterfactual_behavior', 'stated_answer', 'stated_changed')
+LABEL = (*QUESTION, *label_lib.LABEL)
+OUTCOME = (*label_lib.LABEL, 'stated_answer', 'stated_changed')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +68,8 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     return table.filter(pc.invert(pc.is_in(table['cue_kind'], kinds)))
 
   def labels(folder: pathlib.Path) -> pa.Table:
-    table = read_labels(folder, e.evaluate.split)
-    check_same_items(folder, table, like[0], like[1].select(['group']))
+    table = label_lib.read_table(folder, e.evaluate.split, LABEL)
+    check_same_items(folder, table, *like)
     return explained(table)
 
   unexplained = {}
@@ -96,7 +97,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   }
   targets = {run: _phi(labels(folder)) for run, folder in folders.items()}
   train_labels = {
-    run: _phi(explained(read_labels(folder, 'train')))
+    run: _phi(explained(label_lib.read_table(folder, 'train', LABEL)))
     for run, folder in folders.items()
   }
   options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
@@ -109,7 +110,7 @@ def _phi(table: pa.Table) -> Explanation:
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
   """One checkpoint's records: the columns QUESTION, OUTCOME and `statement`."""
-  return _read(path, (*QUESTION, *OUTCOME, 'statement'))
+  return workdir_lib.read_table(path, (*QUESTION, *OUTCOME, 'statement'))
 
 
 def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -171,35 +172,4 @@ def to_items(table: pa.Table, states_answer: bool) -> Items:
     counterfactual_behavior_N=outcome['counterfactual_behavior'],
     stated=Explanation(outcome['stated_answer'], outcome['stated_changed']),
     states_answer=states_answer,
-  )
-
-
-def read_labels(
-  folder: pathlib.Path, split: str, optional: tuple[str, ...] = ()
-) -> pa.Table:
-  """B(M_0) on a split, as label.write wrote it: LABEL, and what there is of `optional`.
-
-  Raises:
-    WorkdirError: the folder holds no labels for the split, or other columns.
-  """
-  paths = sorted(folder.glob(f'{split}-*.parquet'))
-  if not paths:
-    raise WorkdirError(
-      f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
-      'must be a finished folder of the label stage'
-    )
-  return pa.concat_tables([_read(path, LABEL, optional) for path in paths])
-
-
-def _read(
-  path: pathlib.Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> pa.Table:
-  names = pq.read_schema(path).names
-  if missing := [name for name in columns if name not in names]:
-    raise WorkdirError(
-      f'{path}: the columns {missing} are missing, found {names}; move the stage away '
-      'and run the same command again to redo it'
-    )
-  return pq.read_table(
-    path, columns=[*columns, *(name for name in optional if name in names)]
   )

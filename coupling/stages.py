@@ -150,7 +150,8 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
     format, template = inputs.format(e), inputs.questions(e)
     model, mesh = inputs.decoder(e), sharding.make_mesh(e.mesh)
     sharding.check_batch(mesh, 'label.batch', e.label.batch)
-    every = {split: inputs.pairs(e, workdir, seed, split) for split in splits.SHARES}
+    builder = inputs.pairs_builder(e, workdir, seed)
+    every = {split: pairs_lib.read(builder, split) for split in splits.SHARES}
     kept = {split: inputs.fitting(e, split, found) for split, found in every.items()}
     params = inputs.base_params(e, workdir, seed)
 
@@ -210,7 +211,7 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
       config,
       inputs.format(e),
       inputs.questions(e),
-      inputs.labelled_pairs(e, workdir, seed, 'train'),
+      label_lib.read_pairs(needs['label'].path(), 'train'),
       label_lib.read(needs['target'].path(), 'train'),
       label_lib.read(needs['label'].path(), 'train'),
       seed,
@@ -269,7 +270,7 @@ def evaluate(
         )
       return False
     format, template = inputs.format(e), inputs.questions(e)
-    pairs = inputs.labelled_pairs(e, workdir, seed, split)
+    pairs = label_lib.read_pairs(needs['label'].path(), split)
     arrays = evaluate_lib.questions(format, pairs, template)
     arrays['orig'] = label_lib.read(needs['label'].path(), split).explanation
     arrays['target'] = label_lib.read(needs['target'].path(), split).explanation

@@ -182,7 +182,8 @@ def program(
   low_rank: config_lib.Lora | None,
   objectives: config_lib.Objectives | None,
   optimizer: config_lib.Optimizer,
-  loop: config_lib.Loop,
+  steps: int,
+  accumulation: int,
   mesh: jax.sharding.Mesh,
 ) -> Program:
   """Compiles several steps into one dispatch; the same settings compile once.
@@ -192,7 +193,8 @@ def program(
     low_rank: adapters to train instead of the weights; None, or of rank 0: none.
     objectives: of explanation training, or None for pretraining.
     optimizer: its settings.
-    loop: its length decides the schedule; microbatches.
+    steps: of the whole training; the schedule depends on them.
+    accumulation: microbatches per step.
     mesh: where the state and the batches live.
 
   Returns:
@@ -202,7 +204,7 @@ def program(
   terms = (
     base_terms(model) if objectives is None else explanation_terms(model, objectives)
   )
-  tx = make_optimizer(optimizer, loop.steps)
+  tx = make_optimizer(optimizer, steps)
 
   def init(params):
     return {
@@ -225,7 +227,7 @@ def program(
     donate_argnums=0,
   )
   def run(state, frozen, batches):
-    step = functools.partial(train_step, terms, tx, loop.accumulation, frozen)
+    step = functools.partial(train_step, terms, tx, accumulation, frozen)
     state, metrics = jax.lax.scan(step, state, batches)
     return state, jax.tree.map(jnp.mean, metrics)
 

@@ -96,6 +96,25 @@ def write_table(path: pathlib.Path, table: pa.Table) -> None:
   write_bytes(path, sink.getvalue())
 
 
+def read_table(
+  path: pathlib.Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> pa.Table:
+  """Columns of a Parquet file, and what there is of the optional ones.
+
+  Raises:
+    WorkdirError: a column is missing.
+  """
+  names = pq.read_schema(path).names
+  if missing := [name for name in columns if name not in names]:
+    raise WorkdirError(
+      f'{path}: the columns {missing} are missing, found {names}; move the stage away '
+      'and run the same command again to redo it'
+    )
+  return pq.read_table(
+    path, columns=[*columns, *(name for name in optional if name in names)]
+  )
+
+
 @contextlib.contextmanager
 def naming_full_disk(folder: pathlib.Path) -> Iterator[None]:
   """Turns the error of a full disk, whoever raises it, into a WorkdirError."""

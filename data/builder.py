@@ -54,7 +54,7 @@ class CounterfactualPairs(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, found: list[pairs.Pair]):
     for i, pair in enumerate(found):
-      yield i, dataclasses.asdict(pair)
+      yield i, vars(pair)
 
 
 def build(

@@ -1,7 +1,7 @@
 """The counterfactual pair: the one record that every task produces."""
 
 import bisect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
 from typing import Any
@@ -128,9 +128,25 @@ def _pair(example: dict[str, Any]) -> Pair:
   return Pair(**decoded)
 
 
+def columns(found: Sequence[Pair]) -> dict[str, list]:
+  """Pairs as columns of a table, one per field."""
+  return {
+    field.name: [getattr(pair, field.name) for pair in found]
+    for field in dataclasses.fields(Pair)
+  }
+
+
+def from_columns(columns: Mapping[str, Sequence]) -> list[Pair]:
+  """The pairs of such columns."""
+  columns = dict(columns) | {'options': map(tuple, columns['options'])}
+  return [
+    Pair(*row) for row in zip(*(columns[f.name] for f in dataclasses.fields(Pair)))
+  ]
+
+
 def digest(pairs: Iterable[Pair]) -> str:
   """SHA-256 of the pairs in their order: what a label set was made for."""
   hashed = hashlib.sha256()
   for pair in pairs:
-    hashed.update(repr(dataclasses.astuple(pair)).encode())
+    hashed.update(repr(tuple(vars(pair).values())).encode())
   return hashed.hexdigest()

@@ -277,7 +277,7 @@ class WorldPairs(tfds.core.GeneratorBasedBuilder):
     n = PROMPTS_PER_GROUP * world.num_groups(task.behavior, split)
     n = task.train_pairs if split == 'train' else n
     for i, pair in enumerate(world.counterfactual_pairs(task.behavior, split, n)):
-      yield i, dataclasses.asdict(pair)
+      yield i, vars(pair)
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -104,9 +104,8 @@ def trained(states_answer):
       weight_decay=0.0,
       clip_norm=1.0,
     ),
-    config_lib.Loop(
-      steps=STEPS, steps_per_dispatch=STEPS, accumulation=1, checkpoint_every=STEPS
-    ),
+    STEPS,
+    1,
     MESH,
   )
   batches = loader.ShuffledBatches({'explanation': rows}, 16, 0)

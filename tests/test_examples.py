@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from configs import world
-from coupling import behavior
 from coupling import config as config_lib
 from coupling import examples
+from coupling import explanation
 from coupling import lora
 from coupling import models
 from coupling import resolve as resolve_lib
@@ -46,12 +46,12 @@ def make_pairs(cued: bool = True) -> list[pairs.Pair]:
   return made
 
 
-def behaviors(seed: int) -> behavior.Behaviors:
+def behaviors(seed: int) -> explanation.Behaviors:
   """Behaviours of some model on the pairs, with distributions over the options."""
   rng = np.random.default_rng(seed)
   logprobs_Nx2xK = np.log(rng.dirichlet(np.ones(K), (N, 2))).astype(np.float32)
   behavior_N, without_N = rng.integers(K, size=(2, N))
-  return behavior.Behaviors(
+  return explanation.Behaviors(
     behavior_N, without_N, logprobs_Nx2xK, np.zeros((N, 0), object)
   )
 

@@ -14,6 +14,7 @@ from coupling import label
 from coupling import resolve as resolve_lib
 from coupling import stages
 from coupling import workdir as workdir_lib
+from data import pairs as pairs_lib
 from data import splits
 from tests import chat_checkpoints
 from tests import chat_tokenizers
@@ -137,10 +138,14 @@ def test_a_checkpoint_whose_weights_changed_is_refused(own, tmp_path):
     assert 'use another --workdir' in message
 
 
+def pairs(e: config_lib.Experiment, workdir: pathlib.Path, split: str):
+  return pairs_lib.read(inputs.pairs_builder(e, workdir, 0), split)
+
+
 def lengths(e: config_lib.Experiment, workdir: pathlib.Path, split: str) -> np.ndarray:
   """Tokens of each pair's longest question with its answer, by transformers."""
   asked, found = inputs.questions(e), []
-  for pair in inputs.pairs(e, workdir, 0, split):
+  for pair in pairs(e, workdir, split):
     said = [asked.changed.format(answer=o) for o in pair.options] + [asked.unchanged]
     longest = max(len(chats.chat('qwen').answers([text])[0]) for text in said)
     rows = [
@@ -212,9 +217,9 @@ def test_dropped_prompts_are_the_long_ones_and_the_labels_say_which_are_left(
     dropped[split] = len(length_N) - len(kept_N)
     assert 0 < dropped[split] < len(length_N)
     np.testing.assert_array_equal(label.read_rows(folder, split), kept_N)
-    every = inputs.pairs(e, workdir, 0, split)
+    every = pairs(e, workdir, split)
     want = [every[i] for i in kept_N]
-    assert inputs.labelled_pairs(some, tmp_path, 0, split) == want
+    assert label.read_pairs(folder, split) == want
     found = label.read(folder, split)
     whole = label.read(workdir / 'seed0' / 'label', split)
     np.testing.assert_array_equal(found.behavior_N, whole.behavior_N[kept_N])

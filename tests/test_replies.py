@@ -13,6 +13,7 @@ import pytest
 from coupling import behavior
 from coupling import config as config_lib
 from coupling import evaluate
+from coupling import explanation
 from coupling import label
 from coupling import models
 from coupling import sharding
@@ -103,7 +104,7 @@ def reply(max_tokens: int = 4) -> behavior.Reply:
 
 
 @functools.cache
-def did(max_tokens: int = 4) -> behavior.Behaviors:
+def did(max_tokens: int = 4) -> explanation.Behaviors:
   asked = behavior.pair_questions(FORMAT, ITEMS, TEMPLATE)
   assert asked.keys() == {'pair'}  # no options are asked for
   batch = 2  # of five pairs
@@ -166,7 +167,7 @@ def test_labels_come_back_as_they_were_written(tmp_path, support, replied):
   if support:
     logprobs_Nx2xS[0, 0, 0] = -np.inf  # of an option that the item lacks
   behavior_N, without_N = rng.integers(3, size=(2, n), dtype=np.int32)
-  every = behavior.Behaviors(
+  every = explanation.Behaviors(
     behavior_N,
     without_N,
     logprobs_Nx2xS,
@@ -179,7 +180,7 @@ def test_labels_come_back_as_they_were_written(tmp_path, support, replied):
     asked.extend(rows.tolist())
     fields = ('behavior_N', 'counterfactual_behavior_N', 'logprobs_Nx2xS')
     fields = (*fields, 'replies_Nx2')
-    return behavior.Behaviors(*(getattr(every, name)[rows] for name in fields))
+    return explanation.Behaviors(*(getattr(every, name)[rows] for name in fields))
 
   row_N = np.array([0, 1, 3, 4, 7, 8, 11])  # others were dropped
   questions = {'row': np.arange(n)}

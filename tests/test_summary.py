@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from coupling import records
 from coupling import summary as summary_lib
 from coupling import workdir as workdir_lib
 from coupling.workdir import WorkdirError
@@ -208,8 +209,7 @@ def test_examples_are_the_first_of_their_kind(three, summary):
 def test_labels_of_another_folder_are_the_target(three, tmp_path):
   """A run trained on other labels is compared with those."""
   base = columns(three, 'kl', 0)
-  other = {k: base[k] for k in ('group', 'cue_kind', 'behavior')}
-  other['row'] = np.arange(len(base['group']))
+  other = {k: base[k] for k in (*records.QUESTION, 'behavior')}
   other['counterfactual_behavior'] = base['behavior']
   files = {f'{split}-0': other for split in ('train', 'test')}
   recorded.finish(tmp_path / 'other0', 'label', files)

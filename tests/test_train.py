@@ -98,8 +98,9 @@ def batches(first: int) -> train.Batch:
 @functools.cache
 def program(accumulation: int = 1) -> train.Program:
   mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
-  loop = dataclasses.replace(LOOP, accumulation=accumulation)
-  return train.program(MODEL, None, OBJECTIVES, OPTIMIZER, loop, mesh)
+  return train.program(
+    MODEL, None, OBJECTIVES, OPTIMIZER, LOOP.steps, accumulation, mesh
+  )
 
 
 def assert_equal(a, b):
@@ -294,7 +295,7 @@ def test_a_checkpoint_holds_the_values_at_its_step_though_training_goes_on(tmp_p
 
 def adapter_program() -> train.Program:
   mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
-  return train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP, mesh)
+  return train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP.steps, 1, mesh)
 
 
 def adapter_losses(p: train.Program, frozen: models.Params) -> list[dict[str, float]]:
@@ -363,7 +364,7 @@ def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
 def adapters_on_devices(fsdp: int) -> None:
   """Prints the losses of adapters on a mesh of all devices, and sizes of parts."""
   mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
-  p = train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP, mesh)
+  p = train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP.steps, 1, mesh)
   frozen = sharding.put_params(mesh, models.init(MODEL, 0))
   state = p.init(train.fresh_adapters(MODEL, LORA, 0))
   adapter = state['params'][models.ADAPTERS].weights['q']['a']
@@ -399,7 +400,8 @@ def on_devices(count: int, fsdp: int) -> list[float]:
     'import json, jax; from coupling import config, sharding, train;'
     'from tests import test_train as t;'
     f'mesh = sharding.make_mesh(config.Mesh(data=-1, fsdp={fsdp}));'
-    'p = train.program(t.MODEL, None, t.OBJECTIVES, t.OPTIMIZER, t.LOOP, mesh);'
+    'p = train.program(t.MODEL, None, t.OBJECTIVES, t.OPTIMIZER, t.LOOP.steps, 1, '
+    'mesh);'
     't.program = lambda accumulation: p;'
     'state = p.init(t.models.init(t.MODEL, 0));'
     'kernel = state["params"]["layers"]["mlp"]["up"]["kernel"];'

@@ -181,7 +181,13 @@ def ours(case: Case) -> Run:
     seed=0,
   )
   program = train.program(
-    model, config.lora, config.objectives, config.optimizer, config.loop, mesh()
+    model,
+    config.lora,
+    config.objectives,
+    config.optimizer,
+    config.loop.steps,
+    config.loop.accumulation,
+    mesh(),
   )
   adapters = train.fresh_adapters(model, config.lora, 0)
   start, frozen = (adapters, params) if adapters else (params, {})

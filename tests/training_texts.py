@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coupling import behavior
+from coupling import explanation
 from data import pairs as pairs_lib
 
 QUESTIONS = pairs_lib.Questions(
@@ -44,12 +44,12 @@ def make_pairs() -> list[pairs_lib.Pair]:
 PAIRS = make_pairs()
 
 
-def made_up_labels() -> behavior.Behaviors:
+def made_up_labels() -> explanation.Behaviors:
   """Of whom nobody asks for more than the explanations."""
   rng = np.random.default_rng(1)
   behavior_N, other_N = rng.integers(3, size=(2, len(PAIRS)))
   none = np.zeros((len(PAIRS), 0))
-  return behavior.Behaviors(behavior_N, other_N, none, none)
+  return explanation.Behaviors(behavior_N, other_N, none, none)
 
 
 def replies() -> np.ndarray:
