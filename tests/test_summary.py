@@ -209,7 +209,7 @@ def test_examples_are_the_first_of_their_kind(three, summary):
 def test_labels_of_another_folder_are_the_target(three, tmp_path):
   """A run trained on other labels is compared with those."""
   base = columns(three, 'kl', 0)
-  other = {k: base[k] for k in (*records.QUESTION, 'behavior')}
+  other = {k: base[k].tolist() for k in (*records.QUESTION, 'behavior')}
   other['counterfactual_behavior'] = base['behavior']
   files = {f'{split}-0': other for split in ('train', 'test')}
   recorded.finish(tmp_path / 'other0', 'label', files)
