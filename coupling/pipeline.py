@@ -4,6 +4,8 @@ import functools
 import os
 import pathlib
 
+import jax
+
 from coupling import config as config_lib
 from coupling import scheduler
 from coupling import stages
@@ -17,13 +19,18 @@ PER_SEED = ('prepare', 'base', 'label')
 # (1.2-1.3x faster steps). Added to what the user has set.
 XLA_FLAGS = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
 MALLOC = 'glibc.malloc.hugetlb=1'
+# Compiled programs, shared by workers and by whoever resumes; JAX sees to it that only
+# the same program on the same machine is taken from there.
+COMPILED = '.compiled'
 
 
-def worker_environment() -> dict[str, str]:
+def worker_environment(workdir: pathlib.Path) -> dict[str, str]:
   """Variables that worker processes are started with."""
   flags, tunables = (os.environ.get(k, '') for k in ('XLA_FLAGS', 'GLIBC_TUNABLES'))
   return {
     'JAX_PLATFORMS': 'cpu',
+    'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir
+    or str(workdir.absolute() / COMPILED),
     'XLA_FLAGS': f'{XLA_FLAGS} {flags}'.strip(),
     'GLIBC_TUNABLES': f'{MALLOC}:{tunables}'.strip(':'),
   }
@@ -56,7 +63,12 @@ def run(
     )
     for t in tasks
   ]
-  scheduler.run(tasks, workers, worker_environment() if workers > 1 else {})
+  if workers > 1:
+    scheduler.run(tasks, workers, worker_environment(workdir))
+  else:
+    if not jax.config.jax_compilation_cache_dir:
+      jax.config.update('jax_compilation_cache_dir', str(workdir / COMPILED))
+    scheduler.run(tasks, workers, {})
 
 
 def _tasks(
