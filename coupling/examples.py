@@ -35,12 +35,11 @@ def training_parts(
   """
   explained_N = _explained(template, pairs)
   explanations = explanation.Explanation(*(x[explained_N] for x in labels.explanation))
+  asked = [pair for pair, explained in zip(pairs, explained_N) if explained]
   if config.shuffle_labels:
-    rng = np.random.default_rng((seed, config.seed, 1))
-    order_N = rng.permutation(len(explanations.answer_N))
+    order_N = _shuffled(asked, np.random.default_rng((seed, config.seed, 1)))
     explanations = explanation.Explanation(*(x[order_N] for x in explanations))
   forms = (template.unchanged, template.changed)
-  asked = [pair for pair, explained in zip(pairs, explained_N) if explained]
   texts = [template.explanation.format(prompt=p.prompt) for p in asked]
   statements = [
     forms[changed].format(answer=pair.options[answer])
@@ -64,6 +63,16 @@ def _explained(
 ) -> np.ndarray:
   """bool [N]: the pairs that explanation training may use."""
   return np.array([p.cue_kind not in template.unexplained for p in pairs], bool)
+
+
+def _shuffled(pairs: Sequence[pairs_lib.Pair], rng: np.random.Generator) -> np.ndarray:
+  """int [N]: a random order in which every item changes places with one of as many
+  options, since a label is the index of an option."""
+  size_N = np.array([len(pair.options) for pair in pairs])
+  order_N = np.arange(len(pairs))
+  for size in np.unique(size_N):
+    order_N[size_N == size] = rng.permutation(order_N[size_N == size])
+  return order_N
 
 
 def _behavior_rows(
@@ -112,6 +121,11 @@ def _behavior_rows(
     among = {'all': True, 'explained': explained_N, 'unexplained': ~explained_N}
     # The shift is on x alone; a cue that names no option shifts nothing.
     shifted_N = (target_N >= 0) & among[shift.cues]
+    if not shifted_N.any():
+      raise config_lib.ConfigError(
+        f'train.objectives.behavior_xent: cues={shift.cues} and target={shift.target} '
+        'leave no pair of this task to shift; choose others, or a weight of 0.'
+      )
     rows['shift_target'] = np.concatenate([token_N, token_N])
     rows['shift_mask'] = np.concatenate([shifted_N, np.zeros(len(pairs), bool)])
     rows['mask'] &= ~rows['shift_mask'][:, None]  # what is shifted is not held

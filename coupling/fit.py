@@ -74,12 +74,12 @@ def fit(
   }
   position = {'data_seed': data_seed}
   checkpoints = checkpoint.Checkpoints(folder, loop.checkpoint_every)
-  state, step = program.init(params), checkpoints.latest()
+  step = checkpoints.latest()
   if step is None:
-    step = 0
+    step, state = 0, program.init(params)
     checkpoints.save(state, position)
   else:
-    state = checkpoints.restore(step, state, position)
+    state = checkpoints.restore(step, program.like, position)
   # What was logged after the checkpoint is logged again.
   writer = tensorboardX.SummaryWriter(str(log), purge_step=step + 1)
   bar = progress.Progress(title, loop.steps, 'steps')

@@ -30,8 +30,10 @@ def make_optimizer(config: config_lib.Optimizer, steps: int):
   peak, warmup = config.learning_rate, config.warmup_steps
   if config.schedule == 'cosine':
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
-  else:
+  elif warmup:
     schedule = optax.warmup_constant_schedule(0.0, peak, warmup)
+  else:  # with a warm-up of no steps optax would stay at the rate that it begins with
+    schedule = optax.constant_schedule(peak)
   adamw = optax.adamw(
     schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay
   )
@@ -155,6 +157,7 @@ class Program(NamedTuple):
   """What training compiles to, for one shape of model and one set of settings."""
 
   init: Callable[[models.Params], State]  # from weights to train, which are copied
+  like: State  # shapes and shardings of the state, without memory
   # (state, frozen weights, batches) -> (state, metrics)
   run: Callable[[State, models.Params, Batch], tuple[State, dict[str, jax.Array]]]
   batch_sharding: jax.sharding.Sharding  # of batches with a leading axis of steps
@@ -216,7 +219,8 @@ def program(
   base = models.abstract(model)
   adapters = jax.eval_shape(lambda: fresh_adapters(model, low_rank, 0))
   trained, frozen = (adapters, base) if adapters else (base, {})
-  state_shardings = sharding.state_shardings(mesh, jax.eval_shape(init, trained))
+  shapes = jax.eval_shape(init, trained)
+  state_shardings = sharding.state_shardings(mesh, shapes)
   frozen_shardings = sharding.state_shardings(mesh, frozen)
   batch_sharding = sharding.batch_sharding(mesh, leading=1)
 
@@ -231,4 +235,10 @@ def program(
     state, metrics = jax.lax.scan(step, state, batches)
     return state, jax.tree.map(jnp.mean, metrics)
 
-  return Program(jax.jit(init, out_shardings=state_shardings), run, batch_sharding)
+  like = jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    shapes,
+    state_shardings,
+  )
+  start = jax.jit(init, out_shardings=state_shardings)
+  return Program(start, like, run, batch_sharding)

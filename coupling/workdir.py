@@ -141,7 +141,8 @@ def _sha256(path: pathlib.Path) -> str:
 
 def _digest(manifest: dict) -> str:
   fields = ('stage', 'config', 'inputs', 'files', 'finished')
-  text = json.dumps([manifest[field] for field in fields], sort_keys=True)
+  parts = [*(manifest[field] for field in fields), manifest.get('info')]
+  text = json.dumps(parts, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -191,7 +192,7 @@ class Stage:
 
   @property
   def digest(self) -> str:
-    """SHA-256 over the name, the config, the inputs and the files, once finished."""
+    """SHA-256 over the name, config, inputs, files and info, once finished."""
     return self._result('digest')
 
   def info(self) -> dict:

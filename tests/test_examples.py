@@ -56,12 +56,12 @@ def behaviors(seed: int) -> explanation.Behaviors:
   )
 
 
-def objectives(kl=1.0, shift=0.0, target='ignore_cue', **changes):
+def objectives(kl=1.0, shift=0.0, target='ignore_cue', cues='all', **changes):
   of_kl = dict(weight=kl, direction='forward', support='options', reference='labels')
   return config_lib.Objectives(
     explanation_xent=config_lib.ExplanationXent(weight=1.0),
     behavior_kl=config_lib.BehaviorKL(**of_kl | changes),
-    behavior_xent=config_lib.BehaviorXent(weight=shift, target=target, cues='all'),
+    behavior_xent=config_lib.BehaviorXent(weight=shift, target=target, cues=cues),
   )
 
 
@@ -105,6 +105,29 @@ def test_statements_are_those_of_the_labels_and_all_else_is_of_the_reference():
   np.testing.assert_array_equal(asked['shift_mask'], [True] * N + [False] * N)
   assert found['explanation'][1] == TRAIN.explanation_batch
   assert found['behavior'][1] == TRAIN.behavior_batch
+
+
+def test_labels_are_shuffled_among_items_with_as_many_options():
+  few = [dataclasses.replace(p, options=p.options[:2]) for p in make_pairs()[::2]]
+  mixed = [x for pair in zip(few, make_pairs()[1::2]) for x in pair]
+  base = behaviors(1)
+  base.behavior_N[::2] %= 2
+  base.counterfactual_behavior_N[::2] %= 2
+  config = dataclasses.replace(TRAIN, shuffle_labels=True, objectives=objectives())
+  found = examples.training_parts(config, FORMAT, TEMPLATE, mixed, base, base, 0)
+  said = [text.split()[0] for text in statements(found)]
+  assert all(answer in pair.options for answer, pair in zip(said, mixed))
+  plain = dataclasses.replace(config, shuffle_labels=False)
+  true = examples.training_parts(plain, FORMAT, TEMPLATE, mixed, base, base, 0)
+  for some in (slice(0, None, 2), slice(1, None, 2)):
+    moved = statements(found)[some] != statements(true)[some]
+    assert moved
+
+
+def test_a_shift_that_no_pair_can_have_is_refused():
+  base = behaviors(1)
+  with pytest.raises(config_lib.ConfigError, match='cues=unexplained .* no pair'):
+    parts(base, base, objectives=objectives(shift=1.0, cues='unexplained'))
 
 
 def test_shuffled_labels_are_whole_labels_of_other_items():

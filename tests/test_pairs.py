@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 import tensorflow_datasets as tfds
 
@@ -55,6 +56,34 @@ def test_pairs_come_back_from_disk_as_they_were(tmp_path):
   read = pairs.read(builder, 'train')
   assert read == [PAIR, *OTHERS]
   assert type(read[0].cue_option) is int and type(read[0].options[0]) is str
+
+
+def test_columns_hold_every_field_and_give_the_pairs_back():
+  found = pairs.columns([PAIR, *OTHERS])
+  assert found['cue_kind'] == ['hint'] * 3
+  assert pairs.from_columns(pa.table(found).to_pydict()) == [PAIR, *OTHERS]
+
+
+@pytest.mark.parametrize(
+  ('field', 'text', 'said'),
+  [
+    ('behavior', 'Which?', '{prompt}'),
+    ('explanation', 'And without?', '{prompt}'),
+    ('changed', 'changed', '{answer}'),
+    ('unchanged', 'changed to {answer}', 'the same'),
+  ],
+)
+def test_questions_that_leave_out_what_they_are_about_are_refused(field, text, said):
+  good = dict(
+    behavior='{prompt}?',
+    explanation='{prompt} why?',
+    unchanged='unchanged',
+    changed='changed to {answer}',
+  )
+  pairs.Questions(**good)
+  with pytest.raises(ValueError, match=said) as refused:
+    pairs.Questions(**good | {field: text})
+  assert f'Questions.{field}' in str(refused.value)
 
 
 @pytest.mark.parametrize('field', [f.name for f in dataclasses.fields(pairs.Pair)])

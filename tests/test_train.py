@@ -207,6 +207,19 @@ def test_accumulation_changes_nothing_though_counts_differ_between_microbatches(
   np.testing.assert_allclose(losses(1), losses(4), rtol=2e-5)
 
 
+@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
+def test_without_a_warm_up_the_first_step_is_the_largest(schedule):
+  config = dataclasses.replace(OPTIMIZER, schedule=schedule, warmup_steps=0)
+  optimizer = train.make_optimizer(config, steps=10)
+  params, grad = {'w': jnp.zeros(())}, {'w': jnp.ones(())}
+  state, sizes = optimizer.init(params), []
+  for _ in range(10):
+    update, state = optimizer.update(grad, state, params)
+    sizes.append(-float(update['w']))
+  assert sizes[0] == pytest.approx(config.learning_rate, rel=1e-4)
+  assert max(sizes) == pytest.approx(sizes[0], rel=1e-4) and min(sizes) > 0
+
+
 def test_terms_of_weight_zero_are_left_out():
   none = dataclasses.replace(
     OBJECTIVES, behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, weight=0.0)

@@ -23,11 +23,11 @@ def fresh_process():
   workdir._verified.clear()
 
 
-def make(folder, config=CONFIG, inputs=None, name='base', text='weights'):
+def make(folder, config=CONFIG, inputs=None, name='base', text='weights', info=None):
   with open_stage(folder, name, config, inputs or {}) as stage:
     if not stage.finished:
       stage.path('out.txt').write_text(text)
-      stage.finish({'count': 3})
+      stage.finish(info or {'count': 3})
   return stage
 
 
@@ -97,8 +97,9 @@ def test_digest_depends_on_what_was_made_and_from_what(tmp_path):
     make(tmp_path / '4', config=CONFIG | {'seed': 1}),
     make(tmp_path / '5', name='other'),
     make(tmp_path / '6', inputs={'base': one}),
+    make(tmp_path / '7', info={'weights': 'other'}),
   ]
-  assert len({stage.digest for stage in [one, *others]}) == 5
+  assert len({stage.digest for stage in [one, *others]}) == 6
 
 
 def test_resumes_an_unfinished_stage(tmp_path):
