@@ -8,6 +8,7 @@ import pytest
 
 from configs import world
 from coupling import config as config_lib
+from coupling import fields as fields_lib
 from coupling import resolve as resolve_lib
 
 HEAD = """
@@ -97,6 +98,12 @@ def test_values_take_the_first_type_of_a_union_that_they_have(resolved):
   hash(found)
 
 
+def test_a_section_may_be_the_default_itself():
+  given, found = config_lib.Lora(rank=1, alpha=1.0, targets=('q',)), []
+  assert fields_lib.build(config_lib.Lora, given, 'lora', found) is given
+  assert not found
+
+
 def test_values_of_other_types_are_all_named(resolved):
   found = problems(
     resolved,
@@ -105,7 +112,7 @@ def test_values_of_other_types_are_all_named(resolved):
     maybe='no',
     either=1.5,
     odd=False,
-    mode=1,
+    mode=2.0,
     names=('a', 2),
     flags=(1,),
     part=dict(share='all', kinds=('c',), nothing=1),
@@ -117,7 +124,7 @@ def test_values_of_other_types_are_all_named(resolved):
       "task.maybe='no': expected float or None",
       'task.either=1.5: expected int or str or None',
       'task.odd=False: expected float or int',
-      "task.mode=1: expected one of ('x', 2) or None",
+      "task.mode=2.0: expected one of ('x', 2) or None",
       "task.names=('a', 2): expected strings",
       'task.flags=(1,): expected booleans',
       "task.part.share='all': expected float",
