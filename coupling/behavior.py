@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coupling import config as config_lib
 from coupling import decode
 from coupling import explanation
 from coupling import interrupt
@@ -93,7 +94,7 @@ def pair_questions(
 
   Returns:
     pair: see `questions`, with an axis of x and x∖C after the first: tokens [N, 2, T];
-    options_NxK: option tokens, -1 padded; not where the behaviour is read from replies.
+    options_NxK: of `option_tokens`; not where the behaviour is read from replies.
   """
   prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
   asked = questions(format, [template.behavior.format(prompt=x) for x in prompts])
@@ -101,8 +102,29 @@ def pair_questions(
     'pair': {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in asked.items()}
   }
   if template.detect is None:
-    arrays['options'] = format.option_tokens([p.options for p in items])
+    arrays['options'] = option_tokens(format, items)
   return arrays
+
+
+def option_tokens(
+  format: formats.Format, items: Sequence[pairs_lib.Pair]
+) -> np.ndarray:
+  """First answer token of each pair's options [N, K]: see tokens.option_tokens.
+
+  Raises:
+    ConfigError: options that a forced choice cannot tell apart, and whose they are.
+  """
+  try:
+    return format.option_tokens([p.options for p in items])
+  except ValueError:
+    for pair in {p.options: p for p in items}.values():
+      try:
+        format.option_tokens([pair.options])
+      except ValueError as e:
+        raise config_lib.ConfigError(
+          f'task: the pair from {pair.provenance!r} has the options {pair.options}. {e}'
+        ) from e
+    raise
 
 
 def read_logits(

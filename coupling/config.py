@@ -5,12 +5,19 @@ resolve.resolve turns into an `Experiment`. Everything below main.py takes these
 dataclasses.
 """
 
+from collections.abc import Iterable
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 
 class ConfigError(ValueError):
   """A config that cannot be run; the message names the field and the remedy."""
+
+  @classmethod
+  def of(cls, problems: Iterable[str]) -> Self:
+    """The error that lists these problems, each once."""
+    lines = (f'  {problem}' for problem in dict.fromkeys(problems))
+    return cls('\n'.join(('the config cannot be run:', *lines)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +25,7 @@ class Task:
   """The counterfactual pairs: a module of data/ (or the user's own) and its Config."""
 
   module: str  # importable name, such as data.hint_mmlu
-  config: Any  # the module's Config
+  config: Any  # the module's Config, a frozen dataclass; see fields.SUPPORTED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

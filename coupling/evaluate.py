@@ -7,7 +7,7 @@ without a model. Shapes: B items, K options, G tokens of a statement, M = 2K all
 statements (2k + changed).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import pathlib
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from coupling import behavior
+from coupling import config as config_lib
 from coupling import decode
 from coupling import explanation
 from coupling import interrupt
@@ -43,6 +44,9 @@ def questions(
     Those of behavior.pair_questions, `explain` (the explanation question) and
     `statements` [N, M, G]: the tokens of every statement that parses, each with what
     ends it and padded after that.
+
+  Raises:
+    ConfigError: see check_ends.
   """
   asked = [template.explanation.format(prompt=p.prompt) for p in items]
   K = max(len(p.options) for p in items)
@@ -50,12 +54,8 @@ def questions(
   options = dict.fromkeys(option for p in items for option in p.options)
   texts = [form.format(answer=option) for option in options for form in forms]
   ids = dict(zip(texts, format.answers(texts)))
+  check_ends(format, ids)
   G = max(map(len, ids.values()))
-  if any(len(x) != G and x[-1] not in format.end_tokens for x in ids.values()):
-    raise ValueError(
-      f'The statements of an explanation have different lengths, up to {G} tokens, and '
-      'nothing that ends them: give the shorter ones an end.'
-    )
   padded = {
     text: tokens_lib.pad([x], G, format.pad_token)[0] for text, x in ids.items()
   }
@@ -68,6 +68,25 @@ def questions(
     'explain': behavior.questions(format, asked),
     'statements': statements_NxMxG,
   }
+
+
+def check_ends(format: formats.Format, ids: Mapping[str, Sequence[int]]) -> None:
+  """Raises ConfigError where a statement's tokens could go on, as longer ones do.
+
+  Args:
+    format: how the model is asked.
+    ids: statements and their tokens.
+  """
+  longest = max(ids, key=lambda text: len(ids[text]))
+  G = len(ids[longest])
+  for text, tokens in ids.items():
+    if len(tokens) != G and tokens[-1] not in format.end_tokens:
+      raise config_lib.ConfigError(
+        f'The statements of an explanation have different lengths, up to {G} tokens '
+        f'({longest!r}; {text!r} has {len(tokens)}), and nothing that ends them: ask '
+        "by a chat template (base.chat=True), or word the task's `unchanged` and "
+        '`changed` so that they are equally long.'
+      )
 
 
 def parse(

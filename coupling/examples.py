@@ -84,22 +84,18 @@ def _behavior_rows(
 ) -> loader.Arrays:
   """Behaviour questions with what they are held to: all x, then all x∖C.
 
-  Where behaviours are read from replies, M_t is held to M_0 along M_0's own replies.
+  Where behaviours are read from replies, M_t is held to M_0 along M_0's own replies;
+  checks.check refuses other objectives then.
 
   Raises:
-    ConfigError: objectives that need a forced choice, or cues that name an option.
+    ConfigError: objectives that need cues that name an option.
   """
   kl, shift = objectives.behavior_kl, objectives.behavior_xent
   prompts = [p.prompt for p in pairs] + [p.counterfactual for p in pairs]
   asked = [template.behavior.format(prompt=prompt) for prompt in prompts]
   if template.detect is not None:
-    if shift.weight or kl.support == 'options' or kl.reference == 'labels':
-      raise config_lib.ConfigError(
-        'train.objectives: behaviours that are read from replies can be held to M_0 by '
-        'behavior_kl with support=vocabulary and reference=adapters_off alone.'
-      )
     return behavior.questions(format, asked, reference.replies_Nx2.T.ravel().tolist())
-  options_NxK = format.option_tokens([p.options for p in pairs])
+  options_NxK = behavior.option_tokens(format, pairs)
   rows = behavior.questions(format, asked)
   rows['options'] = np.concatenate([options_NxK, options_NxK])
   rows['mask'] = np.ones((len(asked), 1), bool)

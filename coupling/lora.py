@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from coupling import config as config_lib
 from coupling.layers import DecoderConfig
 
 # Where each linear layer stands among a block's weights.
@@ -71,12 +72,10 @@ def init(
     dtype: of A and B.
 
   Raises:
-    ValueError: an unknown target, or a rank below 1.
+    ConfigError: a target that this model does not have, or none.
+    ValueError: a rank below 1.
   """
-  known = {name: where for name, where in TARGETS.items() if _exists(config, name)}
-  unknown = [name for name in targets if name not in known]
-  if unknown or not targets:
-    raise ValueError(f'lora.targets={targets}: choose from {tuple(known)}.')
+  check_targets(config, targets)
   if rank < 1:
     raise ValueError(f'lora.rank={rank}: must be at least 1.')
   weights = {}
@@ -90,6 +89,18 @@ def init(
         'b': jnp.zeros((config.depth, rank, fan_out), dtype),
       }
   return Adapters(weights, float(alpha))
+
+
+def check_targets(
+  config: DecoderConfig, targets: tuple[str, ...], field: str = 'lora.targets'
+) -> None:
+  """Raises ConfigError, naming the field, unless the model has all these layers."""
+  known = [name for name in TARGETS if _exists(config, name)]
+  if not targets or not set(targets) <= set(known):
+    raise config_lib.ConfigError(
+      f'{field}={targets}: this model has no such layers; choose from {tuple(known)}, '
+      'one or more.'
+    )
 
 
 def abstract(config: DecoderConfig, **options: Any) -> Adapters:

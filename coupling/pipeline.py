@@ -6,6 +6,7 @@ import pathlib
 
 import jax
 
+from coupling import checks
 from coupling import config as config_lib
 from coupling import scheduler
 from coupling import stages
@@ -13,6 +14,7 @@ from coupling import stages
 RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
 STAGES = (*RUN, 'export')
 PER_SEED = ('prepare', 'base', 'label')
+ANYWHERE = ('prepare', 'report')  # stages that need no model and no devices
 
 # Workers are processes on the CPU that share its cores: each computes on one thread.
 # Huge pages spare the many small buffers of a small model most of their page faults
@@ -51,10 +53,17 @@ def run(
     stage: one of STAGES, or 'run' for those of RUN in their order.
     workers: processes; more than one compute on the CPU.
     follow: evaluation waits for checkpoints that a running training still makes.
+
+  Raises:
+    ConfigError: what checks.check finds, before any stage.
   """
   if follow and stage != 'evaluate':
     raise config_lib.ConfigError('--follow is for --stage=evaluate alone.')
   wanted = RUN if stage == 'run' else (stage,)
+  if stage not in ANYWHERE:
+    if workers > 1:  # the CPU's devices count, and this process must hold no others
+      jax.config.update('jax_platforms', 'cpu')
+    checks.check(e)
   tasks = [t for t in _tasks(e, workdir, workers, follow) if t.kind in wanted]
   names = {t.name for t in tasks}
   tasks = [

@@ -4,18 +4,26 @@ Names, types and values of fields, and what fields want of one another; what onl
 task, its tokenizer or the checkpoint can tell comes later.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import importlib
 import types
-import typing
-from typing import Any, Literal
+from typing import Any
 
 import ml_collections
 
 from coupling import config as config_lib
+from coupling import fields as fields_lib
 
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
 MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions', '.lora.rank')
+
+# What a task's module has, and what one has that M_0 can be pretrained on.
+TASK_NAMES = ('Config', 'questions', 'builder')
+CORPUS_NAMES = (
+  *('corpus_builder', 'read_corpus', 'tokenizer'),
+  *('NEW_WORDS', 'NEW_WORDS_LIKE'),
+)
 
 
 def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
@@ -31,12 +39,7 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
   if not isinstance(runs, dict) or not runs:
     problems.append(f'runs={runs!r}: name at least one run')
     runs = {}
-  fields = {
-    f.name: f.type
-    for f in dataclasses.fields(config_lib.Experiment)
-    if f.name != 'runs'
-  }
-  built = _fields(fields, values, '', problems)
+  built = _sections(values, problems)
   trains = {}
   if isinstance(values.get('train'), dict):
     for name, changes in runs.items():
@@ -49,7 +52,7 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
     if isinstance(one, config_lib.Pretrain | config_lib.Train):
       problems += _loop_problems(section, one)
   if isinstance(base := built.get('base'), config_lib.Pretrain):
-    problems += _pretrain_problems(base, built.get('task'))
+    problems += _pretrain_problems(base, built.get('task'), built.get('length'))
   for name, one in trains.items():
     if one is not None and None not in (one.lora, one.objectives):
       problems += _objective_problems(f'runs.{name}', one)
@@ -59,8 +62,23 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
   if isinstance(seeds, tuple) and (not seeds or len(set(seeds)) < len(seeds)):
     problems.append(f'seeds={seeds}: give distinct seeds, at least one')
   if problems:
-    raise config_lib.ConfigError(_listed(list(dict.fromkeys(problems))))
+    raise config_lib.ConfigError.of(problems)
   return config_lib.Experiment(**built, runs=trains)
+
+
+def _sections(values: dict, problems: list[str]) -> dict[str, Any]:
+  """Every section but the runs."""
+  kinds = {f.name: f.type for f in dataclasses.fields(config_lib.Experiment)}
+  del kinds['runs']
+  problems += fields_lib.misnamed(kinds.keys(), kinds.keys(), values, '')
+  special = {'task': _task, 'base': _base}
+  return {
+    name: special[name](values[name], problems)
+    if name in special
+    else fields_lib.value(kind, values[name], name, problems, _misfit)
+    for name, kind in kinds.items()
+    if name in values
+  }
 
 
 def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) -> Any:
@@ -70,7 +88,7 @@ def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) ->
     copied.update(changes)
   except (AttributeError, KeyError, TypeError, ValueError) as e:
     problems.append(f'{path}: cannot change train by {changes}: {e}')
-  return _build(config_lib.Train, copied.to_dict(), path, problems)
+  return fields_lib.build(config_lib.Train, copied.to_dict(), path, problems, _misfit)
 
 
 def _loop_problems(
@@ -99,9 +117,11 @@ def _loop_problems(
 
 
 def _pretrain_problems(
-  base: config_lib.Pretrain, task: config_lib.Task | None
+  base: config_lib.Pretrain,
+  task: config_lib.Task | None,
+  length: config_lib.Length | None,
 ) -> list[str]:
-  """Heads that do not divide; a task without a corpus."""
+  """Heads that do not divide; too few positions; a task without a corpus."""
   problems = []
   if base.model is not None:
     heads, shared = base.model.num_heads, base.model.num_kv_heads
@@ -114,10 +134,21 @@ def _pretrain_problems(
       problems.append(
         f'base.model.head_dim={base.model.head_dim}: must be even, for rotary'
       )
-  if task and not hasattr(importlib.import_module(task.module), 'corpus_builder'):
+    positions = base.model.learned_positions
+    if (
+      length
+      and type(positions) is type(length.max_tokens) is int
+      and 0 < positions < length.max_tokens
+    ):
+      problems.append(
+        f'length.max_tokens={length.max_tokens} is more than '
+        f'base.model.learned_positions={positions}: the model could not read all that '
+        'it allows; lower it, or raise the other'
+      )
+  if task and (lacking := _lacking(importlib.import_module(task.module), CORPUS_NAMES)):
     problems.append(
-      f'base: {task.module} has no corpus to pretrain on; import a checkpoint by '
-      'base.checkpoint'
+      f'base: {task.module} has no corpus to pretrain on (it lacks {lacking}); import '
+      'a checkpoint by base.checkpoint'
     )
   return problems
 
@@ -146,33 +177,11 @@ def _role_problems(report: config_lib.Report, runs: dict) -> list[str]:
   ]
 
 
-def _build(cls: type, values: Any, path: str, problems: list[str]) -> Any:
-  if not isinstance(values, dict):
-    problems.append(f'{path}: expected a section, found {values!r}')
-    return None
-  fields = {f.name: f.type for f in dataclasses.fields(cls)}
-  built = _fields(fields, values, path + '.', problems)
-  return None if set(built) != set(fields) else cls(**built)
-
-
-def _fields(fields: dict, values: dict, prefix: str, problems: list[str]) -> dict:
-  for name in sorted(set(values) - set(fields)):
-    problems.append(f'{prefix}{name}: unknown field; known: {sorted(fields)}')
-  built = {}
-  for name, kind in fields.items():
-    if name not in values:
-      problems.append(f'{prefix}{name}: missing')
-    elif kind is config_lib.Task:
-      built[name] = _task(values[name], problems)
-    elif isinstance(kind, types.UnionType):  # of Pretrain and Import
-      imported = isinstance(values[name], dict) and 'checkpoint' in values[name]
-      section = config_lib.Import if imported else config_lib.Pretrain
-      built[name] = _build(section, values[name], prefix + name, problems)
-    elif dataclasses.is_dataclass(kind):
-      built[name] = _build(kind, values[name], prefix + name, problems)
-    else:
-      built[name] = _leaf(kind, values[name], prefix + name, problems)
-  return built
+def _base(values: Any, problems: list[str]) -> Any:
+  """The section of M_0: what it names decides its kind."""
+  imported = isinstance(values, dict) and 'checkpoint' in values
+  section = config_lib.Import if imported else config_lib.Pretrain
+  return fields_lib.build(section, values, 'base', problems, _misfit)
 
 
 def _task(values: Any, problems: list[str]) -> config_lib.Task | None:
@@ -185,44 +194,45 @@ def _task(values: Any, problems: list[str]) -> config_lib.Task | None:
   values = dict(values)
   name = values.pop('module')
   try:
-    kind = importlib.import_module(name).Config
-  except (ImportError, AttributeError) as e:
+    module = importlib.import_module(name)
+  except ImportError as e:
     problems.append(f'task.module={name!r} is no task: {e}')
     return None
-  # What a task's Config leaves to its defaults need not be repeated.
-  left = {
-    f.name: f.default
-    for f in dataclasses.fields(kind)
-    if f.default is not dataclasses.MISSING
-  }
-  built = _build(kind, left | values, 'task', problems)
-  return built and config_lib.Task(module=name, config=built)
+  if lacking := _lacking(module, TASK_NAMES):
+    problems.append(
+      f'task.module={name!r} is no task: it lacks {lacking}; see data/builder.py'
+    )
+    return None
+  before = len(problems)
+  if not dataclasses.is_dataclass(module.Config):
+    problems.append(f'task.module={name!r}: its Config must be a frozen dataclass')
+    return None
+  built = fields_lib.build(module.Config, values, 'task', problems)
+  if len(problems) > before:
+    return None
+  try:
+    hash(built)
+  except TypeError:
+    problems.append(
+      f'task.module={name!r}: its Config can be changed; make it, and dataclasses in '
+      'it, @dataclasses.dataclass(frozen=True)'
+    )
+    return None
+  return config_lib.Task(module=name, config=built)
 
 
-def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
-  if typing.get_origin(kind) is Literal:
-    if value not in typing.get_args(kind):
-      problems.append(f'{path}={value!r}: choose from {typing.get_args(kind)}')
-  elif typing.get_origin(kind) is tuple:
-    value = tuple(value) if isinstance(value, (list, tuple)) else value
-    of, _ = typing.get_args(kind)
-    if not isinstance(value, tuple) or not all(
-      type(v) is of and (of is str or v >= 0) for v in value
-    ):
-      words = {int: 'integers', str: 'strings'}
-      problems.append(f'{path}={value!r}: expected {words[of]}')
-  elif kind is float and type(value) is int:
-    return float(value)
-  elif type(value) is not kind:
-    problems.append(f'{path}={value!r}: expected {kind.__name__}')
-  elif kind is int and value < _least(path) and (path[:5], value) != ('mesh.', -1):
-    problems.append(f'{path}={value}: must be at least {_least(path)}')
-  return value
+def _lacking(module: types.ModuleType, names: Sequence[str]) -> list[str]:
+  return [name for name in names if not hasattr(module, name)]
 
 
-def _least(path: str) -> int:
-  return 0 if path.endswith(MAY_BE_ZERO) else 1
-
-
-def _listed(problems: list[str]) -> str:
-  return 'the config cannot be run:\n' + '\n'.join(f'  {p}' for p in problems)
+def _misfit(path: str, value: Any) -> str | None:
+  """What is wrong with a number of our own sections; see fields.Check."""
+  if isinstance(value, tuple):
+    negative = any(type(x) is int and x < 0 for x in value)
+    return 'must be at least 0, each of them' if negative else None
+  least = 0 if path.endswith(MAY_BE_ZERO) else 1
+  if type(value) is not int or value >= least:
+    return None
+  if path.startswith('mesh.') and value == -1:
+    return None
+  return f'must be at least {least}'

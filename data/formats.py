@@ -6,7 +6,7 @@ texts say, they are text: see encoder.Encoder.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import functools
 import hashlib
 import itertools
@@ -18,6 +18,7 @@ import jinja2
 import numpy as np
 
 from data import encoder
+from data import readers
 from data import tokens
 
 # A question, or a conversation that ends in one: user, assistant, user, ...
@@ -66,6 +67,12 @@ class Format(abc.ABC):
     texts = self.tokenizer.batch_decode(whole, clean_up_tokenization_spaces=False)
     return [text.strip() for text in texts]
 
+  def _encode(self, texts: Iterable[str]) -> list[list[int]]:
+    try:
+      return self._encoder.encode(texts)
+    except ValueError as e:
+      raise readers.DataError(str(e)) from e
+
 
 class Plain(Format):
   """Plain words: the start token, if there is one, and the text; answers do not end.
@@ -86,18 +93,20 @@ class Plain(Format):
     """Token ids of each question or conversation.
 
     Raises:
-      ValueError: a word that the tokenizer does not know, turns that do not end with
+      DataError: a word that the tokenizer does not know, turns that do not end with
         the user's, an item without any token.
     """
     texts = [' '.join(_turns(item)) for item in items]
-    rows = [self._start + ids for ids in self._encoder.encode(texts)]
+    rows = [self._start + ids for ids in self._encode(texts)]
     if [] in rows:
-      raise ValueError(f'Item {rows.index([])} has no tokens: there is nothing to ask.')
+      raise readers.DataError(
+        f'Item {rows.index([])} has no tokens: there is nothing to ask.'
+      )
     return rows
 
   def answers(self, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer; nothing marks its end."""
-    return self._encoder.encode(map(_valid, texts))
+    return self._encode(map(_valid, texts))
 
 
 class Chat(Format):
@@ -146,23 +155,23 @@ class Chat(Format):
     """Token ids of each question or conversation, with the generation prompt.
 
     Raises:
-      ValueError: turns that do not end with the user's, text that is no valid Unicode.
+      DataError: turns that do not end with the user's, text that is no valid Unicode.
     """
     texts = []
     for item in items:
       contents = [text.strip() for text in _turns(item)]
       first, *others = self._pieces(len(contents), True)
       texts.append(first + ''.join(map(''.join, zip(contents, others))))
-    return self._encoder.encode(texts)
+    return self._encode(texts)
 
   def answers(self, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer, its end of turn included.
 
     Raises:
-      ValueError: an answer that would change the tokens of the prompt before it.
+      DataError: an answer that would change the tokens of the prompt before it.
     """
     contents = [_valid(text).strip() for text in texts]
-    opening, *rows = self._encoder.encode(
+    opening, *rows = self._encode(
       [
         self._opening,
         *(self._opening + self._before + text + self._after for text in contents),
@@ -170,7 +179,7 @@ class Chat(Format):
     )
     for row, text in zip(rows, contents):
       if row[: len(opening)] != opening:
-        raise ValueError(
+        raise readers.DataError(
           f'{self._name} joins the beginning of the answer {text[:60]!r} with the end '
           'of the generation prompt of its chat template: no position divides the '
           'prompt from the answer. Use another wording, or another tokenizer.'
@@ -250,7 +259,7 @@ class Chat(Format):
 def _turns(item: Turns) -> list[str]:
   turns = [item] if isinstance(item, str) else list(item)
   if len(turns) % 2 == 0:
-    raise ValueError(
+    raise readers.DataError(
       f'A conversation of {len(turns)} turns does not end with a question: give the '
       "user's and the model's turns in alternation, first and last the user's."
     )
@@ -261,7 +270,7 @@ def _valid(text: str) -> str:
   try:
     text.encode()
   except UnicodeEncodeError as e:
-    raise ValueError(
+    raise readers.DataError(
       f'The text {text[:60]!r} is no valid Unicode: {text[e.start]!r} at character '
       f'{e.start} is half of a pair. Repair the file that it comes from.'
     ) from e

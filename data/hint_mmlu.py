@@ -54,6 +54,12 @@ class Config:
   right_share: float = 0.25  # of the hints; 0.25 tells nothing about the answer
   hints_per_question: int = 1
 
+  def __post_init__(self):
+    if self.hints_per_question < 1:
+      raise ValueError(
+        f'hints_per_question={self.hints_per_question}: must be at least 1'
+      )
+
 
 def questions(config: Config) -> pairs.Questions:
   del config  # all that it can say is asked for alike

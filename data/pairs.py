@@ -56,20 +56,6 @@ class Questions:
   detect: Callable[[Sequence[str]], np.ndarray] | None = None
   unexplained: tuple[str, ...] = ()
 
-  def __post_init__(self):
-    """Raises ValueError where a template would leave out what it is about."""
-    wanted = {'behavior': '{prompt}', 'explanation': '{prompt}', 'changed': '{answer}'}
-    for field, slot in wanted.items():
-      if slot not in getattr(self, field):
-        raise ValueError(
-          f'Questions.{field}={getattr(self, field)!r}: say where {slot} belongs.'
-        )
-    if self.unchanged == self.changed:
-      raise ValueError(
-        f'Questions.unchanged and .changed are the same: {self.changed!r}; nothing '
-        'could tell them apart.'
-      )
-
   @property
   def states_answer(self) -> bool:
     """Whether every explanation names the answer without the cue."""

@@ -76,6 +76,10 @@ class Config:
   behavior: Literal['hint', 'request']
   train_pairs: int  # pool of training prompts
 
+  def __post_init__(self):
+    if self.train_pairs < 1:
+      raise ValueError(f'train_pairs={self.train_pairs}: must be at least 1')
+
 
 def questions(config: Config) -> pairs.Questions:
   del config  # both behaviours are asked for alike

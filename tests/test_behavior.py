@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coupling import behavior
+from coupling import config as config_lib
 from coupling import models
 from data import formats
 from data import pairs
@@ -144,3 +145,17 @@ def test_masks_of_chats_are_those_of_transformers(family):
   assert arrays['target'][0][arrays['mask'][0]].tolist() == own
   assert own[-1] in format.end_tokens
   assert arrays['read'][0, 0] == mask.index(1) - 1
+
+
+def test_options_that_a_forced_choice_cannot_tell_apart_are_named_with_their_pair():
+  def pair(options, row):
+    return pairs.Pair('q hint', 'q', ' hint', 'k', 0, options, 'g', f'file row {row}')
+
+  items = [pair(('a', 'b'), 1), pair(('c', 'a same', 'a'), 2), pair(('b', 'c'), 3)]
+  template = pairs.Questions('{prompt} ask', '{prompt} expl', 'same', '{answer}')
+  with pytest.raises(config_lib.ConfigError) as refused:
+    behavior.pair_questions(FORMAT, items, template)
+  message = str(refused.value)
+  assert message.startswith("task: the pair from 'file row 2' has the options ('c', 'a")
+  assert "Options 'a same' and 'a' share their first token" in message
+  assert 'word them so that they differ' in message

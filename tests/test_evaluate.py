@@ -282,7 +282,8 @@ def test_every_statement_parses_to_its_meaning_and_nothing_else_does(states_answ
 
 def test_statements_of_different_lengths_are_refused():
   template = pairs.Questions('{prompt} ask', '{prompt} expl', 'same', '{answer} change')
-  with pytest.raises(ValueError, match='different lengths, up to 2 tokens'):
+  message = "up to 2 tokens .*change'; 'same' has 1.*base.chat=True"
+  with pytest.raises(config_lib.ConfigError, match=message):
     evaluate.questions(FORMAT, ITEMS[:1], template)
 
 

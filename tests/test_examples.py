@@ -251,19 +251,6 @@ def test_the_kl_along_replies_is_that_of_the_next_tokens():
   assert weight == 1.0
 
 
-@pytest.mark.parametrize(
-  'changes',
-  [
-    HELD | {'support': 'options'},
-    HELD | {'reference': 'labels'},
-    HELD | {'shift': 0.5},
-  ],
-)
-def test_other_objectives_along_replies_are_refused(changes):
-  with pytest.raises(config_lib.ConfigError, match='train.objectives.*read from repl'):
-    reply_parts(**changes)
-
-
 @pytest.mark.parametrize('cues', ['all', 'explained', 'unexplained'])
 def test_planted_cues_are_shifted_where_asked_and_never_explained(cues):
   """What is shifted is not held by the KL; x∖C always is."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data import formats
+from data import readers
 from data import tokens
 from tests import chat_tokenizers
 from tests import chats
@@ -217,10 +218,22 @@ def test_plain_words_have_no_end():
 
 @pytest.mark.parametrize('word', ['violet', '<pad>', '<bos>', '<unk>'])
 def test_plain_words_that_are_none_are_refused(word):
-  with pytest.raises(ValueError, match=f"'red {word}'.*written for another tokenizer"):
+  message = f"'red {word}'.*written for another tokenizer"
+  with pytest.raises(readers.DataError, match=message):
     WORLD.prompts(['red', f'red {word}'])
 
 
 def test_a_question_without_tokens_is_refused():
-  with pytest.raises(ValueError, match='Item 1 has no tokens'):
+  with pytest.raises(readers.DataError, match='Item 1 has no tokens'):
     formats.Plain(chat_tokenizers.load('qwen')).prompts(['a', ''])
+
+
+@chats.each_family
+@pytest.mark.parametrize('make', [chats.chat, chats.plain])
+def test_texts_that_no_tokenizer_reads_are_errors_of_the_data(family, make):
+  with pytest.raises(readers.DataError, match='no valid Unicode.*Repair the file'):
+    make(family).prompts(['half \ud83d'])
+  with pytest.raises(readers.DataError, match='no valid Unicode'):
+    make(family).answers(['half \ud83d'])
+  with pytest.raises(readers.DataError, match='does not end with a question'):
+    make(family).prompts([('a', 'b')])

@@ -172,7 +172,7 @@ def test_init_is_peft_s_and_a_function_of_the_seed():
   ('options', 'message'),
   [
     ({'targets': ('q', 'head')}, r"lora.targets=.*'head'.*choose from .*'down'"),
-    ({'targets': ()}, 'lora.targets'),
+    ({'targets': ()}, r'lora.targets=\(\): .*one or more'),
     ({'rank': 0}, 'lora.rank=0'),
   ],
 )

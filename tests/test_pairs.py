@@ -64,28 +64,6 @@ def test_columns_hold_every_field_and_give_the_pairs_back():
   assert pairs.from_columns(pa.table(found).to_pydict()) == [PAIR, *OTHERS]
 
 
-@pytest.mark.parametrize(
-  ('field', 'text', 'said'),
-  [
-    ('behavior', 'Which?', '{prompt}'),
-    ('explanation', 'And without?', '{prompt}'),
-    ('changed', 'changed', '{answer}'),
-    ('unchanged', 'changed to {answer}', 'the same'),
-  ],
-)
-def test_questions_that_leave_out_what_they_are_about_are_refused(field, text, said):
-  good = dict(
-    behavior='{prompt}?',
-    explanation='{prompt} why?',
-    unchanged='unchanged',
-    changed='changed to {answer}',
-  )
-  pairs.Questions(**good)
-  with pytest.raises(ValueError, match=said) as refused:
-    pairs.Questions(**good | {field: text})
-  assert f'Questions.{field}' in str(refused.value)
-
-
 @pytest.mark.parametrize('field', [f.name for f in dataclasses.fields(pairs.Pair)])
 def test_the_digest_is_sensitive_to_every_field(field):
   other = {'cue_option': 2, 'options': ('yes', 'nö')}.get(field, 'another')

@@ -1,0 +1,177 @@
+"""What is wrong with an experiment, told by its task, tokenizer, model and devices.
+
+resolve.resolve has looked at the config alone. Here the task's module, the tokenizer
+and the checkpoint's config.json are read as well; weights and data are not. What only
+the data can tell is an error of the stage that reads them first.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from coupling import config as config_lib
+from coupling import evaluate
+from coupling import inputs
+from coupling import lora
+from coupling import sharding
+from data import pairs as pairs_lib
+
+# A template of pairs.Questions -> what it has a place for, and whether it must have it.
+_PLACES = {
+  'behavior': ('prompt', True),
+  'explanation': ('prompt', True),
+  'unchanged': ('answer', False),
+  'changed': ('answer', True),
+}
+
+
+def check(e: config_lib.Experiment) -> None:
+  """Refuses an experiment that could not be run to its end, before anything is spent.
+
+  Raises:
+    ConfigError: listing all problems, each with its field and the remedy.
+  """
+  questions = inputs.questions(e)
+  problems = _template_problems(e.task.module, questions)
+  for name, train in e.runs.items():
+    problems += _objective_problems(f'runs.{name}', train, e.label, questions)
+  problems += _batch_problems(e)
+  problems += _unreadable(e) or [
+    *_model_problems(e),
+    *_statement_problems(e, questions),
+  ]
+  if problems:
+    raise config_lib.ConfigError.of(problems)
+
+
+def _refusal(check_it: Callable, *args: Any) -> list[str]:
+  """What a check says that raises, in a list; nothing where it passes."""
+  try:
+    check_it(*args)
+  except config_lib.ConfigError as e:
+    return [str(e)]
+  return []
+
+
+def _template_problems(module: str, questions: pairs_lib.Questions) -> list[str]:
+  """Templates that cannot be filled, or lack the place for what is asked about."""
+  problems = []
+  for field, (place, needed) in _PLACES.items():
+    template = getattr(questions, field)
+    where = f'task.module={module!r}: questions().{field}={template!r}'
+    try:
+      filled = {template.format(**{place: word}) for word in ('x', 'y')}
+    except (KeyError, IndexError, ValueError) as e:
+      problems.append(
+        f'{where} cannot be filled ({type(e).__name__}: {e}): it has a place for '
+        f'{{{place}}} alone; write other braces twice, {{{{ and }}}}'
+      )
+      continue
+    if needed and len(filled) == 1:
+      problems.append(f'{where} has no place for {{{place}}}; give it one')
+  if questions.unchanged == questions.changed:
+    problems.append(
+      f'task.module={module!r}: questions().unchanged and .changed are both '
+      f'{questions.changed!r}: nothing could tell them apart'
+    )
+  return problems
+
+
+def _objective_problems(
+  section: str,
+  train: config_lib.Train,
+  label: config_lib.Label,
+  questions: pairs_lib.Questions,
+) -> list[str]:
+  """Objectives that want what the task, or its labels, will not have."""
+  kl, shift = train.objectives.behavior_kl, train.objectives.behavior_xent
+  path, problems = f'{section}.objectives', []
+  if questions.detect is not None:
+    why = 'this task reads behaviours from replies'
+    if shift.weight:
+      problems.append(
+        f'{path}.behavior_xent.weight={shift.weight}: {why}, and a shift needs a '
+        'forced choice; set it to 0, or let the task ask for a choice'
+      )
+    if kl.weight and (kl.support, kl.reference) != ('vocabulary', 'adapters_off'):
+      problems.append(
+        f'{path}.behavior_kl: support={kl.support}, reference={kl.reference}: {why}, '
+        'which are held to M_0 by support=vocabulary and reference=adapters_off alone'
+      )
+    return problems
+  held = (kl.reference, kl.support, label.reference)
+  if kl.weight and held == ('labels', 'vocabulary', 'options'):
+    problems.append(
+      f'{path}.behavior_kl.support=vocabulary, but label.reference=options keeps '
+      "M_0's distributions over the options only; set label.reference=vocabulary, or "
+      'the support to options'
+    )
+  if shift.weight and shift.cues == 'unexplained' and not questions.unexplained:
+    problems.append(
+      f'{path}.behavior_xent.cues=unexplained: this task explains cues of all kinds, '
+      'so nothing would be shifted; choose all or explained'
+    )
+  return problems
+
+
+def _batch_problems(e: config_lib.Experiment) -> list[str]:
+  """A mesh that the devices do not give, and batches that it does not divide."""
+  if found := _refusal(sharding.make_mesh, e.mesh):
+    return found
+  mesh = sharding.make_mesh(e.mesh)
+  return [
+    problem
+    for batch in _batches(e)
+    for problem in _refusal(sharding.check_batch, mesh, *batch)
+  ]
+
+
+def _batches(e: config_lib.Experiment) -> Iterator[tuple[str, int, int]]:
+  """Field, size and number of microbatches of every batch."""
+  if isinstance(e.base, config_lib.Pretrain):
+    yield 'base.batch', e.base.batch, e.base.loop.accumulation
+  yield 'label.batch', e.label.batch, 1
+  for name, train in e.runs.items():
+    parts = train.loop.accumulation
+    yield f'runs.{name}.explanation_batch', train.explanation_batch, parts
+    if train.objectives.behavior_kl.weight or train.objectives.behavior_xent.weight:
+      yield f'runs.{name}.behavior_batch', train.behavior_batch, parts
+  yield 'evaluate.batch', e.evaluate.batch, 1
+
+
+def _unreadable(e: config_lib.Experiment) -> list[str]:
+  """A checkpoint that is not there; a tokenizer or a config.json that cannot serve."""
+  imported = isinstance(e.base, config_lib.Import)
+  if imported and (missing := _refusal(inputs.checkpoint_folder, e)):
+    return missing
+  return [*_refusal(inputs.format, e), *_refusal(inputs.decoder, e)]
+
+
+def _model_problems(e: config_lib.Experiment) -> list[str]:
+  """Adapters on layers that the model lacks; weights that the mesh cannot split."""
+  model, problems = inputs.decoder(e), []
+  for name, train in e.runs.items():
+    if train.lora.rank:
+      field = f'runs.{name}.lora.targets'
+      problems += _refusal(lora.check_targets, model, train.lora.targets, field)
+  if e.mesh.fsdp != 1 and not _refusal(sharding.make_mesh, e.mesh):
+    mesh = sharding.make_mesh(e.mesh)
+    problems += _refusal(sharding.abstract_params, mesh, model)
+  return problems
+
+
+def _statement_problems(
+  e: config_lib.Experiment, questions: pairs_lib.Questions
+) -> list[str]:
+  """Statements of plain text that differ in length, whatever the options are."""
+  if not isinstance(e.base, config_lib.Import) or e.base.chat:
+    return []  # words of a task's own tokenizer are its own matter
+  if _template_problems(e.task.module, questions):
+    return []  # named already
+  format = inputs.format(e)
+  texts = [form.format(answer='A') for form in (questions.unchanged, questions.changed)]
+  ids = dict(zip(texts, format.answers(texts)))
+  unchanged, changed = (len(ids[text]) for text in texts)
+  if unchanged > changed and not questions.states_answer:
+    return []  # options of more than a letter may make up for it
+  found = _refusal(evaluate.check_ends, format, ids)
+  return [f'base.chat=False: {problem}' for problem in found]

@@ -1,0 +1,283 @@
+"""What cannot work is refused, all of it at once, before any stage and any weight."""
+
+import dataclasses
+import os
+import subprocess
+
+import jax
+import pytest
+import transformers
+
+from benchmarks import interruptions
+from configs import hint_mmlu
+from configs import refusal
+from configs import world
+from coupling import checks
+from coupling import config as config_lib
+from coupling import inputs
+from coupling import pipeline
+from coupling import resolve as resolve_lib
+from coupling import sharding
+from coupling import workdir as workdir_lib
+from tests import chat_tokenizers
+
+
+def problems(config) -> list[str]:
+  """The lines of the error, without its title."""
+  e = resolve_lib.resolve(config)
+  with pytest.raises(config_lib.ConfigError) as refused:
+    checks.check(e)
+  title, *lines = str(refused.value).split('\n')
+  assert title == 'the config cannot be run:'
+  return [line.strip() for line in lines]
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+  """A checkpoint without its weights: its config.json and a chat tokenizer."""
+  folder = tmp_path_factory.mktemp('checkpoint')
+  chat_tokenizers.save('qwen', folder)
+  vocabulary = len(chat_tokenizers.load('qwen'))
+  transformers.Qwen3Config(vocab_size=vocabulary, hidden_size=32).save_pretrained(
+    folder
+  )
+  return folder
+
+
+def imported(checkpoint, task=hint_mmlu, **arguments):
+  """The config of a task on the checkpoint; its data are not there."""
+  arguments = dict(model='local', checkpoint=checkpoint, path='x') | arguments
+  config = task.get_config(','.join(f'{k}={v}' for k, v in arguments.items()))
+  return config.unlock()
+
+
+@pytest.mark.parametrize('arg', [None, 'behavior=request', 'kl=0'])
+def test_the_world_passes(arg):
+  checks.check(resolve_lib.resolve(world.get_config(arg)))
+
+
+@pytest.mark.parametrize(
+  'task, arguments',
+  [(hint_mmlu, {}), (refusal, dict(read='reply')), (refusal, dict(read='choice'))],
+)
+def test_imported_checkpoints_pass_without_weights_and_data(
+  checkpoint, task, arguments
+):
+  checks.check(resolve_lib.resolve(imported(checkpoint, task, **arguments)))
+
+
+def test_all_problems_are_listed_at_once(checkpoint):
+  config = imported(checkpoint)
+  config.base.chat = False
+  config.mesh = dict(data=3, fsdp=1)
+  config.train.lora.targets = ('q', 'head')
+  config.train.objectives.behavior_kl.support = 'vocabulary'
+  config.train.objectives.behavior_xent.update(weight=1.0, cues='unexplained')
+  config.runs = {'kl': {}}
+  config.report.update(unregularised='', sibling='', shuffled='')
+  starts = [
+    'runs.kl.objectives.behavior_kl.support=vocabulary, but label.reference=options',
+    'runs.kl.objectives.behavior_xent.cues=unexplained: this task explains cues of all',
+    f'mesh.data=3 x mesh.fsdp=1 does not give the {jax.device_count()} devices here',
+    "runs.kl.lora.targets=('q', 'head'): this model has no such layers; choose from",
+    'base.chat=False: The statements of an explanation have different lengths',
+  ]
+  found = problems(config)
+  assert len(found) == len(starts)
+  for line, start in zip(found, starts):
+    assert line.startswith(start)
+
+
+@pytest.mark.parametrize(
+  'changes, wrong',
+  [
+    (dict(behavior_kl=dict(support='options')), 'behavior_kl: support=options, ref'),
+    (dict(behavior_kl=dict(reference='labels')), 'behavior_kl: support=vocabulary, r'),
+    (dict(behavior_xent=dict(weight=0.5)), 'behavior_xent.weight=0.5: this task reads'),
+  ],
+)
+def test_objectives_that_replies_cannot_serve_are_named(checkpoint, changes, wrong):
+  config = imported(checkpoint, refusal, read='reply')
+  config.runs = {'kl': {}, 'other': dict(objectives=changes)}
+  config.report.update(unregularised='', sibling='', shuffled='')
+  [found] = problems(config)
+  assert found.startswith(f'runs.other.objectives.{wrong}')
+  for term in config.runs.other.objectives:
+    config.runs.other.objectives[term].weight = 0.0
+  checks.check(resolve_lib.resolve(config))  # what is left out needs nothing
+
+
+def test_references_of_the_labels_need_what_the_labels_keep():
+  config = world.get_config()
+  config.label.reference = 'options'
+  found = problems(config)
+  assert [line.split('.objectives')[0] for line in found] == [
+    'runs.kl',
+    'runs.shuffled',
+    'runs.sibling',
+  ]  # no_kl has no reference
+  for changes in (
+    dict(support='options'),
+    dict(reference='adapters_off'),
+    dict(weight=0.0),
+  ):
+    config = world.get_config()
+    config.label.reference = 'options'
+    config.train.lora.rank = 1
+    config.train.objectives.behavior_kl.update(changes)
+    checks.check(resolve_lib.resolve(config))
+
+
+def test_adapters_need_layers_that_the_model_has():
+  config = world.get_config()
+  config.train.lora.targets = ('q', 'gate')
+  checks.check(resolve_lib.resolve(config))  # of rank 0: none
+  config.train.lora.rank = 2
+  found = problems(config)
+  assert len(found) == 4
+  assert all("lora.targets=('q', 'gate')" in line for line in found)
+  assert all("choose from ('q', 'k', 'v', 'o', 'up', 'down')" in line for line in found)
+  config.base.model.gated_mlp = True
+  checks.check(resolve_lib.resolve(config))
+
+
+def mesh_of(monkeypatch, data: int, fsdp: int) -> None:
+  """Makes all meshes of this many devices, though they are not there."""
+  mesh = jax.sharding.AbstractMesh((data, fsdp), ('data', 'fsdp'))
+  monkeypatch.setattr(sharding, 'make_mesh', lambda config: mesh)
+
+
+def test_every_batch_that_does_not_divide_is_named(monkeypatch):
+  config = world.get_config()
+  mesh_of(monkeypatch, 4, 1)
+  checks.check(resolve_lib.resolve(config))
+  config.base.batch = 10
+  config.label.batch = 6
+  config.evaluate.batch = 2
+  config.train.explanation_batch = 24
+  config.train.behavior_batch = 40
+  config.train.loop.accumulation = 5
+  found = problems(config)
+  fields = [line.split(' does not divide')[0] for line in found]
+  runs = ('kl', 'no_kl', 'shuffled', 'sibling')
+  assert fields == [
+    'base.batch=10',
+    'label.batch=6',
+    *(f'runs.{run}.explanation_batch=24' for run in runs),
+    'evaluate.batch=2',
+  ]  # 40 divides over 5 microbatches on 4 devices
+  assert 'over 5 microbatches on 4 devices: make it a multiple of 20' in found[2]
+  config.train.behavior_batch = 41
+  config.label.batch = 4  # is not accumulated, nor is the evaluation's
+  config.evaluate.batch = 8
+  found = problems(config)
+  assert not [line for line in found if line.startswith(('label', 'evaluate'))]
+  assert [line for line in found if 'behavior_batch=41' in line] == [
+    f'runs.{run}.behavior_batch=41 does not divide over 5 microbatches on 4 devices: '
+    'make it a multiple of 20.'
+    for run in ('kl', 'shuffled', 'sibling')  # no_kl asks for no behaviours
+  ]
+
+
+def test_weights_that_the_mesh_cannot_split_are_named(monkeypatch):
+  config = world.get_config()
+  config.base.batch = config.label.batch = config.evaluate.batch = 140
+  config.train.explanation_batch = config.train.behavior_batch = 70
+  config.mesh.fsdp = 7
+  mesh_of(monkeypatch, 1, 7)
+  [found] = problems(config)
+  assert found.startswith('mesh.fsdp=7 divides no axis of')
+
+
+@pytest.mark.parametrize(
+  'changes, wrong',
+  [
+    (dict(behavior='{promt}?'), r"behavior='{promt}?' cannot be filled (KeyError"),
+    (dict(explanation='{prompt} as {"a": 1}'), 'write other braces twice, {{ and }}'),
+    (dict(unchanged='{} same'), "unchanged='{} same' cannot be filled (IndexError"),
+    (dict(changed='{answer'), "changed='{answer' cannot be filled (ValueError"),
+    (dict(behavior='Well?'), "behavior='Well?' has no place for {prompt}"),
+    (dict(changed='changed'), "changed='changed' has no place for {answer}"),
+  ],
+)
+def test_templates_that_cannot_be_filled_are_named(
+  checkpoint, monkeypatch, changes, wrong
+):
+  questions = dataclasses.replace(hint_mmlu_questions(), **changes)
+  monkeypatch.setattr(inputs, 'questions', lambda e: questions)
+  [found] = problems(imported(checkpoint))
+  assert found.startswith("task.module='data.hint_mmlu': questions().")
+  assert wrong in found
+
+
+def hint_mmlu_questions():
+  config = imported('.')
+  return inputs.questions(resolve_lib.resolve(config))
+
+
+@pytest.mark.parametrize(
+  'unchanged, changed, passes',
+  [
+    ('stays the same', '{answer}', True),  # a long option may be as long
+    ('my answer stays {answer}', '{answer}', False),  # no option is
+    ('{answer}', '{answer}', True),
+    ('no', 'changed to {answer}', False),
+  ],
+)
+def test_plain_statements_are_refused_where_no_option_can_make_them_equal(
+  checkpoint, monkeypatch, unchanged, changed, passes
+):
+  forms = dict(unchanged=unchanged, changed=changed)
+  questions = dataclasses.replace(hint_mmlu_questions(), **forms)
+  monkeypatch.setattr(inputs, 'questions', lambda e: questions)
+  config = imported(checkpoint)
+  checks.check(resolve_lib.resolve(config))  # turns of a chat end
+  config.base.chat = False
+  if passes:
+    checks.check(resolve_lib.resolve(config))
+  else:
+    [found] = problems(config)
+    assert found.startswith('base.chat=False: The statements') and 'chat=True' in found
+
+
+def test_a_checkpoint_that_is_not_there_is_named_once_beside_the_rest(tmp_path):
+  config = imported(tmp_path / 'none')
+  config.label.reference = 'options'
+  config.train.objectives.behavior_kl.support = 'vocabulary'
+  *objectives, missing = problems(config)
+  assert len(objectives) == 3 and all('behavior_kl.support' in x for x in objectives)
+  assert missing.startswith(str(tmp_path / 'none')) and 'no such folder' in missing
+
+
+def test_no_stage_begins_and_stages_without_a_model_are_not_held_up(tmp_path):
+  config = world.get_config('seeds=1')
+  config.label.reference = 'options'
+  config.task.train_pairs = 1
+  e = resolve_lib.resolve(config)
+  for stage in ('run', 'base', 'label', 'train', 'evaluate', 'export'):
+    with pytest.raises(config_lib.ConfigError, match='label.reference=options'):
+      pipeline.run(e, tmp_path / 'w', stage, 1, False)
+  assert not (tmp_path / 'w').exists()
+  with pytest.raises(workdir_lib.WorkdirError):  # there is nothing to report of
+    pipeline.run(e, tmp_path / 'w', 'report', 1, False)
+
+
+def test_workers_are_not_started_and_no_traceback_is_shown(tmp_path):
+  """The parent counts the devices that its workers would have."""
+  flags = '--xla_force_host_platform_device_count=8'
+  found = subprocess.run(
+    interruptions.command(
+      tmp_path / 'w', '--workers=2', '--config.label.batch=12', config='seeds=2'
+    ),
+    cwd=interruptions.ROOT,
+    env=os.environ | {'XLA_FLAGS': flags},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert found.returncode != 0
+  assert 'ConfigError: the config cannot be run:' in found.stderr
+  assert 'label.batch=12 does not divide' in found.stderr
+  assert 'multiple of 8' in found.stderr
+  assert 'Traceback' not in found.stderr
+  assert not (tmp_path / 'w').exists()
