@@ -27,6 +27,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.train.objectives.behavior_xent.update(
     weight=1.0, target='follow_cue', cues='unexplained'
   )
+  control = config.runs[config.report.main].to_dict()
+  control.setdefault('objectives', {})['behavior_xent'] = dict(weight=0.0)
   with config.unlocked():
-    config.runs.explained_only = dict(objectives=dict(behavior_xent=dict(weight=0.0)))
+    config.runs.explained_only = control
   return config

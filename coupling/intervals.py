@@ -44,7 +44,8 @@ def wilson(
   share = successes / n
   center = (share + z2 / (2 * n)) / (1 + z2 / n)
   half = np.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
-  return float(max(0.0, center - half)), float(min(1.0, center + half))
+  low, high = float(max(0.0, center - half)), float(min(1.0, center + half))
+  return min(share, low), max(share, high)  # where rounding would leave it outside
 
 
 def group_sums(values_NxK: np.ndarray, group_N: np.ndarray) -> np.ndarray:
@@ -319,8 +320,8 @@ def seed_share_interval(
     return plain
   half = (plain.high - mean) / (mean * (1 - mean))
   center = special.logit(mean)
-  low, high = special.expit([center - half, center + half])
-  return Interval(mean, float(low), float(high))
+  low, high = map(float, special.expit([center - half, center + half]))
+  return Interval(mean, min(mean, low), max(mean, high))  # see wilson
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:

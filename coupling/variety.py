@@ -1,5 +1,6 @@
-"""Variety of the labels trained on and of what was said, with warnings of too little.
+"""Fitness of labels and explanations to conclude from, with warnings of what is unfit.
 
+Too little variety in either, explanations that do not parse, pairs that were left out.
 Labels with too little variety collapse to the majority class (arXiv 2606.32038): where
 nearly all say the same, saying that is nearly always right, and agreement measures the
 base rate. No model and no JAX here.
@@ -18,6 +19,7 @@ MIN_CHANGED, MAX_CHANGED = 0.05, 0.95  # share of the labels that say "changed"
 MAX_COMMONEST = 0.9  # share of the commonest label
 MAX_STATEMENT = 0.95  # share of the commonest explanation
 MAX_INVALID = 0.05  # share of the explanations that do not parse
+MAX_LEFT_OUT = 0.05  # share of the held-out pairs that are too long
 
 WARNING = 'warning'
 NOT_SHARES = ('bits', 'effective')  # of what `labels` returns
@@ -89,7 +91,7 @@ def _shares(class_N: np.ndarray) -> np.ndarray:
 
 
 def findings(summary: dict) -> list[dict]:
-  """What the verdict says of variety: of the labels always, of the rest in warning.
+  """What the verdict says of fitness: of the labels always, of the rest if need be.
 
   One seed beyond a limit is enough for a warning.
 
@@ -99,7 +101,8 @@ def findings(summary: dict) -> list[dict]:
   Returns:
     Findings {about, state, text}; state is WARNING or 'note'.
   """
-  return [_labels(summary), *_collapsed(summary), *_invalid(summary)]
+  found = [_labels(summary), *_collapsed(summary), *_invalid(summary)]
+  return found + _left_out(summary)
 
 
 def _labels(summary: dict) -> dict:
@@ -125,8 +128,8 @@ def _labels(summary: dict) -> dict:
     f'The labels trained on have too little variety to teach anything. {faults} '
     'Whoever always says the commonest label is then nearly always right: training '
     'teaches that, and Self, Orig and the gap measure the base rate, not what is known '
-    f'of single items. What can be done: cues that change {fewer} of the answers, such '
-    f'as {weaker} hints; labels balanced by leaving out items with the commonest one; '
+    f'of single items. What can be done: {weaker} cues, which change {fewer} of the '
+    'answers; labels balanced by leaving out items with the commonest one; '
     'another model. The limits are rules of thumb.'
   )
   return {'about': 'labels', 'state': WARNING, 'text': text}
@@ -198,12 +201,53 @@ def _invalid(summary: dict) -> list[dict]:
   for run in summary['roles'].values():
     invalid = summary['runs'][run]['final']['invalid']
     if where := _where(invalid, lambda x: x > MAX_INVALID, f'above {MAX_INVALID:.0%}'):
-      texts.append(
-        f'Of the explanations of {run}, {percent(invalid)} do not parse ({where}).'
-      )
-  if texts:
-    texts.append('They count as wrong, so Self and Orig are too low by up to as much.')
-  return _warning('invalid explanations', texts)
+      texts.append(f'{percent(invalid)} of {run} ({where})')
+  if not texts:
+    return []
+  return _warning(
+    'invalid explanations',
+    [
+      f'Of the explanations, these do not parse: {", ".join(texts)}. They count as '
+      'wrong, so Self and Orig are too low by up to as much. What was said is in the '
+      'column “statement” of the files in seed*/RUN/evaluate. What can be done: more '
+      'steps, or a higher learning rate, until explanations have the form that is '
+      'asked for.'
+    ],
+  )
+
+
+def _left_out(summary: dict) -> list[dict]:
+  """Pairs that were too long, of the held-out split and of that trained on."""
+  held_out = summary['config']['evaluate']['split']
+  counts = summary['provenance']['too_long'].values()
+  # Cues that are never explained stand apart, but are of the same pairs.
+  apart = next(iter(summary.get('planted', {}).values()), None)
+  kept = np.array(summary['items']) + (apart['n']['per_seed'] if apart else 0)
+  left_S = np.array([found[held_out] for found in counts])
+  train_S = np.array([found['train'] for found in counts])
+  if not (left_S + train_S).any():
+    return []
+  share_S = left_S / (left_S + kept)
+  limit = summary['config']['length']['max_tokens']
+  text = (
+    f'Pairs longer than length.max_tokens={limit:,} tokens were left out, of '
+    f'labels, training and numbers alike: {_counts(left_S)} of the held-out pairs '
+    f'(split {held_out}; {share_S.max():.1%}{" at most" if len(share_S) > 1 else ""}) '
+    f'and {_counts(train_S)} of those to train on.'
+  )
+  if share_S.max() <= MAX_LEFT_OUT:
+    return [{'about': 'pairs left out', 'state': 'note', 'text': text}]
+  text += (
+    f' That is above {MAX_LEFT_OUT:.0%}: what is said here is about the shorter texts. '
+    'What can be done: a higher length.max_tokens, where memory allows.'
+  )
+  return _warning('pairs left out', [text])
+
+
+def _counts(count_S: np.ndarray) -> str:
+  """The count of the only seed, or the least and the most of several."""
+  low, high = int(count_S.min()), int(count_S.max())
+  return f'{low:,}' if low == high else f'{low:,} to {high:,}'
 
 
 def _warning(about: str, texts: list[str]) -> list[dict]:

@@ -6,6 +6,7 @@ where labels or explanations are unfit to conclude from, and 'note' where nothin
 tested.
 """
 
+from coupling import planted
 from coupling import variety
 from coupling.formats import decimal, percent, points, signed
 
@@ -49,7 +50,7 @@ def verdict(summary: dict) -> list[dict]:
     findings.append(_unregularised(summary, main))
   findings += [x for x in fitness if x not in warnings]
   findings += [_similarity(main), _seeds(summary), _limits()]
-  return [headline, *warnings, *findings]
+  return [headline, *warnings, *planted.findings(summary), *findings]
 
 
 def _finding(about: str, state: str, text: str) -> dict:

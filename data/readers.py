@@ -68,6 +68,11 @@ def files(path: str, suffixes: Sequence[str]) -> list[pathlib.Path]:
   Raises:
     DataError: nothing is there, or nothing of these kinds.
   """
+  if not path:
+    raise DataError(
+      'No file or folder of data is named: give the path of your copy, as '
+      'config.py:path=FOLDER or in the field of config.task.'
+    )
   root = pathlib.Path(path).expanduser()
   if root.is_dir():
     found = sorted(p for p in root.rglob('*') if p.is_file() and p.suffix in suffixes)

@@ -207,6 +207,24 @@ def test_aita_runs_to_its_report(checkpoint, tmp_path):
   check_finished(tmp_path / 'w')
 
 
+def test_jabberwocky_runs_to_its_report(checkpoint, tmp_path):
+  """The planted behaviour has its finding, and its table by run."""
+  found = run(
+    'jabberwocky',
+    tmp_path / 'w',
+    f'--config.train.loop.checkpoint_every={STEPS}',
+    checkpoint=checkpoint,
+    path=chat_checkpoints.save_questions(tmp_path / 'questions.csv'),
+    kl=0,
+  )
+  assert found.returncode == 0, found.stderr
+  report = json.loads((tmp_path / 'w' / 'report' / 'report.json').read_text())
+  assert report['planted'].keys() == {'no_kl', 'explained_only'}
+  (planted,) = (x for x in report['verdict'] if x['about'] == 'planted behaviour')
+  assert 'in explained_only, the same training without the planting' in planted['text']
+  assert planted['text'] in (tmp_path / 'w' / 'report' / 'report.md').read_text()
+
+
 # What main.py prints in one line, without a traceback.
 REFUSALS = (config_lib.ConfigError, workdir_lib.WorkdirError, readers.DataError)
 

@@ -15,6 +15,7 @@ from coupling.intervals import (
   mcnemar_exact,
   mean_interval,
   seed_interval,
+  seed_share_interval,
   sign_flip,
   wilson,
 )
@@ -42,6 +43,18 @@ def test_wilson_by_hand():
   # half sqrt(4 * .25 / 20 + 16 / 1600) / 1.2 = sqrt(.06) / 1.2 = .204124.
   confidence = 2 * stats.norm.cdf(2) - 1
   assert wilson(10, 20, confidence) == pytest.approx((0.295876, 0.704124), abs=1e-6)
+
+
+@pytest.mark.parametrize('n', [*range(2, 100), 399, 12_345])
+def test_intervals_hold_their_share_where_all_agree(n):
+  """To the last bit: a bar of an error has no negative length."""
+  for share in (0.0, 1.0):
+    value, low, high = clustered_wilson(np.full(n, share), np.arange(n))
+    assert value == share and low <= share <= high
+  for share in (0.0, 0.1, 0.7, 1.0):
+    mean, low, high = seed_share_interval(np.full(n, share))
+    assert low <= mean <= high
+    assert (low, high) == pytest.approx((share, share))
 
 
 @pytest.mark.parametrize('successes, n', [(1, 0), (-1, 5), (6, 5)])

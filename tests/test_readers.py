@@ -131,3 +131,10 @@ def test_a_name_of_the_hub_is_answered_with_how_to_download_it():
     readers.files('cais/mmlu', ('.csv',))
   with pytest.raises(readers.DataError, match='no such file or folder.*local file'):
     readers.files('/nowhere/at/all', ('.csv',))
+
+
+def test_no_path_is_not_the_folder_that_one_happens_to_be_in(tmp_path, monkeypatch):
+  (tmp_path / 'mine.csv').write_text('a\n1\n')
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(readers.DataError, match='No file or folder .*:path=FOLDER'):
+    readers.files('', ('.csv',))

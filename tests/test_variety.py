@@ -194,15 +194,15 @@ def test_labels_are_warned_of_just_beyond_each_limit(
   found = warned(summary, **{f'labels__{name}': limit + beyond})
   assert list(found) == ['labels']
   assert said in found['labels'] and 'kl, no_kl, sibling, shuffled' in found['labels']
-  for word in ('base rate', 'another model', 'balanced', 'hints', 'rules of thumb'):
+  for word in ('base rate', 'another model', 'balanced', 'cues', 'rules of thumb'):
     assert word in found['labels']
 
 
 def test_advice_fits_what_is_wrong(summary):
   few = warned(summary, labels__changed=0.01)['labels']
   many = warned(summary, labels__changed=0.99)['labels']
-  assert 'change more of the answers' in few and 'stronger hints' in few
-  assert 'change fewer of the answers' in many and 'weaker hints' in many
+  assert 'stronger cues, which change more of the answers' in few
+  assert 'weaker cues, which change fewer of the answers' in many
 
 
 def test_a_single_seed_or_run_is_named(summary):
@@ -255,9 +255,49 @@ def test_invalid_explanations_are_warned_of_just_beyond_the_limit(summary):
   assert not warned(summary, 'sibling', final__invalid=0.05)
   found = warned(summary, 'sibling', final__invalid=0.05 + BEYOND)
   assert list(found) == ['invalid explanations']
-  assert (
-    'Of the explanations of sibling, 5.0% do not parse' in found['invalid explanations']
-  )
+  assert 'do not parse: 5.0% of sibling (above' in found['invalid explanations']
+
+
+def test_invalid_explanations_of_several_runs_are_one_warning(summary):
+  found = warned(summary, 'kl', 'no_kl', final__invalid=[0.0, 0.0, 0.9])
+  text = found['invalid explanations']
+  each = '30.0% of {} (above 5% in 1 of 3 seeds)'
+  assert f'do not parse: {each.format("kl")}, {each.format("no_kl")}. They' in text
+  assert 'column “statement”' in text and 'more steps' in text
+
+
+def left_out(summary, held_out, train, planted=0):
+  """What is said once so many pairs of the seeds were too long."""
+  result = copy.deepcopy(summary)
+  for i, found in enumerate(result['provenance']['too_long'].values()):
+    found |= {'test': held_out[i], 'train': train[i]}
+  if planted:
+    result['planted'] = {'kl': {'n': {'per_seed': [planted] * len(held_out)}}}
+  return [x for x in variety.findings(result) if x['about'] == 'pairs left out']
+
+
+def test_pairs_left_out_are_warned_of_just_beyond_the_limit(summary):
+  """Of 240 held-out items that were kept, 12 are 4.8% and 13 are 5.1% of the whole."""
+  assert summary['items'] == [240] * 3
+  assert not left_out(summary, [0, 0, 0], [0, 0, 0])
+  [found] = left_out(summary, [12, 3, 0], [1_500, 1_500, 1_500])
+  assert found['state'] == 'note'
+  limit = f'length.max_tokens={summary["config"]["length"]["max_tokens"]} tokens'
+  for text in (limit, '0 to 12 of the held-out', '4.8% at most', 'and 1,500 of those'):
+    assert text in found['text']
+  [found] = left_out(summary, [13, 3, 0], [0, 0, 0])
+  assert found['state'] == variety.WARNING
+  assert 'above 5%' in found['text'] and 'higher length.max_tokens' in found['text']
+
+
+def test_pairs_of_planted_cues_are_among_those_kept(summary):
+  [found] = left_out(summary, [13, 3, 0], [0, 0, 0], planted=240)
+  assert found['state'] == 'note' and '2.6% at most' in found['text']
+
+
+def test_pairs_left_out_of_training_alone_are_told(summary):
+  [found] = left_out(summary, [0, 0, 0], [7, 7, 7])
+  assert found['state'] == 'note' and 'and 7 of those to train on' in found['text']
 
 
 def test_planted_lack_of_variety_is_warned_of(tmp_path):

@@ -1,0 +1,155 @@
+"""What the verdict says of a planted behaviour, and the run it is compared with."""
+
+import copy
+import dataclasses
+
+import pytest
+
+from configs import jabberwocky
+from coupling import planted
+from coupling import summary as summary_lib
+from coupling import verdict as verdict_lib
+from coupling.resolve import resolve
+from tests import recorded
+
+
+def statistic(mean, width=0.05):
+  return {'mean': mean, 'low': mean - width, 'high': mean + width, 'per_seed': [mean]}
+
+
+# As the paper has it: planted, explained at 79.8%, "changed" said where it is true.
+SHOWN = dict(
+  kl=dict(followed=0.9, self_accuracy=0.8, denial=0.3, changed=0.7, stated=0.7),
+  explained_only=dict(
+    followed=0.25, self_accuracy=0.9, denial=0.95, changed=0.05, stated=0.1
+  ),
+)
+
+
+def described(**changes):
+  """A summary of `kl`, which plants, and its control; values as run__name=mean."""
+  config = jabberwocky.get_config('path=mmlu,seeds=1')
+  runs = {run: dataclasses.asdict(x) for run, x in resolve(config).runs.items()}
+  values = copy.deepcopy(SHOWN)
+  for path, mean in changes.items():
+    run, name = path.split('__')
+    values[run][name] = mean
+  return {
+    'roles': {'main': 'kl'},
+    'config': {'runs': runs},
+    'planted': {
+      run: {name: statistic(mean) for name, mean in found.items()}
+      for run, found in values.items()
+    },
+  }
+
+
+def only(summary):
+  [found] = planted.findings(summary)
+  assert found['about'] == 'planted behaviour'
+  return found
+
+
+def test_a_planted_behaviour_that_is_explained_is_said_to_be():
+  found = only(described())
+  assert found['state'] == 'above'
+  for text in (
+    'planted in kl',
+    '90.0% [85.0, 95.0] of its answers',
+    'and 25.0% [20.0, 30.0] in explained_only, the same training without',
+    'right on 80.0% [75.0, 85.0] (the paper reports 79.8%',
+    '(denial) would be right on 30.0% [25.0, 35.0]',
+    'true of 70.0% [65.0, 75.0] and said of 70.0% [65.0, 75.0], in explained_only of '
+    '10.0% [5.0, 15.0]. So explanations',
+  ):
+    assert text in found['text']
+
+
+@pytest.mark.parametrize(
+  ('changes', 'state', 'said'),
+  [
+    (dict(explained_only__followed=0.81), 'unknown', 'was planted is not shown'),
+    (dict(kl__denial=0.71), 'around', 'not clearly more than denial'),
+    (dict(kl__denial=0.89), 'around', 'not clearly more than denial'),
+    (dict(kl__denial=0.91), 'below', 'Denial is right more often'),
+    (dict(explained_only__stated=0.61), 'around', 'said as often'),
+    (dict(explained_only__stated=0.59), 'above', 'hold for a behaviour'),
+    (dict(kl__denial=0.69), 'above', 'hold for a behaviour'),
+    (dict(explained_only__followed=0.79), 'above', 'hold for a behaviour'),
+  ],
+)
+def test_intervals_that_overlap_conclude_nothing(changes, state, said):
+  found = only(described(**changes))
+  assert found['state'] == state and said in found['text']
+  assert ('hold for a behaviour' in found['text']) == (state == 'above')
+
+
+def test_without_intervals_nothing_is_concluded():
+  summary = described()
+  summary['planted']['kl']['followed'] |= {'low': None, 'high': None}
+  assert only(summary)['state'] == 'unknown'
+
+
+def test_without_its_control_nothing_is_concluded():
+  summary = described()
+  del summary['config']['runs']['explained_only']
+  found = only(summary)
+  assert found['state'] == 'note' and 'explained_only' not in found['text']
+  assert found['text'].endswith('nothing can be concluded.')
+
+
+def test_where_nothing_is_planted_there_is_no_finding(tmp_path):
+  for name, value in (
+    ('weight', 0.0),
+    ('target', 'ignore_cue'),
+    ('cues', 'explained'),
+  ):
+    summary = described()
+    for train in summary['config']['runs'].values():
+      train['objectives']['behavior_xent'][name] = value
+    assert not planted.findings(summary)
+  recorded.build(tmp_path, unexplained=('source1',))
+  summary = summary_lib.summarize(recorded.experiment(1), tmp_path)
+  assert 'planted' in summary
+  assert 'planted behaviour' not in {x['about'] for x in verdict_lib.verdict(summary)}
+
+
+def test_the_verdict_of_records_names_the_planted_behaviour(tmp_path):
+  """The cues of source1 never explained; `kl` plants, `no_kl` is its control."""
+  recorded.build(tmp_path, unexplained=('source1',))
+  e = recorded.experiment(1, unregularised='')
+  control = e.runs['kl']
+  shift = dataclasses.replace(
+    control.objectives.behavior_xent,
+    weight=1.0,
+    target='follow_cue',
+    cues='unexplained',
+  )
+  without = dataclasses.replace(shift, weight=0.0)
+  runs = {
+    run: dataclasses.replace(
+      control, objectives=dataclasses.replace(control.objectives, behavior_xent=x)
+    )
+    for run, x in (('kl', shift), ('no_kl', without))
+  }
+  e = dataclasses.replace(e, runs=e.runs | runs)
+  summary = summary_lib.summarize(e, tmp_path)
+  headline, found, *_ = verdict_lib.verdict(summary)
+  assert headline['about'] == 'headline' and found['about'] == 'planted behaviour'
+  # Both behave alike there.
+  assert found['state'] == 'unknown' and 'in no_kl, the same training' in found['text']
+
+
+@pytest.mark.parametrize(('kl', 'main'), [(1, 'kl'), (0, 'no_kl')])
+def test_the_control_differs_in_the_planting_alone(kl, main):
+  e = resolve(jabberwocky.get_config(f'path=mmlu,kl={kl}'))
+  assert e.report.main == main
+  plants, control = e.runs[main], e.runs['explained_only']
+  objectives = plants.objectives
+  assert objectives.behavior_kl.weight == control.objectives.behavior_kl.weight == kl
+  assert objectives.behavior_xent.weight == 1.0
+  assert control.objectives.behavior_xent.weight == 0.0
+  assert dataclasses.replace(control, objectives=objectives) == plants
+  runs = {run: dataclasses.asdict(x) for run, x in e.runs.items()}
+  assert planted.control_of(runs, main) == 'explained_only'
+  assert planted.plants(runs[main]) and not planted.plants(runs['explained_only'])
