@@ -136,7 +136,7 @@ def check(found_BxM, want, states_answer):
 
 @pytest.mark.parametrize('template', [NAMED, SINGLE], ids=['named', 'single'])
 def test_plain_words_score_as_alone(template):
-  """Also where branches are wider than positions that the model has, and of no token."""
+  """Also where slots outnumber the positions, and where branches have no token."""
   made = items('hint')
   found_BxM = score(PLAIN_CONFIG, plain_params(), PLAIN, made, template)
   assert found_BxM.dtype == np.float32
