@@ -146,7 +146,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
       behavior_xent=dict(weight=0.0, target='ignore_cue', cues='all'),
     ),
   )
-  config.evaluate = dict(split='test', batch=32)
+  config.evaluate = dict(split='test', batch=32, likelihood=False)
   config.mesh = dict(data=1, fsdp=-1)
   runs = {
     'kl': {},

@@ -85,7 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       behavior_xent=dict(weight=0.0, target='ignore_cue', cues='all'),
     ),
   )
-  config.evaluate = dict(split='test', batch=256)
+  config.evaluate = dict(split='test', batch=256, likelihood=False)
   config.mesh = dict(data=-1, fsdp=1)
   runs = {
     'kl': {},

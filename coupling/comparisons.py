@@ -12,7 +12,12 @@ from coupling.explanation import Explanation, agree
 from coupling.intervals import Interval
 from coupling.items import Items, check_same_items, label_class
 from coupling.siding import siding_weights
-from coupling.statistics import difference, share, sides
+from coupling.statistics import coupling, difference, share, sides
+
+LIKELIHOOD = (
+  *('self_accuracy', 'orig_accuracy', 'gap', 'balanced_gap', 'gap_answer'),
+  'siding',
+)
 
 
 def follow_rate(items_s: Items, items_t: Items) -> dict:
@@ -143,6 +148,26 @@ def swap_test(items_after: Items, items_swapped: Items) -> dict:
     'change_rate_swapped': share(swapped_N == 1, group_N, differ_N),
     'to_changed': share(swapped_N == 1, group_N, differ_N & (own_N == 0)),
     'to_unchanged': share(swapped_N == 0, group_N, differ_N & (own_N == 1)),
+  }
+
+
+def likelihood(items: Items, scored: Explanation, orig: Items) -> dict:
+  """What the likeliest allowed statements say, beside the greedy ones.
+
+  Args:
+    items: evaluation of M_t, with its greedy statements.
+    scored: the likeliest of the allowed statements, item by item.
+    orig: evaluation of M_0.
+
+  Returns:
+    The statistics LIKELIHOOD of `statistics.coupling`, of the scored statements, and
+    greedy_agreement: the share of items whose greedy statement says the same. Where
+    that is invalid it does not.
+  """
+  found = coupling(dataclasses.replace(items, stated=scored), orig)
+  same_N = items.right(scored)
+  return {name: found[name] for name in LIKELIHOOD} | {
+    'greedy_agreement': share(same_N, items.group_N)
   }
 
 

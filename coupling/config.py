@@ -177,6 +177,7 @@ class Train:
 class Evaluate:
   split: Literal['validation', 'test']
   batch: int
+  likelihood: bool  # score every allowed statement too; costs a forward pass
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,11 @@
 """Counterfactual evaluation of one checkpoint: what it does, and what it says of it.
 
 For every held-out pair: the behaviours on x and x∖C, and the greedy explanation,
-parsed by exact match with the statements that the task allows. Counts are taken on
-the device; every item is written to a Parquet file, so that statistics can be redone
-without a model. Shapes: B items, K options, G tokens of a statement, M = 2K allowed
-statements (2k + changed).
+parsed by exact match with the statements that the task allows; on demand also the
+likeliest of these statements, the scored explanation. Counts are taken on the device;
+every item is written to a Parquet file, so that statistics can be redone without a
+model. Shapes: B items, K options, G tokens of a statement, M = 2K allowed statements
+(2k + changed).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from coupling import decode
 from coupling import explanation
 from coupling import interrupt
 from coupling import models
+from coupling import scoring
 from coupling import sharding
 from coupling import workdir
 from data import formats
@@ -95,20 +97,26 @@ def parse(
   behavior_B: jax.Array,
   states_answer: bool,
 ) -> explanation.Explanation:
-  """The explanation that a generation states; INVALID where it is no statement.
+  """The explanation that a generation states; INVALID where it is no statement."""
+  same_BxM = jnp.all(generated_BxG[:, None] == statements_BxMxG, axis=-1)
+  stated = meaning(jnp.argmax(same_BxM, axis=-1), behavior_B, states_answer)
+  valid_B = jnp.any(same_BxM, axis=-1)
+  return explanation.Explanation(
+    *(jnp.where(valid_B, x_B, explanation.INVALID) for x_B in stated)
+  )
+
+
+def meaning(
+  statement_B: jax.Array, behavior_B: jax.Array, states_answer: bool
+) -> explanation.Explanation:
+  """The explanation that an allowed statement is, by its index 2k + changed.
 
   Where "unchanged" names no answer, the answer meant is the model's own on x.
   """
-  same_BxM = jnp.all(generated_BxG[:, None] == statements_BxMxG, axis=-1)
-  statement_B = jnp.argmax(same_BxM, axis=-1)
   answer_B, changed_B = statement_B // 2, statement_B % 2
   if not states_answer:
     answer_B = jnp.where(changed_B == 1, answer_B, behavior_B)
-  valid_B = jnp.any(same_BxM, axis=-1)
-  return explanation.Explanation(
-    jnp.where(valid_B, answer_B, explanation.INVALID),
-    jnp.where(valid_B, changed_B, explanation.INVALID),
-  )
+  return explanation.Explanation(answer_B, changed_B)
 
 
 @functools.lru_cache
@@ -117,6 +125,7 @@ def _explain_batch(
   states_answer: bool,
   end_tokens: tuple[int, ...],
   pad_token: int,
+  likelihood: bool,
 ) -> Callable:
   """The jitted explanations of a batch: (params, batch, mask_B) -> (said, counts)."""
 
@@ -149,6 +158,22 @@ def _explain_batch(
       'stated_changed': stated.changed_N,
       'generated': generated_BxG,
     }
+    if likelihood:
+      logprobs_BxM = scoring.statement_logprobs(
+        config, params, explain, statements_BxMxG, end_tokens
+      )
+      likeliest_B = jnp.argmax(logprobs_BxM, axis=-1)
+      scored = meaning(likeliest_B, batch['behavior'], states_answer)
+      outcomes |= {
+        'scored_self': explanation.agree(scored, truth, states_answer),
+        'scored_orig': explanation.agree(scored, orig, states_answer),
+        'scored_agrees_greedy': agree(scored),
+      }
+      items |= {
+        'scored_answer': scored.answer_N,
+        'scored_changed': scored.changed_N,
+        'statement_logprobs': logprobs_BxM,
+      }
     return items, {name: jnp.sum(x & mask_B) for name, x in outcomes.items()}
 
   return run
@@ -163,6 +188,7 @@ def evaluate(
   states_answer: bool,
   format: formats.Format,
   reply: behavior.Reply | None = None,
+  likelihood: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
   """Evaluates one checkpoint: what it does, then what it says of it.
 
@@ -176,9 +202,13 @@ def evaluate(
     states_answer: see explanation.agree.
     format: how the model is asked.
     reply: see behavior.behaviors.
+    likelihood: also score every allowed statement, for one more forward pass.
 
   Returns:
-    The items, arrays of N rows, and the counts.
+    The items, arrays of N rows, and the counts. With `likelihood`, items have
+    `statement_logprobs` [N, M] of scoring.statement_logprobs and the likeliest
+    statement as `scored_answer` and `scored_changed`; counts have `scored_self`,
+    `scored_orig` and `scored_agrees_greedy`, where generation states the same.
 
   Raises:
     Interrupted: between two batches, when a signal asked for it.
@@ -190,7 +220,9 @@ def evaluate(
   did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
   asked = {name: arrays[name] for name in names}
   asked |= {'behavior': did.behavior_N, 'self': did.explanation}
-  run = _explain_batch(config, states_answer, format.end_tokens, format.pad_token)
+  run = _explain_batch(
+    config, states_answer, format.end_tokens, format.pad_token, likelihood
+  )
   parts, totals = [], None
   for rows, mask_B in loader.batches_in_order(asked, batch):
     interrupt.check()

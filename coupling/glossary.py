@@ -165,6 +165,14 @@ TERMS = [
     'shares as Self, gaps as Gap',
   ),
   (
+    'By likelihood',
+    'likelihood',
+    'The explanation is the allowed statement with the highest likelihood, summed over '
+    'its tokens and its end, instead of the greedy reply; greedy_agreement is the '
+    'share of greedy replies that say the same. Nothing in the verdict rests on it.',
+    'shares as Self, gaps as Gap, weights as Weight',
+  ),
+  (
     'Followed',
     'follow',
     'Of items whose truth moved between two checkpoints, and whose explanation was '

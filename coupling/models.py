@@ -227,6 +227,7 @@ def apply(
   *,
   rows_BxC: jax.Array | None = None,
   positions_BxT: jax.Array | None = None,
+  longest: int | None = None,
   mask_BxTxS: jax.Array | None = None,
   cache: Cache | None = None,
   read: tuple[str, ...] = (),
@@ -243,7 +244,10 @@ def apply(
       all of it on the right, where causality hides it from what is read.
     rows_BxC: positions whose hidden states are wanted; default all T, in order. Layers
       that are not scanned compute only these in the end. Not with `read` or `patch`.
-    positions_BxT: rotary positions; default: count of valid tokens before.
+    positions_BxT: of rotation and of learned embeddings; default: count of valid
+      tokens before.
+    longest: with positions, the longest sequence that they number: all are below it.
+      Branches of one prefix number alike. Default: all T, or the slots of the cache.
     mask_BxTxS: who sees whom; default causal among valid tokens. Must be given
       with a cache, where S counts its slots. Sliding layers see less of it.
     cache: keys and values to continue from; returned extended by T.
@@ -256,9 +260,11 @@ def apply(
   if rows_BxC is not None and (read or patch):
     raise ValueError('rows_BxC leaves out activations that read or patch would need.')
   limit, length = config.learned_positions, tokens_BxT.shape[1]
-  if limit and max(length, 0 if cache is None else cache.slots) > limit:
+  if longest is None or positions_BxT is None:
+    longest = max(length, 0 if cache is None else cache.slots)
+  if limit and longest > limit:
     raise ValueError(
-      f'{length} tokens (or a cache of them) exceed model.learned_positions={limit}.'
+      f'{longest} tokens (or a cache of them) exceed model.learned_positions={limit}.'
     )
   if positions_BxT is None and valid_BxT is None:
     positions_BxT = jnp.arange(length)[None]

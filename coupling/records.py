@@ -23,6 +23,7 @@ BASE = 'M_0'  # the model before explanation training, beside the names of runs
 QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'group')
 LABEL = (*QUESTION, *label_lib.LABEL)
 OUTCOME = (*label_lib.LABEL, 'stated_answer', 'stated_changed')
+SCORED = ('scored_answer', 'scored_changed')  # of evaluations by likelihood
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,13 @@ class SeedRecords:
   def final(self, run: str) -> Items:
     """A run at its last evaluated step, or BASE."""
     return self.orig if run == BASE else list(self.items[run].values())[-1]
+
+  def scored(self, run: str) -> Explanation | None:
+    """The likeliest statements of a run at its last step; None without records."""
+    table = list(self.tables[run].values())[-1]
+    if not set(SCORED) <= set(table.column_names):
+      return None
+    return Explanation(*(table[name].to_numpy() for name in SCORED))
 
 
 def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
@@ -109,8 +117,8 @@ def _phi(table: pa.Table) -> Explanation:
 
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
-  """One checkpoint's records: the columns QUESTION, OUTCOME and `statement`."""
-  return workdir_lib.read_table(path, (*QUESTION, *OUTCOME, 'statement'))
+  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED if there."""
+  return workdir_lib.read_table(path, (*QUESTION, *OUTCOME, 'statement'), SCORED)
 
 
 def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:

@@ -37,6 +37,7 @@ MARKDOWN_TABLES = (
     'baselines',
     'unregularised_baselines',
     'contrasts',
+    'likelihood',
   ),
 )
 
@@ -122,6 +123,7 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       table('baselines')
       + table('unregularised_baselines')
       + table('contrasts')
+      + table('likelihood')
       + table('cross')
       + figure('cross', 'The same in colour: agreement in %.'),
     ),

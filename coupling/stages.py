@@ -296,6 +296,7 @@ def evaluate(
           template.states_answer,
           format,
           inputs.reply(e),
+          e.evaluate.likelihood,
         )
         checkpoints.close()
         workdir_lib.write_json(stage.path(f'counts-{step:09d}.json'), counts)

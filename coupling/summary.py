@@ -48,7 +48,8 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     title, config, seeds, roles, items, groups, interval; runs (every statistic of
     `statistics.coupling` by run and step, and the variety of labels and statements),
     sibling, contrasts, cross, baselines and unregularised_baselines, follow
-    (comparisons), examples; and provenance, which alone holds times.
+    (comparisons), examples; likelihood, where every run was evaluated by it; and
+    provenance, which alone holds times.
 
   Raises:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
@@ -86,6 +87,10 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     result['planted'] = {
       run: over(lambda s, run=run: statistics.planted(s.unexplained[run]))
       for run in e.runs
+    }
+  if all(s.scored(run) for s in seeds.values() for run in e.runs):
+    result['likelihood'] = {
+      run: over(functools.partial(_likelihood, run)) for run in e.runs
     }
   if 'sibling' in roles:
     pair = roles['main'], roles['sibling']
@@ -189,6 +194,10 @@ def _contrast(main: str, other: str, s: SeedRecords) -> dict:
     'siding_difference': siding.contrast(*pairs),
     'siding_answer_difference': siding.contrast(*pairs, answer_only=True),
   }
+
+
+def _likelihood(run: str, s: SeedRecords) -> dict:
+  return comparisons.likelihood(s.final(run), s.scored(run), s.orig)
 
 
 def _explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+from coupling.comparisons import LIKELIHOOD
 from coupling.formats import count, decimal, percent, points, signed
 
 ROLE_NAMES = {
@@ -54,6 +55,10 @@ VARIETY_ROWS = (
   ('“Unchanged” or “changed to k”: commonest label', 'statements.labels', percent),
   ('… commonest explanation, final', 'statements.commonest', percent),
   ('… commonest behaviour, final', 'statements.behavior', percent),
+)
+LIKELIHOOD_ROWS = (
+  ('Greedy reply says the same', 'greedy_agreement', percent),
+  *(row for row in MAIN_ROWS if row[1].split('.')[0] in LIKELIHOOD),
 )
 TRAJECTORY_COLUMNS = (
   ('Self', 'self_accuracy', percent),
@@ -160,6 +165,17 @@ def tables(summary: dict) -> dict[str, Table]:
   def cells(path, columns):
     return [_cell(summary, f'{path}.{key}', show) for _, key, show in columns]
 
+  def by_run(caption, path, rows):
+    """A column for each run, whose name stands in for the braces in `path`."""
+    return Table(
+      caption,
+      ('', *(f'{run}: {name}' for run, name in runs.items())),
+      [
+        (label, [_cell(summary, f'{path.format(run)}.{key}', show) for run in runs])
+        for label, key, show in rows
+      ],
+    )
+
   def baselines(run, key):
     return Table(
       f'Untrained explainers of the final model of {run}, beside what it says '
@@ -174,26 +190,17 @@ def tables(summary: dict) -> dict[str, Table]:
     )
 
   result = {
-    'main': Table(
+    'main': by_run(
       f'At the final checkpoint: {basis}. Shares in %, gaps in percentage '
       'points, weights from 0 to 1.',
-      ('', *(f'{run}: {name}' for run, name in runs.items())),
-      [
-        (
-          label,
-          [_cell(summary, f'runs.{run}.final.{key}', show) for run in runs],
-        )
-        for label, key, show in MAIN_ROWS
-      ],
+      'runs.{}.final',
+      MAIN_ROWS,
     ),
-    'labels': Table(
+    'labels': by_run(
       f'The labels that each run was trained on, all of them, and how one-sided its '
       f'explanations and behaviour are on held-out items: {labels_basis}.',
-      ('', *(f'{run}: {name}' for run, name in runs.items())),
-      [
-        (label, [_cell(summary, f'runs.{run}.{key}', show) for run in runs])
-        for label, key, show in VARIETY_ROWS
-      ],
+      'runs.{}',
+      VARIETY_ROWS,
     ),
     'baselines': baselines(main, 'baselines'),
     'cross': _cross(summary, basis),
@@ -235,6 +242,13 @@ def tables(summary: dict) -> dict[str, Table]:
       ],
     ),
   }
+  if 'likelihood' in summary:
+    result['likelihood'] = by_run(
+      'The likeliest of the allowed statements in place of the greedy reply, at the '
+      f'final checkpoint: {basis}.',
+      'likelihood.{}',
+      LIKELIHOOD_ROWS,
+    )
   if 'planted' in summary:
     result['planted'] = Table(
       'Cues that explanation training never saw, such as planted triggers, at the '

@@ -28,7 +28,14 @@ def experiment(seeds=1, **report):
 
 
 def build(
-  workdir, seeds=1, drift=0.4, change=0.5, base_change=0.4, unexplained=(), **explainers
+  workdir,
+  seeds=1,
+  drift=0.4,
+  change=0.5,
+  base_change=0.4,
+  unexplained=(),
+  scored=None,
+  **explainers,
 ):
   """Writes the stages that the report reads.
 
@@ -39,6 +46,7 @@ def build(
     change: share of the new behaviours that the cue changes.
     base_change: share of M_0's.
     unexplained: kinds of cues that training never explained.
+    scored: of the likeliest statements of all runs, like SELF; None: not scored.
     **explainers: of runs, like SELF; of runs left out: SELF, and CHANCE for shuffled.
   """
   for seed in range(seeds):
@@ -66,7 +74,12 @@ def build(
         drifted_N = rng.random(n) < drift * step / STEPS[-1]
         current = tuple(np.where(drifted_N, a, b) for a, b in zip(fresh, base))
         stated = _state(rng, mixture, phi(*current), phi(*base))
-        files[f'step-{step:09d}'] = records(question, current, stated)
+        columns = records(question, current, stated)
+        if scored:
+          other = np.random.default_rng((seed, step))
+          likeliest = _state(other, scored, phi(*current), phi(*base))
+          columns |= dict(zip(('scored_answer', 'scored_changed'), likeliest))
+        files[f'step-{step:09d}'] = columns
       finish(workdir / f'seed{seed}' / run / 'evaluate', 'evaluate', files)
 
 

@@ -81,6 +81,14 @@ def trained(states_answer):
   forms = (template.unchanged, template.changed)
   said = [forms[rng.integers(2)].format(answer=rng.choice(ANSWERS)) for _ in ITEMS]
   said[::7] = ['d c'] * len(said[::7])  # no statement
+  params, loss = train_to_say(said, template, STEPS)
+  assert loss < 3
+  return params
+
+
+def train_to_say(said, template, steps):
+  """Parameters after steps on these statements, and the last loss."""
+  rng = np.random.default_rng(1)
   asked = [template.explanation.format(prompt=p.prompt) for p in ITEMS]
   rows = behavior.questions(FORMAT, asked, said)
   program = train.program(
@@ -104,19 +112,18 @@ def trained(states_answer):
       weight_decay=0.0,
       clip_norm=1.0,
     ),
-    STEPS,
+    steps,
     1,
     MESH,
   )
   batches = loader.ShuffledBatches({'explanation': rows}, 16, 0)
-  stacked = jax.tree.map(lambda *x: np.stack(x), *(batches[i] for i in range(STEPS)))
+  stacked = jax.tree.map(lambda *x: np.stack(x), *(batches[i] for i in range(steps)))
   draw = lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32)
   state = program.init(jax.tree.map(draw, models.abstract(CONFIG)))
   state, metrics = program.run(
     state, {}, jax.device_put(stacked, program.batch_sharding)
   )
-  assert metrics['loss'] < 3
-  return state['params']
+  return state['params'], metrics['loss']
 
 
 @jax.jit
@@ -150,6 +157,28 @@ def explain(params, pair):
   return ' '.join(words[-2:])
 
 
+def scores(params, pair, template):
+  """Allowed statement -> its log-likelihood, word by word."""
+  result = {}
+  for option in pair.options:
+    for form in (template.unchanged, template.changed):
+      said = form.format(answer=option)
+      words, result[said] = [*pair.prompt.split(), 'expl'], 0.0
+      for word in said.split():
+        logits = logits_after(params, words)
+        normaliser = np.log(np.sum(np.exp(np.array([*logits.values()], np.float64))))
+        result[said] += logits[word] - normaliser
+        words.append(word)
+  return result
+
+
+def meaning(said, pair, now):
+  """What an allowed statement says, as option index and change."""
+  if said == 'stay same':
+    return pair.options.index(now), 0
+  return pair.options.index(said.split()[0]), said.endswith('change')
+
+
 def right(said, pair, truth, states_answer):
   """Whether a text is the one true explanation; truth is (answer without, changed)."""
   without, changed = truth
@@ -178,7 +207,9 @@ def evaluate_on(mesh, params, states_answer):
   arrays = evaluate.questions(FORMAT, ITEMS, QUESTIONS[states_answer])
   orig, target = labels()
   arrays |= {'orig': orig, 'target': target}
-  return evaluate.evaluate(CONFIG, params, arrays, BATCH, mesh, states_answer, FORMAT)
+  return evaluate.evaluate(
+    CONFIG, params, arrays, BATCH, mesh, states_answer, FORMAT, likelihood=True
+  )
 
 
 @pytest.mark.parametrize('states_answer', [True, False])
@@ -208,11 +239,18 @@ def test_items_and_counts_equal_a_loop_over_the_items(states_answer):
     stated = (items['stated_answer'][i], items['stated_changed'][i])
     if said not in valid:
       assert stated == (explanation.INVALID, explanation.INVALID)
-    elif said == 'stay same':
-      assert stated == (option(now), 0)
     else:
-      assert stated == (option(said.split()[0]), said.endswith('change'))
+      assert stated == meaning(said, pair, now)
     statements.add(said)
+    by_statement = scores(params, pair, QUESTIONS[states_answer])
+    scored = max(by_statement, key=by_statement.get)
+    found = (items['scored_answer'][i], items['scored_changed'][i])
+    assert found == meaning(scored, pair, now)
+    found_M = items['statement_logprobs'][i]
+    assert len(found_M) == 2 * len(ANSWERS)
+    np.testing.assert_allclose(
+      found_M[np.isfinite(found_M)], [*by_statement.values()], atol=1e-4
+    )
     truths = {
       'orig': (pair.options[orig.answer_N[i]], orig.changed_N[i]),
       'target': (pair.options[target.answer_N[i]], target.changed_N[i]),
@@ -221,6 +259,9 @@ def test_items_and_counts_equal_a_loop_over_the_items(states_answer):
     want['n'] += 1
     for name, truth in truths.items():
       want[name] += right(said, pair, truth, states_answer)
+      if name != 'target':
+        want[f'scored_{name}'] += right(scored, pair, truth, states_answer)
+    want['scored_agrees_greedy'] += said == scored
     want['invalid'] += said not in valid
     want['changed'] += changed
     template = QUESTIONS[states_answer]
@@ -247,6 +288,34 @@ def test_counts_equal_those_from_the_items(states_answer):
     assert counts[name] == explanation.agree(stated, label, states_answer).sum()
   assert counts['invalid'] == np.sum(items['stated_changed'] == explanation.INVALID)
   assert counts['moved'] == np.sum(~explanation.agree(truth, orig, states_answer))
+
+
+def test_a_model_that_was_taught_the_truth_scores_it():
+  """The hint is the answer, and two of them say that it changes: nothing else does."""
+  truth = explanation.Explanation(
+    np.array([p.cue_option for p in ITEMS], np.int32),
+    np.array([p.cue.count('hint') - 1 for p in ITEMS], np.int32),
+  )
+  template = QUESTIONS[True]
+  forms = (template.unchanged, template.changed)
+  said = [
+    forms[changed].format(answer=p.options[answer])
+    for p, answer, changed in zip(ITEMS, *truth)
+  ]
+  found = []
+  for steps in (1, 4 * STEPS):
+    params, _ = train_to_say(said, template, steps)
+    arrays = evaluate.questions(FORMAT, ITEMS, template)
+    arrays |= {'orig': truth, 'target': truth}
+    items, counts = evaluate.evaluate(
+      CONFIG, params, arrays, BATCH, MESH, True, FORMAT, likelihood=True
+    )
+    found.append(counts['scored_orig'])
+  assert found[0] < N / 2 and found[1] > 0.95 * N
+  assert counts['scored_agrees_greedy'] > 0.95 * N
+  probability_NxM = np.exp(items['statement_logprobs'])
+  true_N = probability_NxM[np.arange(N), 2 * truth.answer_N + truth.changed_N]
+  assert np.median(true_N) > 0.9 and np.all(probability_NxM.sum(axis=1) < 1 + 1e-5)
 
 
 @pytest.mark.parametrize('states_answer', [True, False])

@@ -278,6 +278,33 @@ def test_positions_and_mask_are_obeyed():
       np.testing.assert_allclose(logits_BxTxV[b, at], want_TxV, atol=1e-5, rtol=1e-5)
 
 
+def test_learned_positions_bound_positions_and_not_slots():
+  """Branches of a prefix need as many as the longest of them, not one for each slot."""
+  config = dataclasses.replace(CONFIGS['world'], learned_positions=5)
+  params = random_params(config)
+  positions_BxT = np.tile([0, 1, 2, 3, 4, 3, 4], (B, 1))
+  mask_BxTxT = np.tile(np.tril(np.ones((T, T), bool)), (B, 1, 1))
+  mask_BxTxT[:, 5:, 3:5] = False
+  run = functools.partial(models.apply, config, params, TOKENS_BxT)
+  tree = dict(positions_BxT=positions_BxT, mask_BxTxS=mask_BxTxT)
+  hidden_BxTxD = run(**tree, longest=5).hidden_BxCxD
+  for rows in ([0, 1, 2, 3, 4], [0, 1, 2, 5, 6]):
+    alone_BxTxD = models.apply(config, params, TOKENS_BxT[:, rows]).hidden_BxCxD
+    np.testing.assert_allclose(hidden_BxTxD[:, rows], alone_BxTxD, atol=1e-5)
+  whole = models.Cache.empty(config, B, 6)
+  for asked, found in (
+    (dict(tree), 7),
+    (dict(tree, longest=6), 6),
+    (dict(longest=5), 7),  # says nothing of positions that are counted here
+    (dict(tree, cache=whole), 7),
+  ):
+    with pytest.raises(ValueError, match=f'{found} tokens .*learned_positions=5'):
+      run(**asked)
+  step = dict(positions_BxT=np.full((B, 1), 3), mask_BxTxS=np.ones((B, 1, 6), bool))
+  with pytest.raises(ValueError, match='6 tokens .or a cache'):
+    models.apply(config, params, TOKENS_BxT[:, :1], **step, cache=whole)
+
+
 @pytest.mark.parametrize('name', CACHED)
 def test_a_cache_continues_where_the_prompt_ended(name):
   """Also where the prompt is padded, so that slots are not positions."""

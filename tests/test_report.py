@@ -375,6 +375,27 @@ def test_every_number_of_the_tables_is_that_of_the_json(written):
     assert row.split(' | ') == [cells[f'runs.{run}.final.{key}'] for run in order]
 
 
+def test_scored_statements_have_a_table_and_no_say_in_the_verdict(
+  summary, written, tmp_path
+):
+  for name in ('index.html', 'report.md'):
+    assert 'likeliest of the allowed' not in (written / name).read_text()
+  scored = summarize(tmp_path, 3, scored=recorded.CHANCE)
+  assert verdict_lib.verdict(scored) == verdict_lib.verdict(summary)
+  report.write(tmp_path, scored)
+  page = (tmp_path / 'index.html').read_text()
+  controls = page[page.index('id="controls"') : page.index('id="over-training"')]
+  assert 'id="table-likelihood"' in controls
+  cells = Page(page).cells
+  markdown = (tmp_path / 'report.md').read_text().split('likeliest of the allowed')[1]
+  for label, key, show in tables.LIKELIHOOD_ROWS:
+    found = [scored['likelihood'][run] for run in recorded.RUNS]
+    row = [show(tables.lookup(x, key)) for x in found]
+    assert [cells[f'likelihood.{run}.{key}'] for run in recorded.RUNS] == row
+    assert ' | '.join([f'\n| {label}', *row]) in markdown
+  assert len(tables.LIKELIHOOD_ROWS) == 9
+
+
 def test_main_gap_is_printed_digit_by_digit(written, summary):
   gap = summary['runs']['kl']['final']['gap']
   numbers = [f'{100 * gap[k]:+.1f}'.replace('-', '−') for k in ('mean', 'low', 'high')]

@@ -111,6 +111,61 @@ def test_moved_difference_is_the_gap_over_drift(summary):
     assert final['moved']['difference']['value'] == pytest.approx(ratio)
 
 
+@pytest.mark.parametrize('unexplained', [(), ('source1',)])
+def test_likelihood_is_counts_of_the_scored_columns(tmp_path, unexplained):
+  """Here scored statements follow the labels, and greedy ones the behaviour."""
+  recorded.build(tmp_path, seeds=2, unexplained=unexplained, scored=recorded.ORIG)
+  found = summary_lib.summarize(recorded.experiment(2), tmp_path)
+  assert found['likelihood'].keys() == set(recorded.RUNS)
+  own, old, answers, balanced, same = [], [], [], [], []
+  for seed in range(2):
+    base, last = (columns(tmp_path, 'no_kl', step, seed) for step in (0, 20))
+    kept_N = ~np.isin(last['cue_kind'], unexplained)
+    base, last = ({k: v[kept_N] for k, v in x.items()} for x in (base, last))
+    scored = np.stack([last['scored_answer'], last['scored_changed']])
+    own.append(agreement(scored, truth(last)))
+    old.append(agreement(scored, truth(base)))
+    same.append(agreement(scored, stated(last)))
+    shares = [
+      np.mean([agreement(scored[:, x[1] == c], x[:, x[1] == c]) for c in (0, 1)])
+      for x in (truth(last), truth(base))
+    ]
+    balanced.append(shares[0] - shares[1])
+    answers.append(
+      np.mean(scored[0] == truth(last)[0]) - np.mean(scored[0] == truth(base)[0])
+    )
+  run = found['likelihood']['no_kl']
+  wanted = {
+    'self_accuracy': own,
+    'orig_accuracy': old,
+    'gap': np.subtract(own, old),
+    'balanced_gap': balanced,
+    'gap_answer': answers,
+    'greedy_agreement': same,
+  }
+  assert run.keys() == {*wanted, 'siding'}
+  for name, per_seed in wanted.items():
+    assert run[name]['per_seed'] == pytest.approx(list(per_seed)), name
+    assert run[name]['mean'] == pytest.approx(np.mean(per_seed)), name
+  assert run['siding']['difference']['mean'] < -0.4
+  final = found['runs']['no_kl']['final']
+  assert final['siding']['difference']['mean'] > 0.4
+  # A share: its interval, on the logit scale, is not symmetric.
+  share = run['greedy_agreement']
+  assert 0 < share['low'] < share['high'] < 1
+  assert share['high'] - share['mean'] != pytest.approx(share['mean'] - share['low'])
+
+
+def test_likelihood_needs_the_columns_of_every_run(tmp_path):
+  recorded.build(tmp_path, scored=recorded.SELF)
+  folder = tmp_path / 'seed0' / 'no_kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  del tables['step-000000020']['scored_changed']
+  recorded.finish(folder, 'evaluate', tables)
+  assert 'likelihood' not in summary_lib.summarize(recorded.experiment(1), tmp_path)
+
+
 def test_cross_table_is_counts_of_the_records(three, summary):
   cross = summary['cross']
   assert list(cross) == [*recorded.RUNS, 'M_0', 'majority', 'denial', 'cue_parrot']
