@@ -4,11 +4,11 @@ Names, types and values of fields, and what fields want of one another; what onl
 task, its tokenizer or the checkpoint can tell comes later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import importlib
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -17,6 +17,23 @@ from coupling import fields as fields_lib
 
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
 MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions', '.lora.rank')
+
+
+class _Bounds(NamedTuple):
+  text: str
+  holds: Callable[[float], bool]
+
+
+# Clipping to 0, which looks like "off", would train nothing without a word.
+FLOATS = {
+  ('.learning_rate', '.clip_norm', '.alpha', '.norm_eps', '.rope_theta'): _Bounds(
+    'above 0', lambda x: x > 0
+  ),
+  ('.weight', '.weight_decay', '.embedding_std'): _Bounds(
+    'at least 0', lambda x: x >= 0
+  ),
+  ('.b1', '.b2'): _Bounds('at least 0 and below 1', lambda x: 0 <= x < 1),
+}
 
 # What a task's module has, and what one has that M_0 can be pretrained on.
 TASK_NAMES = ('Config', 'questions', 'builder')
@@ -56,8 +73,9 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
   for name, one in trains.items():
     if one is not None and None not in (one.lora, one.objectives):
       problems += _objective_problems(f'runs.{name}', one)
+      problems += _precision_problems(f'runs.{name}', one, built.get('base'))
   if runs and built.get('report') is not None:
-    problems += _role_problems(built['report'], runs)
+    problems += _role_problems(built['report'], trains)
   seeds = built.get('seeds')
   if isinstance(seeds, tuple) and (not seeds or len(set(seeds)) < len(seeds)):
     problems.append(f'seeds={seeds}: give distinct seeds, at least one')
@@ -168,13 +186,54 @@ def _objective_problems(section: str, train: config_lib.Train) -> list[str]:
   return []
 
 
-def _role_problems(report: config_lib.Report, runs: dict) -> list[str]:
-  """Roles that name no run."""
+def _precision_problems(section: str, train: config_lib.Train, base: Any) -> list[str]:
+  """Weights too coarse to be trained."""
+  if getattr(base, 'param_dtype', '') != 'bfloat16' or train.lora.rank != 0:
+    return []
   return [
-    f'report.{field}={name!r} is not a run; choose from {sorted(runs)}'
-    for field in ('main', 'unregularised', 'sibling', 'shuffled')
-    if ((name := getattr(report, field)) or field == 'main') and name not in runs
+    f'{section}.lora.rank=0 trains all weights, but base.param_dtype=bfloat16 is too '
+    "coarse for AdamW's steps, which would round away: set it to float32"
   ]
+
+
+def _role_problems(
+  report: config_lib.Report, trains: dict[str, config_lib.Train | None]
+) -> list[str]:
+  """Roles that name no run, or a run that cannot play them."""
+  problems, played = [], {}
+  for role in ('main', 'unregularised', 'sibling', 'shuffled'):
+    name = getattr(report, role)
+    if (name or role == 'main') and name not in trains:
+      problems.append(
+        f'report.{role}={name!r} is not a run; choose from {sorted(trains)}'
+      )
+    elif name:
+      played[role] = name, trains[name]
+  if problems or any(train is None for _, train in played.values()):
+    return problems
+  _, main = played.pop('main')
+  for role, (name, train) in played.items():
+    every = main.loop.checkpoint_every  # controls may be looked at more rarely
+    like = dataclasses.replace(
+      train, loop=dataclasses.replace(train.loop, checkpoint_every=every)
+    )
+    if role == 'unregularised':
+      fits, wanted = not train.objectives.behavior_kl.weight, 'without behavior_kl'
+    elif role == 'sibling':
+      fits = (
+        train.seed != main.seed and dataclasses.replace(like, seed=main.seed) == main
+      )
+      wanted = 'like report.main with another seed, and nothing else'
+    else:
+      fits = like == dataclasses.replace(main, shuffle_labels=True)
+      fits = fits and not main.shuffle_labels
+      wanted = 'like report.main with shuffle_labels, and nothing else'
+    if not fits:
+      problems.append(
+        f'report.{role}={name!r}: that run is not {wanted}; change runs.{name}, or '
+        f'set report.{role} to another run or to nothing'
+      )
+  return problems
 
 
 def _base(values: Any, problems: list[str]) -> Any:
@@ -230,6 +289,9 @@ def _misfit(path: str, value: Any) -> str | None:
   if isinstance(value, tuple):
     negative = any(type(x) is int and x < 0 for x in value)
     return 'must be at least 0, each of them' if negative else None
+  if type(value) is float:
+    bounds = next((b for names, b in FLOATS.items() if path.endswith(names)), None)
+    return None if bounds is None or bounds.holds(value) else f'must be {bounds.text}'
   least = 0 if path.endswith(MAY_BE_ZERO) else 1
   if type(value) is not int or value >= least:
     return None

@@ -9,6 +9,7 @@ import ml_collections
 import pytest
 
 from configs import common
+from configs import hint_mmlu
 from coupling import config as config_lib
 from coupling import models
 from coupling import resolve as resolve_lib
@@ -166,6 +167,61 @@ def test_a_loop_counts_from_one(field):
   config.base.loop[field] = 0
   found = problems_of(config)
   assert any(f'base.loop.{field}=0: must be at least 1' in line for line in found)
+
+
+@pytest.mark.parametrize(
+  'section, field, value, wanted',
+  [
+    ('optimizer', 'clip_norm', 0.0, 'above 0'),
+    ('optimizer', 'learning_rate', -1e-3, 'above 0'),
+    ('optimizer', 'learning_rate', float('nan'), 'above 0'),
+    ('optimizer', 'weight_decay', -0.1, 'at least 0'),
+    ('optimizer', 'b2', 1.0, 'at least 0 and below 1'),
+    ('lora', 'alpha', 0.0, 'above 0'),
+  ],
+)
+def test_numbers_that_would_train_nothing_or_backwards_are_refused(
+  section, field, value, wanted
+):
+  config = world('seeds=1')
+  config.train[section][field] = value
+  found = problems_of(config)
+  assert f'train.{section}.{field}={value}: must be {wanted}' in ' '.join(found)
+
+
+@pytest.mark.parametrize(
+  'role, run, changes, wanted',
+  [
+    ('sibling', 'sibling', dict(seed=0), 'another seed'),
+    ('sibling', 'sibling', dict(behavior_batch=32), 'nothing else'),
+    ('shuffled', 'shuffled', dict(shuffle_labels=False), 'with shuffle_labels'),
+    ('shuffled', 'shuffled', dict(seed=3), 'nothing else'),
+    (
+      'unregularised',
+      'no_kl',
+      dict(objectives=dict(behavior_kl=dict(weight=0.1))),
+      'without behavior_kl',
+    ),
+  ],
+)
+def test_runs_that_cannot_play_their_role_are_refused(role, run, changes, wanted):
+  config = world('seeds=1')
+  resolve_lib.resolve(config)
+  with config.unlocked():
+    config.runs[run].update(changes)
+  [problem] = problems_of(config)
+  assert f'report.{role}={run!r}: that run is not' in problem and wanted in problem
+
+
+def test_all_weights_are_not_trained_in_bfloat16():
+  config = hint_mmlu.get_config('model=qwen3_8b,path=x')
+  assert config.base.param_dtype == 'bfloat16'
+  resolve_lib.resolve(config)
+  config.train.lora.rank = 0
+  [*_, problem] = problems_of(config)
+  assert 'runs.' in problem and 'base.param_dtype=bfloat16 is too coarse' in problem
+  config.base.param_dtype = 'float32'
+  resolve_lib.resolve(config)
 
 
 DEFAULTS = dict(seeds=5, rate=0.5, kl=True, behavior='hint')
