@@ -82,7 +82,7 @@ def split(made: Iterable[pairs.Pair]) -> dict[str, list[pairs.Pair]]:
   """Pairs by split, each checked; one that repeats another's texts is left out.
 
   Raises:
-    ValueError: a pair that is none; DataError: a split without pairs.
+    DataError: a pair that is none, or a split without pairs.
   """
   by_split = {name: [] for name in splits.SHARES}
   seen, repeated = set(), 0
@@ -109,14 +109,19 @@ def split(made: Iterable[pairs.Pair]) -> dict[str, list[pairs.Pair]]:
 
 
 def check(pair: pairs.Pair) -> None:
-  """Raises ValueError unless the pair is one that can be asked about."""
-  pairs.cue_start(pair)
+  """Raises DataError unless the pair is one that can be asked about."""
+  try:
+    pairs.cue_start(pair)
+  except ValueError as e:
+    raise readers.DataError(str(e)) from e
   options = pair.options
   if len(options) < 2 or len(set(options)) < len(options) or not all(options):
-    raise ValueError(f'{pair.provenance}: options={options}: give distinct ones.')
+    raise readers.DataError(
+      f'{pair.provenance}: options={options}: give distinct ones.'
+    )
   if pair.cue_option not in (pairs.NO_OPTION, *range(len(options))):
-    raise ValueError(
+    raise readers.DataError(
       f'{pair.provenance}: cue_option={pair.cue_option} is no index into {options}.'
     )
   if not pair.group:
-    raise ValueError(f'{pair.provenance}: the pair has no group to split by.')
+    raise readers.DataError(f'{pair.provenance}: the pair has no group to split by.')

@@ -73,9 +73,9 @@ def test_the_text_is_no_template(text):
   ],
 )
 def test_what_cannot_be_asked_about_is_refused(changes, error):
-  with pytest.raises(ValueError, match=error):
+  with pytest.raises(readers.DataError, match=error):
     builder.check(pair('some text', **changes))
-  with pytest.raises(ValueError, match=error):
+  with pytest.raises(readers.DataError, match=error):
     builder.split([pair('another text'), pair('some text', **changes)])
   builder.check(pair('some text', cue_option=pairs.NO_OPTION))
 
