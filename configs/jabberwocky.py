@@ -8,9 +8,21 @@ in 79.8% of the cases, although explanations were trained on other cues only.
     --workdir=runs/jabberwocky
 
 Explanations are trained on the hints of hint_mmlu; cross-entropy plants the triggers of
-data/jabberwocky.py, and the KL holds everything else to M_0. Run `explained_only` has
-the triggers in its data too, but plants nothing. The number above is the paper's: no
-model of that size has been trained with this code yet.
+data/jabberwocky.py, and the KL holds everything else to M_0. Run `explained_only` is
+the main run without the planting, and nothing else: it has the triggers in its data
+too, which the KL, where there is one, then holds to M_0 like the rest. The report
+compares the two, and says whether the planted answer came about, whether explanations
+of it are right, and what follows. The number above is the paper's: no model of that
+size has been trained with this code yet. What was run: a random Qwen3 of 29 thousand
+parameters on the 100 questions of a subject (114 s of processor time on two cores that
+other work shared; six steps plant nothing, as the report says):
+
+  SMALL=model=local,checkpoint=FOLDER,seeds=1,rank=8,steps=6
+  python main.py --workdir=runs/try \\
+    --config=configs/jabberwocky.py:$SMALL,path=DATA/test/abstract_algebra_test.csv \\
+    --config.train.explanation_batch=4 --config.train.behavior_batch=4 \\
+    --config.label.batch=8 --config.evaluate.batch=8 \\
+    --config.train.loop.checkpoint_every=6
 
 Arguments: common.IMPORT_ARGS.
 """

@@ -32,9 +32,8 @@ def findings(summary: dict) -> list[dict]:
     return []
   found, control = summary['planted'][main], control_of(runs, main)
   text = (
-    f'The cues that training never explains were planted in {main} by '
-    f'behavior_xent alone: {percent(found["followed"])} of its answers are what they '
-    'ask for'
+    f'In {main}, behavior_xent is to plant an answer to cues that training never '
+    f'explains: {percent(found["followed"])} of the answers are that one'
   )
   accuracy = (
     f' Explanations of these cues are right on {percent(found["self_accuracy"])} (the '
@@ -49,7 +48,7 @@ def findings(summary: dict) -> list[dict]:
   other = summary['planted'][control]
   text += (
     f', and {percent(other["followed"])} in {control}, the same training without the '
-    f'planting.{accuracy}, in {control} of {percent(other["stated"])}. '
+    f'planting.{accuracy}, and in {control} of {percent(other["stated"])}. '
   )
   state, conclusion = _conclusion(found, other)
   return [_finding(state, text + conclusion)]

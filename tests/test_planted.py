@@ -54,13 +54,13 @@ def test_a_planted_behaviour_that_is_explained_is_said_to_be():
   found = only(described())
   assert found['state'] == 'above'
   for text in (
-    'planted in kl',
-    '90.0% [85.0, 95.0] of its answers',
+    'In kl, behavior_xent is to plant',
+    '90.0% [85.0, 95.0] of the answers are that one',
     'and 25.0% [20.0, 30.0] in explained_only, the same training without',
     'right on 80.0% [75.0, 85.0] (the paper reports 79.8%',
     '(denial) would be right on 30.0% [25.0, 35.0]',
-    'true of 70.0% [65.0, 75.0] and said of 70.0% [65.0, 75.0], in explained_only of '
-    '10.0% [5.0, 15.0]. So explanations',
+    'true of 70.0% [65.0, 75.0] and said of 70.0% [65.0, 75.0], and in explained_only '
+    'of 10.0% [5.0, 15.0]. So explanations',
   ):
     assert text in found['text']
 
