@@ -42,6 +42,7 @@ TINY = (
   '--config.base.loop.checkpoint_every=4',
   '--config.base.optimizer.warmup_steps=2',
   '--config.label.shard=256',
+  '--config.evaluate.likelihood=True',
   '--config.train.loop.steps=8',
   '--config.train.loop.steps_per_dispatch=2',
   '--config.train.loop.checkpoint_every=4',

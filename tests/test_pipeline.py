@@ -73,6 +73,16 @@ def test_counts_on_the_device_are_those_of_the_records(finished):
   assert counts['orig'] == explanation.agree(stated, labels, True).sum()
   assert counts['moved'] == (~explanation.agree(truth, labels, True)).sum()
   assert counts['changed'] == truth.changed_N.sum()
+  scored = explanation.Explanation(records['scored_answer'], records['scored_changed'])
+  assert counts['scored_self'] == explanation.agree(scored, truth, True).sum()
+  assert counts['scored_orig'] == explanation.agree(scored, labels, True).sum()
+  same = explanation.agree(stated, scored, True).sum()
+  assert counts['scored_agrees_greedy'] == same
+  likeliest_N = np.stack(records['statement_logprobs']).argmax(axis=1)
+  np.testing.assert_array_equal(likeliest_N, 2 * scored.answer_N + scored.changed_N)
+  report = json.loads((finished / 'report' / 'report.json').read_text())
+  share = report['likelihood']['kl']['self_accuracy']['mean']
+  assert share == counts['scored_self'] / counts['n']
 
 
 def test_runs_differ_in_what_the_config_says_and_begin_alike(finished):
