@@ -212,23 +212,54 @@ def label_stage(
   """The labels to train on: this workdir's own, or those the config names.
 
   Raises:
-    WorkdirError: labels that were made for another tokenizer or other pairs.
+    WorkdirError: this workdir was made with another tokenizer, or the labels for other
+      pairs or by another question.
   """
   own = stage(e, workdir, seed, 'label')
   for made_by in (own, stage(e, workdir, seed, 'base')):
     _check_format(e, made_by)
   if not config.labels:
     return own
-  other = workdir_lib.finished_stage(Path(config.labels.format(seed=seed)))
-  for field in ('format', 'pairs', 'states_answer'):
-    if other.info().get(field) != own.info()[field]:
+  return foreign_labels('train.labels', config.labels, seed, own.info(), own.config)
+
+
+def foreign_labels(
+  field: str, folder: str, seed: int, info: dict, config: dict
+) -> workdir_lib.Stage:
+  """A finished label stage of another workdir, whatever its model and tokenizer.
+
+  Args:
+    field: of the config, which names it.
+    folder: what the field says; {seed} stands for the seed.
+    seed: of the experiment.
+    info: what this workdir's own label stage says of its labels (or is about to).
+    config: what this workdir's own label stage is made with.
+
+  Raises:
+    WorkdirError: not finished, or made for other pairs or by another question.
+  """
+  other = workdir_lib.finished_stage(Path(folder.format(seed=seed)))
+  wanted, found = _labelled(info, config), _labelled(other.info(), other.config)
+  for name, here in wanted.items():
+    if found[name] != here:
       raise workdir_lib.WorkdirError(
-        f'train.labels={config.labels}: {field} in {other.path("manifest.json")} is '
-        f'{other.info().get(field)}, but this workdir has {own.info()[field]}. Labels '
-        'serve only the tokenizer and the pairs that they were made for: make them '
-        'anew with --stage=label in a workdir of this task and seed.'
+        f'{field}={folder}: {name} in {other.path("manifest.json")} is '
+        f'{found[name]!r}, but this workdir has {here!r}. Labels serve only the pairs '
+        'and the question that they were made for: make them anew with --stage=label '
+        'in a workdir of this task and seed.'
       )
   return other
+
+
+def _labelled(info: dict, config: dict) -> dict:
+  """What label sets must have in common to serve one another's pairs."""
+  asked = config.get('questions', {})
+  return {
+    'info.pairs': info.get('pairs'),
+    'info.states_answer': info.get('states_answer'),
+    'config.questions.behavior': asked.get('behavior'),
+    'config.questions.detect': asked.get('detect'),
+  }
 
 
 def _check_format(e: Experiment, made_by: workdir_lib.Stage) -> None:

@@ -168,7 +168,7 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
 
     total = sum(map(len, kept.values()))
     bar = progress.Progress(f'seed {seed} · label', total, 'pairs')
-    done, digests = 0, {}
+    done = 0
     for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
       label_lib.write(
@@ -182,12 +182,11 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
         lambda n, done=done: bar.update(done + n),
       )
       done += len(pairs)
-      digests[split] = pairs_lib.digest(pairs)
     stage.finish(
       {
         'format': format.fingerprint,
         'checkpoint': needs['base'].digest,
-        'pairs': digests,
+        'pairs': {split: pairs_lib.digest(found) for split, found in every.items()},
         'too_long': {split: len(every[split]) - len(x) for split, x in kept.items()},
         'states_answer': template.states_answer,
         'unexplained': list(template.unexplained),
@@ -206,14 +205,15 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
   with workdir_lib.open_stage(folder, 'train', described, needs) as stage:
     if stage.finished:
       return False
-    model = inputs.decoder(e)
+    model, own = inputs.decoder(e), needs['label'].path()
+    row_N = label_lib.read_rows(own, 'train')
     parts = examples.training_parts(
       config,
       inputs.format(e),
       inputs.questions(e),
-      label_lib.read_pairs(needs['label'].path(), 'train'),
-      label_lib.read(needs['target'].path(), 'train'),
-      label_lib.read(needs['label'].path(), 'train'),
+      label_lib.read_pairs(own, 'train'),
+      label_lib.read(needs['target'].path(), 'train', row_N),
+      label_lib.read(own, 'train'),
       seed,
     )
     base_params = inputs.base_params(e, workdir, seed)
@@ -271,9 +271,10 @@ def evaluate(
       return False
     format, template = inputs.format(e), inputs.questions(e)
     pairs = label_lib.read_pairs(needs['label'].path(), split)
+    row_N = label_lib.read_rows(needs['label'].path(), split)
     arrays = evaluate_lib.questions(format, pairs, template)
-    arrays['orig'] = label_lib.read(needs['label'].path(), split).explanation
-    arrays['target'] = label_lib.read(needs['target'].path(), split).explanation
+    for name, labels in (('orig', needs['label']), ('target', needs['target'])):
+      arrays[name] = label_lib.read(labels.path(), split, row_N).explanation
     mesh = sharding.make_mesh(e.mesh)
     adapters = _adapters(e, seed, run)
     like = adapters or sharding.abstract_params(mesh, inputs.decoder(e))
