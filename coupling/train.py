@@ -30,8 +30,10 @@ def make_optimizer(config: config_lib.Optimizer, steps: int):
   peak, warmup = config.learning_rate, config.warmup_steps
   if config.schedule == 'cosine':
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
-  else:
+  elif warmup:
     schedule = optax.warmup_constant_schedule(0.0, peak, warmup)
+  else:
+    schedule = optax.constant_schedule(peak)  # optax's warm-up of no steps stays at 0
   adamw = optax.adamw(
     schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay
   )
