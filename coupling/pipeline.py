@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from coupling import config as config_lib
+from coupling import export as export_lib
 from coupling import scheduler
 from coupling import stages
 
@@ -85,7 +86,7 @@ def _tasks(
       runs += [
         task('train', train, (chain[-1].name,), stages.train, seed, run),
         task('evaluate', evaluate, (train,), evaluate_stage, seed, run),
-        task('export', export, (train,), stages.export, seed, run),
+        task('export', export, (train,), export_lib.export, seed, run),
       ]
       evaluations.append(evaluate)
     first.append(chain)

@@ -6,7 +6,6 @@ task, its tokenizer or the checkpoint can tell comes later.
 
 import dataclasses
 import importlib
-import types
 import typing
 from typing import Any, Literal
 
@@ -51,8 +50,10 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
   if isinstance(base := built.get('base'), config_lib.Pretrain):
     problems += _pretrain_problems(base, built.get('task'))
   for name, one in trains.items():
-    if one is not None and None not in (one.lora, one.objectives):
+    if one is not None and None not in (one.lora, one.objectives, one.loop):
       problems += _objective_problems(f'runs.{name}', one)
+  if built.get('label') is not None:
+    problems += _source_problems(built['label'], built.get('task'), trains)
   if runs and built.get('report') is not None:
     problems += _role_problems(built['report'], runs)
   seeds = built.get('seeds')
@@ -61,6 +62,28 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
   if problems:
     raise config_lib.ConfigError(_listed(list(dict.fromkeys(problems))))
   return config_lib.Experiment(**built, runs=trains)
+
+
+def section(kind: type, values: Any, path: str) -> Any:
+  """A section of the config from plain values, such as a manifest holds.
+
+  Raises:
+    ConfigError: naming every field that is unknown, missing, or of a wrong type.
+  """
+  problems = []
+  built = _build(kind, values, path, problems)
+  if problems:
+    raise config_lib.ConfigError(_listed(problems))
+  return built
+
+
+def base_kind(values: Any) -> type:
+  """Which of config.Base a section is, by its fields."""
+  if isinstance(values, dict) and 'step' in values:
+    return config_lib.Trained
+  if isinstance(values, dict) and 'checkpoint' in values:
+    return config_lib.Import
+  return config_lib.Pretrain
 
 
 def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) -> Any:
@@ -76,12 +99,12 @@ def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) ->
 def _loop_problems(
   section: str, config: config_lib.Pretrain | config_lib.Train
 ) -> list[str]:
-  """Lengths that do not fit one another."""
+  """Lengths that do not fit one another, where anything is trained."""
   problems, path, loop = [], f'{section}.loop', config.loop
   if loop is None or config.optimizer is None:
     return problems  # named already
   if not all(type(x) is int and x > 0 for x in dataclasses.asdict(loop).values()):
-    return problems  # named already
+    return problems  # named already, or no steps
   for field in ('steps', 'checkpoint_every'):
     if getattr(loop, field) % loop.steps_per_dispatch:
       problems.append(
@@ -124,6 +147,8 @@ def _pretrain_problems(
 
 def _objective_problems(section: str, train: config_lib.Train) -> list[str]:
   """Losses without a term; a reference that is not there."""
+  if train.loop.steps == 0:
+    return []
   terms = train.objectives
   weights = [getattr(terms, f.name) for f in dataclasses.fields(terms)]
   if not any(term is None or term.weight for term in weights):
@@ -135,6 +160,33 @@ def _objective_problems(section: str, train: config_lib.Train) -> list[str]:
       '(train.lora.rank=0) M_0 is not kept; use labels'
     ]
   return []
+
+
+def _source_problems(
+  label: config_lib.Label,
+  task: config_lib.Task | None,
+  trains: dict[str, config_lib.Train | None],
+) -> list[str]:
+  """Labels of another model where something is trained; a task without answers."""
+  if not label.source:
+    return []
+  problems = [
+    f'label.source={label.source!r} makes an audit, in which nothing is trained, but '
+    f'runs.{name}.loop.steps={train.loop.steps}: to train on the labels of another '
+    f'model, set train.labels and leave label.source empty'
+    for name, train in trains.items()
+    if train is not None and train.loop is not None and train.loop.steps
+  ]
+  if (
+    label.source == config_lib.TASK
+    and task
+    and not hasattr(importlib.import_module(task.module), 'behaviors')
+  ):
+    problems.append(
+      f'label.source={label.source!r}: the data of {task.module} bring no answers '
+      'along (it has no `behaviors`); name the folder of a label stage'
+    )
+  return problems
 
 
 def _role_problems(report: config_lib.Report, runs: dict) -> list[str]:
@@ -164,10 +216,9 @@ def _fields(fields: dict, values: dict, prefix: str, problems: list[str]) -> dic
       problems.append(f'{prefix}{name}: missing')
     elif kind is config_lib.Task:
       built[name] = _task(values[name], problems)
-    elif isinstance(kind, types.UnionType):  # of Pretrain and Import
-      imported = isinstance(values[name], dict) and 'checkpoint' in values[name]
-      section = config_lib.Import if imported else config_lib.Pretrain
-      built[name] = _build(section, values[name], prefix + name, problems)
+    elif kind == config_lib.Base:
+      one = base_kind(values[name])
+      built[name] = _build(one, values[name], prefix + name, problems)
     elif dataclasses.is_dataclass(kind):
       built[name] = _build(kind, values[name], prefix + name, problems)
     else:
@@ -221,7 +272,8 @@ def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
 
 
 def _least(path: str) -> int:
-  return 0 if path.endswith(MAY_BE_ZERO) else 1
+  untrained = path.endswith('.loop.steps') and not path.startswith('base.')
+  return 0 if untrained or path.endswith(MAY_BE_ZERO) else 1
 
 
 def _listed(problems: list[str]) -> str:

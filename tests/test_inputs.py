@@ -144,12 +144,13 @@ def test_rows_come_in_the_order_that_is_asked_for(own):
 def test_labels_by_another_question_are_refused(own, monkeypatch):
   e, workdir = own
   labels = workdir / 'seed0' / 'label'
-  info = workdir_lib.finished_stage(labels).info()
+  made = workdir_lib.finished_stage(labels)
+  info = made.info()
   asked = dataclasses.replace(inputs.questions(e), behavior='{prompt} Which one?')
   monkeypatch.setattr(inputs, 'questions', lambda e: asked)
   config = inputs.stage_config(e, 'label', 0)
   with pytest.raises(workdir_lib.WorkdirError, match='behavior') as refused:
-    inputs.foreign_labels('train.labels', str(labels), 0, info, config)
+    inputs.check_labels(f'train.labels={labels}', made, info, config)
   check_named(refused, labels)
   assert "'{prompt} Which one?'" in str(refused.value)
 
