@@ -110,7 +110,9 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   )
   config.length = dict(max_tokens=1_024, too_long='drop')
   # Behaviours are choices among the options, so these are what the KL holds.
-  config.label = dict(batch=32, shard=1_024, reference='options', reply_tokens=64)
+  config.label = dict(
+    source='', batch=32, shard=1_024, reference='options', reply_tokens=64
+  )
   lora = args['rank'] > 0
   config.train = dict(
     seed=0,

@@ -65,7 +65,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
       learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
     ),
   )
-  config.label = dict(batch=256, shard=6_144, reference='vocabulary', reply_tokens=1)
+  config.label = dict(
+    source='', batch=256, shard=6_144, reference='vocabulary', reply_tokens=1
+  )
   config.train = dict(
     seed=0,
     labels='',

@@ -86,6 +86,13 @@ class Checkpoints:
     self._manager.close()
 
 
+def read_params(folder: pathlib.Path, step: int, like: Any) -> Any:
+  """The parameters that a run kept at a step, with shapes and shardings of `like`."""
+  checkpoints = Checkpoints(folder, keep_every=None)
+  with contextlib.closing(checkpoints):
+    return checkpoints.restore_params(step, like)
+
+
 def save_params(folder: pathlib.Path, params: Any) -> None:
   """Writes parameters alone, atomically."""
   with ocp.StandardCheckpointer() as checkpointer:

@@ -76,7 +76,7 @@ class Optimizer:
 class Loop:
   """How long, how often."""
 
-  steps: int
+  steps: int  # of a run: 0 leaves M_0 as it is
   steps_per_dispatch: int  # steps compiled into one program
   accumulation: int  # microbatches per step
   checkpoint_every: int  # steps; these checkpoints are kept
@@ -106,9 +106,26 @@ class Import:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Label:
-  """B(M_0), E(M_0) and M_0's reference distributions."""
+class Trained:
+  """M_0 is a checkpoint that this program trained, of all weights or of adapters."""
 
+  step: str  # its folder, .../train/checkpoints/<step>; {seed} stands for the seed
+
+
+Base = Pretrain | Import | Trained
+TASK = 'task'  # label.source: answers that the data bring along
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+  """B(M_0), E(M_0) and M_0's reference distributions.
+
+  `source`: whose behaviours are the labels: '' for M_0's own; a folder of a label stage
+  of another model on the same pairs ({seed} stands for the seed), or 'task' for answers
+  that the data bring along, when nothing is trained here (an audit).
+  """
+
+  source: str
   batch: int
   shard: int  # pairs per file; what an interruption can cost
   reference: Literal['vocabulary', 'options']  # support of the reference distributions
@@ -205,7 +222,7 @@ class Experiment:
 
   seeds: tuple[int, ...]
   task: Task
-  base: Pretrain | Import
+  base: Base
   length: Length
   label: Label
   train: Train

@@ -8,8 +8,6 @@ import importlib
 import pathlib
 from types import ModuleType
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from coupling import behavior
@@ -18,6 +16,8 @@ from coupling import config as config_lib
 from coupling import hub
 from coupling import models
 from coupling import sharding
+from coupling import train as train_lib
+from coupling import trained
 from coupling import weights
 from coupling import workdir as workdir_lib
 from data import formats
@@ -80,7 +80,11 @@ def corpus_builder(e: Experiment, workdir: Path, seed: int):
 
 def checkpoint_folder(e: Experiment) -> Path:
   """Where an imported M_0 lies, downloaded if need be."""
-  return hub.find(e.base.checkpoint, e.base.revision or None)
+  return _folder(e.base)
+
+
+def _folder(base: config_lib.Import) -> Path:
+  return hub.find(base.checkpoint, base.revision or None)
 
 
 @functools.lru_cache(maxsize=1)  # all stages of a process ask alike
@@ -89,51 +93,85 @@ def format(e: Experiment) -> formats.Format:
 
   Raises:
     ConfigError: a checkpoint without a tokenizer that can serve.
+    WorkdirError: a tokenizer that is not what it was when the checkpoint was trained.
   """
-  if isinstance(e.base, config_lib.Pretrain):
-    return formats.Plain(task_module(e).tokenizer())
-  try:
-    tokenizer = tokens_lib.load_tokenizer(checkpoint_folder(e))
-    return formats.Chat(tokenizer) if e.base.chat else formats.Plain(tokenizer)
-  except ValueError as error:
-    raise config_lib.ConfigError(
-      f'base.checkpoint={e.base.checkpoint}: {error} (base.chat={e.base.chat})'
-    ) from error
+  base, made_by = trained.origin(e.base, e.seeds[0])
+  if isinstance(base, config_lib.Import):
+    try:
+      tokenizer = tokens_lib.load_tokenizer(_folder(base))
+      found = formats.Chat(tokenizer) if base.chat else formats.Plain(tokenizer)
+    except ValueError as error:
+      raise config_lib.ConfigError(
+        f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat})'
+      ) from error
+  elif made_by is None:
+    found = formats.Plain(task_module(e).tokenizer())
+  else:
+    found = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
+  if made_by is not None:
+    _check_fingerprint(found, made_by)
+  return found
 
 
 @functools.lru_cache(maxsize=1)
 def decoder(e: Experiment) -> models.DecoderConfig:
   """M_0's shape."""
-  if isinstance(e.base, config_lib.Pretrain):
+  base, _ = trained.origin(e.base, e.seeds[0])
+  if isinstance(base, config_lib.Pretrain):
     vocabulary = len(format(e).tokenizer)
-    shape = dataclasses.asdict(e.base.model)
+    shape = dataclasses.asdict(base.model)
     return models.DecoderConfig(vocab_size=vocabulary, **shape)
   return hub.decoder_config(
-    checkpoint_folder(e),
-    dtype=e.base.dtype,
-    param_dtype=e.base.param_dtype,
-    scan_layers=e.base.scan_layers,
+    _folder(base),
+    dtype=base.dtype,
+    param_dtype=base.param_dtype,
+    scan_layers=base.scan_layers,
   )
 
 
 def base_params(e: Experiment, workdir: Path, seed: int) -> models.Params:
-  """M_0.
+  """M_0; with its adapters, where it is a checkpoint of adapters.
 
   Raises:
-    WorkdirError: an imported checkpoint that is not what it was at the base stage.
+    WorkdirError: a checkpoint that is not what it was at the base stage.
   """
   like = sharding.abstract_params(sharding.make_mesh(e.mesh), decoder(e))
-  folder = workdir / f'seed{seed}' / 'base'
-  if isinstance(e.base, config_lib.Pretrain):
+  return _params(e.base, workdir / f'seed{seed}' / 'base', seed, decoder(e), like)
+
+
+def _params(
+  base: config_lib.Base,
+  folder: Path,
+  seed: int,
+  model: models.DecoderConfig,
+  like: models.Params,
+) -> models.Params:
+  """The weights that a base stage, in `folder`, made or took note of."""
+  if isinstance(base, config_lib.Pretrain):
     return checkpoint.load_params(folder / 'params', like)
-  source = checkpoint_folder(e)
-  then, now = workdir_lib.finished_stage(folder).info()['weights'], digest(source)
+  info = workdir_lib.finished_stage(folder).info()
+  if isinstance(base, config_lib.Import):
+    source = _folder(base)
+    _check_unchanged(source, 'weights', info['weights'], digest(source), folder)
+    return weights.load(source, model, like)
+  found = trained.find(base, seed)
+  now = found.train.digest
+  _check_unchanged(found.train.path(), 'training', info['trained'], now, folder)
+  saved = found.train.path(trained.FOLDER)
+  adapters = train_lib.fresh_adapters(model, found.lora, seed=0)
+  if not adapters:
+    return checkpoint.read_params(saved, found.step, like)
+  first = _params(found.origin, found.base.path(), found.seed, model, like)
+  return first | checkpoint.read_params(saved, found.step, adapters)
+
+
+def _check_unchanged(source: Path, what: str, then: str, now: str, folder: Path):
+  """Raises WorkdirError when what lies elsewhere is not what the base stage saw."""
   if then != now:
     raise workdir_lib.WorkdirError(
-      f'{source}: the weights have changed since {folder} was made: SHA-256 {now} now, '
+      f'{source}: the {what} have changed since {folder} was made: SHA-256 {now} now, '
       f'{then} then; restore them, or use another --workdir.'
     )
-  return weights.load(source, decoder(e), like)
 
 
 def digest(folder: Path) -> str:
@@ -149,24 +187,6 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
     with path.open('rb') as file:
       hashed.update(hashlib.file_digest(file, 'sha256').digest())
   return hashed.hexdigest()
-
-
-def start_new_words(e: Experiment, params: models.Params, seed: int) -> models.Params:
-  """Words that the corpus lacks start near a word that it has."""
-  task, tokenizer = task_module(e), format(e).tokenizer
-  embedding_VxD = params['embed']['embedding']
-  new_N = jnp.array(tokenizer.convert_tokens_to_ids(list(task.NEW_WORDS)))
-  like = tokenizer.convert_tokens_to_ids(task.NEW_WORDS_LIKE)
-  noise_NxD = 0.02 * jax.random.normal(
-    jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
-  )
-  embedding_VxD = embedding_VxD.at[new_N].set(embedding_VxD[like] + noise_NxD)
-  params = params | {'embed': {'embedding': embedding_VxD}}
-  if 'head' in params:
-    kernel_DxV = params['head']['kernel']
-    kernel_DxV = kernel_DxV.at[:, new_N].set(kernel_DxV[:, [like]] + noise_NxD.T)
-    params = params | {'head': {'kernel': kernel_DxV}}
-  return params
 
 
 def reply(e: Experiment) -> behavior.Reply | None:
@@ -212,28 +232,70 @@ def label_stage(
   """The labels to train on: this workdir's own, or those the config names.
 
   Raises:
-    WorkdirError: labels that were made for another tokenizer or other pairs.
+    WorkdirError: this workdir was made with another tokenizer, or the labels for other
+      pairs or by another question.
   """
   own = stage(e, workdir, seed, 'label')
   for made_by in (own, stage(e, workdir, seed, 'base')):
-    _check_format(e, made_by)
+    _check_fingerprint(format(e), made_by)
   if not config.labels:
     return own
-  other = workdir_lib.finished_stage(Path(config.labels.format(seed=seed)))
-  for field in ('format', 'pairs', 'states_answer'):
-    if other.info().get(field) != own.info()[field]:
-      raise workdir_lib.WorkdirError(
-        f'train.labels={config.labels}: {field} in {other.path("manifest.json")} is '
-        f'{other.info().get(field)}, but this workdir has {own.info()[field]}. Labels '
-        'serve only the tokenizer and the pairs that they were made for: make them '
-        'anew with --stage=label in a workdir of this task and seed.'
-      )
+  other = _label_set(config.labels, seed)
+  check_labels(f'train.labels={config.labels}', other, own.info(), own.config)
   return other
 
 
-def _check_format(e: Experiment, made_by: workdir_lib.Stage) -> None:
+def label_source(e: Experiment, seed: int) -> workdir_lib.Stage | None:
+  """The label stage whose labels are taken for M_0's own; None where there is none.
+
+  Raises:
+    WorkdirError: it is not finished.
+  """
+  if e.label.source in ('', config_lib.TASK):
+    return None
+  return _label_set(e.label.source, seed)
+
+
+def _label_set(folder: str, seed: int) -> workdir_lib.Stage:
+  return workdir_lib.finished_stage(Path(folder.format(seed=seed)))
+
+
+def check_labels(
+  named: str, other: workdir_lib.Stage, info: dict, config: dict
+) -> None:
+  """Raises WorkdirError unless another workdir's labels are of the same pairs.
+
+  Args:
+    named: the field of the config that names them, and its value.
+    other: their stage, whatever its model and tokenizer.
+    info: what this workdir's own label stage says of its labels.
+    config: what it is made with.
+  """
+  wanted, found = _labelled(info, config), _labelled(other.info(), other.config)
+  for name, here in wanted.items():
+    if found[name] != here:
+      raise workdir_lib.WorkdirError(
+        f'{named}: {name} in {other.path("manifest.json")} is {found[name]!r}, but '
+        f'this workdir has {here!r}. Labels serve only the pairs and the question that '
+        'they were made for: make them anew with --stage=label in a workdir of this '
+        'task and seed.'
+      )
+
+
+def _labelled(info: dict, config: dict) -> dict:
+  """What label sets must have in common to serve one another's pairs."""
+  asked = config.get('questions', {})
+  return {
+    'info.pairs': info.get('pairs'),
+    'info.states_answer': info.get('states_answer'),
+    'config.questions.behavior': asked.get('behavior'),
+    'config.questions.detect': asked.get('detect'),
+  }
+
+
+def _check_fingerprint(found: formats.Format, made_by: workdir_lib.Stage) -> None:
   """Raises WorkdirError when a stage was made with another tokenizer or template."""
-  now, then = format(e).fingerprint, made_by.info()['format']
+  now, then = found.fingerprint, made_by.info()['format']
   if now != then:
     raise workdir_lib.WorkdirError(
       f'{made_by.path("manifest.json")}: field info.format is {then}, but the '

@@ -2,7 +2,9 @@
 
 A label set is a folder of Parquet files, `<split>-<first pair>.parquet`, one row a
 pair in the order of the split: the pair itself, its place there, and what M_0 did.
-Nothing is recomputed during training. No model and no JAX here.
+Nothing is recomputed during training. Labels are option indices, so those of one model
+serve another with its own tokenizer: they are joined by the pairs' places in the split.
+No model and no JAX here.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,11 +79,21 @@ def read_table(
   split: str,
   columns: tuple[str, ...],
   optional: tuple[str, ...] = (),
+  row_N: np.ndarray | None = None,
 ) -> pa.Table:
   """Columns of a split, as they were written, and what there is of the optional ones.
 
+  Args:
+    folder: of the label set.
+    split: its name.
+    columns: that it must have.
+    optional: that it may have.
+    row_N: places in the split of the pairs that are wanted, in the order wanted;
+      default: all that are labelled, in their order.
+
   Raises:
-    WorkdirError: the folder holds no labels for the split, or lacks a column.
+    WorkdirError: the folder holds no labels for the split, or for some of the pairs
+      that are wanted, or lacks a column.
   """
   paths = sorted(folder.glob(f'{split}-*.parquet'))
   if not paths:
@@ -89,16 +101,28 @@ def read_table(
       f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
       'must be a finished folder of the label stage'
     )
-  return pa.concat_tables([workdir.read_table(p, columns, optional) for p in paths])
+  table = pa.concat_tables([workdir.read_table(p, columns, optional) for p in paths])
+  return table if row_N is None else table.take(_places(folder, split, row_N))
 
 
-def read(folder: pathlib.Path, split: str) -> Behaviors:
-  """A split of a label set.
+def _places(folder: pathlib.Path, split: str, row_N: np.ndarray) -> list[int]:
+  """Where the pairs with these places in the split stand in the label set."""
+  place = {row: i for i, row in enumerate(read_rows(folder, split).tolist())}
+  if missing := [row for row in row_N.tolist() if row not in place]:
+    raise workdir.WorkdirError(
+      f'{folder} holds no labels for {len(missing)} of the {len(row_N)} pairs of the '
+      f'split {split!r} that are wanted (the first is pair {missing[0]}): they were '
+      'dropped there as too long. Raise length.max_tokens where these labels are made '
+      'and label anew, or lower it here, in a new --workdir.'
+    )
+  return [place[row] for row in row_N.tolist()]
 
-  Raises:
-    WorkdirError: when the folder holds no labels for the split.
-  """
-  table = read_table(folder, split, LABEL, ('reference', 'replies'))
+
+def read(
+  folder: pathlib.Path, split: str, row_N: np.ndarray | None = None
+) -> Behaviors:
+  """A split of a label set; arguments and errors as of `read_table`."""
+  table = read_table(folder, split, LABEL, ('reference', 'replies'), row_N)
   N = len(table)
 
   def lists(name: str, empty: np.ndarray) -> np.ndarray:

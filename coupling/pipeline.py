@@ -8,6 +8,7 @@ import jax
 
 from coupling import checks
 from coupling import config as config_lib
+from coupling import export as export_lib
 from coupling import scheduler
 from coupling import stages
 
@@ -106,7 +107,7 @@ def _tasks(
       runs += [
         task('train', train, (chain[-1].name,), stages.train, seed, run),
         task('evaluate', evaluate, (train,), evaluate_stage, seed, run),
-        task('export', export, (train,), stages.export, seed, run),
+        task('export', export, (train,), export_lib.export, seed, run),
       ]
       evaluations.append(evaluate)
     first.append(chain)

@@ -75,8 +75,13 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   def explained(table: pa.Table) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table['cue_kind'], kinds)))
 
-  def labels(folder: pathlib.Path) -> pa.Table:
-    table = label_lib.read_table(folder, e.evaluate.split, LABEL)
+  def labels(folder: pathlib.Path, split: str) -> pa.Table:
+    # Other workdirs may have dropped other pairs.
+    row_N = label_lib.read_rows(label.path(), split)
+    return label_lib.read_table(folder, split, LABEL, row_N=row_N)
+
+  def held_out(folder: pathlib.Path) -> pa.Table:
+    table = labels(folder, e.evaluate.split)
     check_same_items(folder, table, *like)
     return explained(table)
 
@@ -93,7 +98,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     run: {step: to_items(table, states_answer) for step, table in steps.items()}
     for run, steps in tables.items()
   }
-  base = labels(label.path())
+  base = held_out(label.path())
   orig = dataclasses.replace(
     next(iter(items[e.report.main].values())),
     behavior_N=base['behavior'].to_numpy(),
@@ -103,10 +108,9 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     run: pathlib.Path(train.labels.format(seed=seed) if train.labels else label.path())
     for run, train in e.runs.items()
   }
-  targets = {run: _phi(labels(folder)) for run, folder in folders.items()}
+  targets = {run: _phi(held_out(folder)) for run, folder in folders.items()}
   train_labels = {
-    run: _phi(explained(label_lib.read_table(folder, 'train', LABEL)))
-    for run, folder in folders.items()
+    run: _phi(explained(labels(folder, 'train'))) for run, folder in folders.items()
   }
   options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
   return SeedRecords(tables, items, orig, targets, train_labels, options, unexplained)

@@ -71,9 +71,11 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
   if isinstance(base := built.get('base'), config_lib.Pretrain):
     problems += _pretrain_problems(base, built.get('task'), built.get('length'))
   for name, one in trains.items():
-    if one is not None and None not in (one.lora, one.objectives):
+    if one is not None and None not in (one.lora, one.objectives, one.loop):
       problems += _objective_problems(f'runs.{name}', one)
       problems += _precision_problems(f'runs.{name}', one, built.get('base'))
+  if built.get('label') is not None:
+    problems += _source_problems(built['label'], built.get('task'), trains)
   if runs and built.get('report') is not None:
     problems += _role_problems(built['report'], trains)
   seeds = built.get('seeds')
@@ -99,6 +101,28 @@ def _sections(values: dict, problems: list[str]) -> dict[str, Any]:
   }
 
 
+def section(kind: type, values: Any, path: str) -> Any:
+  """A section of the config from plain values, such as a manifest holds.
+
+  Raises:
+    ConfigError: naming every field that is unknown, missing, or of a wrong type.
+  """
+  problems = []
+  built = fields_lib.build(kind, values, path, problems, _misfit)
+  if problems:
+    raise config_lib.ConfigError.of(problems)
+  return built
+
+
+def base_kind(values: Any) -> type:
+  """Which of config.Base a section is, by its fields."""
+  if isinstance(values, dict) and 'step' in values:
+    return config_lib.Trained
+  if isinstance(values, dict) and 'checkpoint' in values:
+    return config_lib.Import
+  return config_lib.Pretrain
+
+
 def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) -> Any:
   """The Train section with a run's changes."""
   copied = ml_collections.ConfigDict(train).lock()
@@ -112,12 +136,12 @@ def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) ->
 def _loop_problems(
   section: str, config: config_lib.Pretrain | config_lib.Train
 ) -> list[str]:
-  """Lengths that do not fit one another."""
+  """Lengths that do not fit one another, where anything is trained."""
   problems, path, loop = [], f'{section}.loop', config.loop
   if loop is None or config.optimizer is None:
     return problems  # named already
   if not all(type(x) is int and x > 0 for x in dataclasses.asdict(loop).values()):
-    return problems  # named already
+    return problems  # named already, or no steps
   for field in ('steps', 'checkpoint_every'):
     if getattr(loop, field) % loop.steps_per_dispatch:
       problems.append(
@@ -173,6 +197,8 @@ def _pretrain_problems(
 
 def _objective_problems(section: str, train: config_lib.Train) -> list[str]:
   """Losses without a term; a reference that is not there."""
+  if train.loop.steps == 0:
+    return []
   terms = train.objectives
   weights = [getattr(terms, f.name) for f in dataclasses.fields(terms)]
   if not any(term is None or term.weight for term in weights):
@@ -184,6 +210,33 @@ def _objective_problems(section: str, train: config_lib.Train) -> list[str]:
       '(train.lora.rank=0) M_0 is not kept; use labels'
     ]
   return []
+
+
+def _source_problems(
+  label: config_lib.Label,
+  task: config_lib.Task | None,
+  trains: dict[str, config_lib.Train | None],
+) -> list[str]:
+  """Labels of another model where something is trained; a task without answers."""
+  if not label.source:
+    return []
+  problems = [
+    f'label.source={label.source!r} makes an audit, in which nothing is trained, but '
+    f'runs.{name}.loop.steps={train.loop.steps}: to train on the labels of another '
+    f'model, set train.labels and leave label.source empty'
+    for name, train in trains.items()
+    if train is not None and train.loop is not None and train.loop.steps
+  ]
+  if (
+    label.source == config_lib.TASK
+    and task
+    and not hasattr(importlib.import_module(task.module), 'behaviors')
+  ):
+    problems.append(
+      f'label.source={label.source!r}: the data of {task.module} bring no answers '
+      'along (it has no `behaviors`); name the folder of a label stage'
+    )
+  return problems
 
 
 def _precision_problems(section: str, train: config_lib.Train, base: Any) -> list[str]:
@@ -238,9 +291,7 @@ def _role_problems(
 
 def _base(values: Any, problems: list[str]) -> Any:
   """The section of M_0: what it names decides its kind."""
-  imported = isinstance(values, dict) and 'checkpoint' in values
-  section = config_lib.Import if imported else config_lib.Pretrain
-  return fields_lib.build(section, values, 'base', problems, _misfit)
+  return fields_lib.build(base_kind(values), values, 'base', problems, _misfit)
 
 
 def _task(values: Any, problems: list[str]) -> config_lib.Task | None:
@@ -292,7 +343,8 @@ def _misfit(path: str, value: Any) -> str | None:
   if type(value) is float:
     bounds = next((b for names, b in FLOATS.items() if path.endswith(names)), None)
     return None if bounds is None or bounds.holds(value) else f'must be {bounds.text}'
-  least = 0 if path.endswith(MAY_BE_ZERO) else 1
+  untrained = path.endswith('.loop.steps') and not path.startswith('base.')
+  least = 0 if untrained or path.endswith(MAY_BE_ZERO) else 1
   if type(value) is not int or value >= least:
     return None
   if path.startswith('mesh.') and value == -1:

@@ -195,6 +195,11 @@ class Stage:
     """SHA-256 over the name, config, inputs, files and info, once finished."""
     return self._result('digest')
 
+  @property
+  def config(self) -> dict:
+    """What the stage is made with, as JSON."""
+    return self._manifest['config']
+
   def info(self) -> dict:
     """What `finish` was given."""
     return self._result('info')

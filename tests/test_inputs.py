@@ -1,6 +1,7 @@
 """What stages take from one another: what does not fit is refused, and named."""
 
 import dataclasses
+import json
 import pathlib
 
 import numpy as np
@@ -9,8 +10,10 @@ from safetensors import numpy as safetensors_numpy
 
 from configs import hint_mmlu
 from coupling import config as config_lib
+from coupling import explanation
 from coupling import inputs
 from coupling import label
+from coupling import records
 from coupling import resolve as resolve_lib
 from coupling import stages
 from coupling import workdir as workdir_lib
@@ -21,11 +24,16 @@ from tests import chat_tokenizers
 from tests import chats
 
 
-def experiment(checkpoint, path, max_tokens=1_024, too_long='raise', **label_changes):
+def experiment(
+  checkpoint, path, max_tokens=1_024, too_long='raise', labels='', **label_changes
+):
   config = hint_mmlu.get_config(
-    f'model=local,checkpoint={checkpoint},path={path},seeds=1,rank=4,steps=2'
+    f'model=local,checkpoint={checkpoint},path={path},seeds=1,rank=4,steps=2,kl=0,'
+    f'labels={labels}'
   )
   config.length = dict(max_tokens=max_tokens, too_long=too_long)
+  config.train.update(explanation_batch=4, behavior_batch=4)
+  config.evaluate.batch = 8
   config.label.update(batch=8, **label_changes)
   return resolve_lib.resolve(config)
 
@@ -69,13 +77,82 @@ def test_labels_of_another_model_of_the_same_family_serve(own, root):
   assert target(own, '').path() == own[1] / 'seed0' / 'label'
 
 
-def test_labels_for_another_tokenizer_are_refused(own, root):
+@pytest.fixture(scope='module')
+def foreign(own, root) -> pathlib.Path:
+  """Labels of the same pairs by a model with another tokenizer."""
   e, _ = own
-  other = chat_checkpoints.save(root / 'llama', family='llama')
-  labels = labelled(experiment(other, e.task.config.path), root / 'other_tokens')
-  with pytest.raises(workdir_lib.WorkdirError, match='format') as refused:
-    target(own, labels)
+  other = chat_checkpoints.save(root / 'llama', family='llama', seed=7)
+  return labelled(experiment(other, e.task.config.path), root / 'other_tokens')
+
+
+def test_labels_of_another_family_are_joined_by_row(own, foreign, tmp_path):
+  """This model drops long questions, which that one had kept."""
+  e, workdir = own
+  limit = limit_of(e, workdir)
+  some = experiment(
+    *(e.base.checkpoint, e.task.config.path, int(limit), 'drop', foreign)
+  )
+  here = labelled(some, tmp_path)
+  assert target((some, tmp_path), foreign).path() == foreign
+  assert stages.train(some, tmp_path, 0, 'no_kl')
+  assert stages.evaluate(some, tmp_path, 0, 'no_kl')
+  found = records.read_seed(some, tmp_path, 0)
+
+  for split, trained in (
+    ('train', found.train_labels['no_kl']),
+    ('test', found.targets['no_kl']),
+  ):
+    kept_N = np.flatnonzero(lengths(e, workdir, split) <= limit)
+    wanted = label.read(foreign, split)
+    assert 0 < len(kept_N) < len(wanted.behavior_N)
+    answer_N = wanted.counterfactual_behavior_N[kept_N]
+    np.testing.assert_array_equal(trained.answer_N, answer_N)
+    # Neither this model's own labels nor the first ones of that file.
+    assert np.any(answer_N != label.read(here, split).counterfactual_behavior_N)
+    assert np.any(answer_N != wanted.counterfactual_behavior_N[: len(kept_N)])
+  folder = tmp_path / 'seed0' / 'no_kl' / 'evaluate'
+  counts = json.loads((folder / 'counts-000000002.json').read_text())
+  stated = found.items['no_kl'][2].stated
+  agreed_N = explanation.agree(stated, found.targets['no_kl'], False)
+  assert counts['target'] == agreed_N.sum()
+
+
+def test_pairs_that_the_labels_lack_are_counted_with_the_remedy(own, tmp_path):
+  """That model dropped long questions, which this one keeps."""
+  e, workdir = own
+  limit = limit_of(e, workdir)
+  some = experiment(e.base.checkpoint, e.task.config.path, int(limit), 'drop')
+  there = labelled(some, tmp_path)
+  row_N = label.read_rows(workdir / 'seed0' / 'label', 'train')
+  long_N = lengths(e, workdir, 'train') > limit
+  with pytest.raises(workdir_lib.WorkdirError) as refused:
+    label.read(there, 'train', row_N)
+  message = str(refused.value)
+  assert str(there) in message and 'Raise length.max_tokens' in message
+  assert f'no labels for {long_N.sum()} of the {len(row_N)} pairs' in message
+  assert f'the first is pair {np.flatnonzero(long_N)[0]}' in message
+
+
+def test_rows_come_in_the_order_that_is_asked_for(own):
+  folder = own[1] / 'seed0' / 'label'
+  whole, row_N = label.read(folder, 'train'), np.array([7, 0, 3])
+  found = label.read(folder, 'train', row_N)
+  np.testing.assert_array_equal(found.behavior_N, whole.behavior_N[row_N])
+  np.testing.assert_array_equal(found.logprobs_Nx2xS, whole.logprobs_Nx2xS[row_N])
+
+
+def test_labels_by_another_question_are_refused(own, monkeypatch):
+  e, workdir = own
+  labels = workdir / 'seed0' / 'label'
+  made = workdir_lib.finished_stage(labels)
+  info = made.info()
+  asked = dataclasses.replace(inputs.questions(e), behavior='{prompt} Which one?')
+  monkeypatch.setattr(inputs, 'questions', lambda e: asked)
+  config = inputs.stage_config(e, 'label', 0)
+  with pytest.raises(workdir_lib.WorkdirError, match='behavior') as refused:
+    inputs.check_labels(f'train.labels={labels}', made, info, config)
   check_named(refused, labels)
+  assert "'{prompt} Which one?'" in str(refused.value)
 
 
 def test_labels_for_other_pairs_are_refused(own, root):

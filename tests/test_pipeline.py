@@ -151,11 +151,11 @@ def test_a_damaged_artefact_is_named(finished, tmp_path):
   assert 'Traceback' not in found.stderr
 
 
-def test_labels_for_another_tokenizer_are_refused(finished, tmp_path):
+def test_labels_for_other_pairs_are_refused(finished, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(finished / 'seed1' / 'label', copy)
   manifest = json.loads((copy / 'manifest.json').read_text())
-  manifest['info']['format'] = 'of another vocabulary'
+  manifest['info']['pairs']['test'] = 'of other pairs'
   (copy / 'manifest.json').write_text(json.dumps(manifest))
   workdir = tmp_path / 'w'
   shutil.copytree(finished, workdir)
@@ -163,7 +163,7 @@ def test_labels_for_another_tokenizer_are_refused(finished, tmp_path):
     shutil.rmtree(workdir / 'seed1' / stale)
   found = run(workdir, '--stage=train', f'--config.train.labels={copy}')
   assert found.returncode != 0
-  assert 'format' in found.stderr and 'of another vocabulary' in found.stderr
+  assert 'info.pairs' in found.stderr and 'of other pairs' in found.stderr
   assert 'Traceback' not in found.stderr
 
 

@@ -265,6 +265,7 @@ def test_labels_of_another_folder_are_the_target(three, tmp_path):
   """A run trained on other labels is compared with those."""
   base = columns(three, 'kl', 0)
   other = {k: base[k].tolist() for k in (*records.QUESTION, 'behavior')}
+  other['row'] = range(len(base['behavior']))
   other['counterfactual_behavior'] = base['behavior']
   files = {f'{split}-0': other for split in ('train', 'test')}
   recorded.finish(tmp_path / 'other0', 'label', files)

@@ -140,6 +140,20 @@ def test_golden_step():
   )
 
 
+@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
+def test_without_a_warm_up_the_first_step_has_the_whole_learning_rate(schedule):
+  """AdamW's first step is as long as the rate, against the sign of the gradient."""
+  config = dataclasses.replace(
+    OPTIMIZER, warmup_steps=0, weight_decay=0.0, schedule=schedule
+  )
+  optimizer = train.make_optimizer(config, LOOP.steps)
+  params_2 = jnp.zeros(2)
+  gradient_2 = jnp.array([3.0, -2.0])
+  update_2, _ = optimizer.update(gradient_2, optimizer.init(params_2), params_2)
+  rate = OPTIMIZER.learning_rate
+  np.testing.assert_allclose(update_2, [-rate, rate], rtol=1e-5)
+
+
 def test_loss_is_the_weighted_sum_of_hand_computed_terms():
   batch, params = make_batch(3), models.init(MODEL, 1)
   terms = train.explanation_terms(MODEL, OBJECTIVES)

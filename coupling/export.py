@@ -1,0 +1,58 @@
+"""A run's last checkpoint in the hub's format: adapters, or all weights."""
+
+import pathlib
+
+from coupling import config as config_lib
+from coupling import hub
+from coupling import inputs
+from coupling import models
+from coupling import peft_format
+from coupling import steps
+from coupling import trained
+from coupling import weights
+from coupling import workdir as workdir_lib
+
+Experiment = config_lib.Experiment
+
+
+def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
+  """Writes a run's last checkpoint for `peft` or `transformers`.
+
+  Raises:
+    ConfigError: M_0 was pretrained here and is of no family of the hub, or nothing was
+      trained.
+  """
+  root, config = workdir / f'seed{seed}', e.runs[run]
+  if config.loop.steps == 0:
+    raise config_lib.ConfigError(
+      f'export: run {run} has no steps: its model is M_0 itself, which is elsewhere'
+    )
+  if isinstance(trained.origin(e.base, seed)[0], config_lib.Pretrain):
+    raise config_lib.ConfigError(
+      'export: M_0 did not come from the hub, whose formats know no such model; its '
+      f'Orbax checkpoints are in {root}/{run}/train/checkpoints.'
+    )
+  described = inputs.stage_config(e, 'train', seed, run)
+  needs = {
+    'base': inputs.stage(e, workdir, seed, 'base'),
+    'train': workdir_lib.finished_stage(root / run / 'train', described),
+  }
+  folder = root / run / 'export'
+  with workdir_lib.open_stage(folder, 'export', described, needs) as stage:
+    if stage.finished:
+      return False
+    model, target = inputs.decoder(e), stage.path('model')
+    params = steps.read_trained(e, workdir, seed, run, config.loop.steps)
+    if target.exists():  # then it is whole
+      pass
+    elif config.lora.rank:
+      base = getattr(
+        e.base, 'checkpoint', ''
+      )  # else all weights that were trained here
+      peft_format.save(target, params[models.ADAPTERS], base)
+    else:
+      raw = hub.read_config(needs['base'].path())
+      tokenizer = inputs.format(e).tokenizer
+      weights.save(target, model, params, tokenizer=tokenizer, like=raw)
+    stage.finish({})
+    return True

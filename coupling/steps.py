@@ -1,0 +1,86 @@
+"""The kept steps of a run: its weights at each, and waiting for those to come."""
+
+from collections.abc import Callable, Iterator
+import math
+import pathlib
+import time
+
+from coupling import checkpoint
+from coupling import config as config_lib
+from coupling import inputs
+from coupling import interrupt
+from coupling import models
+from coupling import progress
+from coupling import sharding
+from coupling import train as train_lib
+from coupling import trained
+from coupling import workdir as workdir_lib
+
+Experiment = config_lib.Experiment
+Path = pathlib.Path
+
+POLL_SECONDS = 2.0  # how often a following evaluation looks for new checkpoints
+TELL_SECONDS = 60.0  # how often it says that it waits
+
+
+def train_seed(seed: int, config: config_lib.Train) -> int:
+  """Of a run's data order and fresh adapters."""
+  return seed + 1_000_003 * config.seed
+
+
+def fresh_adapters(e: Experiment, seed: int, run: str) -> models.Params:
+  """A run's adapters as they start; empty where all weights are trained."""
+  config = e.runs[run]
+  return train_lib.fresh_adapters(
+    inputs.decoder(e), config.lora, train_seed(seed, config)
+  )
+
+
+def read_trained(e: Experiment, workdir: Path, seed: int, run: str, step: int):
+  """What a run trains, adapters or all weights, as it was at a kept step."""
+  mesh = sharding.make_mesh(e.mesh)
+  like = fresh_adapters(e, seed, run) or sharding.abstract_params(
+    mesh, inputs.decoder(e)
+  )
+  folder = workdir / f'seed{seed}' / run / 'train' / trained.FOLDER
+  return checkpoint.read_params(folder, step, like)
+
+
+def reader(
+  e: Experiment, workdir: Path, seed: int, run: str
+) -> Callable[[int], models.Params]:
+  """From a kept step to all weights; a run of no steps has those of M_0."""
+  config = e.runs[run]
+  if config.loop.steps == 0:
+    params = inputs.base_params(e, workdir, seed)
+    return lambda step: params
+  frozen = inputs.base_params(e, workdir, seed) if config.lora.rank else {}
+  return lambda step: frozen | read_trained(e, workdir, seed, run, step)
+
+
+def kept(train_folder: Path, loop: config_lib.Loop, follow: bool) -> Iterator[int]:
+  """The steps to evaluate, in order, each once its checkpoint is there.
+
+  Args:
+    train_folder: of the train stage.
+    loop: what is trained; of no steps, step 0 is M_0, which has no checkpoint there.
+    follow: wait for checkpoints that a running training still makes.
+  """
+
+  def wait_until(there):
+    told = -math.inf
+    while follow and not there():
+      interrupt.check()
+      if time.monotonic() - told >= TELL_SECONDS:
+        progress.line(f'waiting for {train_folder}, which has no new checkpoint yet')
+        told = time.monotonic()
+      time.sleep(POLL_SECONDS)
+
+  if loop.steps == 0:
+    yield 0
+  else:
+    for step in sorted({*range(0, loop.steps, loop.checkpoint_every), loop.steps}):
+      path = train_folder / trained.FOLDER / str(step)
+      wait_until(path.exists)  # Orbax renames a checkpoint when it is whole
+      yield step
+  wait_until(lambda: workdir_lib.is_finished(train_folder))

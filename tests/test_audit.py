@@ -1,0 +1,297 @@
+"""Audits: a checkpoint is scored against a label set, and nothing is trained."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from configs import audit
+from configs import hint_mmlu
+from configs import world
+from coupling import config as config_lib
+from coupling import export as export_lib
+from coupling import inputs
+from coupling import label
+from coupling import pipeline
+from coupling import resolve as resolve_lib
+from coupling import stages
+from coupling import trained
+from coupling import workdir as workdir_lib
+from tests import chat_checkpoints
+
+STEPS = 8
+WORLD_SEED, SEED = 1, 0  # of the two experiments below
+
+
+def small(config, steps=STEPS):
+  """The same experiment, in seconds."""
+  loop = dict(steps=steps, steps_per_dispatch=1, checkpoint_every=4)
+  config.train.loop.update(loop)
+  config.train.optimizer.warmup_steps = 0
+  if 'loop' in config.base:  # the world
+    config.task.train_pairs = 256
+    config.base.documents = 2
+    config.base.loop.update(loop | dict(steps=2))
+    config.base.optimizer.warmup_steps = 0
+    config.base.model.depth = 1
+  else:
+    config.train.optimizer.learning_rate = 0.03  # moves answers in a few steps
+    config.train.update(explanation_batch=8, behavior_batch=8)
+    config.label.batch = config.evaluate.batch = 64
+  return config
+
+
+def run(config, workdir: pathlib.Path, stage='run') -> config_lib.Experiment:
+  e = resolve_lib.resolve(config)
+  pipeline.run(e, workdir, stage, workers=1, follow=False)
+  return e
+
+
+def audit_config(checkpoint, labels, seed, task='hint_mmlu', **arguments):
+  """configs/audit.py, as a user calls it, with the small batches."""
+  given = dict(task=task, model='local', checkpoint=checkpoint, labels=labels)
+  given |= dict(seed=seed) | arguments
+  config = audit.get_config(','.join(f'{k}={v}' for k, v in given.items()))
+  if task == 'world':
+    config.task.train_pairs = 256
+  else:
+    config.label.batch = config.evaluate.batch = 64
+  return config
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory) -> pathlib.Path:
+  return tmp_path_factory.mktemp('audit')
+
+
+@pytest.fixture(scope='module')
+def of_world(root) -> pathlib.Path:
+  """A trained world: run no_kl, steps 0, 4 and 8."""
+  run(small(world.get_config('seeds=1,kl=0')), root / 'world')
+  return root / 'world'
+
+
+def imported(root, rank: int) -> pathlib.Path:
+  """Run no_kl on a small Qwen3 checkpoint, with adapters or all weights trained."""
+  checkpoint = root / 'qwen'
+  if not checkpoint.exists():
+    chat_checkpoints.save(checkpoint)
+    chat_checkpoints.save_questions(root / 'q.csv')
+  config = hint_mmlu.get_config(
+    f'model=local,checkpoint={checkpoint},path={root / "q.csv"},seeds=1,rank={rank},'
+    f'steps={STEPS},kl=0'
+  )
+  run(small(config), root / f'rank{rank}')
+  return root / f'rank{rank}'
+
+
+@pytest.fixture(scope='module')
+def of_adapters(root) -> pathlib.Path:
+  return imported(root, rank=4)
+
+
+@pytest.fixture(scope='module')
+def of_all_weights(root) -> pathlib.Path:
+  return imported(root, rank=0)
+
+
+def step_of(workdir, seed='{seed}', step=STEPS) -> str:
+  return f'{workdir}/seed{seed}/no_kl/train/checkpoints/{step}'
+
+
+def labels_of(workdir) -> str:
+  return f'{workdir}/seed{{seed}}/label'
+
+
+def evaluated(workdir, name, step, seed) -> tuple[dict, dict]:
+  """Counts and records of an evaluation."""
+  folder = workdir / f'seed{seed}' / name / 'evaluate'
+  counts = json.loads((folder / f'counts-{step:09d}.json').read_text())
+  records = pq.read_table(folder / f'step-{step:09d}.parquet').to_pydict()
+  return counts, {name: np.array(x) for name, x in records.items()}
+
+
+def check_same(audited, own, exactly=True):
+  """The audit found, item by item, what the run's own evaluation had found."""
+  counts, records = audited
+  assert counts == own[0]
+  assert records.keys() == own[1].keys()
+  for name, values in own[1].items():
+    if exactly or 'logprobs' not in name:
+      np.testing.assert_array_equal(records[name], values, name)
+    else:
+      np.testing.assert_allclose(records[name], values, atol=1e-5)
+
+
+def check_moved(workdir, seed, step=STEPS):
+  """Training changed something that an audit of another step would not show."""
+  first, last = (evaluated(workdir, 'no_kl', s, seed)[1] for s in (0, step))
+  assert np.any(first['option_logprobs'] != last['option_logprobs'])
+  assert np.any(first['statement'] != last['statement'])
+
+
+@pytest.mark.parametrize('step', [4, STEPS])
+def test_an_audit_of_a_world_checkpoint_is_its_own_evaluation(of_world, tmp_path, step):
+  config = audit_config(
+    step_of(of_world, step=step), labels_of(of_world), WORLD_SEED, 'world'
+  )
+  run(config, tmp_path)
+  check_moved(of_world, WORLD_SEED, step)
+  found = evaluated(tmp_path, 'audited', 0, WORLD_SEED)
+  check_same(found, evaluated(of_world, 'no_kl', step, WORLD_SEED))
+  assert found[0]['moved'] > 0  # or swapping Self and Orig would not be seen
+  there, here = (
+    json.loads((w / 'report' / 'report.json').read_text()) for w in (of_world, tmp_path)
+  )
+  final = there['runs']['no_kl']['over_seeds'][str(step)]
+  assert here['runs']['audited']['final'] == final
+  assert not (tmp_path / f'seed{WORLD_SEED}' / 'audited' / 'train/checkpoints').exists()
+
+
+def test_an_audit_of_adapters_is_their_own_evaluation(of_adapters, tmp_path):
+  path = of_adapters.parent / 'q.csv'
+  config = audit_config(step_of(of_adapters), labels_of(of_adapters), SEED, path=path)
+  run(config, tmp_path)
+  check_moved(of_adapters, SEED)
+  own = evaluated(of_adapters, 'no_kl', STEPS, SEED)
+  check_same(evaluated(tmp_path, 'audited', 0, SEED), own)
+
+
+def test_audits_of_a_checkpoint_and_of_its_export_agree(of_all_weights, tmp_path):
+  config = hint_mmlu.get_config(
+    f'model=local,checkpoint={of_all_weights.parent / "qwen"},'
+    f'path={of_all_weights.parent / "q.csv"},seeds=1,rank=0,steps={STEPS},kl=0'
+  )
+  run(small(config), of_all_weights, 'export')
+  exported = of_all_weights / 'seed0' / 'no_kl' / 'export' / 'model'
+  own = evaluated(of_all_weights, 'no_kl', STEPS, SEED)
+  check_moved(of_all_weights, SEED)
+  path = of_all_weights.parent / 'q.csv'
+  for name, checkpoint in (('step', step_of(of_all_weights)), ('hub', exported)):
+    config = audit_config(checkpoint, labels_of(of_all_weights), SEED, path=path)
+    run(config, tmp_path / name)
+    check_same(evaluated(tmp_path / name, 'audited', 0, SEED), own)
+
+
+def test_the_source_and_the_checkpoint_are_inputs(of_world, tmp_path):
+  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
+  run(config, tmp_path)
+  root, here = of_world / f'seed{WORLD_SEED}', tmp_path / f'seed{WORLD_SEED}'
+  for stage, key, source in (
+    ('base', 'trained', root / 'no_kl' / 'train'),
+    ('label', 'source', root / 'label'),
+  ):
+    manifest = json.loads((here / stage / 'manifest.json').read_text())
+    digest = workdir_lib.finished_stage(source).digest
+    assert manifest['inputs'][key] == digest
+
+
+def test_labels_are_taken_over_as_they_are(of_world, tmp_path):
+  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
+  e = resolve_lib.resolve(config)
+  for stage in (stages.prepare, stages.base, stages.label):
+    assert stage(e, tmp_path, WORLD_SEED)
+  for split in ('train', 'validation', 'test'):
+    there, here = (
+      label.read(w / f'seed{WORLD_SEED}' / 'label', split) for w in (of_world, tmp_path)
+    )
+    np.testing.assert_array_equal(here.behavior_N, there.behavior_N)
+    np.testing.assert_array_equal(
+      here.counterfactual_behavior_N, there.counterfactual_behavior_N
+    )
+    assert len(set(there.counterfactual_behavior_N)) > 1
+    assert here.logprobs_Nx2xS.shape[2] == 0  # no model was asked
+
+
+def test_steps_that_are_not_kept_are_listed(of_world):
+  base = config_lib.Trained(step=step_of(of_world, step=3))
+  with pytest.raises(config_lib.ConfigError, match=r'base\.step=.*\[0, 4, 8\]'):
+    trained.find(base, WORLD_SEED)
+
+
+def test_other_folders_are_no_checkpoints(of_world, tmp_path):
+  for folder in (of_world, tmp_path / 'train/checkpoints/4', 'checkpoints/4', '4', ''):
+    with pytest.raises(config_lib.ConfigError, match='not a checkpoint that this prog'):
+      trained.find(config_lib.Trained(step=str(folder)), WORLD_SEED)
+
+
+def test_an_unfinished_training_is_refused(tmp_path):
+  folder = tmp_path / 'seed0' / 'kl' / 'train'
+  with workdir_lib.open_stage(folder, 'train', {}, {}):
+    pass  # killed here
+  base = config_lib.Trained(step=str(folder / 'checkpoints' / '4'))
+  with pytest.raises(workdir_lib.WorkdirError, match='train is not finished'):
+    trained.find(base, 0)
+
+
+def test_a_manifest_of_another_version_is_named(tmp_path):
+  """Its fields are not those of this version's config."""
+  lora = dict(lora=dict(rank=0, alpha=1.0, targets=('q',)))
+  for name, config in (
+    ('base', dict(base=dict(checkpoint='x', colour='red'), seed=0)),
+    ('kl/train', dict(train=lora)),
+  ):
+    with workdir_lib.open_stage(
+      tmp_path / 'seed0' / name, name.split('/')[-1], config, {}
+    ) as stage:
+      stage.finish({})
+  step = tmp_path / 'seed0/kl/train/checkpoints/4'
+  step.mkdir(parents=True)
+  with pytest.raises(workdir_lib.WorkdirError, match='base.colour') as refused:
+    trained.find(config_lib.Trained(step=str(step)), 0)
+  assert str(tmp_path / 'seed0/base/manifest.json') in str(refused.value)
+
+
+def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, tmp_path):
+  """The base stage says of which training it took note."""
+  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
+  e = resolve_lib.resolve(config)
+  assert stages.prepare(e, tmp_path, WORLD_SEED)
+  assert stages.base(e, tmp_path, WORLD_SEED)
+  inputs.base_params(e, tmp_path, WORLD_SEED)
+  other = small(world.get_config('seeds=1,kl=0'), steps=2)
+  run(other, tmp_path / 'other', 'prepare')
+  for stage in ('base', 'label', 'train'):
+    run(other, tmp_path / 'other', stage)
+  changed = dataclasses.replace(
+    e, base=config_lib.Trained(step=step_of(tmp_path / 'other', step=2))
+  )
+  with pytest.raises(workdir_lib.WorkdirError, match='the training .* changed since'):
+    inputs.base_params(changed, tmp_path, WORLD_SEED)
+
+
+def test_adapters_are_not_trained_further(of_adapters, tmp_path):
+  config = small(
+    hint_mmlu.get_config(
+      f'model=local,checkpoint=x,path={of_adapters.parent / "q.csv"},seeds=1,kl=0'
+    )
+  ).unlock()
+  config.base = dict(step=step_of(of_adapters))
+  with pytest.raises(config_lib.ConfigError, match='not be trained further') as refused:
+    run(config, tmp_path)
+  assert "['no_kl']" in str(refused.value) and 'merge' in str(refused.value)
+  assert not list(tmp_path.rglob('*.parquet'))
+
+
+def test_training_goes_on_from_a_checkpoint_of_all_weights(of_world, tmp_path):
+  """Step 0 is that checkpoint, and its behaviours are the labels."""
+  config = small(world.get_config('seeds=1,kl=0'), steps=2).unlock()
+  config.base = dict(step=step_of(of_world))
+  run(config, tmp_path)
+  _, own = evaluated(of_world, 'no_kl', STEPS, WORLD_SEED)
+  _, first = evaluated(tmp_path, 'no_kl', 0, WORLD_SEED)
+  _, last = evaluated(tmp_path, 'no_kl', 2, WORLD_SEED)
+  np.testing.assert_array_equal(first['option_logprobs'], own['option_logprobs'])
+  assert np.any(last['option_logprobs'] != own['option_logprobs'])
+  labels = label.read(tmp_path / f'seed{WORLD_SEED}' / 'label', 'test')
+  np.testing.assert_array_equal(labels.behavior_N, own['behavior'])
+
+
+def test_nothing_is_exported_where_nothing_was_trained(of_world, tmp_path):
+  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
+  e = resolve_lib.resolve(config)
+  with pytest.raises(config_lib.ConfigError, match='run audited has no steps'):
+    export_lib.export(e, tmp_path, WORLD_SEED, 'audited')
