@@ -241,7 +241,8 @@ def _source_problems(
 
 def _precision_problems(section: str, train: config_lib.Train, base: Any) -> list[str]:
   """Weights too coarse to be trained."""
-  if getattr(base, 'param_dtype', '') != 'bfloat16' or train.lora.rank != 0:
+  trained = train.loop.steps and not train.lora.rank
+  if not trained or getattr(base, 'param_dtype', '') != 'bfloat16':
     return []
   return [
     f'{section}.lora.rank=0 trains all weights, but base.param_dtype=bfloat16 is too '

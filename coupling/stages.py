@@ -194,15 +194,13 @@ def evaluate(
   config = inputs.stage_config(e, 'evaluate', seed, run)
   folder = root / run / 'evaluate'
   train_folder = root / run / 'train'
+  of_train = inputs.stage_config(e, 'train', seed, run)
   if not follow:
-    workdir_lib.finished_stage(train_folder)
+    workdir_lib.finished_stage(train_folder, of_train)
   with workdir_lib.open_stage(folder, 'evaluate', config, needs) as stage:
     if stage.finished:
       if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
-        raise workdir_lib.WorkdirError(
-          f'{folder} was made from another {train_folder}: move it away, and the '
-          'evaluation is made anew.'
-        )
+        raise _of_another(folder, train_folder)
       return False
     format, template = inputs.format(e), inputs.questions(e)
     pairs = label_lib.read_pairs(needs['label'].path(), split)
@@ -218,6 +216,7 @@ def evaluate(
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
     for step in steps.kept(train_folder, e.runs[run].loop, follow):
       interrupt.check()
+      _check_training(stage, train_folder, workdir_lib.begun(train_folder, of_train))
       path = stage.path(f'step-{step:09d}.parquet')
       if not path.exists():
         items, counts = evaluate_lib.evaluate(
@@ -238,9 +237,26 @@ def evaluate(
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)
     log.close()
-    train_stage = workdir_lib.finished_stage(train_folder)
+    train_stage = workdir_lib.finished_stage(train_folder, of_train)
     stage.finish({'train': train_stage.digest, 'devices': _devices()})
     return True
+
+
+def _check_training(stage: workdir_lib.Stage, train_folder: Path, begun: str) -> None:
+  """Refuses to go on with another training than the one whose steps are there."""
+  note = stage.path('.training', 'begun.json')
+  if not note.exists():
+    note.parent.mkdir(exist_ok=True)
+    workdir_lib.write_json(note, begun)
+  elif json.loads(note.read_text()) != begun:
+    raise _of_another(stage.path(), train_folder)
+
+
+def _of_another(folder: Path, train_folder: Path) -> workdir_lib.WorkdirError:
+  return workdir_lib.WorkdirError(
+    f'{folder} was made from another {train_folder}: move it away, and the evaluation '
+    'is made anew.'
+  )
 
 
 def _devices() -> str:

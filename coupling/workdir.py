@@ -364,6 +364,19 @@ def is_finished(folder: pathlib.Path) -> bool:
   return path.exists() and _read(path)['finished']
 
 
+def begun(folder: pathlib.Path, config: dict) -> str | None:
+  """When the stage there was begun, finished or not; None where there is none yet.
+
+  Raises:
+    WorkdirError: it was begun with another config.
+  """
+  if not (folder / MANIFEST).exists():
+    return None
+  manifest = _read(folder / MANIFEST)
+  Stage(folder, manifest['stage'], config, {})._compare_config(manifest)
+  return manifest['started']
+
+
 def finished_stage(folder: pathlib.Path, config: dict | None = None) -> Stage:
   """Opens a finished stage to read: an input of another stage, or of the report.
 

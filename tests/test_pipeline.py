@@ -13,6 +13,8 @@ import pytest
 from benchmarks import interruptions
 from coupling import explanation
 from coupling import label
+from coupling import stages
+from coupling import workdir as workdir_lib
 
 
 def run(workdir, *flags, config='seeds=1') -> subprocess.CompletedProcess:
@@ -140,6 +142,34 @@ def test_bad_input_is_named_before_any_work(tmp_path, flags, config, expected):
   assert not list(tmp_path.rglob('*.parquet'))
 
 
+def test_a_training_of_another_config_is_not_evaluated(finished, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished, copy)
+  shutil.rmtree(copy / 'seed1' / 'kl' / 'evaluate')
+  found = run(copy, '--stage=evaluate', '--config.train.lora.alpha=3.0')
+  assert found.returncode != 0
+  assert 'train was made with another config' in found.stderr
+  assert 'train.lora.alpha' in found.stderr and 'Traceback' not in found.stderr
+
+
+def test_steps_of_two_trainings_are_not_mixed(tmp_path):
+  folder, config = tmp_path / 'train', {'seed': 0}
+  with workdir_lib.open_stage(folder, 'train', config, {}):
+    pass
+  begun = workdir_lib.begun(folder, config)
+  assert begun and workdir_lib.begun(tmp_path / 'none', config) is None
+  with pytest.raises(workdir_lib.WorkdirError, match='another config'):
+    workdir_lib.begun(folder, {'seed': 1})
+  with workdir_lib.open_stage(tmp_path / 'evaluate', 'evaluate', {}, {}) as stage:
+    stages._check_training(stage, folder, begun)
+    stages._check_training(stage, folder, begun)
+    with pytest.raises(workdir_lib.WorkdirError, match='made from another'):
+      stages._check_training(stage, folder, 'at another time')
+    stage.finish({})
+  stage = workdir_lib.finished_stage(tmp_path / 'evaluate')
+  assert not stage._manifest['files']  # when it was is no part of the result
+
+
 def test_a_damaged_artefact_is_named(finished, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(finished, copy)
@@ -156,6 +186,7 @@ def test_labels_for_other_pairs_are_refused(finished, tmp_path):
   shutil.copytree(finished / 'seed1' / 'label', copy)
   manifest = json.loads((copy / 'manifest.json').read_text())
   manifest['info']['pairs']['test'] = 'of other pairs'
+  manifest['digest'] = workdir_lib._digest(manifest)
   (copy / 'manifest.json').write_text(json.dumps(manifest))
   workdir = tmp_path / 'w'
   shutil.copytree(finished, workdir)
