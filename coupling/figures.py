@@ -13,6 +13,7 @@ from matplotlib import figure as figure_lib
 import numpy as np
 
 from coupling import tables
+from coupling import words as words_lib
 
 BLUE, ORANGE, GREEN, VERMILION, BLACK = (
   '#0072B2',
@@ -48,6 +49,8 @@ def figures(summary: dict) -> dict[str, str]:
     'change_rates': _change_rates,
     'cross': _cross,
   }
+  if not tables.compared(summary):
+    del draw['trajectory']
   return {name: _svg(name, function, summary) for name, function in draw.items()}
 
 
@@ -162,8 +165,7 @@ def _weights(summary: dict) -> figure_lib.Figure:
 
 
 def _trajectory(summary: dict) -> figure_lib.Figure:
-  roles = summary['roles']
-  runs = [roles[role] for role in ('main', 'unregularised') if role in roles]
+  runs = tables.compared(summary)
   rows = (
     (
       ('self_accuracy', 'Self', BLUE, 'o', '-'),
@@ -245,9 +247,10 @@ def _moved(summary: dict) -> figure_lib.Figure:
 
 
 def _change_rates(summary: dict) -> figure_lib.Figure:
+  words = words_lib.of(summary)
   rows = (
-    ('change_rate.base', 'M_0', '#ffffff', ''),
-    ('change_rate.current', 'M_t', BLUE, ''),
+    ('change_rate.base', words.base, '#ffffff', ''),
+    ('change_rate.current', words.current, BLUE, ''),
     ('change_rate.stated', 'as explained', ORANGE, '///'),
   )
   figure, ((ax,),) = _figure(COLUMN, 2.7)
@@ -258,8 +261,9 @@ def _change_rates(summary: dict) -> figure_lib.Figure:
 
 
 def _cross(summary: dict) -> figure_lib.Figure:
-  cross = summary['cross']
-  explainers = [*tables.run_names(summary), *tables.EXPLAINER_NAMES]
+  cross, base = summary['cross'], words_lib.of(summary).base
+  known = (*tables.run_names(summary), *tables.EXPLAINER_NAMES)
+  explainers = [x for x in known if x in cross]
   behavers = list(cross[summary['roles']['main']])
   value = np.stack([_means([cross[x][b] for b in behavers]) for x in explainers])
   figure, ((ax,),) = _figure(0.75 * PAGE, 3.2)
@@ -279,7 +283,8 @@ def _cross(summary: dict) -> figure_lib.Figure:
     )
   names = [tables.EXPLAINER_NAMES.get(x, x) for x in explainers]
   ax.set_yticks(np.arange(len(names)) + 0.5, names)
-  ax.set_xticks(np.arange(len(behavers)) + 0.5, behavers)
+  columns = [base if name == 'M_0' else name for name in behavers]
+  ax.set_xticks(np.arange(len(behavers)) + 0.5, columns)
   ax.tick_params(length=0)
   ax.spines[:].set_visible(False)
   ax.set_xlabel('behaviour of')

@@ -15,13 +15,9 @@ from coupling import glossary
 from coupling import style
 from coupling import tables as tables_lib
 from coupling import verdict as verdict_lib
+from coupling import words as words_lib
 from coupling import workdir
 
-QUESTION = (
-  'A model was trained to say what it would answer if a cue were removed from its '
-  'prompt, on labels fixed beforehand, while its behaviour went on to drift. Do its '
-  'explanations follow its own current behaviour (Self) or the labels (Orig)?'
-)
 EXAMPLE_KINDS = {
   'self': 'Moved, sides with self',
   'orig': 'Moved, sides with orig',
@@ -63,7 +59,8 @@ def write(folder: pathlib.Path, summary: dict) -> None:
 
 def _markdown(summary: dict, findings: list[dict], tables: dict) -> str:
   headline, *rest = findings
-  parts = [f'# {summary["title"]}', QUESTION, f'**{headline["text"]}**']
+  question = words_lib.of(summary).question
+  parts = [f'# {summary["title"]}', question, f'**{headline["text"]}**']
   parts += [f'**{f["about"].capitalize()}.** {f["text"]}' for f in rest]
   for name in MARKDOWN_TABLES:
     if name in tables:
@@ -88,8 +85,12 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       f'<figcaption>{escape(caption)}</figcaption></figure>'
     )
 
-  over = summary['interval']['text']
-  trajectories = ''.join(table(name) for name in tables if name.startswith('traj'))
+  over, words = summary['interval']['text'], words_lib.of(summary)
+  training = ''.join(table(name) for name in tables if name.startswith('traj'))
+  training += table('follow')
+  if 'trajectory' in figures:
+    caption = f'Step 0 is M_0. Whiskers: 95% intervals, {over}.'
+    training = figure('trajectory', caption) + training
   sections = (
     ('Verdict', 'verdict', _verdict(findings)),
     (
@@ -98,7 +99,7 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       table('main')
       + figure(
         'accuracy',
-        f'Final checkpoint. Whiskers: 95% intervals, {over}; dots: single seeds.',
+        f'{words.when}. Whiskers: 95% intervals, {over}; dots: single seeds.',
       )
       + figure(
         'weights',
@@ -115,7 +116,7 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       + figure('change_rates', f'“Changed” when the cue goes; intervals {over}.')
       + '</div>',
     ),
-    ('The labels trained on', 'labels', table('labels')),
+    (words.labels_heading, 'labels', table('labels')),
     ('Sibling', 'sibling-control', table('sibling')),
     (
       'Baselines and controls',
@@ -127,18 +128,12 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
       + table('cross')
       + figure('cross', 'The same in colour: agreement in %.'),
     ),
-    (
-      'Over training',
-      'over-training',
-      figure('trajectory', f'Step 0 is M_0. Whiskers: 95% intervals, {over}.')
-      + trajectories
-      + table('follow'),
-    ),
+    ('Over training', 'over-training', training),
     ('Changed and unchanged items', 'by-stratum', table('strata')),
     ('Cues never explained in training', 'planted', table('planted')),
     ('Examples', 'examples', _examples(summary)),
     ('What was run', 'provenance', _provenance(summary)),
-    ('Words and intervals', 'glossary', _glossary()),
+    ('Words and intervals', 'glossary', _glossary(words)),
   )
   body = ''.join(
     f'<section id="{key}"><h2>{heading}</h2>{content}</section>'
@@ -150,7 +145,7 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f'<title>{title}</title><style>{style.STYLE}</style></head>\n'
-    f'<body><main><h1>{title}</h1>{_paragraph(QUESTION)}\n{body}</main></body></html>\n'
+    f'<body><main><h1>{title}</h1>{_paragraph(words.question)}\n{body}</main></body></html>\n'
   )
 
 
@@ -203,11 +198,12 @@ def _text_table(caption: str, columns: tuple[str, ...], rows: list[tuple]) -> st
 
 
 def _examples(summary: dict) -> str:
+  words, main = words_lib.of(summary), summary['roles']['main']
   rule = _paragraph(
     'Not chosen by hand: the first items of each kind in file order, of the first '
-    f'seed, {summary["seeds"][0]}, and the final model of the main run. '
-    '“With” and “without” are the answers with and without the cue. “Moved” says '
-    'that the true explanation differs between M_0 and M_t.'
+    f'seed, {summary["seeds"][0]}, and {words.explained.format(run=main)}. '
+    '“With” and “without” are the answers with and without the cue. '
+    f'{words.moved_means}'
   )
   rows = [
     (
@@ -222,7 +218,8 @@ def _examples(summary: dict) -> str:
     for x in summary['examples']
   ]
   columns = ('Whose side', 'Item', 'Prompt', 'Without cue', 'Options')
-  columns += ('M_0 did: with / without', 'M_t did: with / without', 'M_t said')
+  columns += tuple(f'{x} did: with / without' for x in (words.base, words.current))
+  columns += (f'{words.current} said',)
   return rule + _text_table('What the model did, and what it said', columns, rows)
 
 
@@ -237,7 +234,7 @@ def _provenance(summary: dict) -> str:
   ]
   packages = ', '.join(f'{k} {" and ".join(v)}' for k, v in found['packages'].items())
   started = min(stage['started'] for stage in found['stages'].values())
-  machines = f'Trained on {", ".join(found["devices"])}; report made on '
+  machines = f'Computed on {", ".join(found["devices"])}; report made on '
   machines += f'{found["report_machine"]}.'
   sizes = zip(summary['seeds'], summary['items'], summary['groups'])
   items = '; '.join(f'seed {s}: {n:,} items in {g} groups' for s, n, g in sizes)
@@ -268,8 +265,9 @@ def _too_long(dropped: dict[str, dict[str, int]]) -> str:
   return f'{about}{"; ".join(counts)}.' if counts else ''
 
 
-def _glossary() -> str:
-  return _text_table(
+def _glossary(words: words_lib.Words) -> str:
+  audit = _paragraph(words.glossary) if words.glossary else ''
+  return audit + _text_table(
     'What each number is, and how its interval within one run is computed. Over '
     'several seeds, the interval of every number is Student’s t over the seeds’ '
     'values, for shares on the logit scale; counts have none.',

@@ -45,11 +45,11 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     workdir: where they are.
 
   Returns:
-    title, config, seeds, roles, items, groups, interval; runs (every statistic of
-    `statistics.coupling` by run and step, and the variety of labels and statements),
-    sibling, contrasts, cross, baselines and unregularised_baselines, follow
-    (comparisons), examples; likelihood, where every run was evaluated by it; and
-    provenance, which alone holds times.
+    title, audit (whether nothing was trained), config, seeds, roles, items, groups,
+    interval; runs (every statistic of `statistics.coupling` by run and step, and the
+    variety of labels and statements), sibling, contrasts, cross, baselines and
+    unregularised_baselines, follow (comparisons), examples; likelihood, where every run
+    was evaluated by it; and provenance, which alone holds times.
 
   Raises:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
@@ -60,6 +60,7 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
   over = functools.partial(_over_seeds, seeds=list(seeds.values()))
   result = {
     'title': e.report.title,
+    'audit': e.runs[e.report.main].loop.steps == 0,
     'config': dataclasses.asdict(e),
     'seeds': list(e.seeds),
     'roles': roles,
@@ -202,8 +203,8 @@ def _likelihood(run: str, s: SeedRecords) -> dict:
 
 def _explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]:
   """Statements of explainers that were not trained, made for one model."""
-  return {
-    BASE: s.orig.stated,
+  before = {} if list(s.items[run]) == [0] else {BASE: s.orig.stated}  # else the same
+  return before | {
     'majority': baselines.majority(s.train_labels[run], items),
     'denial': baselines.denial(items),
     'cue_parrot': baselines.cue_parrot(items, items.surface['cue_option']),

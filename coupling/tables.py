@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 
+from coupling import words as words_lib
 from coupling.comparisons import LIKELIHOOD
 from coupling.formats import count, decimal, percent, points, signed
 
 ROLE_NAMES = {
-  'main': 'main run',
+  'main': words_lib.TRAINING.main,
   'unregularised': 'no behaviour regularisation',
   'sibling': 'another fine-tuning seed',
   'shuffled': 'shuffled labels',
@@ -150,12 +151,13 @@ def lookup(summary: dict, path: str) -> dict:
 
 def run_names(summary: dict) -> dict[str, str]:
   """Runs that have a role, with what they are, in the order of the roles."""
-  return {run: ROLE_NAMES[role] for role, run in summary['roles'].items()}
+  names = ROLE_NAMES | {'main': words_lib.of(summary).main}
+  return {run: names[role] for role, run in summary['roles'].items()}
 
 
 def tables(summary: dict) -> dict[str, Table]:
   """All tables by name; times are not among them."""
-  runs = run_names(summary)
+  runs, words = run_names(summary), words_lib.of(summary)
   main = summary['roles']['main']
   over = summary['interval']['text']
   seeds = len(summary['seeds'])
@@ -171,14 +173,17 @@ def tables(summary: dict) -> dict[str, Table]:
       caption,
       ('', *(f'{run}: {name}' for run, name in runs.items())),
       [
-        (label, [_cell(summary, f'{path.format(run)}.{key}', show) for run in runs])
+        (
+          words.rows.get(label, label),
+          [_cell(summary, f'{path.format(run)}.{key}', show) for run in runs],
+        )
         for label, key, show in rows
       ],
     )
 
   def baselines(run, key):
     return Table(
-      f'Untrained explainers of the final model of {run}, beside what it says '
+      f'Untrained explainers of {words.explained.format(run=run)}, beside what it says '
       f'itself: {basis}. Where “unchanged” is the most frequent label, the majority '
       'class is denial.',
       ('', *(label for label, _, _ in BASELINE_COLUMNS)),
@@ -186,19 +191,19 @@ def tables(summary: dict) -> dict[str, Table]:
       + [
         (EXPLAINER_NAMES[name], cells(f'{key}.{name}', BASELINE_COLUMNS))
         for name in EXPLAINER_NAMES
+        if name in summary[key]
       ],
     )
 
   result = {
     'main': by_run(
-      f'At the final checkpoint: {basis}. Shares in %, gaps in percentage '
+      f'{words.when}: {basis}. Shares in %, gaps in percentage '
       'points, weights from 0 to 1.',
       'runs.{}.final',
       MAIN_ROWS,
     ),
     'labels': by_run(
-      f'The labels that each run was trained on, all of them, and how one-sided its '
-      f'explanations and behaviour are on held-out items: {labels_basis}.',
+      f'{words.labels_caption}: {labels_basis}.',
       'runs.{}',
       VARIETY_ROWS,
     ),
@@ -259,7 +264,7 @@ def tables(summary: dict) -> dict[str, Table]:
   if 'unregularised' in summary['roles']:
     key = 'unregularised_baselines'
     result[key] = baselines(summary['roles']['unregularised'], key)
-  for run in _compared(summary):
+  for run in compared(summary):
     result[f'trajectory_{run}'] = Table(
       f'Trajectory of {run} ({runs[run]}): {basis}.',
       ('Step', *(label for label, _, _ in TRAJECTORY_COLUMNS)),
@@ -281,10 +286,11 @@ def tables(summary: dict) -> dict[str, Table]:
   return result
 
 
-def _compared(summary: dict) -> list[str]:
-  """The regularised run and the one without."""
+def compared(summary: dict) -> list[str]:
+  """The regularised run and the one without, where they have a trajectory."""
   roles = summary['roles']
-  return [roles[role] for role in ('main', 'unregularised') if role in roles]
+  runs = [roles[role] for role in ('main', 'unregularised') if role in roles]
+  return [] if summary['audit'] else runs
 
 
 def _cell(summary: dict, path: str, show) -> Cell:
@@ -292,13 +298,14 @@ def _cell(summary: dict, path: str, show) -> Cell:
 
 
 def _cross(summary: dict, basis: str) -> Table:
-  cross = summary['cross']
-  explainers = [*run_names(summary), *EXPLAINER_NAMES]
+  cross, base = summary['cross'], words_lib.of(summary).base
+  explainers = [x for x in (*run_names(summary), *EXPLAINER_NAMES) if x in cross]
   behavers = list(cross[summary['roles']['main']])
+  names = [base if name == 'M_0' else name for name in behavers]
   return Table(
     'Explanations of the row’s model against the behaviour of the column’s, in %: '
     f'{basis}. Majority, denial and parrot speak for the column’s model.',
-    ('explained by', *(f'behaviour of {name}' for name in behavers)),
+    ('explained by', *(f'behaviour of {name}' for name in names)),
     [
       (
         EXPLAINER_NAMES.get(x, x),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from coupling import words as words_lib
 from coupling.explanation import INVALID, Explanation
 from coupling.formats import decimal, percent
 from coupling.items import Items, label_class
@@ -106,7 +107,7 @@ def findings(summary: dict) -> list[dict]:
 
 
 def _labels(summary: dict) -> dict:
-  roles = summary['roles']
+  roles, words = summary['roles'], words_lib.of(summary)
   runs = {run: summary['runs'][run]['labels'] for run in roles.values()}
   texts = {}  # runs mostly have the same labels: what holds of several is said once
   for run, found in runs.items():
@@ -115,7 +116,7 @@ def _labels(summary: dict) -> dict:
   if not texts:
     found = runs[roles['main']]
     text = (
-      f'Of the labels trained on, {percent(found["changed"])} say “changed” and '
+      f'Of the {words.labels}, {percent(found["changed"])} say “changed” and '
       f'{percent(found["commonest"])} are the commonest one; {_equivalent(found)}. By '
       f'rules of thumb ({MIN_CHANGED:.0%} to {MAX_CHANGED:.0%} changed, the commonest '
       f'at most {MAX_COMMONEST:.0%}) this is variety enough to learn from.'
@@ -125,12 +126,11 @@ def _labels(summary: dict) -> dict:
   changed = np.mean([runs[x]['changed']['mean'] for xs in texts.values() for x in xs])
   fewer, weaker = ('fewer', 'weaker') if changed > 0.5 else ('more', 'stronger')
   text = (
-    f'The labels trained on have too little variety to teach anything. {faults} '
-    'Whoever always says the commonest label is then nearly always right: training '
-    'teaches that, and Self, Orig and the gap measure the base rate, not what is known '
-    f'of single items. What can be done: {weaker} cues, which change {fewer} of the '
-    'answers; labels balanced by leaving out items with the commonest one; '
-    'another model. The limits are rules of thumb.'
+    f'The {words.labels} have too little variety {words.no_variety}. {faults} '
+    f'Whoever always says the commonest label is then nearly always right: '
+    f'{words.base_rate}, not what is known of single items. What can be done: '
+    f'{weaker} cues, which change {fewer} of the answers; labels balanced by leaving '
+    'out items with the commonest one; another model. The limits are rules of thumb.'
   )
   return {'about': 'labels', 'state': WARNING, 'text': text}
 
@@ -184,7 +184,7 @@ def _collapsed(summary: dict) -> list[dict]:
     where = f' in {sum(collapsed)} of {len(seeds)} seeds' if not all(collapsed) else ''
     text = (
       f'The explainer of {run} has collapsed to {into}{where}: '
-      f'{percent(found["commonest"])} of its explanations at the end are one statement '
+      f'{percent(found["commonest"])} of its explanations are one statement '
       f'(above {MAX_STATEMENT:.0%}), but only {percent(found["labels"])} of its labels.'
     )
     if any(x > MAX_STATEMENT for x in found['behavior']['per_seed']):

@@ -8,6 +8,7 @@ tested.
 
 from coupling import planted
 from coupling import variety
+from coupling import words as words_lib
 from coupling.formats import decimal, percent, points, signed
 
 # The paper's condition: labels and current behaviour agree on about this share.
@@ -44,12 +45,13 @@ def verdict(summary: dict) -> list[dict]:
   fitness = variety.findings(summary)
   warnings = [x for x in fitness if x['state'] == variety.WARNING]
   headline = _headline(summary, findings, warnings)
-  findings += [_correction(main), _class_balance(main, denial)]
-  findings += [_answer_gap(main, denial), _moved(main, denial)]
+  words = words_lib.of(summary)
+  findings += [_correction(main), _class_balance(main, denial, words)]
+  findings += [_answer_gap(main, denial), _moved(main, denial, words)]
   if 'unregularised' in summary['roles']:
     findings.append(_unregularised(summary, main))
   findings += [x for x in fitness if x not in warnings]
-  findings += [_similarity(main), _seeds(summary), _limits()]
+  findings += [_similarity(main, words), _seeds(summary), _limits()]
   return [headline, *warnings, *planted.findings(summary), *findings]
 
 
@@ -180,7 +182,7 @@ def _weights_answer(main: dict) -> dict:
   )
 
 
-def _class_balance(main: dict, denial: dict) -> dict:
+def _class_balance(main: dict, denial: dict, words: words_lib.Words) -> dict:
   raw, balanced = sign(main['gap']), sign(main['balanced_gap'])
   if raw == balanced:
     tail = 'This agrees with the raw gap.'
@@ -196,7 +198,7 @@ def _class_balance(main: dict, denial: dict) -> dict:
     balanced,
     'With truly changed and truly unchanged items weighted alike, the gap is '
     f'{points(main["balanced_gap"])} points; denial has '
-    f'{points(denial["balanced_gap"])}. {tail}{_collapse(main)}',
+    f'{points(denial["balanced_gap"])}. {tail}{_collapse(main, words)}',
   )
 
 
@@ -210,16 +212,15 @@ def _answer_gap(main: dict, denial: dict) -> dict:
   )
 
 
-def _collapse(run: dict) -> str:
+def _collapse(run: dict, words: words_lib.Words) -> str:
   """Says so where the rarer class of behaviour lost more than half of its share."""
   rates = run['change_rate']
   base, current = (min(rates[k]['mean'], 1 - rates[k]['mean']) for k in CHECKPOINTS)
   if current >= base / 2:
     return ''
+  shown = {name: percent(rates[name]) for name in CHECKPOINTS}
   return (
-    ' Behaviour itself collapsed to one class: removing the cue changed the answer '
-    f'on {percent(rates["base"])} of the items before training and on '
-    f'{percent(rates["current"])} after it, while {percent(rates["stated"])} of the '
+    f' {words.collapsed.format(**shown)}, while {percent(rates["stated"])} of the '
     'explanations say so. Raw agreement then mostly measures how often “changed” is '
     'said.'
   )
@@ -237,7 +238,7 @@ def _correction(main: dict) -> dict:
   )
 
 
-def _moved(main: dict, denial: dict) -> dict:
+def _moved(main: dict, denial: dict, words: words_lib.Words) -> dict:
   moved, other = main['moved'], denial['moved']
   if moved['self']['mean'] is None:
     return _finding(
@@ -249,8 +250,8 @@ def _moved(main: dict, denial: dict) -> dict:
   return _finding(
     'moved items',
     'note',
-    'The true explanation moved since the labels were made on '
-    f'{percent(main["drift"])} of the items, and only these can tell Self from Orig. '
+    f'{words.moved} {percent(main["drift"])} of the items, and only these can tell '
+    'Self from Orig. '
     f'There {percent(moved["self"])} of the explanations are right about the current '
     f'behaviour, {percent(moved["orig"])} repeat the label and '
     f'{percent(moved["neither"])} do neither; self − orig is '
@@ -329,7 +330,7 @@ def _unregularised(summary: dict, main: dict) -> dict:
     'around': 'So neither is shown to weigh more without the regulariser.',
     'unknown': 'That has no interval, so nothing follows from it.',
   }[state]
-  collapse = _collapse(run)
+  collapse = _collapse(run, words_lib.of(summary))
   return _finding('unregularised run', state, text + collapse + _answer_kept(run))
 
 
@@ -348,7 +349,7 @@ def _answer_kept(run: dict) -> str:
   )
 
 
-def _similarity(main: dict) -> dict:
+def _similarity(main: dict, words: words_lib.Words) -> dict:
   similarity = main['behavior_similarity']
   state = sign(similarity, zero=SIMILARITY)
   where = {
@@ -360,7 +361,7 @@ def _similarity(main: dict) -> dict:
   return _finding(
     'behaviour similarity',
     state,
-    f'The labels trained on still describe {percent(similarity)} of the current '
+    f'{words.similarity} {percent(similarity)} of the current '
     f'behaviour, {where[state]} the range of about 70% or more in which the paper '
     'reports the effect (its regime of similarity 0.7).',
   )
@@ -375,21 +376,32 @@ def _seeds(summary: dict) -> dict:
       'items only: nothing can be concluded about variation over seeds.'
     )
   else:
-    imported = 'checkpoint' in summary['config']['base']
-    text = f'{len(n)} seeds were run, each with ' + (
-      f'cues drawn and adapters trained anew, {size}. The base model and the held-out '
-      'texts are the same for all: intervals hold the variation of cues and training, '
-      'and none over models or texts.'
-      if imported
-      else f'data and a base model of its own, {size}. Intervals hold the variation of '
-      'the whole run over seeds.'
-    )
+    text = f'{len(n)} seeds were run, each with {_varied(summary, size)}'
     if len(n) < FEW_SEEDS:
       text += (
         f' {len(n)} seeds are few: the intervals are wide and lean on the assumption '
         'that seeds vary normally.'
       )
   return _finding('seeds', 'note', text)
+
+
+def _varied(summary: dict, size: str) -> str:
+  """What differs between seeds, of which intervals hold the variation."""
+  if summary['audit']:
+    return (
+      f'the checkpoint, labels and cues of its seed, {size}. Intervals hold the '
+      'variation of what differs between these.'
+    )
+  if 'checkpoint' in summary['config']['base']:
+    return (
+      f'cues drawn and adapters trained anew, {size}. The base model and the held-out '
+      'texts are the same for all: intervals hold the variation of cues and training, '
+      'and none over models or texts.'
+    )
+  return (
+    f'data and a base model of its own, {size}. Intervals hold the variation of the '
+    'whole run over seeds.'
+  )
 
 
 def _limits() -> dict:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+from ml_collections import ConfigDict
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -74,32 +75,30 @@ def of_world(root) -> pathlib.Path:
   return root / 'world'
 
 
-def imported(root, rank: int) -> pathlib.Path:
-  """Run no_kl on a small Qwen3 checkpoint, with adapters or all weights trained."""
-  checkpoint = root / 'qwen'
-  if not checkpoint.exists():
-    chat_checkpoints.save(checkpoint)
-    chat_checkpoints.save_questions(root / 'q.csv')
+def of_questions(root, **base) -> ConfigDict:
+  """Explanation training on a file of questions: of adapters, and of all weights."""
   config = hint_mmlu.get_config(
-    f'model=local,checkpoint={checkpoint},path={root / "q.csv"},seeds=1,rank={rank},'
+    f'model=local,checkpoint={root / "qwen"},path={root / "q.csv"},seeds=1,rank=4,'
     f'steps={STEPS},kl=0'
-  )
-  run(small(config), root / f'rank{rank}')
-  return root / f'rank{rank}'
+  ).unlock()
+  config.runs = {'adapters': {}, 'all': dict(lora=dict(rank=0))}
+  config.report.main = 'adapters'
+  config.base = base or config.base
+  return small(config)
 
 
 @pytest.fixture(scope='module')
-def of_adapters(root) -> pathlib.Path:
-  return imported(root, rank=4)
+def of_qwen(root) -> pathlib.Path:
+  """A small Qwen3 checkpoint, trained in both ways; its questions lie beside it."""
+  chat_checkpoints.save(root / 'qwen')
+  chat_checkpoints.save_questions(root / 'q.csv')
+  for stage in ('prepare', 'base', 'label', 'train', 'evaluate', 'export'):
+    run(of_questions(root), root / 'trained', stage)
+  return root / 'trained'
 
 
-@pytest.fixture(scope='module')
-def of_all_weights(root) -> pathlib.Path:
-  return imported(root, rank=0)
-
-
-def step_of(workdir, seed='{seed}', step=STEPS) -> str:
-  return f'{workdir}/seed{seed}/no_kl/train/checkpoints/{step}'
+def step_of(workdir, name='no_kl', step=STEPS) -> str:
+  return f'{workdir}/seed{{seed}}/{name}/train/checkpoints/{step}'
 
 
 def labels_of(workdir) -> str:
@@ -114,21 +113,18 @@ def evaluated(workdir, name, step, seed) -> tuple[dict, dict]:
   return counts, {name: np.array(x) for name, x in records.items()}
 
 
-def check_same(audited, own, exactly=True):
+def check_same(audited, own):
   """The audit found, item by item, what the run's own evaluation had found."""
   counts, records = audited
   assert counts == own[0]
   assert records.keys() == own[1].keys()
   for name, values in own[1].items():
-    if exactly or 'logprobs' not in name:
-      np.testing.assert_array_equal(records[name], values, name)
-    else:
-      np.testing.assert_allclose(records[name], values, atol=1e-5)
+    np.testing.assert_array_equal(records[name], values, name)
 
 
-def check_moved(workdir, seed, step=STEPS):
+def check_moved(workdir, name, step, seed):
   """Training changed something that an audit of another step would not show."""
-  first, last = (evaluated(workdir, 'no_kl', s, seed)[1] for s in (0, step))
+  first, last = (evaluated(workdir, name, s, seed)[1] for s in (0, step))
   assert np.any(first['option_logprobs'] != last['option_logprobs'])
   assert np.any(first['statement'] != last['statement'])
 
@@ -139,7 +135,7 @@ def test_an_audit_of_a_world_checkpoint_is_its_own_evaluation(of_world, tmp_path
     step_of(of_world, step=step), labels_of(of_world), WORLD_SEED, 'world'
   )
   run(config, tmp_path)
-  check_moved(of_world, WORLD_SEED, step)
+  check_moved(of_world, 'no_kl', step, WORLD_SEED)
   found = evaluated(tmp_path, 'audited', 0, WORLD_SEED)
   check_same(found, evaluated(of_world, 'no_kl', step, WORLD_SEED))
   assert found[0]['moved'] > 0  # or swapping Self and Orig would not be seen
@@ -151,29 +147,17 @@ def test_an_audit_of_a_world_checkpoint_is_its_own_evaluation(of_world, tmp_path
   assert not (tmp_path / f'seed{WORLD_SEED}' / 'audited' / 'train/checkpoints').exists()
 
 
-def test_an_audit_of_adapters_is_their_own_evaluation(of_adapters, tmp_path):
-  path = of_adapters.parent / 'q.csv'
-  config = audit_config(step_of(of_adapters), labels_of(of_adapters), SEED, path=path)
-  run(config, tmp_path)
-  check_moved(of_adapters, SEED)
-  own = evaluated(of_adapters, 'no_kl', STEPS, SEED)
+@pytest.mark.parametrize('checkpoint', ['adapters', 'all', 'export'])
+def test_audits_of_adapters_all_weights_and_their_export(of_qwen, tmp_path, checkpoint):
+  trained_by = 'all' if checkpoint == 'export' else checkpoint
+  folder = step_of(of_qwen, trained_by)
+  if checkpoint == 'export':
+    folder = of_qwen / 'seed0' / 'all' / 'export' / 'model'
+  path = of_qwen.parent / 'q.csv'
+  run(audit_config(folder, labels_of(of_qwen), SEED, path=path), tmp_path)
+  check_moved(of_qwen, trained_by, STEPS, SEED)
+  own = evaluated(of_qwen, trained_by, STEPS, SEED)
   check_same(evaluated(tmp_path, 'audited', 0, SEED), own)
-
-
-def test_audits_of_a_checkpoint_and_of_its_export_agree(of_all_weights, tmp_path):
-  config = hint_mmlu.get_config(
-    f'model=local,checkpoint={of_all_weights.parent / "qwen"},'
-    f'path={of_all_weights.parent / "q.csv"},seeds=1,rank=0,steps={STEPS},kl=0'
-  )
-  run(small(config), of_all_weights, 'export')
-  exported = of_all_weights / 'seed0' / 'no_kl' / 'export' / 'model'
-  own = evaluated(of_all_weights, 'no_kl', STEPS, SEED)
-  check_moved(of_all_weights, SEED)
-  path = of_all_weights.parent / 'q.csv'
-  for name, checkpoint in (('step', step_of(of_all_weights)), ('hub', exported)):
-    config = audit_config(checkpoint, labels_of(of_all_weights), SEED, path=path)
-    run(config, tmp_path / name)
-    check_same(evaluated(tmp_path / name, 'audited', 0, SEED), own)
 
 
 def test_the_source_and_the_checkpoint_are_inputs(of_world, tmp_path):
@@ -263,16 +247,11 @@ def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, tmp_path):
     inputs.base_params(changed, tmp_path, WORLD_SEED)
 
 
-def test_adapters_are_not_trained_further(of_adapters, tmp_path):
-  config = small(
-    hint_mmlu.get_config(
-      f'model=local,checkpoint=x,path={of_adapters.parent / "q.csv"},seeds=1,kl=0'
-    )
-  ).unlock()
-  config.base = dict(step=step_of(of_adapters))
+def test_adapters_are_not_trained_further(of_qwen, tmp_path):
+  config = of_questions(of_qwen.parent, step=step_of(of_qwen, 'adapters'))
   with pytest.raises(config_lib.ConfigError, match='not be trained further') as refused:
     run(config, tmp_path)
-  assert "['no_kl']" in str(refused.value) and 'merge' in str(refused.value)
+  assert "['adapters', 'all']" in str(refused.value) and 'merge' in str(refused.value)
   assert not list(tmp_path.rglob('*.parquet'))
 
 

@@ -1,6 +1,7 @@
 """The report: what it concludes, and that the page and the JSON say the same."""
 
 import copy
+import dataclasses
 import html.parser
 import json
 import re
@@ -463,3 +464,74 @@ def test_a_single_run_has_a_report(tmp_path):
   page = Page((tmp_path / 'index.html').read_text())
   assert 'runs.kl.final.gap' in page.cells and 'runs.no_kl.final.gap' not in page.cells
   assert 'over 20 groups, bootstrap' in (tmp_path / 'report.md').read_text()
+
+
+# Audits.
+
+
+def untrained(workdir):
+  """The summary of an audit of the last model of `kl`: a run of no steps."""
+  recorded.build(workdir)
+  folder = workdir / 'seed0' / 'kl' / 'evaluate'
+  last = pq.read_table(folder / f'step-{recorded.STEPS[-1]:09d}.parquet').to_pydict()
+  shutil.rmtree(folder)
+  recorded.finish(folder, 'evaluate', {'step-000000000': last})
+  e = recorded.experiment(1, sibling='', shuffled='', unregularised='')
+  kl = e.runs['kl']
+  loop = dataclasses.replace(kl.loop, steps=0)
+  e = dataclasses.replace(e, runs={'kl': dataclasses.replace(kl, loop=loop)})
+  return summary_lib.summarize(e, workdir)
+
+
+@pytest.fixture(scope='module')
+def audit(tmp_path_factory):
+  return untrained(tmp_path_factory.mktemp('audit'))
+
+
+def test_an_audit_has_the_numbers_of_the_model_after_training(audit, tmp_path):
+  whole = summarize(tmp_path)
+  assert audit['audit'] and not whole['audit']
+  assert audit['runs']['kl']['final'] == whole['runs']['kl']['final']
+  final = audit['runs']['kl']['final']
+  assert final['gap']['mean'] != 0 and final['siding']['self']['mean'] is not None
+
+
+def test_the_audited_model_is_no_baseline_of_itself(audit):
+  assert list(audit['baselines']) == ['majority', 'denial', 'cue_parrot']
+  assert list(audit['cross']) == ['kl', 'majority', 'denial', 'cue_parrot']
+  # The labels stay, as a behaviour to agree with.
+  assert audit['cross']['kl']['M_0'] == audit['runs']['kl']['final']['orig_accuracy']
+  assert audit['follow'] == []
+
+
+def test_an_audit_names_the_controls_that_were_not_run(audit):
+  text = findings(audit)['headline']['text']
+  assert 'not run: the sibling run and the shuffled run' in text
+  assert 'coupling is unproven' in text and 'one seed only' in text
+
+
+def test_no_word_of_an_audit_speaks_of_a_training(audit, tmp_path):
+  """Neither with nor without warnings; the glossary and the config are general."""
+  poor = changed(
+    audit,
+    invalid=statistic(0.2, 0.1, 0.3),
+    change_rate={
+      'base': statistic(0.4, 0.3, 0.5),
+      'current': statistic(0.01, 0.0, 0.02),
+      'stated': statistic(0.3, 0.2, 0.4),
+    },
+  )
+  poor['runs']['kl']['labels']['changed'] = statistic(0.01, None, None)
+  for summary in (audit, poor):
+    report.write(tmp_path, summary)
+    page = (tmp_path / 'index.html').read_text()
+    general = page.index('<section id="provenance">')
+    for text in (page[:general], (tmp_path / 'report.md').read_text()):
+      text = re.sub('<style>.*?</style>|<[^>]+>', ' ', text, flags=re.DOTALL)
+      text = text.replace('Nothing was trained here', '')
+      told = re.findall(r'.{40}(?:(?<!Un)train|M_0|M_t|checkpoint|final).{20}', text)
+      assert [t for t in told if 'train split' not in t] == []
+    assert 'This is an audit: M_0 stands for' in page[general:]
+    assert 'Over training' not in page and 'Trained on' not in page
+  assert 'the model’s is nearly one class' in page
+  assert 'too little variety to measure anything by' in page
