@@ -12,7 +12,7 @@ is asked for (comply or refuse), or with read=reply taken from the greedy reply 
 detector; the KL then holds the replies. The numbers above are the paper's: no model of
 that size has been trained with this code yet. What was run: a random Qwen3 of 29
 thousand parameters on XSTest, by choice (64 s of processor time on two cores that other
-work shared) and by reply (76 s), and likewise on JailbreakBench (JBB_TIMES):
+work shared) and by reply (76 s), and likewise on JailbreakBench (60 and 72 s):
 
   SMALL=model=local,checkpoint=FOLDER,seeds=1,rank=8,steps=6
   python main.py --config=configs/refusal.py:$SMALL,path=DATA/xstest,read=choice \\
