@@ -449,7 +449,7 @@ def test_pairs_left_out_for_length_are_told_by_seed_and_split(summary, tmp_path)
 def test_a_warning_is_on_the_page_and_in_markdown(summary, tmp_path):
   poor = changed(summary, invalid=statistic(0.2, 0.1, 0.3))
   report.write(tmp_path, poor)
-  said = 'Of the explanations of kl, 20.0% [10.0, 30.0] do not parse (above 5%).'
+  said = 'Of the explanations, these do not parse: 20.0% [10.0, 30.0] of kl (above 5%).'
   assert (
     f'<p><b>Invalid explanations.</b> {said}' in (tmp_path / 'index.html').read_text()
   )
