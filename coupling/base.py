@@ -30,15 +30,14 @@ def needs(e: Experiment, seed: int) -> dict[str, workdir_lib.Stage]:
 
 def check_trainable(e: Experiment, seed: int) -> None:
   """Raises ConfigError where a run would train adapters beside adapters."""
-  runs = [name for name, train in e.runs.items() if train.loop.steps]
-  if not runs or not isinstance(e.base, config_lib.Trained):
+  if not e.trained or not isinstance(e.base, config_lib.Trained):
     return
   if trained_lib.find(e.base, seed).lora.rank:
     raise config_lib.ConfigError(
       f'base.step={e.base.step} holds adapters beside their base, and can be audited '
-      f'(loop.steps=0), but not be trained further as it is (runs {runs}): export it '
-      'by --stage=export, merge it with peft (`merge_and_unload`), and import the '
-      'result by base.checkpoint'
+      f'(loop.steps=0), but not be trained further as it is (runs {[*e.trained]}): '
+      'export it by --stage=export, merge it with peft (`merge_and_unload`), and '
+      'import the result by base.checkpoint'
     )
 
 

@@ -32,7 +32,7 @@ def check(e: config_lib.Experiment) -> None:
   """
   questions = inputs.questions(e)
   problems = _template_problems(e.task.module, questions)
-  for name, train in e.runs.items():
+  for name, train in e.trained.items():
     problems += _objective_problems(f'runs.{name}', train, e.label, questions)
   problems += _batch_problems(e)
   problems += _unreadable(e) or [
@@ -130,7 +130,7 @@ def _batches(e: config_lib.Experiment) -> Iterator[tuple[str, int, int]]:
   if isinstance(e.base, config_lib.Pretrain):
     yield 'base.batch', e.base.batch, e.base.loop.accumulation
   yield 'label.batch', e.label.batch, 1
-  for name, train in e.runs.items():
+  for name, train in e.trained.items():
     parts = train.loop.accumulation
     yield f'runs.{name}.explanation_batch', train.explanation_batch, parts
     if train.objectives.behavior_kl.weight or train.objectives.behavior_xent.weight:
@@ -149,7 +149,7 @@ def _unreadable(e: config_lib.Experiment) -> list[str]:
 def _model_problems(e: config_lib.Experiment) -> list[str]:
   """Adapters on layers that the model lacks; weights that the mesh cannot split."""
   model, problems = inputs.decoder(e), []
-  for name, train in e.runs.items():
+  for name, train in e.trained.items():
     if train.lora.rank:
       field = f'runs.{name}.lora.targets'
       problems += _refusal(lora.check_targets, model, train.lora.targets, field)

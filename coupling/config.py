@@ -231,3 +231,8 @@ class Experiment:
   mesh: Mesh
   # Name -> training, after the run's own changes.
   runs: dict[str, Train] = dataclasses.field(hash=False)
+
+  @property
+  def trained(self) -> dict[str, Train]:
+    """The runs that have steps; a run without any is M_0 as it is."""
+    return {name: train for name, train in self.runs.items() if train.loop.steps}

@@ -281,3 +281,14 @@ def test_workers_are_not_started_and_no_traceback_is_shown(tmp_path):
   assert 'multiple of 8' in found.stderr
   assert 'Traceback' not in found.stderr
   assert not (tmp_path / 'w').exists()
+
+
+def test_a_run_of_no_steps_is_held_to_nothing_that_training_needs(checkpoint):
+  config = imported(checkpoint, refusal, read='reply')
+  config.train.objectives.behavior_kl.update(support='options', reference='labels')
+  config.train.lora.targets = ('nothing',)
+  config.runs = {'audited': {}}
+  config.report.update(main='audited', unregularised='', sibling='', shuffled='')
+  assert len(problems(config)) == 2
+  config.train.loop.steps = 0
+  checks.check(resolve_lib.resolve(config))

@@ -324,3 +324,71 @@ def test_an_imported_base_and_a_task_without_a_corpus():
   config.base.dtype = 'float64'
   [problem] = problems_of(config)
   assert problem.startswith("base.dtype='float64': choose from")
+
+
+def audit(arg=None):
+  return importlib.import_module('configs.audit').get_config(arg)
+
+
+def test_a_run_may_have_no_steps_and_a_base_needs_some():
+  config = world('kl=0')
+  config.train.loop.steps = 0
+  config.train.objectives.explanation_xent.weight = 0.0  # nothing would be trained
+  config.train.optimizer.warmup_steps = 20
+  experiment = resolve_lib.resolve(config)
+  assert experiment.runs['no_kl'].loop.steps == 0 and not experiment.trained
+  config.base.loop.steps = 0
+  [problem] = problems_of(config)
+  assert problem == 'base.loop.steps=0: must be at least 1'
+
+
+def test_labels_of_another_model_are_no_source_where_something_is_trained():
+  config = world('kl=0')
+  config.label.source = 'other/seed{seed}/label'
+  [problem] = problems_of(config)
+  assert problem.startswith("label.source='other/seed{seed}/label'")
+  assert 'runs.no_kl.loop.steps=560' in problem and 'set train.labels' in problem
+  config.train.loop.steps = 0
+  resolve_lib.resolve(config)
+  config.label.source = 'task'
+  [problem] = problems_of(config)
+  assert 'the data of data.world bring no answers along' in problem
+
+
+def test_the_base_is_of_the_kind_that_its_fields_tell():
+  config = audit('task=aita,model=local,checkpoint=w/seed{seed}/kl/train/checkpoints/8')
+  step = 'w/seed{seed}/kl/train/checkpoints/8'
+  config.label.source = 'x'
+  assert resolve_lib.resolve(config).base == config_lib.Trained(step=step)
+  config.base.checkpoint = 'y'
+  [problem] = problems_of(config)
+  assert problem.startswith('base.checkpoint: unknown field')
+  local = audit('model=local,checkpoint=folder/8')
+  assert resolve_lib.resolve(local).base.checkpoint == 'folder/8'
+
+
+@pytest.mark.parametrize(
+  'arg, message',
+  [
+    ('task=mmlu', "task='mmlu': choose from"),
+    ('labels=', "labels='': give the folder"),
+    ('task=world,labels=x', "checkpoint='': for task=world give the folder"),
+    ('task=world,labels=x,model=local,checkpoint=y', "checkpoint='y': for task=world"),
+    ('checkpoint=y', "checkpoint='...' is the folder of model=local"),
+    ('model=local', "checkpoint='...' is the folder of model=local"),
+    ('model=gpt', "model='gpt': choose from"),
+  ],
+)
+def test_audits_of_nothing_are_refused(arg, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    audit(arg)
+
+
+@pytest.mark.parametrize(
+  'task', ['hint_mmlu', 'aita', 'refusal', 'jabberwocky', 'published_hints']
+)
+def test_every_task_can_be_audited(task):
+  config = audit(f'task={task},path=there,labels=x,seed=3')
+  experiment = resolve_lib.resolve(config)
+  assert experiment.task.module == f'data.{task}' and experiment.seeds == (3,)
+  assert 'there' in str(experiment.task.config) and experiment.label.source == 'x'
