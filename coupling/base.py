@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from coupling import behavior
 from coupling import checkpoint
 from coupling import config as config_lib
+from coupling import files
 from coupling import fit as fit_lib
 from coupling import hub
 from coupling import inputs
@@ -105,7 +106,7 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
   folder = inputs.checkpoint_folder(e)
   model = inputs.decoder(e)
   weights.check(folder, model)
-  workdir_lib.write_json(stage.path(hub.CONFIG), hub.read_config(folder))
+  files.write_json(stage.path(hub.CONFIG), hub.read_config(folder))
   return {
     'parameters': models.num_params(models.abstract(model)),
     'weights': inputs.digest(folder),
@@ -117,7 +118,7 @@ def _take(e: Experiment, seed: int, stage: workdir_lib.Stage) -> dict[str, Any]:
   found = trained_lib.find(e.base, seed)
   if found.base.path(hub.CONFIG).exists():
     config = hub.read_config(found.base.path())
-    workdir_lib.write_json(stage.path(hub.CONFIG), config)
+    files.write_json(stage.path(hub.CONFIG), config)
   return {
     'parameters': models.num_params(models.abstract(inputs.decoder(e))),
     'trained': found.train.digest,

@@ -22,11 +22,11 @@ from coupling import behavior
 from coupling import config as config_lib
 from coupling import decode
 from coupling import explanation
+from coupling import files
 from coupling import interrupt
 from coupling import models
 from coupling import scoring
 from coupling import sharding
-from coupling import workdir
 from data import formats
 from data import loader
 from data import pairs as pairs_lib
@@ -262,4 +262,4 @@ def write_records(
       **{name: pa.array(list(x)) for name, x in items.items()},
     }
   )
-  workdir.write_table(path, table)
+  files.write_table(path, table)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import special
 
+from coupling import files
 from coupling import workdir
 from coupling.explanation import Behaviors
 from data import loader
@@ -52,7 +53,7 @@ def write(
       here = np.arange(first, min(first + shard, len(pairs)))
       labels = compute(loader.take(questions, here))
       table = _table(row_N[here], pairs[first : first + shard], labels)
-      workdir.write_table(path, table)
+      files.write_table(path, table)
     progress(min(first + shard, len(pairs)))
 
 
@@ -101,7 +102,7 @@ def read_table(
       f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
       'must be a finished folder of the label stage'
     )
-  table = pa.concat_tables([workdir.read_table(p, columns, optional) for p in paths])
+  table = pa.concat_tables([files.read_table(p, columns, optional) for p in paths])
   return table if row_N is None else table.take(_places(folder, split, row_N))
 
 

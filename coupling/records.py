@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from coupling import files
 from coupling import label as label_lib
-from coupling import workdir as workdir_lib
 from coupling.config import Experiment
 from coupling.explanation import Explanation, phi
 from coupling.items import Items
@@ -122,7 +122,7 @@ def _phi(table: pa.Table) -> Explanation:
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
   """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED if there."""
-  return workdir_lib.read_table(path, (*QUESTION, *OUTCOME, 'statement'), SCORED)
+  return files.read_table(path, (*QUESTION, *OUTCOME, 'statement'), SCORED)
 
 
 def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:

@@ -10,13 +10,13 @@ import json
 import pathlib
 
 from coupling import figures as figures_lib
+from coupling import files
 from coupling import formats
 from coupling import glossary
 from coupling import style
 from coupling import tables as tables_lib
 from coupling import verdict as verdict_lib
 from coupling import words as words_lib
-from coupling import workdir
 
 EXAMPLE_KINDS = {
   'self': 'Moved, sides with self',
@@ -50,11 +50,11 @@ def write(folder: pathlib.Path, summary: dict) -> None:
   """
   findings = verdict_lib.verdict(summary)
   tables = tables_lib.tables(summary)
-  workdir.write_json(folder / 'report.json', summary | {'verdict': findings})
+  files.write_json(folder / 'report.json', summary | {'verdict': findings})
   markdown = _markdown(summary, findings, tables)
-  workdir.write_bytes(folder / 'report.md', markdown.encode())
+  files.write_bytes(folder / 'report.md', markdown.encode())
   page = _page(summary, findings, tables, figures_lib.figures(summary))
-  workdir.write_bytes(folder / 'index.html', page.encode())
+  files.write_bytes(folder / 'index.html', page.encode())
 
 
 def _markdown(summary: dict, findings: list[dict], tables: dict) -> str:

@@ -28,6 +28,7 @@ from coupling import base as base_lib
 from coupling import config as config_lib
 from coupling import evaluate as evaluate_lib
 from coupling import examples
+from coupling import files
 from coupling import fit as fit_lib
 from coupling import inputs
 from coupling import interrupt
@@ -230,7 +231,7 @@ def evaluate(
           inputs.reply(e),
           e.evaluate.likelihood,
         )
-        workdir_lib.write_json(stage.path(f'counts-{step:09d}.json'), counts)
+        files.write_json(stage.path(f'counts-{step:09d}.json'), counts)
         evaluate_lib.write_records(path, items, pairs, format)
       counts = json.loads(stage.path(f'counts-{step:09d}.json').read_text())
       for name, count in counts.items():
@@ -247,7 +248,7 @@ def _check_training(stage: workdir_lib.Stage, train_folder: Path, begun: str) ->
   note = stage.path('.training', 'begun.json')
   if not note.exists():
     note.parent.mkdir(exist_ok=True)
-    workdir_lib.write_json(note, begun)
+    files.write_json(note, begun)
   elif json.loads(note.read_text()) != begun:
     raise _of_another(stage.path(), train_folder)
 

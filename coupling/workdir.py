@@ -6,7 +6,6 @@ config or input refused. Nothing that another run made is overwritten or deleted
 
 import contextlib
 import datetime
-import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -14,17 +13,15 @@ import json
 import os
 import pathlib
 import platform
-import shutil
 import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from coupling import files as files_lib
 from coupling import interrupt
+from coupling.files import WorkdirError
 
-MANIFEST, LOCK, PARTIAL = 'manifest.json', '.lock', '.partial'
+MANIFEST, LOCK = 'manifest.json', '.lock'
 LOCK_SECONDS = 10.0  # a killed parent's worker needs a moment to notice
 PACKAGES = (
   *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore'),
@@ -36,102 +33,13 @@ PACKAGES = (
 _verified: set[tuple[str, int]] = set()
 
 
-class WorkdirError(RuntimeError):
-  """Something the user can mend; the message says what and how."""
-
-
-def _fields(value: Any, path: str = '') -> dict[str, Any]:
-  """Leaves of nested dicts and lists, by dotted path."""
-  if isinstance(value, dict) and (value or not path):
-    parts = {f'{path}.{key}' if path else str(key): v for key, v in value.items()}
-  elif isinstance(value, (list, tuple)) and value:
-    parts = {f'{path}[{i}]': v for i, v in enumerate(value)}
-  else:
-    return {path: value}
-  return {p: leaf for name, v in parts.items() for p, leaf in _fields(v, name).items()}
-
-
 def _changes(old: dict, new: dict) -> list[tuple[str, str, str]]:
   """(field, old, new) of what differs as JSON: 1, 1.0 and true do, as in a digest."""
-  old, new = ({k: json.dumps(v) for k, v in _fields(x).items()} for x in (old, new))
+  old, new = (
+    {k: json.dumps(v) for k, v in files_lib.fields(x).items()} for x in (old, new)
+  )
   fields = [(k, old.get(k, 'absent'), new.get(k, 'absent')) for k in sorted(old | new)]
   return [field for field in fields if field[1] != field[2]]
-
-
-def _dumps(value: Any, path: str) -> str:
-  for field, leaf in _fields(value).items():
-    try:
-      json.dumps(leaf, allow_nan=False)
-    except (TypeError, ValueError) as error:
-      raise WorkdirError(
-        f'{path}: field {field}: found {leaf!r} ({error}); write finite numbers, '
-        'strings, booleans, and null for what is undefined'
-      ) from error
-  return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + '\n'
-
-
-def write_bytes(path: pathlib.Path, data: bytes) -> None:
-  """Writes a file whole or not at all."""
-  partial = path.with_name(f'.{path.name}{PARTIAL}')
-  try:
-    with partial.open('wb') as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-  except BaseException:
-    partial.unlink(missing_ok=True)
-    raise
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON, keys sorted, whole or not at all; refuses NaN, naming its field."""
-  write_bytes(path, _dumps(value, str(path)).encode())
-
-
-def write_table(path: pathlib.Path, table: pa.Table) -> None:
-  """Writes a Parquet file whole or not at all."""
-  sink = pa.BufferOutputStream()
-  pq.write_table(table, sink)
-  write_bytes(path, sink.getvalue())
-
-
-def read_table(
-  path: pathlib.Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> pa.Table:
-  """Columns of a Parquet file, and what there is of the optional ones.
-
-  Raises:
-    WorkdirError: a column is missing.
-  """
-  names = pq.read_schema(path).names
-  if missing := [name for name in columns if name not in names]:
-    raise WorkdirError(
-      f'{path}: the columns {missing} are missing, found {names}; move the stage away '
-      'and run the same command again to redo it'
-    )
-  return pq.read_table(
-    path, columns=[*columns, *(name for name in optional if name in names)]
-  )
-
-
-@contextlib.contextmanager
-def naming_full_disk(folder: pathlib.Path) -> Iterator[None]:
-  """Turns the error of a full disk, whoever raises it, into a WorkdirError."""
-  try:
-    yield
-  except Exception as error:
-    # TensorStore and Orbax raise errors of their own around the system's text.
-    numbers, text = (errno.ENOSPC, errno.EDQUOT), f'{error} {error.__cause__}'
-    known = getattr(error, 'errno', None) in numbers
-    if not known and not any(os.strerror(number) in text for number in numbers):
-      raise
-    exists = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    raise WorkdirError(
-      f'{folder}: the disk is full or a quota is spent '
-      f'({shutil.disk_usage(exists).free} bytes are free now); free space and run the '
-      'same command again: it resumes'
-    ) from error
 
 
 def _sha256(path: pathlib.Path) -> str:
@@ -179,7 +87,7 @@ class Stage:
         )
     self._manifest = {
       'stage': name,
-      'config': json.loads(_dumps(config, f'config of {name}')),
+      'config': json.loads(files_lib.dumps(config, f'config of {name}')),
       'inputs': {key: stage.digest for key, stage in inputs.items()},
       'files': {},
       'finished': False,
@@ -233,7 +141,7 @@ class Stage:
   def _write(self, fields: dict) -> None:
     manifest = self._manifest | fields
     manifest['digest'] = _digest(manifest)
-    write_json(self.path(MANIFEST), manifest)
+    files_lib.write_json(self.path(MANIFEST), manifest)
     self._manifest = _read(self.path(MANIFEST))
 
   def _open(self) -> None:
@@ -244,7 +152,9 @@ class Stage:
       self._adopt(manifest)
     else:
       self._write(_provenance())
-    for leftover in () if self.finished else self.folder.rglob(f'.*{PARTIAL}'):
+    for leftover in (
+      () if self.finished else self.folder.rglob(f'.*{files_lib.PARTIAL}')
+    ):
       leftover.unlink()
 
   def _version(self) -> tuple[str, int]:
@@ -295,7 +205,7 @@ def _claim(folder: pathlib.Path) -> TextIO:
   """Makes the folder and opens its lock file; refuses a folder of something else."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    names = set(os.listdir(folder)) - {f'.{MANIFEST}{PARTIAL}'}
+    names = set(os.listdir(folder)) - {f'.{MANIFEST}{files_lib.PARTIAL}'}
     if names - {LOCK} and MANIFEST not in names:
       raise WorkdirError(
         f'{folder}: found {min(names - {LOCK})} but no {MANIFEST}: not a stage of this '
@@ -349,7 +259,7 @@ def open_stage(
       of another config or input, torn or damaged; the disk fills up in the body.
   """
   stage = Stage(folder, name, config, inputs)
-  with naming_full_disk(stage.folder), _claim(stage.folder) as file:
+  with files_lib.naming_full_disk(stage.folder), _claim(stage.folder) as file:
     _lock(file)
     try:
       stage._open()

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from configs import world
+from coupling import files as files_lib
 from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
 from coupling.explanation import Explanation, phi
@@ -97,7 +98,7 @@ def finish(folder, stage, files, info=None):
   """A finished stage whose Parquet files have these columns."""
   with workdir_lib.open_stage(folder, stage, {}, {}) as opened:
     for name, columns in files.items():
-      workdir_lib.write_table(folder / f'{name}.parquet', pa.table(columns))
+      files_lib.write_table(folder / f'{name}.parquet', pa.table(columns))
     opened.finish(info or {})
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from coupling import files as files_lib
 from coupling import records
 from coupling import summary as summary_lib
 from coupling import workdir as workdir_lib
@@ -328,7 +329,7 @@ def test_labels_of_other_items_are_refused(one, tmp_path):
   files = {'train-0': table, 'test-0': table.slice(1)}
   with workdir_lib.open_stage(folder, 'label', {}, {}) as stage:
     for name, part in files.items():
-      workdir_lib.write_table(folder / f'{name}.parquet', part)
+      files_lib.write_table(folder / f'{name}.parquet', part)
     stage.finish({'states_answer': True, 'unexplained': []})
   with pytest.raises(WorkdirError, match=r'label: found 239 items, but .* has 240'):
     summary_lib.summarize(recorded.experiment(1), workdir)

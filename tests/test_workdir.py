@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from coupling import files
 from coupling import interrupt, workdir
 from coupling.workdir import WorkdirError, finished_stage, open_stage
 
@@ -313,7 +314,7 @@ def test_full_disk(tmp_path, error):
 def test_full_disk_in_a_cause_and_before_the_folder_exists(tmp_path):
   folder = tmp_path / 'not' / 'yet'
   with pytest.raises(WorkdirError, match='disk is full'):
-    with workdir.naming_full_disk(folder):
+    with files.naming_full_disk(folder):
       raise RuntimeError('save failed') from OSError(
         errno.ENOSPC, 'No space left on device'
       )
@@ -328,7 +329,7 @@ def test_other_errors_pass_unchanged(tmp_path):
 
 def test_writes_are_whole_or_nothing(tmp_path, monkeypatch):
   path = tmp_path / 'a.json'
-  workdir.write_json(path, {'b': 1, 'a': [None, 'é']})
+  files.write_json(path, {'b': 1, 'a': [None, 'é']})
   assert list(json.loads(path.read_text())) == ['a', 'b']
   before = path.read_bytes()
 
@@ -337,14 +338,14 @@ def test_writes_are_whole_or_nothing(tmp_path, monkeypatch):
 
   monkeypatch.setattr(os, 'fsync', fail)
   with pytest.raises(OSError):
-    workdir.write_bytes(path, b'new')
+    files.write_bytes(path, b'new')
   assert path.read_bytes() == before and os.listdir(tmp_path) == ['a.json']
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), {1, 2}, b'x'])
 def test_json_names_the_field_that_it_refuses(tmp_path, bad):
   path = tmp_path / 'a.json'
-  text = refusal(workdir.write_json, path, {'rows': [{'loss': 1.0}, {'loss': bad}]})
+  text = refusal(files.write_json, path, {'rows': [{'loss': 1.0}, {'loss': bad}]})
   assert text.startswith(f'{path}: field rows[1].loss: found {bad!r}')
   assert os.listdir(tmp_path) == []
   text = refusal(make, tmp_path / 'stage', {'rate': bad})

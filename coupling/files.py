@@ -1,0 +1,110 @@
+"""Files that are whole or not there, and errors that name them.
+
+Whatever this program writes beside Orbax and TFDS goes through here.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PARTIAL = '.partial'  # ends the name of a file that is being written
+
+
+class WorkdirError(RuntimeError):
+  """Something the user can mend; the message says what and how."""
+
+
+def fields(value: Any, path: str = '') -> dict[str, Any]:
+  """Leaves of nested dicts and lists, by dotted path."""
+  if isinstance(value, dict) and (value or not path):
+    parts = {f'{path}.{key}' if path else str(key): v for key, v in value.items()}
+  elif isinstance(value, (list, tuple)) and value:
+    parts = {f'{path}[{i}]': v for i, v in enumerate(value)}
+  else:
+    return {path: value}
+  return {p: leaf for name, v in parts.items() for p, leaf in fields(v, name).items()}
+
+
+def dumps(value: Any, path: str) -> str:
+  """JSON, keys sorted; refuses NaN and what is no JSON, naming its field."""
+  for field, leaf in fields(value).items():
+    try:
+      json.dumps(leaf, allow_nan=False)
+    except (TypeError, ValueError) as error:
+      raise WorkdirError(
+        f'{path}: field {field}: found {leaf!r} ({error}); write finite numbers, '
+        'strings, booleans, and null for what is undefined'
+      ) from error
+  return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + '\n'
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+  """Writes a file whole or not at all."""
+  partial = path.with_name(f'.{path.name}{PARTIAL}')
+  try:
+    with partial.open('wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON, keys sorted, whole or not at all; refuses NaN, naming its field."""
+  write_bytes(path, dumps(value, str(path)).encode())
+
+
+def write_table(path: pathlib.Path, table: pa.Table) -> None:
+  """Writes a Parquet file whole or not at all."""
+  sink = pa.BufferOutputStream()
+  pq.write_table(table, sink)
+  write_bytes(path, sink.getvalue())
+
+
+def read_table(
+  path: pathlib.Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> pa.Table:
+  """Columns of a Parquet file, and what there is of the optional ones.
+
+  Raises:
+    WorkdirError: a column is missing.
+  """
+  names = pq.read_schema(path).names
+  if missing := [name for name in columns if name not in names]:
+    raise WorkdirError(
+      f'{path}: the columns {missing} are missing, found {names}; move the stage away '
+      'and run the same command again to redo it'
+    )
+  return pq.read_table(
+    path, columns=[*columns, *(name for name in optional if name in names)]
+  )
+
+
+@contextlib.contextmanager
+def naming_full_disk(folder: pathlib.Path) -> Iterator[None]:
+  """Turns the error of a full disk, whoever raises it, into a WorkdirError."""
+  try:
+    yield
+  except Exception as error:
+    # TensorStore and Orbax raise errors of their own around the system's text.
+    numbers, text = (errno.ENOSPC, errno.EDQUOT), f'{error} {error.__cause__}'
+    known = getattr(error, 'errno', None) in numbers
+    if not known and not any(os.strerror(number) in text for number in numbers):
+      raise
+    exists = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    raise WorkdirError(
+      f'{folder}: the disk is full or a quota is spent '
+      f'({shutil.disk_usage(exists).free} bytes are free now); free space and run the '
+      'same command again: it resumes'
+    ) from error
