@@ -70,7 +70,12 @@ def _shuffled(pairs: Sequence[pairs_lib.Pair], rng: np.random.Generator) -> np.n
   options, since a label is the index of an option."""
   size_N = np.array([len(pair.options) for pair in pairs])
   order_N = np.arange(len(pairs))
-  for size in np.unique(size_N):
+  for size, count in zip(*np.unique(size_N, return_counts=True)):
+    if count == 1:
+      raise config_lib.ConfigError(
+        f'train.shuffle_labels: one pair alone has {size} options, so its label could '
+        'not change places; leave the pair out, or the run on shuffled labels.'
+      )
     order_N[size_N == size] = rng.permutation(order_N[size_N == size])
   return order_N
 

@@ -288,13 +288,14 @@ def seed_interval(values_S: np.ndarray, confidence: float = CONFIDENCE) -> Inter
   values (20,000 simulations; see tests/test_intervals.py), where this covers 95%.
 
   Returns:
-    The mean and its bounds; no bounds with one seed.
+    The mean and its bounds; no bounds with one seed, nor where all seeds have the same
+    value: that they vary is then not seen, and no sign that they do not.
   """
   values_S = np.asarray(values_S, np.float64)
   if values_S.ndim != 1 or len(values_S) == 0 or not np.all(np.isfinite(values_S)):
     raise ValueError(f'seed_interval: needs one finite value a seed, found {values_S}')
   mean, seeds = float(values_S.mean()), len(values_S)
-  if seeds == 1:
+  if np.all(values_S == values_S[0]):
     return Interval(mean, None, None)
   quantile = special.stdtrit(seeds - 1, (1 + confidence) / 2)
   half = float(quantile * values_S.std(ddof=1) / np.sqrt(seeds))
@@ -307,8 +308,7 @@ def seed_share_interval(
   """Mean share over seeds, with a t interval on the logit scale: inside [0, 1].
 
   logit(m) -+ t_{S-1} se / (m (1 - m)), with m the mean of the shares and se its
-  standard error (delta method): seeds of exactly 0 or 1 need no special case. Where
-  all are 0, or all are 1, it is the plain t interval, of no width.
+  standard error (delta method): seeds of exactly 0 or 1 need no special case.
 
   Args:
     values_S: shares, each in [0, 1].

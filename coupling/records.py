@@ -36,7 +36,8 @@ class SeedRecords:
   tables: dict[str, dict[int, pa.Table]]  # run -> step -> records
   items: dict[str, dict[int, Items]]
   orig: Items  # M_0: the behaviours of the label set, the statements of step 0
-  targets: dict[str, Explanation]  # run -> labels trained on, for the held-out items
+  # Run -> labels of the set trained on, for the held-out items; None if shuffled.
+  targets: dict[str, Explanation | None]
   train_labels: dict[str, Explanation]  # run -> labels trained on
   options: int  # the most that a held-out item has
   unexplained: dict[str, Items]  # run -> items at its last step; empty without any
@@ -108,7 +109,10 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     run: pathlib.Path(train.labels.format(seed=seed) if train.labels else label.path())
     for run, train in e.runs.items()
   }
-  targets = {run: _phi(held_out(folder)) for run, folder in folders.items()}
+  targets = {
+    run: None if e.runs[run].shuffle_labels else _phi(held_out(folder))
+    for run, folder in folders.items()
+  }
   train_labels = {
     run: _phi(explained(labels(folder, 'train'))) for run, folder in folders.items()
   }

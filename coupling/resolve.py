@@ -272,7 +272,10 @@ def _role_problems(
       train, loop=dataclasses.replace(train.loop, checkpoint_every=every)
     )
     if role == 'unregularised':
-      fits, wanted = not train.objectives.behavior_kl.weight, 'without behavior_kl'
+      kl = dataclasses.replace(main.objectives.behavior_kl, weight=0.0)
+      objectives = dataclasses.replace(main.objectives, behavior_kl=kl)
+      fits = like == dataclasses.replace(main, objectives=objectives)
+      wanted = 'like report.main without behavior_kl, and nothing else'
     elif role == 'sibling':
       fits = (
         train.seed != main.seed and dataclasses.replace(like, seed=main.seed) == main

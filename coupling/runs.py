@@ -31,16 +31,30 @@ def _interval(values_S: list, path: tuple[str, ...], shares: bool) -> Interval:
   return seed_interval(values_S)
 
 
-def _across(values_S: list, path: tuple[str, ...], shares: bool):
+def _widened(found: dict, values_S: list[dict]) -> dict:
+  """The interval, no narrower to either side than those within a run on the average."""
+  if found['low'] is None or any(v['low'] is None for v in values_S):
+    return found
+  below = np.mean([v['value'] - v['low'] for v in values_S])
+  above = np.mean([v['high'] - v['value'] for v in values_S])
+  return found | {
+    'low': min(found['low'], float(found['mean'] - below)),
+    'high': max(found['high'], float(found['mean'] + above)),
+  }
+
+
+def _across(values_S: list, path: tuple[str, ...], shares: bool, shared_items: bool):
   first = values_S[0]
   if isinstance(first, dict):
     if any(not isinstance(v, dict) or v.keys() != first.keys() for v in values_S):
       name = '.'.join(('results', *path))
       raise ValueError(f"across_seeds: the seeds' results differ in the keys of {name}")
     if 'value' in first:
-      return _across([v['value'] for v in values_S], path, shares)
+      values = [v['value'] for v in values_S]
+      found = _across(values, path, shares, shared_items)
+      return _widened(found, values_S) if shared_items else found
     return {
-      key: _across([v[key] for v in values_S], (*path, key), shares)
+      key: _across([v[key] for v in values_S], (*path, key), shares, shared_items)
       for key in first
       if not key.endswith('_p')
     }
@@ -49,7 +63,9 @@ def _across(values_S: list, path: tuple[str, ...], shares: bool):
   return {'mean': mean, 'low': low, 'high': high, 'per_seed': values_S}
 
 
-def across_seeds(results: list[dict], shares: bool = False) -> dict:
+def across_seeds(
+  results: list[dict], shares: bool = False, shared_items: bool = False
+) -> dict:
   """Every scalar statistic over the seeds of one experiment.
 
   Each number, and the value of each interval, becomes {mean, low, high, per_seed}:
@@ -62,10 +78,13 @@ def across_seeds(results: list[dict], shares: bool = False) -> dict:
   Args:
     results: dicts of `coupling` or of comparisons, one a seed, of equal structure.
     shares: whether all of their numbers are shares, whatever their names.
+    shared_items: whether seeds were asked about the same held-out texts. What these
+      have in common then cancels from the variation over seeds, so intervals are no
+      narrower than those within a run are on the average.
   """
   if not results:
     raise ValueError('across_seeds: there are no results')
-  return _across(results, (), shares)
+  return _across(results, (), shares, shared_items)
 
 
 def zero_crossing(

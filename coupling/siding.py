@@ -99,10 +99,31 @@ def siding_weights(
     Undefined where the truths differ nowhere within strata, or one has no variation.
   """
   sums_1xGx5 = moments(items, other, answer_only)[None]
-  return {
-    name: intervals.regression_bootstrap(sums_1xGx5, [weights], seed)._asdict()
-    for name, weights in (('self', SELF), ('orig', OTHER), ('difference', DIFFERENCE))
-  }
+  found = {}
+  for name, weights in (('self', SELF), ('orig', OTHER), ('difference', DIFFERENCE)):
+    interval = intervals.regression_bootstrap(sums_1xGx5, [weights], seed)
+    found[name] = _for_strata(interval, items)._asdict()
+  return found
+
+
+def _for_strata(
+  interval: intervals.Interval, *evaluations: Items
+) -> intervals.Interval:
+  """The interval, wider by sqrt((N - 1) / (N - S - 2)) for N items in S strata.
+
+  The means of the strata are estimated too, and take degrees of freedom that the
+  bootstrap over groups does not see (Cameron and Miller 2015, J. Human Resources
+  50:317, section III). Without any left there are no bounds.
+  """
+  n = len(evaluations[0].group_N)
+  free = n - max(surface_strata(x).max() + 1 for x in evaluations) - 2
+  value, low, high = interval
+  if low is None or free <= 0:
+    return intervals.Interval(value, None, None)
+  factor = float(np.sqrt((n - 1) / free))
+  return intervals.Interval(
+    value, value - factor * (value - low), value + factor * (high - value)
+  )
 
 
 def contrast(
@@ -115,4 +136,4 @@ def contrast(
   sums_2xGx5 = np.stack([moments(*x, answer_only) for x in (first, second)])
   opposite = [-weight for weight in DIFFERENCE]
   found = intervals.regression_bootstrap(sums_2xGx5, [DIFFERENCE, opposite], seed)
-  return found._asdict()
+  return _for_strata(found, first[0], second[0])._asdict()

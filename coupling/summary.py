@@ -7,6 +7,7 @@ seeds: then the interval is the one within its run, over groups of items, and
 """
 
 import collections
+from collections.abc import Callable
 import dataclasses
 import functools
 import pathlib
@@ -48,7 +49,8 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     title, audit (whether nothing was trained), config, seeds, roles, items, groups,
     interval; runs (every statistic of `statistics.coupling` by run and step, and the
     variety of labels and statements), sibling, contrasts, cross, baselines and
-    unregularised_baselines, follow (comparisons), examples; likelihood, where every run
+    unregularised_baselines, follow (comparisons), examples; trained_labels, where the
+    main run's are another model's; likelihood, where every run
     was evaluated by it; and provenance, which alone holds times.
 
   Raises:
@@ -57,7 +59,12 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
   seeds = {seed: records.read_seed(e, workdir, seed) for seed in e.seeds}
   roles = {role: getattr(e.report, role) for role in ROLES if getattr(e.report, role)}
   groups = [len(np.unique(s.orig.group_N)) for s in seeds.values()]
-  over = functools.partial(_over_seeds, seeds=list(seeds.values()))
+  shared = _share_items(e.report.main, list(seeds.values()))
+  across = functools.partial(over_seeds, shared_items=shared)
+
+  def over(function, shares=False):
+    return across([function(seed) for seed in seeds.values()], shares)
+
   result = {
     'title': e.report.title,
     'audit': e.runs[e.report.main].loop.steps == 0,
@@ -66,8 +73,8 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     'roles': roles,
     'items': [len(s.orig.group_N) for s in seeds.values()],
     'groups': groups,
-    'interval': _interval(e.seeds, groups),
-    'runs': {run: _run(run, seeds) for run in e.runs},
+    'interval': _interval(e.seeds, groups, shared),
+    'runs': {run: _run(run, seeds, across) for run in e.runs},
     'contrasts': {
       role: over(functools.partial(_contrast, roles['main'], roles[role]))
       for role in ('unregularised', 'shuffled')
@@ -80,37 +87,52 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     )
     if 'unregularised' in roles
     else {},
-    'follow': _follow(roles['main'], list(seeds.values())),
+    'follow': _follow(roles['main'], list(seeds.values()), across),
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
     'provenance': provenance_lib.provenance(e, workdir),
   }
   if all(s.unexplained for s in seeds.values()):
     result['planted'] = {
-      run: over(lambda s, run=run: statistics.planted(s.unexplained[run]))
+      run: over(lambda s, run=run: statistics.planted(s.unexplained[run]), shares=True)
       for run in e.runs
     }
   if all(s.scored(run) for s in seeds.values() for run in e.runs):
     result['likelihood'] = {
       run: over(functools.partial(_likelihood, run)) for run in e.runs
     }
+  if e.runs[roles['main']].labels:
+    result['trained_labels'] = over(functools.partial(_trained_labels, roles['main']))
   if 'sibling' in roles:
     pair = roles['main'], roles['sibling']
     result['sibling'] = over(functools.partial(_sibling, *pair))
   return result
 
 
-def _interval(seeds: tuple[int, ...], groups: list[int]) -> dict[str, Any]:
+def _interval(
+  seeds: tuple[int, ...], groups: list[int], shared_items: bool
+) -> dict[str, Any]:
+  shared = {'shared_items': shared_items}
   if len(seeds) > 1:
-    return {'kind': 'seeds', 'text': f'over {len(seeds)} seeds, t'}
+    text = f'over {len(seeds)} seeds, t'
+    text += ', but no narrower than within a run, over groups' if shared_items else ''
+    return {'kind': 'seeds', 'text': text} | shared
   text = f'over {groups[0]} groups, bootstrap; shares: clustered Wilson'
-  return {'kind': 'groups', 'text': text}
+  return {'kind': 'groups', 'text': text} | shared
 
 
-def over_seeds(results: list[dict], shares: bool = False) -> dict:
+def _share_items(run: str, seeds: list[SeedRecords]) -> bool:
+  """Whether seeds ask about the same held-out texts, but for a few."""
+  first, *others = (set(s.tables[run][0]['counterfactual'].to_pylist()) for s in seeds)
+  return any(len(first & other) > len(first) / 2 for other in others)
+
+
+def over_seeds(
+  results: list[dict], shares: bool = False, shared_items: bool = False
+) -> dict:
   """Statistics of the seeds' results; of one seed, with intervals within its run."""
   if len(results) == 1:
     return _alone(results[0])
-  return runs_lib.across_seeds(results, shares)
+  return runs_lib.across_seeds(results, shares, shared_items)
 
 
 def _alone(result: Any) -> dict:
@@ -123,11 +145,7 @@ def _alone(result: Any) -> dict:
   return {k: _alone(v) for k, v in result.items() if not k.endswith('_p')}
 
 
-def _over_seeds(function, seeds: list[SeedRecords], shares: bool = False) -> dict:
-  return over_seeds([function(seed) for seed in seeds], shares)
-
-
-def _run(run: str, seeds: dict[int, SeedRecords]) -> dict:
+def _run(run: str, seeds: dict[int, SeedRecords], across: Callable) -> dict:
   """Coupling at every evaluated step, by seed and over seeds."""
   steps = list(next(iter(seeds.values())).items[run])
   for seed, recorded in seeds.items():
@@ -143,7 +161,7 @@ def _run(run: str, seeds: dict[int, SeedRecords]) -> dict:
     }
     for seed, s in seeds.items()
   }
-  over = {step: over_seeds([r[step] for r in per_seed.values()]) for step in steps}
+  over = {step: across([r[step] for r in per_seed.values()]) for step in steps}
   named = {
     str(seed): {str(k): r for k, r in steps.items()} for seed, steps in per_seed.items()
   }
@@ -152,11 +170,11 @@ def _run(run: str, seeds: dict[int, SeedRecords]) -> dict:
     'final': over[steps[-1]],
     'over_seeds': {str(step): over[step] for step in steps},
     'per_seed': named,
-    **_variety(run, list(seeds.values())),
+    **_variety(run, list(seeds.values()), across),
   }
 
 
-def _variety(run: str, seeds: list[SeedRecords]) -> dict:
+def _variety(run: str, seeds: list[SeedRecords], across: Callable) -> dict:
   """How much the labels trained on vary, and how much the final explanations do."""
   trained = [s.train_labels[run] for s in seeds]
   labels = [
@@ -165,8 +183,8 @@ def _variety(run: str, seeds: list[SeedRecords]) -> dict:
   numbers = [{k: found[k] for k in variety.NOT_SHARES} for found in labels]
   said = [variety.statements(s.final(run), x) for x, s in zip(trained, seeds)]
   return {
-    'labels': over_seeds(labels, shares=True) | over_seeds(numbers),
-    'statements': over_seeds(said, shares=True),
+    'labels': across(labels, shares=True) | across(numbers),
+    'statements': across(said, shares=True),
   }
 
 
@@ -195,6 +213,17 @@ def _contrast(main: str, other: str, s: SeedRecords) -> dict:
     'siding_difference': siding.contrast(*pairs),
     'siding_answer_difference': siding.contrast(*pairs, answer_only=True),
   }
+
+
+def _trained_labels(main: str, s: SeedRecords) -> dict:
+  """Weights of the own truth and of the labels trained on, which are not M_0's."""
+  items, target = s.final(main), s.targets[main]
+
+  def weights(answer_only: bool) -> dict:
+    found = siding.siding_weights(items, target, answer_only=answer_only)
+    return dict(zip(('self', 'target', 'difference'), found.values(), strict=True))
+
+  return {'siding': weights(False), 'siding_answer': weights(True)}
 
 
 def _likelihood(run: str, s: SeedRecords) -> dict:
@@ -242,7 +271,7 @@ def _baselines(run: str, s: SeedRecords) -> dict:
   return result
 
 
-def _follow(main: str, seeds: list[SeedRecords]) -> list[dict]:
+def _follow(main: str, seeds: list[SeedRecords], across: Callable) -> list[dict]:
   """Follow rates between consecutive trained checkpoints, then from first to last.
 
   M_0 has not learned to explain, so the first checkpoint is the first trained one.
@@ -253,7 +282,7 @@ def _follow(main: str, seeds: list[SeedRecords]) -> list[dict]:
     spans.append((steps[0], steps[-1]))
   return [
     {'from': a, 'to': b}
-    | over_seeds(
+    | across(
       [comparisons.follow_rate(s.items[main][a], s.items[main][b]) for s in seeds]
     )
     for a, b in spans
