@@ -53,7 +53,7 @@ def build(
   for seed in range(seeds):
     rng = np.random.default_rng(seed)
     n = GROUPS * SIZE
-    question = _question(rng, n)
+    question = _question(seed, rng, n)
     base = _behave(rng, question, np.full(n, base_change))
     for stage in ('prepare', 'base'):
       finish(workdir / f'seed{seed}' / stage, stage, {})
@@ -102,12 +102,12 @@ def finish(folder, stage, files, info=None):
     opened.finish(info or {})
 
 
-def _question(rng, n):
+def _question(seed, rng, n):
   hint_N = rng.integers(OPTIONS, size=n)
   group_N = np.repeat(np.arange(GROUPS), SIZE)
   return {
-    'prompt': [f'<q{i}> & hint {hint}' for i, hint in enumerate(hint_N)],
-    'counterfactual': [f'<q{i}>' for i in range(n)],
+    'prompt': [f'<q{i} of {seed}> & hint {hint}' for i, hint in enumerate(hint_N)],
+    'counterfactual': [f'<q{i} of {seed}>' for i in range(n)],
     'cue_kind': [f'source{k}' for k in rng.integers(2, size=n)],
     'cue_option': hint_N,
     'options': [[f'v{k}' for k in range(OPTIONS)]] * n,

@@ -19,7 +19,7 @@ def statistic(mean, width=0.05):
 
 # As the paper has it: planted, explained at 79.8%, "changed" said where it is true.
 SHOWN = dict(
-  kl=dict(followed=0.9, self_accuracy=0.8, denial=0.3, changed=0.7, stated=0.7),
+  kl=dict(followed=0.9, self_accuracy=0.8, denial=0.3, changed=0.6, stated=0.7),
   explained_only=dict(
     followed=0.25, self_accuracy=0.9, denial=0.95, changed=0.05, stated=0.1
   ),
@@ -59,7 +59,7 @@ def test_a_planted_behaviour_that_is_explained_is_said_to_be():
     'and 25.0% [20.0, 30.0] in explained_only, the same training without',
     'right on 80.0% [75.0, 85.0] (the paper reports 79.8%',
     '(denial) would be right on 30.0% [25.0, 35.0]',
-    'true of 70.0% [65.0, 75.0] and said of 70.0% [65.0, 75.0], and in explained_only '
+    'true of 60.0% [55.0, 65.0] and said of 70.0% [65.0, 75.0], and in explained_only '
     'of 10.0% [5.0, 15.0]. So explanations',
   ):
     assert text in found['text']
@@ -72,7 +72,9 @@ def test_a_planted_behaviour_that_is_explained_is_said_to_be():
     (dict(kl__denial=0.71), 'around', 'not clearly more than denial'),
     (dict(kl__denial=0.89), 'around', 'not clearly more than denial'),
     (dict(kl__denial=0.91), 'below', 'Denial is right more often'),
-    (dict(explained_only__stated=0.61), 'around', 'said as often'),
+    (dict(explained_only__stated=0.61), 'around', 'not clearly said more often'),
+    (dict(kl__changed=0.71), 'around', 'could reach'),
+    (dict(kl__changed=0.69), 'above', 'hold for a behaviour'),
     (dict(explained_only__stated=0.59), 'above', 'hold for a behaviour'),
     (dict(kl__denial=0.69), 'above', 'hold for a behaviour'),
     (dict(explained_only__followed=0.79), 'above', 'hold for a behaviour'),

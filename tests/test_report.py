@@ -180,6 +180,7 @@ def test_gap_leads(summary, state):
     ('siding__difference', 'weights'),
     ('siding_answer__difference', 'weights on v’'),
     ('sibling__explanations__siding__difference', 'sibling'),
+    ('sibling__explanations__siding_answer__difference', 'sibling'),
     ('contrasts__shuffled__siding_difference', 'shuffled-label control'),
   ],
 )
@@ -187,6 +188,43 @@ def test_a_check_that_fails_is_in_the_headline(summary, path, about, state):
   found = findings(changed(summary, **{path: STATES[state]}))
   assert found[about]['state'] == state
   assert found['headline']['text'].endswith(f'Not confirmed: {about}.')
+
+
+@pytest.mark.parametrize('state', STATES)
+@pytest.mark.parametrize('view', ['siding', 'siding_answer'])
+def test_labels_of_another_model_are_held_against_the_own_behaviour(
+  summary, view, state
+):
+  other = copy.deepcopy(summary)
+  weights = dict(self=ABOVE, target=AROUND, difference=ABOVE)
+  other['trained_labels'] = {'siding': weights, 'siding_answer': weights}
+  other['trained_labels'][view] = weights | {'difference': STATES[state]}
+  found = findings(other)
+  assert found['labels of another model']['state'] == state
+  text = found['headline']['text']
+  assert ('is shown' in text) == (state == 'above')
+  assert (state == 'above') != ('Not confirmed: labels of another model.' in text)
+
+
+def test_one_seed_or_a_warning_shows_nothing(summary, tmp_path):
+  assert 'is shown' in findings(summary)['headline']['text']
+  alone = findings(summarize(tmp_path, 1))['headline']['text']
+  assert 'is shown' not in alone and 'one seed only' in alone
+  unfit = changed(summary, invalid=statistic(0.5, 0.4, 0.6))
+  text = findings(unfit)['headline']['text']
+  assert 'is shown' not in text and 'invalid explanations' in text
+
+
+def test_an_audit_says_when_it_would_be_coupling(summary):
+  text = findings(summary | {'audit': True})['headline']['text']
+  assert 'is shown' not in text and 'only if the model was trained' in text
+
+
+@pytest.mark.parametrize('state', STATES)
+def test_what_noise_gives_on_the_answer_is_said(summary, state):
+  path = 'contrasts__shuffled__siding_answer_difference'
+  text = findings(changed(summary, **{path: STATES[state]}))['shuffled-label control']
+  assert ('after training on noise too' in text['text']) == (state != 'above')
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,19 @@ def test_shares_over_seeds_stay_between_0_and_1():
     half = (plain['high'] - plain['mean']) / (0.96 * 0.04)
     assert np.diff(odds) == pytest.approx([half, half])
   ones = runs.across_seeds([result(1.0)] * 3)['drift']
-  assert ones['low'] == ones['high'] == 1.0
+  assert ones['mean'] == 1.0 and ones['low'] is ones['high'] is None
   named = runs.across_seeds([{'kl': 0.9}, {'kl': 1.0}], shares=True)['kl']
   assert named['high'] < 1
+
+
+def test_of_shared_items_no_interval_is_narrower_than_within_a_run():
+  def result(gap, half):
+    return {'gap': {'value': gap, 'low': gap - half, 'high': gap + 2 * half}, 'n': 3}
+
+  near = [result(0.2, 0.1), result(0.21, 0.3)]
+  plain = runs.across_seeds(near)['gap']
+  shared = runs.across_seeds(near, shared_items=True)['gap']
+  assert plain['low'] > shared['low'] == pytest.approx(0.205 - 0.2)
+  assert plain['high'] < shared['high'] == pytest.approx(0.205 + 0.4)
+  far = [result(0.2, 0.01), result(0.9, 0.01)]
+  assert runs.across_seeds(far, shared_items=True) == runs.across_seeds(far)

@@ -77,7 +77,11 @@ def test_self_orig_and_gap_are_counts_of_the_records(three, summary):
   # For differences t itself; for shares see tests/test_runs.py.
   half = 4.302652729911275 * gaps.std(ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom
   assert found['gap']['high'] == pytest.approx(gaps.mean() + half)
-  assert summary['interval'] == {'kind': 'seeds', 'text': 'over 3 seeds, t'}
+  assert summary['interval'] == {
+    'kind': 'seeds',
+    'text': 'over 3 seeds, t',
+    'shared_items': False,
+  }
 
 
 def test_every_step_of_every_run_is_there(summary):
@@ -272,10 +276,18 @@ def test_labels_of_another_folder_are_the_target(three, tmp_path):
   recorded.finish(tmp_path / 'other0', 'label', files)
   e = recorded.experiment(1)
   e.runs['kl'] = dataclasses.replace(e.runs['kl'], labels=str(tmp_path / 'other{seed}'))
-  found = summary_lib.summarize(e, three)['runs']['kl']['final']['behavior_similarity']
+  found = summary_lib.summarize(e, three)
+  similarity = found['runs']['kl']['final']['behavior_similarity']
   last = columns(three, 'kl', 20)
   target = np.stack([base['behavior'], np.zeros_like(base['behavior'])])
-  assert found['mean'] == pytest.approx(agreement(target, truth(last)))
+  assert similarity['mean'] == pytest.approx(agreement(target, truth(last)))
+  # What is stated follows M_t and never these labels.
+  weights = found['trained_labels']['siding']
+  assert weights['self']['low'] > 0.5 and abs(weights['target']['mean']) < 0.1
+  assert weights['difference']['mean'] == pytest.approx(
+    weights['self']['mean'] - weights['target']['mean']
+  )
+  assert found['runs']['shuffled']['final']['target_accuracy']['mean'] is None
 
 
 def test_roles_may_be_left_out(one):
