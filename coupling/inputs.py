@@ -240,7 +240,7 @@ def label_stage(
     _check_fingerprint(format(e), made_by)
   if not config.labels:
     return own
-  other = _label_set(config.labels, seed)
+  other = workdir_lib.finished_stage(Path(config.labels.format(seed=seed)))
   check_labels(f'train.labels={config.labels}', other, own.info(), own.config)
   return other
 
@@ -253,11 +253,7 @@ def label_source(e: Experiment, seed: int) -> workdir_lib.Stage | None:
   """
   if e.label.source in ('', config_lib.TASK):
     return None
-  return _label_set(e.label.source, seed)
-
-
-def _label_set(folder: str, seed: int) -> workdir_lib.Stage:
-  return workdir_lib.finished_stage(Path(folder.format(seed=seed)))
+  return workdir_lib.finished_stage(Path(e.label.source.format(seed=seed)))
 
 
 def check_labels(

@@ -63,7 +63,7 @@ def _markdown(summary: dict, findings: list[dict], tables: dict) -> str:
   parts = [f'# {summary["title"]}', question, f'**{headline["text"]}**']
   parts += [f'**{f["about"].capitalize()}.** {f["text"]}' for f in rest]
   for name in MARKDOWN_TABLES:
-    if name in tables:
+    if name in tables and tables[name].rows:
       parts.append(_markdown_table(tables[name]))
   return '\n\n'.join(parts) + '\n'
 
@@ -217,9 +217,7 @@ def _examples(summary: dict) -> str:
     )
     for x in summary['examples']
   ]
-  columns = ('Whose side', 'Item', 'Prompt', 'Without cue', 'Options')
-  columns += tuple(f'{x} did: with / without' for x in (words.base, words.current))
-  columns += (f'{words.current} said',)
+  columns = ('Whose side', 'Item', 'Prompt', 'Without cue', 'Options', *words.columns)
   return rule + _text_table('What the model did, and what it said', columns, rows)
 
 

@@ -1,11 +1,12 @@
 """The stages, in the order of the way of the data; each fills one folder.
 
   <workdir>/seed0/prepare                 counterfactual pairs and corpus
-  <workdir>/seed0/base                    M_0 and its tokenizer
-  <workdir>/seed0/label                   B(M_0), E(M_0), reference distributions
+  <workdir>/seed0/base                    M_0 and its tokenizer: base.py
+  <workdir>/seed0/label                   B(M_0), E(M_0), reference distributions, or
+                                          those of the labels' source: labelling.py
   <workdir>/seed0/<run>/train             checkpoints M_t
   <workdir>/seed0/<run>/evaluate          behaviours and explanations, item by item
-  <workdir>/seed0/<run>/export            the last M_t in the hub's format, on demand
+  <workdir>/seed0/<run>/export            the last M_t in the hub's format: export.py
   <workdir>/report                        statistics, figures, text
 
 A stage is skipped when finished and resumed when not (workdir.open_stage); it

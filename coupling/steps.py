@@ -76,11 +76,11 @@ def kept(train_folder: Path, loop: config_lib.Loop, follow: bool) -> Iterator[in
         told = time.monotonic()
       time.sleep(POLL_SECONDS)
 
+  kept_steps = {*range(0, loop.steps, loop.checkpoint_every), loop.steps}
+  for step in sorted(kept_steps) if loop.steps else ():
+    path = train_folder / trained.FOLDER / str(step)
+    wait_until(path.exists)  # Orbax renames a checkpoint when it is whole
+    yield step
+  wait_until(lambda: workdir_lib.is_finished(train_folder))
   if loop.steps == 0:
     yield 0
-  else:
-    for step in sorted({*range(0, loop.steps, loop.checkpoint_every), loop.steps}):
-      path = train_folder / trained.FOLDER / str(step)
-      wait_until(path.exists)  # Orbax renames a checkpoint when it is whole
-      yield step
-  wait_until(lambda: workdir_lib.is_finished(train_folder))

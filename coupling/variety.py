@@ -119,7 +119,7 @@ def _labels(summary: dict) -> dict:
       f'Of the {words.labels}, {percent(found["changed"])} say “changed” and '
       f'{percent(found["commonest"])} are the commonest one; {_equivalent(found)}. By '
       f'rules of thumb ({MIN_CHANGED:.0%} to {MAX_CHANGED:.0%} changed, the commonest '
-      f'at most {MAX_COMMONEST:.0%}) this is variety enough to learn from.'
+      f'at most {MAX_COMMONEST:.0%}) this is variety enough {words.variety}.'
     )
     return {'about': 'labels', 'state': 'note', 'text': text}
   faults = ' '.join(f'Of {", ".join(names)}: {text}' for text, names in texts.items())

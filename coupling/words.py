@@ -24,17 +24,19 @@ class Words:
   current: str  # whose explanations these are (Self)
   main: str
   when: str
-  explained: str  # of the main run, {run}
+  explained: str  # the main run's, {run}
   labels: str
   labels_heading: str
   labels_caption: str
   no_variety: str
+  variety: str
   base_rate: str
   moved: str
   moved_means: str
   collapsed: str  # {base}, {current}: change rates
   similarity: str
   glossary: str
+  columns: tuple[str, str, str]  # of the examples: what was done twice, and said
   rows: dict[str, str]
 
 
@@ -52,6 +54,7 @@ TRAINING = Words(
   labels_caption='The labels that each run was trained on, all of them, and how '
   'one-sided its explanations and behaviour are on held-out items',
   no_variety='to teach anything',
+  variety='to learn from',
   base_rate='training teaches that, and Self, Orig and the gap measure the base rate',
   moved='The true explanation moved since the labels were made on',
   moved_means='“Moved” says that the true explanation differs between M_0 and M_t.',
@@ -59,6 +62,7 @@ TRAINING = Words(
   'answer on {base} of the items before training and on {current} after it',
   similarity='The labels trained on still describe',
   glossary='',
+  columns=('M_0 did: with / without', 'M_t did: with / without', 'M_t said'),
   rows={},
 )
 AUDIT = Words(
@@ -69,12 +73,13 @@ AUDIT = Words(
   current='model',
   main='as it is',
   when='The model as it is',
-  explained='{run}',
+  explained='the audited model',
   labels='labels',
   labels_heading='The labels',
   labels_caption='The labels of the train split, and how one-sided explanations and '
   'behaviour are on held-out items',
   no_variety='to measure anything by',
+  variety='to measure by',
   base_rate='Orig and the gap measure the base rate',
   moved='The model’s true explanation differs from the label on',
   moved_means='“Moved” says that the model’s true explanation differs from the label.',
@@ -84,6 +89,7 @@ AUDIT = Words(
   similarity='The labels describe',
   glossary='This is an audit: M_0 stands for whoever the labels are of, M_t for the '
   'model that was audited, and nothing was trained.',
+  columns=('Labels: with / without', 'Model did: with / without', 'Model said'),
   rows=_AUDIT_ROWS,
 )
 

@@ -11,6 +11,7 @@ import pytest
 
 from configs import audit
 from configs import hint_mmlu
+from configs import published_hints
 from configs import world
 from coupling import config as config_lib
 from coupling import export as export_lib
@@ -22,9 +23,11 @@ from coupling import stages
 from coupling import trained
 from coupling import workdir as workdir_lib
 from tests import chat_checkpoints
+from tests import published
 
 STEPS = 8
 WORLD_SEED, SEED = 1, 0  # of the two experiments below
+ANSWERS = 'CB', 'AA', 'DA'  # published in turn: with the hint and without
 
 
 def small(config, steps=STEPS):
@@ -274,3 +277,54 @@ def test_nothing_is_exported_where_nothing_was_trained(of_world, tmp_path):
   e = resolve_lib.resolve(config)
   with pytest.raises(config_lib.ConfigError, match='run audited has no steps'):
     export_lib.export(e, tmp_path, WORLD_SEED, 'audited')
+
+
+@pytest.fixture(scope='module')
+def of_answers(of_qwen) -> pathlib.Path:
+  """An audit of the small checkpoint against published answers; its data beside it."""
+  folder = of_qwen.parent / 'published'
+  folder.mkdir()
+  rows = [published.row(i, 'ABCD'[i % 4], *ANSWERS[i % 3]) for i in range(60)]
+  published.write(folder, rows)
+  config = audit_config(
+    of_qwen.parent / 'qwen', 'task', SEED, task='published_hints', path=folder
+  )
+  run(config, of_qwen.parent / 'answers')
+  return of_qwen.parent / 'answers'
+
+
+def test_published_answers_are_labels(of_answers):
+  """Orig is what the set's own model answered."""
+  counts, records = evaluated(of_answers, 'audited', 0, SEED)
+  folder = of_answers / 'seed0' / 'label'
+  for split in ('train', 'test'):
+    pairs, found = label.read_pairs(folder, split), label.read(folder, split)
+    chosen = zip(found.behavior_N, found.counterfactual_behavior_N)
+    for pair, (x, without) in zip(pairs, chosen, strict=True):
+      number = int(pair.prompt.split('?')[0].split()[-1])
+      said = pair.options[x] + pair.options[without]
+      assert said == ANSWERS[number % 3]
+  answer_N = found.counterfactual_behavior_N
+  changed_N = found.behavior_N != answer_N
+  right_N = records['stated_changed'] == changed_N
+  right_N &= ~changed_N | (records['stated_answer'] == answer_N)
+  assert counts['orig'] == right_N.sum()
+  assert len(label.read_pairs(folder, 'test')) == counts['n']
+
+
+def test_published_answers_can_be_trained_on(of_answers, tmp_path):
+  root = of_answers.parent
+  config = published_hints.get_config(
+    f'model=local,checkpoint={root / "qwen"},path={root / "published"},seeds=1,'
+    f'rank=4,kl=0,labels={labels_of(of_answers)}'
+  )
+  small(config)
+  for stage in ('prepare', 'base', 'label'):
+    e = run(config, tmp_path, stage)
+  target = inputs.label_stage(e, tmp_path, SEED, e.runs['no_kl'])
+  assert target.path() == of_answers / 'seed0' / 'label'
+  row_N = label.read_rows(tmp_path / 'seed0' / 'label', 'train')
+  own = label.read(tmp_path / 'seed0' / 'label', 'train')
+  found = label.read(target.path(), 'train', row_N)
+  assert own.logprobs_Nx2xS.shape[2] == 4  # of M_0, which the KL holds to
+  assert np.any(found.behavior_N != own.behavior_N)

@@ -567,7 +567,9 @@ def test_no_word_of_an_audit_speaks_of_a_training(audit, tmp_path):
     for text in (page[:general], (tmp_path / 'report.md').read_text()):
       text = re.sub('<style>.*?</style>|<[^>]+>', ' ', text, flags=re.DOTALL)
       text = text.replace('Nothing was trained here', '')
-      told = re.findall(r'.{40}(?:(?<!Un)train|M_0|M_t|checkpoint|final).{20}', text)
+      told = re.findall(
+        r'.{40}(?:(?<!Un)train|learn|M_0|M_t|checkpoint|final).{20}', text
+      )
       assert [t for t in told if 'train split' not in t] == []
     assert 'This is an audit: M_0 stands for' in page[general:]
     assert 'Over training' not in page and 'Trained on' not in page
