@@ -35,7 +35,9 @@ class SeedRecords:
 
   tables: dict[str, dict[int, pa.Table]]  # run -> step -> records
   items: dict[str, dict[int, Items]]
-  orig: Items  # M_0: the behaviours of the label set, the statements of step 0
+  # M_0: the behaviours of the label set, the statements of step 0. In an audit they are
+  # of two models.
+  orig: Items
   # Run -> labels of the set trained on, for the held-out items; None if shuffled.
   targets: dict[str, Explanation | None]
   train_labels: dict[str, Explanation]  # run -> labels trained on

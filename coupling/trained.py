@@ -42,8 +42,8 @@ def find(base: config_lib.Trained, seed: int) -> Checkpoint:
 
   Raises:
     ConfigError: base.step is no such folder, or the step is not kept.
-    WorkdirError: the training or its base is unfinished or damaged, or a manifest is
-      of another version of this program.
+    WorkdirError: the training or its base is unfinished or damaged, the base is not
+      what training started from, or a manifest is of another version of this program.
   """
   path = pathlib.Path(base.step.format(seed=seed))
   folder, root = path.parents[1:3] if len(path.parents) > 2 else (path, path)
@@ -60,6 +60,11 @@ def find(base: config_lib.Trained, seed: int) -> Checkpoint:
       f'base.step={path}: this step is not kept; choose from {kept}'
     )
   made_from = workdir_lib.finished_stage(root.parent / 'base')
+  if train.inputs.get('base') != made_from.digest:
+    raise workdir_lib.WorkdirError(
+      f'{folder} was trained from another {made_from.path()} than is there now; '
+      'restore that base, or train anew'
+    )
   return Checkpoint(
     step=int(path.name),
     train=train,

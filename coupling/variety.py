@@ -189,7 +189,7 @@ def _collapsed(summary: dict) -> list[dict]:
     )
     if any(x > MAX_STATEMENT for x in found['behavior']['per_seed']):
       text += (
-        f' Its behaviour is by then nearly one class too ({percent(found["behavior"])})'
+        f' Its behaviour is nearly one class too ({percent(found["behavior"])})'
         ': explanations that follow it look the same.'
       )
     texts.append(text)
@@ -209,9 +209,8 @@ def _invalid(summary: dict) -> list[dict]:
     [
       f'Of the explanations, these do not parse: {", ".join(texts)}. They count as '
       'wrong, so Self and Orig are too low by up to as much. What was said is in the '
-      'column “statement” of the files in seed*/RUN/evaluate. What can be done: more '
-      'steps, or a higher learning rate, until explanations have the form that is '
-      'asked for.'
+      'column “statement” of the files in seed*/RUN/evaluate. What can be done: '
+      f'{words_lib.of(summary).parsing}.'
     ],
   )
 
@@ -227,13 +226,13 @@ def _left_out(summary: dict) -> list[dict]:
   train_S = np.array([found['train'] for found in counts])
   if not (left_S + train_S).any():
     return []
-  share_S = left_S / (left_S + kept)
+  share_S, words = left_S / (left_S + kept), words_lib.of(summary)
   limit = summary['config']['length']['max_tokens']
   text = (
     f'Pairs longer than length.max_tokens={limit:,} tokens were left out, of '
-    f'labels, training and numbers alike: {_counts(left_S)} of the held-out pairs '
+    f'{words.left_out} alike: {_counts(left_S)} of the held-out pairs '
     f'(split {held_out}; {share_S.max():.1%}{" at most" if len(share_S) > 1 else ""}) '
-    f'and {_counts(train_S)} of those to train on.'
+    f'and {_counts(train_S)} of {words.train_split}.'
   )
   if share_S.max() <= MAX_LEFT_OUT:
     return [{'about': 'pairs left out', 'state': 'note', 'text': text}]

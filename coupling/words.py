@@ -31,6 +31,9 @@ class Words:
   no_variety: str
   variety: str
   base_rate: str
+  parsing: str  # what can be done where explanations do not parse
+  left_out: str  # of what, where pairs are too long
+  train_split: str
   moved: str
   moved_means: str
   collapsed: str  # {base}, {current}: change rates
@@ -56,6 +59,10 @@ TRAINING = Words(
   no_variety='to teach anything',
   variety='to learn from',
   base_rate='training teaches that, and Self, Orig and the gap measure the base rate',
+  parsing='more steps, or a higher learning rate, until explanations have the form '
+  'that is asked for',
+  left_out='labels, training and numbers',
+  train_split='those to train on',
   moved='The true explanation moved since the labels were made on',
   moved_means='“Moved” says that the true explanation differs between M_0 and M_t.',
   collapsed='Behaviour itself collapsed to one class: removing the cue changed the '
@@ -81,6 +88,9 @@ AUDIT = Words(
   no_variety='to measure anything by',
   variety='to measure by',
   base_rate='Orig and the gap measure the base rate',
+  parsing='a model that gives explanations in the form that is asked for',
+  left_out='labels and numbers',
+  train_split='the train split',
   moved='The model’s true explanation differs from the label on',
   moved_means='“Moved” says that the model’s true explanation differs from the label.',
   collapsed='By the labels, behaviour has both classes, but the model’s is nearly one '

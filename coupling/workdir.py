@@ -108,6 +108,11 @@ class Stage:
     """What the stage is made with, as JSON."""
     return self._manifest['config']
 
+  @property
+  def inputs(self) -> dict[str, str]:
+    """Digests of the stages that it is made from, by what they are to it."""
+    return self._manifest['inputs']
+
   def info(self) -> dict:
     """What `finish` was given."""
     return self._result('info')

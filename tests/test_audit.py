@@ -214,22 +214,36 @@ def test_an_unfinished_training_is_refused(tmp_path):
     trained.find(base, 0)
 
 
+def recorded(root, name, config, needs):
+  """A finished stage without files."""
+  folder = root / 'seed0' / name
+  with workdir_lib.open_stage(folder, folder.name, config, needs) as stage:
+    stage.finish({})
+  return stage
+
+
 def test_a_manifest_of_another_version_is_named(tmp_path):
   """Its fields are not those of this version's config."""
-  lora = dict(lora=dict(rank=0, alpha=1.0, targets=('q',)))
-  for name, config in (
-    ('base', dict(base=dict(checkpoint='x', colour='red'), seed=0)),
-    ('kl/train', dict(train=lora)),
-  ):
-    with workdir_lib.open_stage(
-      tmp_path / 'seed0' / name, name.split('/')[-1], config, {}
-    ) as stage:
-      stage.finish({})
+  config = dict(base=dict(checkpoint='x', colour='red'), seed=0)
+  base = recorded(tmp_path, 'base', config, {})
+  lora = dict(rank=0, alpha=1.0, targets=('q',))
+  recorded(tmp_path, 'kl/train', dict(train=dict(lora=lora)), {'base': base})
   step = tmp_path / 'seed0/kl/train/checkpoints/4'
   step.mkdir(parents=True)
   with pytest.raises(workdir_lib.WorkdirError, match='base.colour') as refused:
     trained.find(config_lib.Trained(step=str(step)), 0)
   assert str(tmp_path / 'seed0/base/manifest.json') in str(refused.value)
+
+
+def test_a_base_that_was_made_anew_is_refused(tmp_path):
+  base = recorded(tmp_path, 'base', dict(seed=0), {})
+  recorded(tmp_path, 'kl/train', {}, {'base': base})
+  (tmp_path / 'seed0/base/manifest.json').unlink()
+  recorded(tmp_path, 'base', dict(seed=1), {})
+  step = tmp_path / 'seed0/kl/train/checkpoints/4'
+  step.mkdir(parents=True)
+  with pytest.raises(workdir_lib.WorkdirError, match='trained from another .*base'):
+    trained.find(config_lib.Trained(step=str(step)), 0)
 
 
 def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, tmp_path):
@@ -270,6 +284,15 @@ def test_training_goes_on_from_a_checkpoint_of_all_weights(of_world, tmp_path):
   assert np.any(last['option_logprobs'] != own['option_logprobs'])
   labels = label.read(tmp_path / f'seed{WORLD_SEED}' / 'label', 'test')
   np.testing.assert_array_equal(labels.behavior_N, own['behavior'])
+  # Its own checkpoints can be audited in their turn.
+  run(
+    audit_config(step_of(tmp_path, step=2), labels_of(tmp_path), WORLD_SEED, 'world'),
+    tmp_path / 'again',
+  )
+  check_same(
+    evaluated(tmp_path / 'again', 'audited', 0, WORLD_SEED),
+    evaluated(tmp_path, 'no_kl', 2, WORLD_SEED),
+  )
 
 
 def test_nothing_is_exported_where_nothing_was_trained(of_world, tmp_path):

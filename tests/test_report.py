@@ -560,6 +560,8 @@ def test_no_word_of_an_audit_speaks_of_a_training(audit, tmp_path):
     },
   )
   poor['runs']['kl']['labels']['changed'] = statistic(0.01, None, None)
+  poor['runs']['kl']['statements']['commonest'] = statistic(0.99, None, None)
+  poor['provenance']['too_long']['0'] = {'train': 9, 'validation': 0, 'test': 99}
   for summary in (audit, poor):
     report.write(tmp_path, summary)
     page = (tmp_path / 'index.html').read_text()
