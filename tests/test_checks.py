@@ -210,6 +210,14 @@ def test_templates_that_cannot_be_filled_are_named(
   assert wrong in found
 
 
+def test_statements_that_say_the_same_are_refused(monkeypatch):
+  questions = dataclasses.replace(hint_mmlu_questions(), unchanged='{answer}')
+  questions = dataclasses.replace(questions, changed='{answer}')
+  monkeypatch.setattr(inputs, 'questions', lambda e: questions)
+  [found] = problems(world.get_config('seeds=1'))
+  assert 'nothing could tell them apart' in found
+
+
 def hint_mmlu_questions():
   config = imported('.')
   return inputs.questions(resolve_lib.resolve(config))
@@ -220,7 +228,7 @@ def hint_mmlu_questions():
   [
     ('stays the same', '{answer}', True),  # a long option may be as long
     ('my answer stays {answer}', '{answer}', False),  # no option is
-    ('{answer}', '{answer}', True),
+    ('a {answer}', 'b {answer}', True),
     ('no', 'changed to {answer}', False),
   ],
 )
