@@ -7,7 +7,6 @@ BIN := .venv/bin
 
 demo: .venv/run.stamp
 	$(BIN)/python main.py --config=configs/world.py --workdir=$(WORKDIR) --workers=2
-	@echo "report: $(WORKDIR)/report/index.html"
 
 test: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 """Introspective coupling: from a base model to a coupling report.
 
 python main.py --config=configs/world.py --workdir=runs/world
+
+Configs and their arguments are described in the files of configs/ and in README.md.
 """
 
 import pathlib
@@ -17,14 +19,35 @@ from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
 from data import readers
 
-CONFIG = config_flags.DEFINE_config_file('config', help_string='Experiment to run.')
+CONFIG = config_flags.DEFINE_config_file(
+  'config', help_string='File of the experiment, as configs/world.py:seeds=1'
+)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
-STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES), 'Stage to run.')
+STAGE_HELP = 'Stage to run; run is all of them but export.'
+STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES), STAGE_HELP)
 WORKERS = flags.DEFINE_integer(
   'workers', 1, 'Processes on the CPU that share the seeds and runs.'
 )
 FOLLOW = flags.DEFINE_bool('follow', False, 'Evaluate a run that is still training.')
 flags.mark_flags_as_required(['config', 'workdir'])
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Flags as absl reads them; of a config that cannot be read, the cause alone."""
+  try:
+    return flags.FLAGS(argv)
+  except Exception as error:  # of many kinds: the config's file is run here
+    if isinstance(error, flags.Error) and '--config' not in str(error):
+      sys.exit(f'{error}\n--help tells the flags')
+    cause = error
+    while cause.__cause__ or cause.__context__:
+      cause = cause.__cause__ or cause.__context__
+    given = ' '.join(x for x in argv if x.startswith('--config')) or 'no --config'
+    sys.exit(
+      f'{type(cause).__name__}: {cause}\nin {given}: give an existing config file, '
+      'arguments that its docstring names after a colon, and by --config.<field> only '
+      'fields that it has'
+    )
 
 
 def main(_) -> None:
@@ -33,6 +56,8 @@ def main(_) -> None:
   try:
     experiment = resolve_lib.resolve(CONFIG.value)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
+    if STAGE.value in ('run', 'report'):
+      print(f'report: {workdir}/report/index.html')
   except (config_lib.ConfigError, workdir_lib.WorkdirError, readers.DataError) as e:
     sys.exit(f'{type(e).__name__}: {e}')
   except interrupt.Interrupted as e:
@@ -41,4 +66,4 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

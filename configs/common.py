@@ -169,5 +169,11 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
 
 def _defaults(module: str) -> dict[str, Any]:
   """What a task's Config assumes where nothing is said."""
-  fields = dataclasses.fields(importlib.import_module(module).Config)
+  try:
+    fields = dataclasses.fields(importlib.import_module(module).Config)
+  except ImportError as e:
+    raise ValueError(
+      f'task.module={module!r}: {e}; a task of your own lies beside main.py, or '
+      'somewhere on PYTHONPATH'
+    ) from None
   return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}

@@ -110,7 +110,9 @@ def correction(main: dict) -> dict:
 
 def class_balance(main: dict, denial: dict, words: words_lib.Words) -> dict:
   raw, balanced = sign(main['gap']), sign(main['balanced_gap'])
-  if raw == balanced:
+  if 'unknown' in (raw, balanced):
+    tail = 'Without an interval it cannot be held against the raw gap.'
+  elif raw == balanced:
     tail = 'This agrees with the raw gap.'
   elif {raw, balanced} == {'above', 'below'}:
     tail = (

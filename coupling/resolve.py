@@ -310,7 +310,10 @@ def _task(values: Any, problems: list[str]) -> config_lib.Task | None:
   try:
     module = importlib.import_module(name)
   except ImportError as e:
-    problems.append(f'task.module={name!r} is no task: {e}')
+    problems.append(
+      f'task.module={name!r} is no task: {e}; one of your own lies beside main.py, or '
+      'somewhere on PYTHONPATH'
+    )
     return None
   if lacking := _lacking(module, TASK_NAMES):
     problems.append(

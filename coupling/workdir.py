@@ -151,7 +151,7 @@ class Stage:
 
   def _open(self) -> None:
     """Starts or resumes the stage; the caller holds the lock."""
-    if self.path(MANIFEST).exists():
+    if self.path(MANIFEST).exists() and not self._is_empty():
       manifest = _read(self.path(MANIFEST))
       self._compare(manifest)
       self._adopt(manifest)
@@ -161,6 +161,12 @@ class Stage:
       () if self.finished else self.folder.rglob(f'.*{files_lib.PARTIAL}')
     ):
       leftover.unlink()
+
+  def _is_empty(self) -> bool:
+    """Whether the stage was begun and made nothing: its config may still change."""
+    names = (MANIFEST, LOCK)
+    made = any(p.is_file() and p.name not in names for p in self.folder.rglob('*'))
+    return not made and not _read(self.path(MANIFEST))['finished']
 
   def _version(self) -> tuple[str, int]:
     return str(self.folder.resolve()), self.path(MANIFEST).stat().st_mtime_ns

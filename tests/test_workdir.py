@@ -116,6 +116,19 @@ def test_resumes_an_unfinished_stage(tmp_path):
   assert finished_stage(tmp_path).finished
 
 
+def test_a_stage_that_made_nothing_takes_another_config(tmp_path):
+  with open_stage(tmp_path, 'base', CONFIG, {}):
+    pass  # wrong data, say
+  other = CONFIG | {'seed': 9}
+  with open_stage(tmp_path, 'base', other, {}) as stage:
+    stage.path('half').write_text('half')
+  assert 'base was made with another config' in refusal(make, tmp_path)
+  with open_stage(tmp_path, 'base', other, {}) as stage:
+    stage.finish({})
+  stage.path('half').unlink()
+  assert 'another config' in refusal(make, tmp_path)  # finished: kept
+
+
 def test_refuses_a_folder_of_something_else(tmp_path):
   (tmp_path / 'thesis.tex').write_text('x')
   text = refusal(make, tmp_path)
@@ -135,6 +148,7 @@ def test_refuses_a_file_as_folder(tmp_path):
 @pytest.mark.parametrize('finish', [True, False])
 def test_names_every_changed_field(tmp_path, finish):
   with open_stage(tmp_path, 'base', CONFIG, {}) as stage:
+    stage.path('half').touch()
     if finish:
       stage.finish({})
   manifest = tmp_path / 'manifest.json'
