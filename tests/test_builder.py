@@ -168,11 +168,10 @@ def test_a_question_holds_its_prompt_as_it_is(questions, prompt):
     assert template.format(prompt=prompt) == before + prompt + after
 
 
-def own_task() -> str:
-  """The task that the README shows."""
+def own_task() -> list[str]:
+  """The task that the README shows, and its config."""
   readme = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
-  [code] = re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
-  return code
+  return re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
 
 
 USE = """
@@ -187,14 +186,21 @@ for seed in (0, 1):
   assert {name: pairs.read(built, name) for name in splits.SHARES} == want
 assert 'tensorflow' not in sys.modules, 'TensorFlow was imported'
 assert 'jax' not in sys.modules, 'JAX was imported'
+import recipes_config
+from coupling import resolve
+args = 'model=local,checkpoint=folder,path=recipes.csv'
+e = resolve.resolve(recipes_config.get_config(args))
+assert e.task.config == config and e.task.module == 'recipes'
 print('built')
 """
 
 
 def test_a_task_of_the_users_own_is_built_without_tensorflow(tmp_path, pytestconfig):
   """In a process of its own, where nothing else can have imported TensorFlow."""
-  assert own_task().count('\n') < 50
-  (tmp_path / 'recipes.py').write_text(own_task())
+  task, config = own_task()
+  assert task.count('\n') < 50
+  (tmp_path / 'recipes.py').write_text(task)
+  (tmp_path / 'recipes_config.py').write_text(config)
   rows = '\n'.join(f'"Take {i} eggs,\nand ""stir"" {{them}}."' for i in range(60))
   (tmp_path / 'recipes.csv').write_text(f'recipe\n{rows}\n')
   run = subprocess.run(
