@@ -35,13 +35,17 @@ flags.mark_flags_as_required(['config', 'workdir'])
 def parse_flags(argv: list[str]) -> list[str]:
   """Flags as absl reads them; of a config that cannot be read, the cause alone."""
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
+    CONFIG.value  # a file that is not there is told only when asked for
+    return rest
   except Exception as error:  # of many kinds: the config's file is run here
     if isinstance(error, flags.Error) and '--config' not in str(error):
       sys.exit(f'{error}\n--help tells the flags')
     cause = error
-    while cause.__cause__ or cause.__context__:
-      cause = cause.__cause__ or cause.__context__
+    while deeper := cause.__cause__ or (
+      None if cause.__suppress_context__ else cause.__context__
+    ):
+      cause = deeper
     given = ' '.join(x for x in argv if x.startswith('--config')) or 'no --config'
     sys.exit(
       f'{type(cause).__name__}: {cause}\nin {given}: give an existing config file, '

@@ -58,7 +58,8 @@ def command(workdir: pathlib.Path, *more: str, config: str = 'seeds=1') -> list[
 
 def complete(workdir: pathlib.Path) -> None:
   """Runs the experiment to its end."""
-  subprocess.run(command(workdir), cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+  quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  subprocess.run(command(workdir), cwd=ROOT, check=True, **quiet)
 
 
 def under_way(workdir: pathlib.Path, stage: str) -> bool:
