@@ -36,7 +36,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Flags as absl reads them; of a config that cannot be read, the cause alone."""
   try:
     rest = flags.FLAGS(argv)
-    CONFIG.value  # a file that is not there is told only when asked for
+    CONFIG.value.to_dict()  # a file that is not there is told only when it is used
     return rest
   except Exception as error:  # of many kinds: the config's file is run here
     if isinstance(error, flags.Error) and '--config' not in str(error):
