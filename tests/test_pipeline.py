@@ -5,6 +5,7 @@ import pathlib
 import random
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -138,8 +139,17 @@ def test_a_changed_config_is_named_and_nothing_is_overwritten(finished):
 def test_bad_input_is_named_before_any_work(tmp_path, flags, config, expected):
   found = run(tmp_path / 'w', *flags, config=config)
   assert found.returncode != 0
-  assert expected in found.stderr
+  assert expected in found.stderr and 'Traceback' not in found.stderr
   assert not list(tmp_path.rglob('*.parquet'))
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path):
+  command = [sys.executable, 'main.py', '--config=configs/none.py', '--workdir=w']
+  found = subprocess.run(
+    command, cwd=interruptions.ROOT, capture_output=True, text=True, check=False
+  )
+  assert found.returncode == 1
+  assert 'configs/none.py' in found.stderr and 'Traceback' not in found.stderr
 
 
 def test_a_training_of_another_config_is_not_evaluated(finished, tmp_path):
