@@ -1,6 +1,6 @@
 """Tokenizers, text to token ids, and rows of ids to arrays."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 import hashlib
 import itertools
 import json
@@ -104,18 +104,6 @@ def fingerprint(tokenizer: Tokenizer) -> str:
   state = encoder.state(tokenizer)
   parts = [state, tokenizer.special_tokens_map, tokenizer.chat_template]
   return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def encode(
-  tokenizer: Tokenizer, texts: Iterable[str], *, start: bool
-) -> list[list[int]]:
-  """Token ids of each text, with the start token in front if `start`.
-
-  Raises:
-    ValueError: a word that the tokenizer does not know.
-  """
-  prefix = [tokenizer.bos_token_id] if start else []
-  return [prefix + ids for ids in encoder.Encoder(tokenizer).encode(texts)]
 
 
 def pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import transformers
 
+from data import encoder
 from data import tokens
 from data import world
 from tests import chat_tokenizers
@@ -18,12 +19,11 @@ texts = st.lists(st.lists(st.sampled_from(WORDS), min_size=1).map(' '.join), min
 rows_of_ids = st.lists(st.lists(st.integers(0, 99), max_size=6), min_size=1)
 
 
-@given(texts, st.booleans())
+@given(texts)
 @settings(deadline=None)
-def test_words_become_their_ids_and_come_back(rows, start):
-  encoded = tokens.encode(TOKENIZER, rows, start=start)
-  prefix = [IDS['<bos>']] if start else []
-  assert encoded == [prefix + [IDS[word] for word in row.split()] for row in rows]
+def test_words_become_their_ids_and_come_back(rows):
+  encoded = encoder.Encoder(TOKENIZER).encode(rows)
+  assert encoded == [[IDS[word] for word in row.split()] for row in rows]
   decoded = TOKENIZER.batch_decode(encoded, skip_special_tokens=True)
   assert decoded == rows
 
@@ -31,7 +31,7 @@ def test_words_become_their_ids_and_come_back(rows, start):
 @given(st.lists(st.sampled_from(world.WORDS), min_size=1).map(' '.join))
 @settings(deadline=None)
 def test_the_language_of_the_world_round_trips(text):
-  [ids] = tokens.encode(world.tokenizer(), [text], start=False)
+  [ids] = encoder.Encoder(world.tokenizer()).encode([text])
   assert world.tokenizer().decode(ids) == text
 
 
@@ -43,7 +43,7 @@ def test_the_padding_and_start_tokens_are_where_they_are_expected():
 
 def test_an_unknown_word_is_an_error_that_names_the_cause():
   with pytest.raises(ValueError, match="'red violet'.*written for another tokenizer"):
-    tokens.encode(TOKENIZER, ['red violet'], start=False)
+    encoder.Encoder(TOKENIZER).encode(['red violet'])
 
 
 @given(rows_of_ids, st.integers(6, 9))
@@ -64,7 +64,7 @@ def test_pad_refuses_to_cut(rows):
 
 
 def answers(texts):
-  return tokens.encode(TOKENIZER, texts, start=False)
+  return encoder.Encoder(TOKENIZER).encode(texts)
 
 
 def test_option_tokens_are_first_tokens_padded():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from data import encoder
 from data import pairs
-from data import tokens
 from data import world
 
 BEHAVIORS = ('hint', 'request')
@@ -122,7 +122,7 @@ def test_every_text_is_in_the_language_of_the_tokenizer():
       texts += [template.explanation.format(prompt=pair.counterfactual)]
       texts += [template.changed.format(answer=x) for x in pair.options]
       texts += [template.unchanged.format(answer=x) for x in pair.options]
-  encoded = tokens.encode(world.tokenizer(), texts, start=False)
+  encoded = encoder.Encoder(world.tokenizer()).encode(texts)
   assert [len(row) for row in encoded] == [len(text.split()) for text in texts]
 
 
