@@ -46,9 +46,8 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
     if target.exists():  # then it is whole
       pass
     elif config.lora.rank:
-      base = getattr(
-        e.base, 'checkpoint', ''
-      )  # else all weights that were trained here
+      # Else M_0 is of weights that were trained here, which have no name.
+      base = getattr(e.base, 'checkpoint', '')
       peft_format.save(target, params[models.ADAPTERS], base)
     else:
       raw = hub.read_config(needs['base'].path())
