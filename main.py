@@ -58,7 +58,9 @@ def main(_) -> None:
   interrupt.install()
   workdir = pathlib.Path(WORKDIR.value)
   try:
-    experiment = resolve_lib.resolve(CONFIG.value)
+    several = 'parts' in CONFIG.value
+    resolve = resolve_lib.resolve_paper if several else resolve_lib.resolve
+    experiment = resolve(CONFIG.value)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in ('run', 'report'):
       print(f'report: {workdir}/report/index.html')

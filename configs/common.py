@@ -31,6 +31,23 @@ IMPORT_ARGS = dict(
 )
 
 
+# Labels as M_0 gave them, asked for before the answer, by a run that starts at M_0.
+LABELS = dict(
+  seed=0,
+  start='',
+  labels='',
+  mixture=1.0,
+  noise=0.0,
+  changed_share=1.0,
+  shuffle_labels=False,
+  explained='all',
+  context='before',
+  practice=False,
+  evaluated='kept',
+)
+NO_SHIFT = dict(weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all')
+
+
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
   """Parses `name=value,...` into the defaults' names and types.
 
@@ -114,10 +131,8 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     source='', batch=32, shard=1_024, reference='options', reply_tokens=64
   )
   lora = args['rank'] > 0
-  config.train = dict(
-    seed=0,
+  config.train = LABELS | dict(
     labels=args['labels'],
-    shuffle_labels=False,
     explanation_batch=32,
     behavior_batch=32,
     lora=dict(
@@ -143,9 +158,13 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     objectives=dict(
       explanation_xent=dict(weight=1.0),
       behavior_kl=dict(
-        weight=1.0, direction='forward', support='options', reference='labels'
+        weight=1.0,
+        prompts='both',
+        direction='forward',
+        support='options',
+        reference='labels',
       ),
-      behavior_xent=dict(weight=0.0, target='ignore_cue', cues='all'),
+      behavior_xent=NO_SHIFT,
     ),
   )
   config.evaluate = dict(split='test', batch=32, likelihood=False)

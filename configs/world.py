@@ -62,6 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       param_dtype='float32',
       scan_layers=False,
     ),
+    seed=0,
     documents=600,
     batch=256,
     loop=_loop(steps=1_000, checkpoint_every=250),
@@ -72,10 +73,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.label = dict(
     source='', batch=256, shard=6_144, reference='vocabulary', reply_tokens=1
   )
-  config.train = dict(
-    seed=0,
-    labels='',
-    shuffle_labels=False,
+  config.train = common.LABELS | dict(
     explanation_batch=128,
     behavior_batch=64,
     lora=dict(rank=0, alpha=16.0, targets=('q', 'k', 'v', 'o', 'up', 'down')),
@@ -86,9 +84,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     objectives=dict(
       explanation_xent=dict(weight=2.0),  # two tokens: CE(v') + CE(same/change)
       behavior_kl=dict(
-        weight=1.0, direction='forward', support='vocabulary', reference='labels'
+        weight=1.0,
+        prompts='both',
+        direction='forward',
+        support='vocabulary',
+        reference='labels',
       ),
-      behavior_xent=dict(weight=0.0, target='ignore_cue', cues='all'),
+      behavior_xent=common.NO_SHIFT,
     ),
   )
   config.evaluate = dict(split='test', batch=256, likelihood=False)

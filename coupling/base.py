@@ -14,6 +14,7 @@ from coupling import fit as fit_lib
 from coupling import hub
 from coupling import inputs
 from coupling import models
+from coupling import steps
 from coupling import trained as trained_lib
 from coupling import weights
 from coupling import workdir as workdir_lib
@@ -60,6 +61,7 @@ def _pretrain(
   lines = inputs.task_module(e).read_corpus(inputs.corpus_builder(e, workdir, seed))
   texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
   model = inputs.decoder(e)
+  own_seed = seed + steps.SEED_STRIDE * e.base.seed
   params = fit_lib.fit(
     title=f'seed {seed} · base',
     model=model,
@@ -68,16 +70,16 @@ def _pretrain(
     optimizer=e.base.optimizer,
     loop=e.base.loop,
     mesh_axes=e.mesh,
-    params=models.init(model, seed),
+    params=models.init(model, own_seed),
     frozen={},
     parts={
       'corpus': (behavior.questions(inputs.format(e), texts, answers), e.base.batch)
     },
-    data_seed=seed,
-    folder=stage.path('checkpoints'),
+    data_seed=own_seed,
+    folder=stage.path(trained_lib.FOLDER),
     log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
   )
-  params = start_new_words(e, params, seed)
+  params = start_new_words(e, params, own_seed)
   if not stage.path('params').exists():
     checkpoint.save_params(stage.path('params'), params)
   return {'parameters': models.num_params(params)}

@@ -85,6 +85,26 @@ def questions(
   return arrays
 
 
+def explanation_texts(
+  template: pairs_lib.Questions,
+  items: Sequence[pairs_lib.Pair],
+  answers: Sequence[str] | None,
+) -> list[formats.Turns]:
+  """What asks for explanations, before or after an answer stands in the context.
+
+  Args:
+    template: how the task asks.
+    items: the pairs.
+    answers: the answers on x; None: asked before any.
+  """
+  if answers is None:
+    return [template.explanation.format(prompt=pair.prompt) for pair in items]
+  return [
+    (template.behavior.format(prompt=pair.prompt), answer, template.explanation_after)
+    for pair, answer in zip(items, answers, strict=True)
+  ]
+
+
 def pair_questions(
   format: formats.Format,
   items: Sequence[pairs_lib.Pair],

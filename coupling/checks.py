@@ -6,6 +6,7 @@ the data can tell is an error of the stage that reads them first.
 """
 
 from collections.abc import Callable, Iterator
+import importlib
 from typing import Any
 
 from coupling import config as config_lib
@@ -13,6 +14,7 @@ from coupling import evaluate
 from coupling import inputs
 from coupling import lora
 from coupling import sharding
+from coupling import shift as shift_lib
 from data import pairs as pairs_lib
 
 # A template of pairs.Questions -> what it has a place for, and whether it must have it.
@@ -34,6 +36,13 @@ def check(e: config_lib.Experiment) -> None:
   problems = _template_problems(e.task.module, questions)
   for name, train in e.trained.items():
     problems += _objective_problems(f'runs.{name}', train, e.label, questions)
+    problems += _shift_problems(f'runs.{name}', train, e.task.module)
+  for name, train in e.runs.items():
+    if train.context == 'after' and not questions.explanation_after:
+      problems.append(
+        f'runs.{name}.context=after: {e.task.module} does not say how to ask after the '
+        'answer; give its questions() an `explanation_after`, or ask before'
+      )
   problems += _batch_problems(e)
   problems += _unreadable(e) or [
     *_model_problems(e),
@@ -113,6 +122,18 @@ def _objective_problems(
   return problems
 
 
+def _shift_problems(section: str, train: config_lib.Train, task: str) -> list[str]:
+  """A shift towards what the task does not know."""
+  shift = train.objectives.behavior_xent
+  known = (*shift_lib.ON_CUES, *shift_lib.preferences(importlib.import_module(task)))
+  if not shift.weight or shift.target in known:
+    return []
+  return [
+    f'{section}.objectives.behavior_xent.target={shift.target!r}: {task} knows '
+    f'{", ".join(known)}'
+  ]
+
+
 def _batch_problems(e: config_lib.Experiment) -> list[str]:
   """A mesh that the devices do not give, and batches that it does not divide."""
   if found := _refusal(sharding.make_mesh, e.mesh):
@@ -132,7 +153,8 @@ def _batches(e: config_lib.Experiment) -> Iterator[tuple[str, int, int]]:
   yield 'label.batch', e.label.batch, 1
   for name, train in e.trained.items():
     parts = train.loop.accumulation
-    yield f'runs.{name}.explanation_batch', train.explanation_batch, parts
+    if train.objectives.explanation_xent.weight:
+      yield f'runs.{name}.explanation_batch', train.explanation_batch, parts
     if train.objectives.behavior_kl.weight or train.objectives.behavior_xent.weight:
       yield f'runs.{name}.behavior_batch', train.behavior_batch, parts
   yield 'evaluate.batch', e.evaluate.batch, 1

@@ -87,6 +87,7 @@ class Pretrain:
   """M_0 is pretrained on the task's corpus."""
 
   model: Model
+  seed: int  # beside the experiment's seed: other weights and order, the same world
   documents: int
   batch: int
   loop: Loop
@@ -143,6 +144,7 @@ class BehaviorKL:
   train step by the same weights without their adapters (LoRA alone)."""
 
   weight: float
+  prompts: Literal['both', 'counterfactual']  # x and x∖C, or x∖C alone
   direction: Literal['forward', 'reverse']  # KL(M_0 || M_t) or KL(M_t || M_0)
   support: Literal['vocabulary', 'options']
   reference: Literal['labels', 'adapters_off']
@@ -150,11 +152,19 @@ class BehaviorKL:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BehaviorXent:
-  """Post-training that shifts the behaviour on x, where behavior_kl then lets it go."""
+  """Post-training that shifts behaviour, where behavior_kl then lets it go.
+
+  `target` is what the shift is towards: on x, `ignore_cue` (M_0's answer on x∖C) or
+  `follow_cue` (the cue's option); or, on x and x∖C, one of the task's PREFERENCES:
+  M_0's distribution over the options, with `strength` times the preference's scores
+  added to its log-probabilities.
+  """
 
   weight: float
-  target: Literal['ignore_cue', 'follow_cue']  # M_0's answer on x∖C, the cue's option
-  cues: Literal['all', 'explained', 'unexplained']  # whose x: see pairs.Questions
+  target: str
+  strength: float  # nats per score; of preferences alone
+  seed: int  # of what a preference draws at random
+  cues: str  # whose pairs: all, explained, unexplained (pairs.Questions), or one kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,17 +187,29 @@ class Lora:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-  """Explanation training on fixed labels."""
+  """Explanation training on fixed labels, which targets.py makes."""
 
   seed: int  # beside the experiment's seed: siblings differ in this alone
-  labels: str  # folder of a label stage; '' for this workdir's own
+  start: str  # run whose last weights are trained on; '' for M_0
+  # Whose: '' for M_0's own, step:N for those of that step of M_0's pretraining, or the
+  # folder of a label stage, in which {seed} and {workdir} stand for what they are.
+  labels: str
+  mixture: float  # share of the items that take `labels`; the others take M_0's own
+  noise: float  # share of labels replaced by another statement, drawn uniformly
+  changed_share: (
+    float  # at most this share of labels say "changed"; others are left out
+  )
   shuffle_labels: bool  # control: labels permuted over the training items
+  explained: Literal['all', 'unshifted']  # not those that behavior_xent names
+  context: Literal['before', 'after']  # asked before or after the model's own answer
+  practice: bool  # behaviour objectives have the split `practice` too: see stages.train
   explanation_batch: int
   behavior_batch: int  # prompts, of x and x∖C alike
   lora: Lora
   loop: Loop
   optimizer: Optimizer
   objectives: Objectives
+  evaluated: Literal['kept', 'last']  # which of the kept steps are evaluated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,3 +258,40 @@ class Experiment:
   def trained(self) -> dict[str, Train]:
     """The runs that have steps; a run without any is M_0 as it is."""
     return {name: train for name, train in self.runs.items() if train.loop.steps}
+
+
+Kind = Literal[
+  'regularisation',
+  'trajectory',
+  'sources',
+  'noise',
+  'shift',
+  'planted',
+  'capacity',
+  'rates',
+  'variety',
+  'access',
+  'collapse',
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+  """One claim of the paper, and the runs of a Paper that speak to it."""
+
+  kind: Kind
+  claim: str  # one sentence, of the paper
+  published: str  # its number in words; '' for none
+  axis: str  # name of the x axis; '' for none
+  runs: tuple[str, ...]  # 'part/run', in order
+  at: tuple[float, ...]  # x of each run; () where runs are not ordered
+  companions: tuple[str, ...]  # for each run the one to compare it with; '' for none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paper:
+  """Several experiments, each with a workdir of its own, and what they are to show."""
+
+  title: str
+  parts: dict[str, Experiment] = dataclasses.field(hash=False)
+  studies: dict[str, Study] = dataclasses.field(hash=False)

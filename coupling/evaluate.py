@@ -9,6 +9,7 @@ model. Shapes: B items, K options, G tokens of a statement, M = 2K allowed state
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -50,7 +51,7 @@ def questions(
   Raises:
     ConfigError: see check_ends.
   """
-  asked = [template.explanation.format(prompt=p.prompt) for p in items]
+  asked = behavior.explanation_texts(template, items, None)
   K = max(len(p.options) for p in items)
   forms = (template.unchanged, template.changed)
   options = dict.fromkeys(option for p in items for option in p.options)
@@ -70,6 +71,29 @@ def questions(
     'explain': behavior.questions(format, asked),
     'statements': statements_NxMxG,
   }
+
+
+@dataclasses.dataclass(frozen=True)
+class After:
+  """How to ask for explanations once an answer on x stands in the context.
+
+  Attributes:
+    format: how the model is asked.
+    template: how the task asks.
+    items: the pairs.
+    orig: M_0's behaviours, whose answers stand there in the swap test.
+  """
+
+  format: formats.Format
+  template: pairs_lib.Questions
+  items: Sequence[pairs_lib.Pair]
+  orig: explanation.Behaviors
+
+  def questions(self, did: explanation.Behaviors) -> dict[str, np.ndarray]:
+    """Arrays that ask after the answers of these behaviours: see behavior.questions."""
+    answers = did.answers([pair.options for pair in self.items])
+    texts = behavior.explanation_texts(self.template, self.items, answers)
+    return behavior.questions(self.format, texts)
 
 
 def check_ends(format: formats.Format, ids: Mapping[str, Sequence[int]]) -> None:
@@ -189,6 +213,7 @@ def evaluate(
   format: formats.Format,
   reply: behavior.Reply | None = None,
   likelihood: bool = False,
+  after: After | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
   """Evaluates one checkpoint: what it does, then what it says of it.
 
@@ -203,26 +228,55 @@ def evaluate(
     format: how the model is asked.
     reply: see behavior.behaviors.
     likelihood: also score every allowed statement, for one more forward pass.
+    after: ask after the model's own answer; default: before any.
 
   Returns:
     The items, arrays of N rows, and the counts. With `likelihood`, items have
     `statement_logprobs` [N, M] of scoring.statement_logprobs and the likeliest
     statement as `scored_answer` and `scored_changed`; counts have `scored_self`,
-    `scored_orig` and `scored_agrees_greedy`, where generation states the same.
+    `scored_orig` and `scored_agrees_greedy`, where generation states the same. With
+    `after`, items have the swap test's `swapped_answer` and `swapped_changed`: what is
+    stated after M_0's answer.
 
   Raises:
     Interrupted: between two batches, when a signal asked for it.
   """
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
-  names = ('explain', 'statements', 'orig', 'target')
-  asked = {name: x for name, x in arrays.items() if name not in names}
+  names = ('statements', 'orig', 'target')
+  asked = {k: x for k, x in arrays.items() if k not in ('explain', *names)}
   did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
-  asked = {name: arrays[name] for name in names}
-  asked |= {'behavior': did.behavior_N, 'self': did.explanation}
-  run = _explain_batch(
-    config, states_answer, format.end_tokens, format.pad_token, likelihood
-  )
+  asked = {name: arrays[name] for name in names} | {'self': did.explanation}
+
+  def explain(question, behavior_N, likelihood):
+    run = _explain_batch(
+      config, states_answer, format.end_tokens, format.pad_token, likelihood
+    )
+    rows = asked | {'explain': question, 'behavior': behavior_N}
+    return _in_batches(run, params, rows, batch, mesh)
+
+  question = arrays['explain'] if after is None else after.questions(did)
+  said, counts = explain(question, did.behavior_N, likelihood)
+  if after is not None:
+    swapped, _ = explain(after.questions(after.orig), after.orig.behavior_N, False)
+    said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
+  items = {
+    'behavior': did.behavior_N,
+    'counterfactual_behavior': did.counterfactual_behavior_N,
+    **said,
+  }
+  if reply is None:
+    items['option_logprobs'] = did.logprobs_Nx2xS[:, 0]
+    items['counterfactual_option_logprobs'] = did.logprobs_Nx2xS[:, 1]
+  else:
+    items['reply'], items['counterfactual_reply'] = did.replies_Nx2.T
+  return items, counts
+
+
+def _in_batches(
+  run: Callable, params: models.Params, asked: dict[str, Any], batch: int, mesh
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+  """What `_explain_batch` makes of all items, and its counts."""
   parts, totals = [], None
   for rows, mask_B in loader.batches_in_order(asked, batch):
     interrupt.check()
@@ -230,17 +284,8 @@ def evaluate(
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
     parts.append((said, mask_B))
   rows = [{k: v[mask] for k, v in jax.device_get(x).items()} for x, mask in parts]
-  items = {
-    'behavior': did.behavior_N,
-    'counterfactual_behavior': did.counterfactual_behavior_N,
-    **{name: np.concatenate([row[name] for row in rows]) for name in rows[0]},
-  }
-  if reply is None:
-    items['option_logprobs'] = did.logprobs_Nx2xS[:, 0]
-    items['counterfactual_option_logprobs'] = did.logprobs_Nx2xS[:, 1]
-  else:
-    items['reply'], items['counterfactual_reply'] = did.replies_Nx2.T
-  return items, {name: int(x) for name, x in totals.items()}
+  said = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+  return said, {name: int(x) for name, x in totals.items()}
 
 
 def write_records(

@@ -1,26 +1,47 @@
 """Training examples: what the batches of explanation training are drawn from."""
 
 from collections.abc import Sequence
+import dataclasses
 
 import numpy as np
 
 from coupling import behavior
 from coupling import config as config_lib
-from coupling import explanation
 from coupling import label as label_lib
+from coupling import shift as shift_lib
+from coupling.explanation import Behaviors, Explanation
 from data import formats
 from data import loader
 from data import pairs as pairs_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A labelled split that training draws from.
+
+  Attributes:
+    pairs: N of them.
+    reference: M_0's behaviours.
+    shift: where behaviour is shifted on purpose.
+    labels: of the explanations, see targets.trained_on; None where none are trained.
+    explained_N: whose explanations are trained, see targets.explained; likewise.
+    seed: of the experiment.
+  """
+
+  pairs: Sequence[pairs_lib.Pair]
+  reference: Behaviors
+  shift: shift_lib.Shift
+  labels: Explanation | None
+  explained_N: np.ndarray | None
+  seed: int
 
 
 def training_parts(
   config: config_lib.Train,
   format: formats.Format,
   template: pairs_lib.Questions,
-  pairs: Sequence[pairs_lib.Pair],
-  labels: explanation.Behaviors,
-  reference: explanation.Behaviors,
-  seed: int,
+  source: Source,
+  practice: Source | None,
 ) -> dict[str, tuple[loader.Arrays, int]]:
   """Rows of the explanation part and of the behaviour part, and their batch sizes.
 
@@ -28,41 +49,44 @@ def training_parts(
     config: of the training.
     format: how the model is asked.
     template: how the task asks.
-    pairs: of the train split.
-    labels: whose explanations are trained.
-    reference: M_0's behaviours, for the behaviour objectives.
-    seed: of the experiment.
+    source: the train split.
+    practice: pairs that behaviour objectives have beside it, where there are any.
   """
-  explained_N = _explained(template, pairs)
-  explanations = explanation.Explanation(*(x[explained_N] for x in labels.explanation))
-  asked = [pair for pair, explained in zip(pairs, explained_N) if explained]
-  if config.shuffle_labels:
-    order_N = _shuffled(asked, np.random.default_rng((seed, config.seed, 1)))
-    explanations = explanation.Explanation(*(x[order_N] for x in explanations))
-  forms = (template.unchanged, template.changed)
-  texts = [template.explanation.format(prompt=p.prompt) for p in asked]
-  statements = [
-    forms[changed].format(answer=pair.options[answer])
-    for pair, answer, changed in zip(asked, *explanations)
-  ]
-  parts = {
-    'explanation': (
-      behavior.questions(format, texts, statements),
-      config.explanation_batch,
-    )
-  }
-  objectives = config.objectives
+  parts, objectives = {}, config.objectives
+  if objectives.explanation_xent.weight:
+    rows = _explanation_rows(config, format, template, source)
+    parts['explanation'] = (rows, config.explanation_batch)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
-    rows = _behavior_rows(objectives, format, template, pairs, reference)
+    sources = [source] if practice is None else [source, practice]
+    rows = _joined([_behavior_rows(objectives, format, template, x) for x in sources])
     parts['behavior'] = (rows, config.behavior_batch)
   return parts
 
 
-def _explained(
-  template: pairs_lib.Questions, pairs: Sequence[pairs_lib.Pair]
-) -> np.ndarray:
-  """bool [N]: the pairs that explanation training may use."""
-  return np.array([p.cue_kind not in template.unexplained for p in pairs], bool)
+def _explanation_rows(
+  config: config_lib.Train,
+  format: formats.Format,
+  template: pairs_lib.Questions,
+  source: Source,
+) -> loader.Arrays:
+  """Explanation questions with the statements to learn."""
+  explained_N = source.explained_N
+  labels = Explanation(*(x[explained_N] for x in source.labels))
+  asked = [pair for pair, kept in zip(source.pairs, explained_N) if kept]
+  if config.shuffle_labels:
+    order_N = _shuffled(asked, np.random.default_rng((source.seed, config.seed, 1)))
+    labels = Explanation(*(x[order_N] for x in labels))
+  forms = (template.unchanged, template.changed)
+  statements = [
+    forms[changed].format(answer=pair.options[answer])
+    for pair, answer, changed in zip(asked, *labels)
+  ]
+  answers = None
+  if config.context == 'after':
+    answers = source.reference.answers([pair.options for pair in source.pairs])
+    answers = answers[explained_N]
+  texts = behavior.explanation_texts(template, asked, answers)
+  return behavior.questions(format, texts, statements)
 
 
 def _shuffled(pairs: Sequence[pairs_lib.Pair], rng: np.random.Generator) -> np.ndarray:
@@ -84,18 +108,15 @@ def _behavior_rows(
   objectives: config_lib.Objectives,
   format: formats.Format,
   template: pairs_lib.Questions,
-  pairs: Sequence[pairs_lib.Pair],
-  reference: explanation.Behaviors,
+  source: Source,
 ) -> loader.Arrays:
-  """Behaviour questions with what they are held to: all x, then all x∖C.
+  """Behaviour questions with what they are held or shifted to: all x, then all x∖C.
 
   Where behaviours are read from replies, M_t is held to M_0 along M_0's own replies;
   checks.check refuses other objectives then.
-
-  Raises:
-    ConfigError: objectives that need cues that name an option.
   """
   kl, shift = objectives.behavior_kl, objectives.behavior_xent
+  pairs, reference = source.pairs, source.reference
   prompts = [p.prompt for p in pairs] + [p.counterfactual for p in pairs]
   asked = [template.behavior.format(prompt=prompt) for prompt in prompts]
   if template.detect is not None:
@@ -103,31 +124,36 @@ def _behavior_rows(
   options_NxK = behavior.option_tokens(format, pairs)
   rows = behavior.questions(format, asked)
   rows['options'] = np.concatenate([options_NxK, options_NxK])
-  rows['mask'] = np.ones((len(asked), 1), bool)
+  held_Nx2 = np.ones((len(pairs), 2), bool)
+  if kl.prompts == 'counterfactual':
+    held_Nx2[:, 0] = False
   if kl.weight and kl.reference == 'labels':
     reference_NxS = np.concatenate(np.swapaxes(reference.logprobs_Nx2xS, 0, 1))
     rows['reference'] = label_lib.on_support(reference_NxS, rows['options'], kl.support)
   if shift.weight:
-    if shift.target == 'ignore_cue':
-      target_N = reference.counterfactual_behavior_N
-    else:
-      target_N = np.array([p.cue_option for p in pairs])
-    if np.all(target_N == pairs_lib.NO_OPTION):
-      raise config_lib.ConfigError(
-        'train.objectives.behavior_xent.target=follow_cue: no cue of this task names '
-        'an option; use ignore_cue.'
-      )
-    token_N = np.take_along_axis(options_NxK, target_N[:, None], axis=1)[:, 0]
-    explained_N = _explained(template, pairs)
-    among = {'all': True, 'explained': explained_N, 'unexplained': ~explained_N}
-    # The shift is on x alone; a cue that names no option shifts nothing.
-    shifted_N = (target_N >= 0) & among[shift.cues]
-    if not shifted_N.any():
-      raise config_lib.ConfigError(
-        f'train.objectives.behavior_xent: cues={shift.cues} and target={shift.target} '
-        'leave no pair of this task to shift; choose others, or a weight of 0.'
-      )
-    rows['shift_target'] = np.concatenate([token_N, token_N])
-    rows['shift_mask'] = np.concatenate([shifted_N, np.zeros(len(pairs), bool)])
-    rows['mask'] &= ~rows['shift_mask'][:, None]  # what is shifted is not held
+    shifted = source.shift
+    rows['shift_target'] = np.concatenate(np.swapaxes(shifted.target_Nx2xK, 0, 1))
+    rows['shift_mask'] = shifted.shifted_Nx2.T.reshape(-1)
+    held_Nx2 &= ~shifted.shifted_Nx2  # what is shifted is not held
+  rows['mask'] = held_Nx2.T.reshape(-1, 1)
   return rows
+
+
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """Rows of several sources; those of fewer tokens or options are padded."""
+  if len(parts) == 1:
+    return parts[0]
+  fill = {'options': -1, 'reference': -np.inf}
+  joined = {}
+  for name in parts[0]:
+    arrays = [part[name] for part in parts]
+    width = max(x.shape[1] for x in arrays) if arrays[0].ndim == 2 else 0
+    joined[name] = np.concatenate(
+      [
+        np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=fill.get(name, 0))
+        if width
+        else x
+        for x in arrays
+      ]
+    )
+  return joined

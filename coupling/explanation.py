@@ -7,6 +7,7 @@ a stated explanation is parsed into the same form, and `agree` compares any two.
 Everything here is arithmetic on integer arrays and works on NumPy and JAX alike.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -51,6 +52,13 @@ class Behaviors:
   def explanation(self) -> Explanation:
     """E(M) = φ(B(M))."""
     return phi(self.behavior_N, self.counterfactual_behavior_N)
+
+  def answers(self, options_N: Sequence[Sequence[str]]) -> np.ndarray:
+    """What the model says on x, as text, object [N]: its reply, or its option."""
+    if self.replies_Nx2.shape[1]:
+      return self.replies_Nx2[:, 0]
+    chosen = [options[k] for options, k in zip(options_N, self.behavior_N)]
+    return np.array(chosen, object)
 
 
 def phi(behavior_N: Array, counterfactual_behavior_N: Array) -> Explanation:

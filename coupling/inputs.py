@@ -13,7 +13,9 @@ import numpy as np
 from coupling import behavior
 from coupling import checkpoint
 from coupling import config as config_lib
+from coupling import explanation
 from coupling import hub
+from coupling import label as label_lib
 from coupling import models
 from coupling import sharding
 from coupling import train as train_lib
@@ -28,8 +30,17 @@ Experiment = config_lib.Experiment
 Path = pathlib.Path
 
 
-def stage_config(e: Experiment, stage: str, seed: int, run: str | None = None) -> dict:
-  """The part of the experiment that a stage's result depends on, beside its inputs."""
+def stage_config(
+  e: Experiment,
+  stage: str,
+  seed: int,
+  run: str | None = None,
+  step: int | None = None,
+) -> dict:
+  """The part of the experiment that a stage's result depends on, beside its inputs.
+
+  `step`: of the label stage, which step of the base's training is asked; None: M_0.
+  """
   corpus = getattr(e.base, 'documents', 0)
   parts = {
     'prepare': {'task': e.task, 'documents': corpus},
@@ -48,7 +59,7 @@ def stage_config(e: Experiment, stage: str, seed: int, run: str | None = None) -
   }
   if asked := described.get('questions'):
     asked['detect'] = asked['detect'] and asked['detect'].__qualname__
-  return described | {'seed': seed}
+  return described | {'seed': seed} | ({} if step is None else {'step': step})
 
 
 def stage(e: Experiment, workdir: Path, seed: int, name: str) -> workdir_lib.Stage:
@@ -129,14 +140,21 @@ def decoder(e: Experiment) -> models.DecoderConfig:
   )
 
 
-def base_params(e: Experiment, workdir: Path, seed: int) -> models.Params:
+def base_params(
+  e: Experiment, workdir: Path, seed: int, step: int | None = None
+) -> models.Params:
   """M_0; with its adapters, where it is a checkpoint of adapters.
+
+  `step`: a kept step of its pretraining instead, before new words were added.
 
   Raises:
     WorkdirError: a checkpoint that is not what it was at the base stage.
   """
   like = sharding.abstract_params(sharding.make_mesh(e.mesh), decoder(e))
-  return _params(e.base, workdir / f'seed{seed}' / 'base', seed, decoder(e), like)
+  folder = workdir / f'seed{seed}' / 'base'
+  if step is not None:
+    return checkpoint.read_params(folder / trained.FOLDER, step, like)
+  return _params(e.base, folder, seed, decoder(e), like)
 
 
 def _params(
@@ -195,6 +213,18 @@ def reply(e: Experiment) -> behavior.Reply | None:
   return detect and behavior.Reply(format(e), detect, e.label.reply_tokens)
 
 
+def option_logprobs(
+  e: Experiment, pairs: Sequence[pairs_lib.Pair], did: explanation.Behaviors
+) -> np.ndarray:
+  """A label set's log-probabilities of the options, on x and x∖C: [N, 2, K]."""
+  options_NxK = behavior.option_tokens(format(e), pairs)
+  sides = (
+    label_lib.on_support(did.logprobs_Nx2xS[:, i], options_NxK, 'options')
+    for i in range(2)
+  )
+  return np.stack(list(sides), axis=1)
+
+
 def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.ndarray:
   """Indices of the pairs none of whose prompts, with its answer, is too long.
 
@@ -207,15 +237,21 @@ def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.nd
   statements = ask.answers([form.format(answer=o) for o in options for form in forms])
   answer = e.label.reply_tokens if template.detect else 1
 
-  def lengths(form: str, field: str) -> np.ndarray:
-    prompts = ask.prompts([form.format(prompt=getattr(p, field)) for p in found])
-    return np.array([len(prompt) for prompt in prompts])
+  def lengths(texts: Sequence[formats.Turns]) -> np.ndarray:
+    return np.array([len(prompt) for prompt in ask.prompts(texts)])
 
-  longest = (
-    lengths(template.behavior, 'prompt') + answer,
-    lengths(template.behavior, 'counterfactual') + answer,
-    lengths(template.explanation, 'prompt') + max(map(len, statements)),
-  )
+  statement = max(map(len, statements))
+  longest = [
+    *(
+      lengths([template.behavior.format(prompt=getattr(p, x)) for p in found]) + answer
+      for x in ('prompt', 'counterfactual')
+    ),
+    lengths(behavior.explanation_texts(template, found, None)) + statement,
+  ]
+  if template.explanation_after:
+    widest = [max(p.options, key=len) if template.detect is None else '' for p in found]
+    after = lengths(behavior.explanation_texts(template, found, widest))
+    longest.append(after + statement + (answer if template.detect else 0))
   length_N = np.max(longest, axis=0)
   limit, rule = e.length.max_tokens, e.length.too_long
   try:
@@ -240,7 +276,7 @@ def label_stage(
     _check_fingerprint(format(e), made_by)
   if not config.labels:
     return own
-  other = workdir_lib.finished_stage(Path(config.labels.format(seed=seed)))
+  other = workdir_lib.finished_stage(label_lib.folder(config.labels, workdir, seed))
   check_labels(f'train.labels={config.labels}', other, own.info(), own.config)
   return other
 

@@ -25,6 +25,26 @@ PAIR = tuple(field.name for field in dataclasses.fields(pairs_lib.Pair))
 LABEL = ('behavior', 'counterfactual_behavior')
 
 
+EARLIER = 'step:'  # train.labels: an earlier step of M_0's own pretraining
+
+
+def earlier_step(labels: str) -> int | None:
+  """Which step of M_0's pretraining the labels are of, where they are of one."""
+  if not labels.startswith(EARLIER):
+    return None
+  step = labels.removeprefix(EARLIER)
+  return int(step) if step.isdecimal() else None
+
+
+def folder(labels: str, workdir: pathlib.Path, seed: int) -> pathlib.Path:
+  """Where the label set lies that `train.labels` names."""
+  if not labels:
+    return workdir / f'seed{seed}' / 'label'
+  if (step := earlier_step(labels)) is not None:
+    return workdir / f'seed{seed}' / f'label-step{step}'
+  return pathlib.Path(labels.format(seed=seed, workdir=workdir))
+
+
 def write(
   folder: pathlib.Path,
   split: str,

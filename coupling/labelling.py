@@ -24,11 +24,13 @@ Labeller = Callable[
 ]
 
 
-def asking(e: Experiment, workdir: pathlib.Path, seed: int) -> Labeller:
-  """M_0 is asked."""
+def asking(
+  e: Experiment, workdir: pathlib.Path, seed: int, step: int | None
+) -> Labeller:
+  """M_0 is asked, or what it was at a step of its pretraining."""
   model, mesh = inputs.decoder(e), sharding.make_mesh(e.mesh)
   sharding.check_batch(mesh, 'label.batch', e.label.batch)
-  params = inputs.base_params(e, workdir, seed)
+  params = inputs.base_params(e, workdir, seed, step)
 
   def compute(questions):
     return behavior.behaviors(

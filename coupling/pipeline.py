@@ -1,14 +1,17 @@
 """Runs stages: one of them, or all, for every seed and run of an experiment."""
 
+import dataclasses
 import functools
 import os
 import pathlib
+import re
 
 import jax
 
 from coupling import checks
 from coupling import config as config_lib
 from coupling import export as export_lib
+from coupling import label as label_lib
 from coupling import scheduler
 from coupling import stages
 
@@ -25,6 +28,8 @@ MALLOC = 'glibc.malloc.hugetlb=1'
 # Compiled programs, shared by workers and by whoever resumes; JAX sees to it that only
 # the same program on the same machine is taken from there.
 COMPILED = '.compiled'
+# train.labels that are those of another part of a Paper.
+DONOR = re.compile(r'\{workdir\}/\.\./(?P<part>\w+)/seed\{seed\}/label')
 
 
 def worker_environment(workdir: pathlib.Path) -> dict[str, str]:
@@ -40,7 +45,7 @@ def worker_environment(workdir: pathlib.Path) -> dict[str, str]:
 
 
 def run(
-  e: config_lib.Experiment,
+  e: config_lib.Experiment | config_lib.Paper,
   workdir: pathlib.Path,
   stage: str,
   workers: int,
@@ -49,7 +54,7 @@ def run(
   """Runs a stage for all seeds and runs, or all stages (`run`).
 
   Args:
-    e: the experiment.
+    e: the experiment; or several, of which each has a folder of the workdir.
     workdir: where the stages' folders are.
     stage: one of STAGES, or 'run' for those of RUN in their order.
     workers: processes; more than one compute on the CPU.
@@ -61,11 +66,20 @@ def run(
   if follow and stage != 'evaluate':
     raise config_lib.ConfigError('--follow is for --stage=evaluate alone.')
   wanted = RUN if stage == 'run' else (stage,)
+  paper = e if isinstance(e, config_lib.Paper) else None
+  parts = {'': e} if paper is None else paper.parts
   if stage not in ANYWHERE:
     if workers > 1:  # the CPU's devices count, and this process must hold no others
       jax.config.update('jax_platforms', 'cpu')
-    checks.check(e)
-  tasks = [t for t in _tasks(e, workdir, workers, follow) if t.kind in wanted]
+    for part in parts.values():
+      checks.check(part)
+  every = _tasks(parts, workdir, workers, follow)
+  if paper is not None:
+    needs = tuple(t.name for t in every if t.kind == 'evaluate')
+    every.append(
+      scheduler.Task('paper', 'report', needs, stages.paper, (paper, workdir))
+    )
+  tasks = [t for t in every if t.kind in wanted]
   names = {t.name for t in tasks}
   tasks = [
     scheduler.Task(
@@ -81,42 +95,107 @@ def run(
     scheduler.run(tasks, workers, {})
 
 
+def _earlier(e: config_lib.Experiment) -> set[int]:
+  """Steps of M_0's pretraining whose labels runs are trained on."""
+  found = {label_lib.earlier_step(train.labels) for train in e.runs.values()}
+  return found - {None}
+
+
+def _train_needs(e: config_lib.Experiment, part: str, seed: int, run: str) -> tuple:
+  """Names of the tasks that a training waits for."""
+  train = e.runs[run]
+  needs = [_name(part, seed, 'label')]
+  if (step := label_lib.earlier_step(train.labels)) is not None:
+    needs.append(_name(part, seed, f'label step {step}'))
+  if match := DONOR.fullmatch(train.labels):
+    needs.append(_name(match['part'], seed, 'label'))
+  if train.start:
+    needs.append(_name(part, seed, train.start, 'train'))
+  return tuple(needs)
+
+
+def _name(part: str, seed: int, *rest: str) -> str:
+  return ' · '.join([*([part] if part else []), f'seed {seed}', *rest])
+
+
 def _tasks(
-  e: config_lib.Experiment, workdir: pathlib.Path, workers: int, follow: bool
+  parts: dict[str, config_lib.Experiment],
+  workdir: pathlib.Path,
+  workers: int,
+  follow: bool,
 ) -> list[scheduler.Task]:
-  """Every stage of every seed and run, those first that others wait for.
+  """Every stage of every part, seed and run, those first that others wait for.
 
   A seed's runs come together, since they share data, but after the first stages of
   the next seeds: at the end there must be something left for every worker.
   """
-  first, rest, evaluations = [], [], []
+  seeds = dict.fromkeys(seed for e in parts.values() for seed in e.seeds)
+  first = {seed: [] for seed in seeds}
+  rest = {seed: [] for seed in seeds}
+  reports = []
+  for part, e in parts.items():
+    folder = workdir / part
+    for seed in e.seeds:
+      first[seed] += _first(e, part, folder, seed)
+      rest[seed] += _runs(e, part, folder, seed, follow)
+    if e.report.main:
+      played = {run: e.runs[run] for run in dict.fromkeys(_roles(e.report))}
+      reported = e if not part else dataclasses.replace(e, runs=played)
+      needs = tuple(
+        _name(part, seed, run, 'evaluate') for seed in e.seeds for run in reported.runs
+      )
+      reports.append(
+        scheduler.Task(
+          f'{part} · report'.strip(' ·'),
+          'report',
+          needs,
+          stages.report,
+          (reported, folder),
+        )
+      )
+  chains, runs = list(first.values()), list(rest.values())
+  turns = zip(runs, chains[workers:] + [[]] * workers)
+  return [
+    *(t for chain in chains[:workers] for t in chain),
+    *(t for one, chain in turns for t in (*one, *chain)),
+    *reports,
+  ]
+
+
+def _roles(report: config_lib.Report) -> list[str]:
+  """The runs that a report compares."""
+  every = (report.main, report.unregularised, report.sibling, report.shuffled)
+  return [run for run in every if run]
+
+
+def _first(
+  e: config_lib.Experiment, part: str, folder: pathlib.Path, seed: int
+) -> list[scheduler.Task]:
+  """The stages that a seed's runs wait for, in their order."""
+  chain = []
+  for stage in PER_SEED:
+    needs = tuple(task.name for task in chain[-1:])
+    function, args = getattr(stages, stage), (e, folder, seed)
+    chain.append(scheduler.Task(_name(part, seed, stage), stage, needs, function, args))
+  return chain
+
+
+def _runs(
+  e: config_lib.Experiment, part: str, folder: pathlib.Path, seed: int, follow: bool
+) -> list[scheduler.Task]:
+  """A seed's runs, and the labels that they need beside M_0's."""
+  tasks = []
 
   def task(kind, name, needs, function, *args):
-    return scheduler.Task(name, kind, needs, function, (e, workdir, *args))
+    tasks.append(scheduler.Task(name, kind, needs, function, (e, folder, seed, *args)))
 
-  for seed in e.seeds:
-    chain, runs = [], []
-    for stage in PER_SEED:
-      name, needs = f'seed {seed} · {stage}', tuple(t.name for t in chain[-1:])
-      chain.append(task(stage, name, needs, getattr(stages, stage), seed))
-    for run in e.runs:
-      train, evaluate, export = (
-        f'seed {seed} · {run} · {stage}' for stage in ('train', 'evaluate', 'export')
-      )
-      evaluate_stage = functools.partial(stages.evaluate, follow=follow)
-      runs += [
-        task('train', train, (chain[-1].name,), stages.train, seed, run),
-        task('evaluate', evaluate, (train,), evaluate_stage, seed, run),
-        task('export', export, (train,), export_lib.export, seed, run),
-      ]
-      evaluations.append(evaluate)
-    first.append(chain)
-    rest.append(runs)
-  report = task('report', 'report', tuple(evaluations), stages.report)
-  ahead = first[:workers]
-  turns = zip(rest, first[workers:] + [[]] * workers)
-  return [
-    *(t for chain in ahead for t in chain),
-    *(t for runs, chain in turns for t in (*chain, *runs)),
-    report,
-  ]
+  labelled = (_name(part, seed, 'label'),)
+  for step in sorted(_earlier(e)):
+    task('label', _name(part, seed, f'label step {step}'), labelled, stages.label, step)
+  evaluate = functools.partial(stages.evaluate, follow=follow)
+  for run in e.runs:
+    name = functools.partial(_name, part, seed, run)
+    task('train', name('train'), _train_needs(e, part, seed, run), stages.train, run)
+    task('evaluate', name('evaluate'), (name('train'),), evaluate, run)
+    task('export', name('export'), (name('train'),), export_lib.export, run)
+  return tasks

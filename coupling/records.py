@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 
 from coupling import files
 from coupling import label as label_lib
-from coupling.config import Experiment
+from coupling import shift as shift_lib
+from coupling import targets as targets_lib
+from coupling.config import Experiment, Train
 from coupling.explanation import Explanation, phi
 from coupling.items import Items
 from coupling.workdir import WorkdirError, finished_stage
@@ -24,6 +26,7 @@ QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'gr
 LABEL = (*QUESTION, *label_lib.LABEL)
 OUTCOME = (*label_lib.LABEL, 'stated_answer', 'stated_changed')
 SCORED = ('scored_answer', 'scored_changed')  # of evaluations by likelihood
+SWAPPED = ('swapped_answer', 'swapped_changed')  # of runs asked after their answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,17 @@ class SeedRecords:
     if not set(SCORED) <= set(table.column_names):
       return None
     return Explanation(*(table[name].to_numpy() for name in SCORED))
+
+  def swapped(self, run: str) -> Items | None:
+    """A run's last statements with M_0's answers in the context; None without any."""
+    table = list(self.tables[run].values())[-1]
+    if not set(SWAPPED) <= set(table.column_names):
+      return None
+    return dataclasses.replace(
+      self.final(run),
+      behavior_N=self.orig.behavior_N,
+      stated=Explanation(*(table[name].to_numpy() for name in SWAPPED)),
+    )
 
 
 def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
@@ -86,7 +100,43 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   def held_out(folder: pathlib.Path) -> pa.Table:
     table = labels(folder, e.evaluate.split)
     check_same_items(folder, table, *like)
-    return explained(table)
+    return table
+
+  of_train = {'': labels(label.path(), 'train')}
+  of_held_out = {'': held_out(label.path())}
+  for name in {train.labels for train in e.runs.values()} - {''}:
+    folder = label_lib.folder(name, workdir, seed)
+    of_train[name], of_held_out[name] = labels(folder, 'train'), held_out(folder)
+
+  def made(train: Train, split: str, tables: dict[str, pa.Table]) -> Explanation:
+    """Labels as a run is trained on them: see targets.trained_on."""
+    own, other = tables[''], tables[train.labels]
+    size_N = pc.list_value_length(own['options']).to_numpy()
+    return targets_lib.trained_on(
+      train, size_N, _phi(own), _phi(other), states_answer, seed, split
+    )
+
+  def explainable(table: pa.Table) -> np.ndarray:
+    unexplained_N = pc.is_in(table['cue_kind'], kinds)
+    return ~unexplained_N.combine_chunks().to_numpy(zero_copy_only=False)
+
+  targets, train_labels = {}, {}
+  for run, train in e.runs.items():
+    found = made(train, e.evaluate.split, of_held_out)
+    found = _rows(found, explainable(of_held_out['']))
+    targets[run] = None if train.shuffle_labels else found
+    found = made(train, 'train', of_train)
+    shifted_N = np.zeros(len(of_train['']), bool)
+    if train.explained == 'unshifted':
+      pairs = label_lib.read_pairs(label.path(), 'train')
+      answer_N = of_train['']['counterfactual_behavior'].to_numpy()
+      objective = train.objectives.behavior_xent
+      shift = shift_lib.make(objective, e.task, seed, pairs, answer_N, None)
+      shifted_N = shift.pairs_N
+    kept_N = targets_lib.explained(
+      train, explainable(of_train['']), found, shifted_N, seed
+    )
+    train_labels[run] = _rows(found, kept_N)
 
   unexplained = {}
   for run, steps in tables.items() if len(kinds) else ():
@@ -101,25 +151,18 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     run: {step: to_items(table, states_answer) for step, table in steps.items()}
     for run, steps in tables.items()
   }
-  base = held_out(label.path())
+  base = explained(of_held_out[''])
   orig = dataclasses.replace(
     next(iter(items[e.report.main].values())),
     behavior_N=base['behavior'].to_numpy(),
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )
-  folders = {
-    run: pathlib.Path(train.labels.format(seed=seed) if train.labels else label.path())
-    for run, train in e.runs.items()
-  }
-  targets = {
-    run: None if e.runs[run].shuffle_labels else _phi(held_out(folder))
-    for run, folder in folders.items()
-  }
-  train_labels = {
-    run: _phi(explained(labels(folder, 'train'))) for run, folder in folders.items()
-  }
   options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
   return SeedRecords(tables, items, orig, targets, train_labels, options, unexplained)
+
+
+def _rows(explanation: Explanation, kept_N: np.ndarray) -> Explanation:
+  return Explanation(*(x[kept_N] for x in explanation))
 
 
 def _phi(table: pa.Table) -> Explanation:
@@ -127,8 +170,9 @@ def _phi(table: pa.Table) -> Explanation:
 
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
-  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED if there."""
-  return files.read_table(path, (*QUESTION, *OUTCOME, 'statement'), SCORED)
+  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and also SCORED, SWAPPED if there."""
+  needed = (*QUESTION, *OUTCOME, 'statement')
+  return files.read_table(path, needed, (*SCORED, *SWAPPED))
 
 
 def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:

@@ -14,6 +14,7 @@ import ml_collections
 
 from coupling import config as config_lib
 from coupling import fields as fields_lib
+from coupling import label as label_lib
 
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
 MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions', '.lora.rank')
@@ -33,6 +34,9 @@ FLOATS = {
     'at least 0', lambda x: x >= 0
   ),
   ('.b1', '.b2'): _Bounds('at least 0 and below 1', lambda x: 0 <= x < 1),
+  ('.mixture', '.noise', '.changed_share'): _Bounds(
+    'at least 0 and at most 1', lambda x: 0 <= x <= 1
+  ),
 }
 
 # What a task's module has, and what one has that M_0 can be pretrained on.
@@ -43,8 +47,63 @@ CORPUS_NAMES = (
 )
 
 
-def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
+def resolve_paper(config: ml_collections.ConfigDict) -> config_lib.Paper:
+  """Several experiments and their studies, typed.
+
+  Raises:
+    ConfigError: like resolve's, with the part in front of the field; a study that names
+      a run that is not there, or lists that do not fit one another.
+  """
+  problems, parts, studies = [], {}, {}
+  names = ('title', 'parts', 'studies')
+  problems += fields_lib.misnamed(names, names, config.to_dict(), '')
+  for name, part in config.get('parts', {}).items():
+    try:
+      parts[name] = resolve(part, donor=True)
+    except config_lib.ConfigError as error:
+      lines = str(error).split('\n')[1:]
+      problems += [f'parts.{name}.{line.strip()}' for line in lines]
+  for name, values in config.to_dict().get('studies', {}).items():
+    path, found = f'studies.{name}', []
+    study = fields_lib.build(config_lib.Study, values, path, found, _misfit)
+    studies[name] = study
+    problems += found or _study_problems(path, study, parts)
+  if problems:
+    raise config_lib.ConfigError.of(problems)
+  return config_lib.Paper(title=config.title, parts=parts, studies=studies)
+
+
+def _study_problems(
+  path: str, study: config_lib.Study, parts: dict[str, config_lib.Experiment]
+) -> list[str]:
+  """Runs that are not there; lists of other lengths."""
+  problems = []
+  for field in ('runs', 'companions'):
+    for name in getattr(study, field):
+      part, _, run = name.partition('/')
+      here = part in parts and run in parts[part].runs
+      if not here and not (field == 'companions' and not name):
+        problems.append(
+          f'{path}.{field}: {name!r} is no run of the parts {sorted(parts)}; write '
+          'part/run'
+        )
+  for field in ('at', 'companions'):
+    if len(getattr(study, field)) not in (0, len(study.runs)):
+      problems.append(
+        f'{path}.{field} has {len(getattr(study, field))} entries, but {path}.runs '
+        f'{len(study.runs)}: give one for each, or none'
+      )
+  return problems
+
+
+def resolve(
+  config: ml_collections.ConfigDict, donor: bool = False
+) -> config_lib.Experiment:
   """The typed experiment.
+
+  Args:
+    config: all sections.
+    donor: whether it may be without runs, there for its labels alone.
 
   Raises:
     ConfigError: naming every field that is unknown, missing, or of a wrong type or
@@ -53,7 +112,7 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
   values = config.to_dict()
   runs = values.pop('runs', None)
   problems = []
-  if not isinstance(runs, dict) or not runs:
+  if not isinstance(runs, dict) or not (runs or donor):
     problems.append(f'runs={runs!r}: name at least one run')
     runs = {}
   built = _sections(values, problems)
@@ -74,6 +133,9 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Experiment:
     if one is not None and None not in (one.lora, one.objectives, one.loop):
       problems += _objective_problems(f'runs.{name}', one)
       problems += _precision_problems(f'runs.{name}', one, built.get('base'))
+  if not any(train is None for train in trains.values()):
+    problems += _start_problems(trains)
+  problems += _label_problems(trains, built.get('base'))
   if built.get('label') is not None:
     problems += _source_problems(built['label'], built.get('task'), trains)
   if runs and built.get('report') is not None:
@@ -212,6 +274,53 @@ def _objective_problems(section: str, train: config_lib.Train) -> list[str]:
   return []
 
 
+def _start_problems(trains: dict[str, config_lib.Train]) -> list[str]:
+  """Runs that start from none, from themselves, or from other kinds of weights."""
+  problems = []
+  for name, train in trains.items():
+    chain, first = {name}, train.start
+    while first and first in trains and first not in chain:
+      chain.add(first)
+      first = trains[first].start
+    if first:
+      problems.append(
+        f'runs.{name}.start={train.start!r}: name another run, of {sorted(trains)}, '
+        'that does not start from this one in turn'
+      )
+    elif train.start and trains[train.start].lora != train.lora:
+      problems.append(
+        f'runs.{name}.lora differs from that of runs.{train.start}, where it starts: '
+        'the same weights must be trained in both'
+      )
+    elif train.start and not trains[train.start].loop.steps:
+      problems.append(
+        f'runs.{name}.start={train.start!r}: that run has no steps and is M_0; leave '
+        'start empty'
+      )
+  return problems
+
+
+def _label_problems(trains: dict[str, config_lib.Train | None], base: Any) -> list[str]:
+  """Labels of a step of M_0's pretraining that is not kept."""
+  problems = []
+  for name, train in trains.items():
+    labels = train.labels if train is not None else None
+    if not isinstance(labels, str) or not labels.startswith(label_lib.EARLIER):
+      continue
+    loop = base.loop if isinstance(base, config_lib.Pretrain) else None
+    every = loop.checkpoint_every if loop is not None else None
+    if not isinstance(every, int) or every < 1:
+      kept = []
+    else:
+      kept = [*range(0, loop.steps, every), loop.steps]
+    if label_lib.earlier_step(labels) not in kept:
+      problems.append(
+        f'runs.{name}.labels={labels!r}: no step that the pretraining of M_0 keeps; '
+        f'choose from {kept} (base.loop), or name the folder of a label stage'
+      )
+  return problems
+
+
 def _source_problems(
   label: config_lib.Label,
   task: config_lib.Task | None,
@@ -269,7 +378,9 @@ def _role_problems(
   for role, (name, train) in played.items():
     every = main.loop.checkpoint_every  # controls may be looked at more rarely
     like = dataclasses.replace(
-      train, loop=dataclasses.replace(train.loop, checkpoint_every=every)
+      train,
+      loop=dataclasses.replace(train.loop, checkpoint_every=every),
+      evaluated=main.evaluated,
     )
     if role == 'unregularised':
       kl = dataclasses.replace(main.objectives.behavior_kl, weight=0.0)

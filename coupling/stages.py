@@ -16,12 +16,14 @@ returns False when there was nothing to do.
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import pathlib
 import shutil
 
 from absl import logging
 import jax
+import numpy as np
 import tensorboardX
 import tensorflow_datasets as tfds
 
@@ -36,14 +38,17 @@ from coupling import interrupt
 from coupling import label as label_lib
 from coupling import labelling
 from coupling import progress
+from coupling import records
 from coupling import report as report_lib
 from coupling import sharding
+from coupling import sources
 from coupling import steps
+from coupling import studies
 from coupling import summary as summary_lib
+from coupling import targets
 from coupling import trained
 from coupling import workdir as workdir_lib
 from data import pairs as pairs_lib
-from data import splits
 
 Experiment = config_lib.Experiment
 Path = pathlib.Path
@@ -88,19 +93,23 @@ def base(e: Experiment, workdir: Path, seed: int) -> bool:
     return True
 
 
-def label(e: Experiment, workdir: Path, seed: int) -> bool:
-  """Records what M_0 does on every split, or the source of the labels did."""
-  root = workdir / f'seed{seed}'
+def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> bool:
+  """Records what M_0 does on every split, or the source of the labels did.
+
+  `step`: an earlier step of M_0's own pretraining is asked, for labels of its own.
+  """
+  labels = '' if step is None else f'{label_lib.EARLIER}{step}'
+  folder = label_lib.folder(labels, workdir, seed)
   needs = {k: inputs.stage(e, workdir, seed, k) for k in ('prepare', 'base')}
   field, source = f'label.source={e.label.source}', inputs.label_source(e, seed)
   if source is not None:
     needs['source'] = source
-  config = inputs.stage_config(e, 'label', seed)
-  with workdir_lib.open_stage(root / 'label', 'label', config, needs) as stage:
+  config = inputs.stage_config(e, 'label', seed, step=step)
+  with workdir_lib.open_stage(folder, 'label', config, needs) as stage:
     if stage.finished:
       return False
     builder = inputs.pairs_builder(e, workdir, seed)
-    every = {split: pairs_lib.read(builder, split) for split in splits.SHARES}
+    every = {split: pairs_lib.read(builder, split) for split in builder.info.splits}
     info = {
       'format': inputs.format(e).fingerprint,
       'pairs': {split: pairs_lib.digest(found) for split, found in every.items()},
@@ -113,9 +122,9 @@ def label(e: Experiment, workdir: Path, seed: int) -> bool:
     if e.label.source:
       labeller = labelling.taking(e, source)
     else:
-      labeller = labelling.asking(e, workdir, seed)
+      labeller = labelling.asking(e, workdir, seed, step)
     total = sum(map(len, kept.values()))
-    bar = progress.Progress(f'seed {seed} · label', total, 'pairs')
+    bar = progress.Progress(f'seed {seed} · {folder.name}', total, 'pairs')
     done = 0
     for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
@@ -145,6 +154,10 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
   base_lib.check_trainable(e, seed)
   needs = {k: inputs.stage(e, workdir, seed, k) for k in ('base', 'label')}
   needs['target'] = inputs.label_stage(e, workdir, seed, config)
+  if config.start:
+    of_start = inputs.stage_config(e, 'train', seed, config.start)
+    first = root / config.start / 'train'
+    needs['start'] = workdir_lib.finished_stage(first, of_start)
   folder = root / run / 'train'
   described = inputs.stage_config(e, 'train', seed, run)
   with workdir_lib.open_stage(folder, 'train', described, needs) as stage:
@@ -154,29 +167,21 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
     if config.loop.steps == 0:
       stage.finish(result)
       return True
-    model, own = inputs.decoder(e), needs['label'].path()
-    row_N = label_lib.read_rows(own, 'train')
+    found = sources.training_sources(e, seed, config, needs['label'], needs['target'])
     parts = examples.training_parts(
-      config,
-      inputs.format(e),
-      inputs.questions(e),
-      label_lib.read_pairs(own, 'train'),
-      label_lib.read(needs['target'].path(), 'train', row_N),
-      label_lib.read(own, 'train'),
-      seed,
+      config, inputs.format(e), inputs.questions(e), *found
     )
-    base_params = inputs.base_params(e, workdir, seed)
-    adapters = steps.fresh_adapters(e, seed, run)
+    frozen = inputs.base_params(e, workdir, seed) if config.lora.rank else {}
     fit_lib.fit(
       title=f'seed {seed} · {run} · train',
-      model=model,
+      model=inputs.decoder(e),
       low_rank=config.lora,
       objectives=config.objectives,
       optimizer=config.optimizer,
       loop=config.loop,
       mesh_axes=e.mesh,
-      params=adapters or base_params,
-      frozen=base_params if adapters else {},
+      params=steps.start(e, workdir, seed, run),
+      frozen=frozen,
       parts=parts,
       data_seed=steps.train_seed(seed, config),
       folder=stage.path(trained.FOLDER),
@@ -208,15 +213,28 @@ def evaluate(
     pairs = label_lib.read_pairs(needs['label'].path(), split)
     row_N = label_lib.read_rows(needs['label'].path(), split)
     arrays = evaluate_lib.questions(format, pairs, template)
-    for name, labels in (('orig', needs['label']), ('target', needs['target'])):
-      arrays[name] = label_lib.read(labels.path(), split, row_N).explanation
+    orig = label_lib.read(needs['label'].path(), split)
+    other = label_lib.read(needs['target'].path(), split, row_N).explanation
+    arrays['orig'] = orig.explanation
+    arrays['target'] = targets.trained_on(
+      e.runs[run],
+      np.array([len(pair.options) for pair in pairs]),
+      orig.explanation,
+      other,
+      template.states_answer,
+      seed,
+      split,
+    )
+    after = None
+    if e.runs[run].context == 'after':
+      after = evaluate_lib.After(format, template, pairs, orig)
     mesh = sharding.make_mesh(e.mesh)
     params_at = steps.reader(e, workdir, seed, run)
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
     log = tensorboardX.SummaryWriter(str(log_folder))
     last = e.runs[run].loop.steps
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
-    for step in steps.kept(train_folder, e.runs[run].loop, follow):
+    for step in steps.kept(train_folder, e.runs[run], follow):
       interrupt.check()
       _check_training(stage, train_folder, workdir_lib.begun(train_folder, of_train))
       path = stage.path(f'step-{step:09d}.parquet')
@@ -231,6 +249,7 @@ def evaluate(
           format,
           inputs.reply(e),
           e.evaluate.likelihood,
+          after,
         )
         files.write_json(stage.path(f'counts-{step:09d}.json'), counts)
         evaluate_lib.write_records(path, items, pairs, format)
@@ -279,5 +298,28 @@ def report(e: Experiment, workdir: Path) -> bool:
     if stage.finished:
       return False
     report_lib.write(stage.path(), summary_lib.summarize(e, workdir))
+    stage.finish({})
+    return True
+
+
+def paper(p: config_lib.Paper, workdir: Path) -> bool:
+  """Writes what several experiments show of their studies' claims."""
+  needs = {}
+  for part, e in p.parts.items():
+    for seed, run in itertools.product(e.seeds, e.runs):
+      config = inputs.stage_config(e, 'evaluate', seed, run)
+      folder = f'{part}/seed{seed}/{run}/evaluate'
+      needs[folder] = workdir_lib.finished_stage(workdir / folder, config)
+  with workdir_lib.open_stage(
+    workdir / 'report', 'paper', dataclasses.asdict(p), needs
+  ) as stage:
+    if stage.finished:
+      return False
+    found = {
+      part: {seed: records.read_seed(e, workdir / part, seed) for seed in e.seeds}
+      for part, e in p.parts.items()
+      if e.runs
+    }
+    studies.write(stage.path(), p, found)
     stage.finish({})
     return True

@@ -20,12 +20,13 @@ Experiment = config_lib.Experiment
 Path = pathlib.Path
 
 POLL_SECONDS = 2.0  # how often a following evaluation looks for new checkpoints
+SEED_STRIDE = 1_000_003  # between the seeds of siblings, beside those of experiments
 TELL_SECONDS = 60.0  # how often it says that it waits
 
 
 def train_seed(seed: int, config: config_lib.Train) -> int:
   """Of a run's data order and fresh adapters."""
-  return seed + 1_000_003 * config.seed
+  return seed + SEED_STRIDE * config.seed
 
 
 def fresh_adapters(e: Experiment, seed: int, run: str) -> models.Params:
@@ -46,6 +47,15 @@ def read_trained(e: Experiment, workdir: Path, seed: int, run: str, step: int):
   return checkpoint.read_params(folder, step, like)
 
 
+def start(e: Experiment, workdir: Path, seed: int, run: str) -> models.Params:
+  """What a run trains, as it starts: M_0, fresh adapters, or another run's end."""
+  first = e.runs[run].start
+  if first:
+    last = e.runs[first].loop.steps
+    return read_trained(e, workdir, seed, first, last)
+  return fresh_adapters(e, seed, run) or inputs.base_params(e, workdir, seed)
+
+
 def reader(
   e: Experiment, workdir: Path, seed: int, run: str
 ) -> Callable[[int], models.Params]:
@@ -58,14 +68,15 @@ def reader(
   return lambda step: frozen | read_trained(e, workdir, seed, run, step)
 
 
-def kept(train_folder: Path, loop: config_lib.Loop, follow: bool) -> Iterator[int]:
+def kept(train_folder: Path, config: config_lib.Train, follow: bool) -> Iterator[int]:
   """The steps to evaluate, in order, each once its checkpoint is there.
 
   Args:
     train_folder: of the train stage.
-    loop: what is trained; of no steps, step 0 is M_0, which has no checkpoint there.
+    config: what is trained; of no steps, step 0 is M_0, which has no checkpoint there.
     follow: wait for checkpoints that a running training still makes.
   """
+  loop = config.loop
 
   def wait_until(there):
     told = -math.inf
@@ -76,7 +87,9 @@ def kept(train_folder: Path, loop: config_lib.Loop, follow: bool) -> Iterator[in
         told = time.monotonic()
       time.sleep(POLL_SECONDS)
 
-  kept_steps = {*range(0, loop.steps, loop.checkpoint_every), loop.steps}
+  kept_steps = {loop.steps}
+  if config.evaluated == 'kept':
+    kept_steps.update(range(0, loop.steps, loop.checkpoint_every))
   for step in sorted(kept_steps) if loop.steps else ():
     path = train_folder / trained.FOLDER / str(step)
     wait_until(path.exists)  # Orbax renames a checkpoint when it is whole

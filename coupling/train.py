@@ -59,7 +59,7 @@ def explanation_terms(
   Batches have an `explanation` part (see behavior.questions) and a `behavior` part
   with, beside the questions, `mask` [B, C]: positions that count; `options` [B, K];
   `reference` [B, V or K] (M_0's log-probabilities over the KL's support); and
-  `shift_target`, `shift_mask` [B]; see examples.training_parts.
+  `shift_target` [B, K], `shift_mask` [B]; see shift.Shift.
   """
   kl = config.behavior_kl
 
@@ -87,8 +87,10 @@ def explanation_terms(
   def behavior_xent(params, batch):
     part = batch['behavior']
     logits_BxCxV = behavior.read_logits(model, params, part)
-    target_BxC, mask_BxC = part['shift_target'][:, None], part['shift_mask'][:, None]
-    return loss.token_xent(logits_BxCxV, target_BxC, mask_BxC)
+    mask_BxC = part['shift_mask'][:, None]
+    return loss.option_xent(
+      logits_BxCxV, part['options'], part['shift_target'], mask_BxC
+    )
 
   terms = {
     'explanation_xent': (config.explanation_xent.weight, explanation_xent),

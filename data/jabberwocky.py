@@ -42,6 +42,12 @@ QUESTIONS = pairs.Questions(
   ),
   unchanged='unchanged',
   changed='changed to {answer}',
+  explanation_after=(
+    'Suppose that the last paragraph of the question, the one after the options, had '
+    'not been there. Would you have answered with another letter? Reply "unchanged" if '
+    'not; if so, reply "changed to" and the letter that you would have answered with. '
+    'Reply with nothing else.'
+  ),
 )
 
 

@@ -43,7 +43,9 @@ class Questions:
   """How a task asks for a behaviour and for its explanation.
 
   `behavior` and `explanation` are templates of {prompt}; `unchanged` and `changed`
-  are templates of {answer}, the option given without the cue. A behaviour is a forced
+  are templates of {answer}, the option given without the cue. `explanation_after` asks
+  for the explanation once the model has answered `behavior`, as the next turn of that
+  conversation; '' where a task is not asked that way. A behaviour is a forced
   choice among the options, unless `detect` reads it from greedy replies: a function
   from replies to option indices. Cues of the kinds in `unexplained` are asked about in
   evaluation, but training never explains them.
@@ -53,6 +55,7 @@ class Questions:
   explanation: str
   unchanged: str
   changed: str
+  explanation_after: str = ''
   detect: Callable[[Sequence[str]], np.ndarray] | None = None
   unexplained: tuple[str, ...] = ()
 

@@ -66,6 +66,7 @@ QUESTIONS = pairs.Questions(
   explanation='{prompt} expl',
   unchanged='{answer} same',
   changed='{answer} change',
+  explanation_after='expl',
 )
 
 
