@@ -170,7 +170,7 @@ def _phi(table: pa.Table) -> Explanation:
 
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
-  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and also SCORED, SWAPPED if there."""
+  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED or SWAPPED."""
   needed = (*QUESTION, *OUTCOME, 'statement')
   return files.read_table(path, needed, (*SCORED, *SWAPPED))
 

@@ -1,0 +1,148 @@
+"""What the paper's experiments share: models, tasks, the runs that all of them hold
+against their own, and how several experiments become one.
+
+Every config of configs/paper/ takes these arguments:
+
+  on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
+  seeds      how many; worlds 21, 22, ... of the built-in world
+  steps      of each training; 0: as the task's own config says (world: 420)
+  and, for an imported model, those of configs/common.py
+
+Part `main` holds the runs `kl`, `no_kl`, `sibling` and `shuffled`; see configs/world.py.
+"""
+
+import importlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import common
+from configs import world
+
+# No setting was chosen on these worlds, and nothing was run on them before.
+FIRST_SEED = 21
+WORLD_STEPS = 420  # of explanation training; chosen for the time that all of it takes
+CHECKPOINTS = 60
+PRACTICE_PAIRS = 9_600
+TASKS = ('hint_mmlu', 'aita', 'refusal')
+MAIN = 'main'
+
+
+def start(
+  arg: str | None, behavior: str = 'hint', **more: Any
+) -> tuple[dict[str, Any], ConfigDict]:
+  """The arguments, and a paper with the part `main` and no study yet.
+
+  Args:
+    arg: what follows the colon of --config.
+    behavior: of the built-in world.
+    **more: arguments that one config has beside the common ones.
+  """
+  known = dict(common.IMPORT_ARGS, on='world', seeds=5, steps=0, **more)
+  args = common.parse_arg(arg, **known)
+  if args['on'] == 'world':
+    part = _on_world(args, behavior)
+  elif args['on'] in TASKS:
+    part = _on_task(args)
+  else:
+    raise ValueError(
+      f"config argument on={args['on']!r}: choose from {['world', *TASKS]}"
+    )
+  for name in ('sibling', 'shuffled'):
+    with part.unlocked():
+      part.runs[name].update(evaluated='last')
+  title = 'Introspective coupling: the claims of arXiv 2606.32038'
+  return args, ConfigDict(dict(title=title, parts={MAIN: part}, studies={}))
+
+
+def add_runs(config: ConfigDict, runs: dict[str, dict], part: str = MAIN) -> None:
+  """More runs of a part, evaluated at their end unless they say otherwise."""
+  with config.unlocked():
+    for name, changes in runs.items():
+      config.parts[part].runs[name] = ConfigDict(dict(evaluated='last') | changes)
+
+
+def add_study(config: ConfigDict, name: str, **fields: Any) -> None:
+  """A study; its runs are of the part `main` where they name none."""
+  whole = dict(published='', axis='', at=(), companions=()) | fields
+  for field in ('runs', 'companions'):
+    whole[field] = tuple(
+      f'{MAIN}/{run}' if run and '/' not in run else run for run in whole[field]
+    )
+  whole['at'] = tuple(float(x) for x in whole['at'])
+  with config.unlocked():
+    config.studies[name] = ConfigDict(whole)
+
+
+def merge(configs: list[ConfigDict]) -> ConfigDict:
+  """One paper of several; what has one name must be the same in all of them.
+
+  Raises:
+    ValueError: two that differ in a run, a part or a study of one name.
+  """
+  first, *others = configs
+  whole = first.copy_and_resolve_references()
+  with whole.unlocked():
+    for other in others:
+      for name, part in other.parts.items():
+        if name not in whole.parts:
+          whole.parts[name] = part
+          continue
+        runs = whole.parts[name].runs
+        for run, changes in part.runs.items():
+          _check_equal(f'parts.{name}.runs.{run}', runs.get(run, changes), changes)
+          runs[run] = changes
+        for field in part:
+          if field != 'runs':
+            _check_equal(f'parts.{name}.{field}', whole.parts[name][field], part[field])
+      for name, study in other.studies.items():
+        _check_equal(f'studies.{name}', whole.studies.get(name, study), study)
+        whole.studies[name] = study
+  return whole
+
+
+def donor(config: ConfigDict, name: str, task: dict = {}, base: dict = {}) -> None:
+  """A part without runs: another M_0, whose behaviours on the same pairs are labels."""
+  part = config.parts[MAIN].copy_and_resolve_references()
+  with part.unlocked():
+    part.task.update(task)
+    part.base.update(base)
+    part.runs = ConfigDict()
+    part.report.update(main='', unregularised='', sibling='', shuffled='')
+  with config.unlocked():
+    config.parts[name] = part
+
+
+def labels_of(part: str) -> str:
+  """train.labels of another part of the same paper."""
+  return f'{{workdir}}/../{part}/seed{{seed}}/label'
+
+
+def _check_equal(field: str, one: Any, other: Any) -> None:
+  if one != other:
+    raise ValueError(f'{field} differs between two experiments: {one} and {other}')
+
+
+def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
+  for name in ('checkpoint', 'path', 'labels'):
+    if args[name]:
+      raise ValueError(f'config argument {name}: not with on=world')
+  steps = args['steps'] or WORLD_STEPS
+  part = world.get_config(f'behavior={behavior}')
+  part.seeds = tuple(range(FIRST_SEED, FIRST_SEED + args['seeds']))
+  part.task.practice_pairs = PRACTICE_PAIRS
+  part.train.loop.update(steps=steps, checkpoint_every=min(CHECKPOINTS, steps))
+  with part.unlocked():
+    for name in ('sibling', 'shuffled'):
+      del part.runs[name]['loop']
+  return part
+
+
+def _on_task(args: dict[str, Any]) -> ConfigDict:
+  names = set(common.IMPORT_ARGS)
+  given = {k: v for k, v in args.items() if k in names}
+  given['steps'] = args['steps'] or common.IMPORT_ARGS['steps']
+  text = ','.join(
+    f'{k}={int(v) if isinstance(v, bool) else v}' for k, v in given.items()
+  )
+  return importlib.import_module(f'configs.{args["on"]}').get_config(text)
