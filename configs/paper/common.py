@@ -46,7 +46,7 @@ def start(
     part = _on_task(args)
   else:
     raise ValueError(
-      f"config argument on={args['on']!r}: choose from {['world', *TASKS]}"
+      f'config argument on={args["on"]!r}: choose from {["world", *TASKS]}'
     )
   for name in ('sibling', 'shuffled'):
     with part.unlocked():

@@ -1,0 +1,24 @@
+"""DOC"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+
+RANKS = (1, 4, 16, 64, 256)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  _, config = common.start(arg)
+  runs = {f'rank_{r}': dict(lora=dict(rank=r, alpha=float(r))) for r in RANKS}
+  common.add_runs(config, runs)
+  common.add_study(
+    config,
+    'capacity',
+    kind='capacity',
+    claim='The gap needs capacity: it appears from LoRA rank 96 on.',
+    published='from rank 96 of 4,096 (Qwen3-8B)',
+    axis='LoRA rank; 0: all weights',
+    runs=(*runs, 'kl'),
+    at=(*RANKS, 0),
+  )
+  return config

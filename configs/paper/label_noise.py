@@ -1,0 +1,23 @@
+"""DOC"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+
+NOISE = (0.1, 0.2, 0.3, 0.5)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  _, config = common.start(arg)
+  runs = {f'noise_{x:.0%}'.rstrip('%'): dict(noise=x) for x in NOISE}
+  common.add_runs(config, runs)
+  common.add_study(
+    config,
+    'label_noise',
+    kind='noise',
+    claim='The effect is robust to noise in the labels.',
+    axis='share of labels replaced',
+    runs=('kl', *runs),
+    at=(0.0, *NOISE),
+  )
+  return config

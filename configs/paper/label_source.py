@@ -1,0 +1,50 @@
+"""DOC"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+
+STEPS = (250, 500, 750)  # of M_0's pretraining, whose labels are taken: E(M_-k)
+# Other models: another seed, another width and depth, another family of corpora.
+WIDER = dict(width=96, depth=2, num_heads=6, num_kv_heads=6, mlp_dim=384)
+DONORS = {
+  'init': dict(base=dict(seed=1)),
+  'wide': dict(base=dict(seed=2, model=WIDER)),
+  'contrary': dict(task=dict(corpus='contrary'), base=dict(seed=3)),
+}
+MIXED = 'contrary'
+SHARES = (0.25, 0.5, 0.75)  # of labels of MIXED; the others are M_0's own
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  args, config = common.start(arg, donor='')
+  if args['on'] == 'world':
+    for name, changes in DONORS.items():
+      common.donor(config, name, **changes)
+    runs = {f'step_{n}': dict(labels=f'step:{n}') for n in STEPS}
+    runs |= {f'from_{n}': dict(labels=common.labels_of(n)) for n in DONORS}
+    foreign = common.labels_of(MIXED)
+  else:
+    if not args['donor']:
+      raise ValueError(
+        "config argument donor='': give the folder of another model's label stage on "
+        'the same task and seed; {seed} stands for the seed'
+      )
+    foreign = args['donor']
+    runs = {'from_donor': dict(labels=foreign)}
+  for share in SHARES:
+    runs[f'mixed_{share:.0%}'.rstrip('%')] = dict(labels=foreign, mixture=share)
+  common.add_runs(config, runs)
+  common.add_study(
+    config,
+    'label_source',
+    kind='sources',
+    claim=(
+      'Labels may come from another model: as long as they agree with current '
+      'behaviour on about 70% of the items, explanations follow the behaviour.'
+    ),
+    published='about 0.7; with all labels from Llama, Self falls by 19 points',
+    axis='agreement of the labels with E(M_t)',
+    runs=('kl', *runs),
+  )
+  return config

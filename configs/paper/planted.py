@@ -1,0 +1,39 @@
+"""DOC"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+
+# The source that M_0 trusts least: following its hints is new.
+WORLD_KIND = 'src0'
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  args, config = common.start(arg, kind='')
+  on_world = args['on'] == 'world'
+  kind = WORLD_KIND if on_world else args['kind']
+  if not kind:
+    raise ValueError(
+      "config argument kind='': name the kind of cue to be planted, of the task's own"
+    )
+  shift = dict(target='follow_cue', cues=kind)
+  planted = dict(
+    explained='unshifted',
+    practice=on_world,
+    objectives=dict(behavior_xent=dict(shift, weight=1.0)),
+  )
+  control = dict(planted, objectives=dict(behavior_xent=dict(shift, weight=0.0)))
+  common.add_runs(config, {'planted': planted, 'not_planted': control})
+  common.add_study(
+    config,
+    'planted',
+    kind='planted',
+    claim=(
+      'A behaviour that behaviour objectives alone planted is explained rightly, '
+      'though explanations of it were never trained (Jabberwocky).'
+    ),
+    published='79.8% (Qwen3-8B)',
+    runs=('planted',),
+    companions=('not_planted',),
+  )
+  return config

@@ -1,0 +1,30 @@
+"""DOC"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+from configs.paper import label_source
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  args, config = common.start(arg)
+  if args['on'] != 'world':
+    raise ValueError(
+      f'config argument on={args["on"]!r}: the outsider is another model of the '
+      'built-in world; on an imported one, train the other model in a workdir of its '
+      'own on the labels of this one (labels=...) and compare by configs/audit.py'
+    )
+  common.donor(config, 'init', **label_source.DONORS['init'])
+  labels = common.labels_of(common.MAIN)
+  common.add_runs(config, {'outsider': dict(labels=labels)}, part='init')
+  common.add_study(
+    config,
+    'privileged_access',
+    kind='access',
+    claim=(
+      'A model explains itself better than another model does that was trained on the '
+      'very same labels.'
+    ),
+    runs=('kl', 'init/outsider', 'sibling'),
+  )
+  return config

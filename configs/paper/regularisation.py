@@ -1,0 +1,34 @@
+"""DOC"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+
+WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # of behavior_kl
+KNOWN = {0.0: 'no_kl', 1.0: 'kl'}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  _, config = common.start(arg)
+  names = {x: KNOWN.get(x, f'kl_{x:g}'.replace('.', '_')) for x in WEIGHTS}
+  runs = {
+    name: dict(objectives=dict(behavior_kl=dict(weight=x)))
+    for x, name in names.items()
+    if x not in KNOWN
+  }
+  common.add_runs(config, runs)
+  common.add_study(
+    config,
+    'regularisation',
+    kind='regularisation',
+    claim=(
+      'Explanations describe current behaviour better than the behaviour that the '
+      'labels came from when behaviour is held by a KL term; without it the effect '
+      'vanishes or reverses.'
+    ),
+    published='+11.1 points (Qwen3-8B, Hint-MMLU), +7.0 (AITA), +9.5 (refusal)',
+    axis='weight of the behaviour KL',
+    runs=tuple(names.values()),
+    at=WEIGHTS,
+  )
+  return config

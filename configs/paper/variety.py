@@ -1,0 +1,23 @@
+"""DOC"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+
+SHARES = (0.0, 0.02, 0.05, 0.1)  # of labels that say "changed"; in the main run all do
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  _, config = common.start(arg)
+  runs = {f'changed_{x:.0%}'.rstrip('%'): dict(changed_share=x) for x in SHARES}
+  common.add_runs(config, runs)
+  common.add_study(
+    config,
+    'variety',
+    kind='variety',
+    claim='Labels with too little variety collapse explanations to the majority class.',
+    axis='largest share of labels that say "changed"',
+    runs=(*runs, 'kl'),
+    at=(*SHARES, 1.0),
+  )
+  return config
