@@ -236,3 +236,40 @@ class Experiment:
   def trained(self) -> dict[str, Train]:
     """The runs that have steps; a run without any is M_0 as it is."""
     return {name: train for name, train in self.runs.items() if train.loop.steps}
+
+
+Kind = Literal[
+  'regularisation',
+  'trajectory',
+  'sources',
+  'noise',
+  'shift',
+  'planted',
+  'capacity',
+  'rates',
+  'variety',
+  'access',
+  'collapse',
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+  """One claim of the paper, and the runs of a Paper that speak to it."""
+
+  kind: Kind
+  claim: str  # one sentence, of the paper
+  published: str  # its number in words; '' for none
+  axis: str  # name of the x axis; '' for none
+  runs: tuple[str, ...]  # 'part/run', in order
+  at: tuple[float, ...]  # x of each run; () where runs are not ordered
+  companions: tuple[str, ...]  # for each run the one to compare it with; '' for none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paper:
+  """Several experiments, each with a workdir of its own, and what they are to show."""
+
+  title: str
+  parts: dict[str, Experiment] = dataclasses.field(hash=False)
+  studies: dict[str, Study] = dataclasses.field(hash=False)
