@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from coupling.explanation import Explanation, agree
-from coupling.intervals import Interval
+from coupling.intervals import Interval, cluster_bootstrap
 from coupling.items import Items, check_same_items, label_class
 from coupling.siding import siding_weights
 from coupling.statistics import coupling, difference, share, sides
@@ -171,7 +171,7 @@ def likelihood(items: Items, scored: Explanation, orig: Items) -> dict:
   }
 
 
-def companion(items: Items, companion_items: Items, orig: Items) -> dict:
+def companion(items: Items, companion_items: Items, orig: Items, seed: int = 0) -> dict:
   """Statements on items where a shift on purpose, and not drift, moved the truth.
 
   The companion is the same run without the shift. Counted are items where the truth
@@ -180,8 +180,10 @@ def companion(items: Items, companion_items: Items, orig: Items) -> dict:
   Returns:
     For each view of an explanation, "label" (all of it), "change" (its SAME/CHANGE
     part) and, where every explanation names one, "answer": n, groups, and the shares
-    of statements siding with "new" (M_t's truth), "old" (M_0's) and "neither"; and
-    under "companion" the shares of the companion's statements on the same items.
+    of statements siding with "new" (M_t's truth), "old" (M_0's) and "neither";
+    "difference", new - old; "gain", new less what the companion's statements have of
+    new, paired by item; and under "companion" the shares of the companion's statements
+    and their difference, on the same items.
   """
   check_same_items(items, companion_items)
   check_same_items(items, orig)
@@ -195,15 +197,25 @@ def companion(items: Items, companion_items: Items, orig: Items) -> dict:
   for name, view in views.items():
     new_N, old_N = view(items.truth), view(orig.truth)
     shifted_N = (new_N != old_N) & (view(companion_items.truth) == old_N)
-    own, other = (
-      sides(
-        view(evaluation.stated) == new_N,
-        view(evaluation.stated) == old_N,
-        shifted_N,
-        items.group_N,
-        ('new', 'old'),
-      )
-      for evaluation in (items, companion_items)
-    )
-    result[name] = own | {'companion': {k: other[k] for k in ('new', 'old', 'neither')}}
+    sided = []
+    for evaluation in (items, companion_items):
+      with_new_N = view(evaluation.stated) == new_N
+      with_old_N = view(evaluation.stated) == old_N
+      found = sides(with_new_N, with_old_N, shifted_N, items.group_N, ('new', 'old'))
+      leaning = _within(1.0 * with_new_N - with_old_N, shifted_N, items.group_N, seed)
+      sided.append((with_new_N, found | {'difference': leaning}))
+    (own_N, own), (other_N, other) = sided
+    gain = _within(1.0 * own_N - other_N, shifted_N, items.group_N, seed)
+    other = {k: other[k] for k in ('new', 'old', 'neither', 'difference')}
+    result[name] = own | {'gain': gain, 'companion': other}
   return result
+
+
+def _within(
+  values_N: np.ndarray, within_N: np.ndarray, group_N: np.ndarray, seed: int
+) -> dict:
+  """The mean of the items within, and its interval."""
+  interval = cluster_bootstrap(
+    (values_N * within_N)[:, None], within_N[:, None], group_N, [1.0], seed
+  )
+  return interval._asdict()

@@ -1,42 +1,14 @@
-"""The figures of the report, as SVG to stand inside an HTML page.
+"""The figures of the report, as SVG to stand inside an HTML page."""
 
-Colours are Okabe & Ito's, and each is doubled by a marker, line style or hatch: the
-figures hold in greyscale. Sizes are those of a two-column page in print.
-"""
+import functools
 
-import io
-import re
-from collections.abc import Callable
-
-import matplotlib
 from matplotlib import figure as figure_lib
 import numpy as np
 
+from coupling import plots
 from coupling import tables
 from coupling import words as words_lib
-
-BLUE, ORANGE, GREEN, VERMILION, BLACK = (
-  '#0072B2',
-  '#E69F00',
-  '#009E73',
-  '#D55E00',
-  '#000000',
-)
-COLUMN, PAGE = 3.4, 7.0  # inches
-STYLE = {
-  'font.size': 8,
-  'axes.titlesize': 8,
-  'axes.spines.top': False,
-  'axes.spines.right': False,
-  'axes.linewidth': 0.6,
-  'grid.linewidth': 0.4,
-  'grid.color': '#cccccc',
-  'legend.frameon': False,
-  'legend.handlelength': 2.4,
-  'hatch.linewidth': 0.6,
-  'svg.fonttype': 'none',  # text stays text
-  'svg.hashsalt': 'coupling',  # equal numbers give equal bytes
-}
+from coupling.plots import BLACK, BLUE, COLUMN, GREEN, ORANGE, PAGE, VERMILION
 
 
 def figures(summary: dict) -> dict[str, str]:
@@ -51,20 +23,10 @@ def figures(summary: dict) -> dict[str, str]:
   }
   if not tables.compared(summary):
     del draw['trajectory']
-  return {name: _svg(name, function, summary) for name, function in draw.items()}
-
-
-def _svg(name: str, draw: Callable, summary: dict) -> str:
-  with matplotlib.rc_context(STYLE):
-    figure = draw(summary)
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
-    figure.savefig(buffer, format='svg', metadata=nothing)
-  svg = buffer.getvalue()
-  svg = svg[svg.index('<svg') :]
-  svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
-  svg = re.sub(r'(id="|url\(#|href="#)', rf'\g<1>{name}-', svg)
-  return svg.replace('<svg', f'<svg role="img" aria-label="{TITLES[name]}"', 1)
+  return {
+    name: plots.svg(name, TITLES[name], functools.partial(function, summary))
+    for name, function in draw.items()
+  }
 
 
 TITLES = {
@@ -77,35 +39,6 @@ TITLES = {
 }
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs):
-  figure = figure_lib.Figure(figsize=(width, height), layout='constrained')
-  axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
-  for ax in axes.flat:
-    ax.grid(axis='y')
-    ax.set_axisbelow(True)
-  return figure, axes
-
-
-def _errors(statistics: list[dict]) -> np.ndarray:
-  """Lengths of error bars below and above, in percent; 0 where there is no interval."""
-  rows = [
-    (0, 0) if s['low'] is None else (s['mean'] - s['low'], s['high'] - s['mean'])
-    for s in statistics
-  ]
-  return 100 * np.array(rows).T
-
-
-def _means(statistics: list[dict]) -> np.ndarray:
-  means = [np.nan if s['mean'] is None else s['mean'] for s in statistics]
-  return 100 * np.array(means)
-
-
-def _series(ax, x, statistics, **style):
-  """Means with intervals."""
-  style = {'capsize': 2, 'markersize': 4.5, 'linewidth': 1, 'elinewidth': 0.8} | style
-  return ax.errorbar(x, _means(statistics), yerr=_errors(statistics), **style)
-
-
 def _dots(ax, summary: dict, rows: tuple) -> None:
   """Final statistics by run with intervals, single seeds beside them.
 
@@ -116,18 +49,16 @@ def _dots(ax, summary: dict, rows: tuple) -> None:
     x = np.arange(len(finals)) + 0.22 * (i - (len(rows) - 1) / 2)
     statistics = [tables.lookup(final, key) for final in finals.values()]
     for at, statistic in zip(x, statistics):
-      dots = [100 * v for v in statistic['per_seed'] if v is not None]
-      if len(dots) > 1:
-        ax.plot([at + 0.07] * len(dots), dots, '.', color=color, markersize=2.5)
+      plots.single_seeds(ax, at + 0.07, statistic, color)
     style = {'color': color, 'markerfacecolor': face, 'label': label}
-    _series(ax, x, statistics, fmt=marker, **style)
+    plots.series(ax, x, statistics, fmt=marker, **style)
   ax.set_xticks(range(len(finals)), finals)
   ax.set_xlim(-0.5, len(finals) - 0.5)
   ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 def _accuracy(summary: dict) -> figure_lib.Figure:
-  figure, ((left, right),) = _figure(PAGE, 2.7, 1, 2)
+  figure, ((left, right),) = plots.new(PAGE, 2.7, 1, 2)
   accuracies = (
     ('self_accuracy', 'Self', BLUE, 'o', BLUE),
     ('orig_accuracy', 'Orig', VERMILION, 's', 'white'),
@@ -146,7 +77,7 @@ def _accuracy(summary: dict) -> figure_lib.Figure:
 
 
 def _weights(summary: dict) -> figure_lib.Figure:
-  figure, ((left, right),) = _figure(PAGE, 2.7, 1, 2)
+  figure, ((left, right),) = plots.new(PAGE, 2.7, 1, 2)
   weights = (
     ('siding.self', 'on self', BLUE, 'o', BLUE),
     ('siding.orig', 'on orig', VERMILION, 's', 'white'),
@@ -178,7 +109,7 @@ def _trajectory(summary: dict) -> figure_lib.Figure:
       ('change_rate.base', 'changed: M_0', BLACK, '', ':'),
     ),
   )
-  figure, axes = _figure(PAGE, 4.2, 2, len(runs), sharex='col', sharey='row')
+  figure, axes = plots.new(PAGE, 4.2, 2, len(runs), sharex='col', sharey='row')
   for column, run in enumerate(runs):
     steps = summary['runs'][run]['steps']
     over = summary['runs'][run]['over_seeds']
@@ -187,9 +118,9 @@ def _trajectory(summary: dict) -> figure_lib.Figure:
         statistics = [tables.lookup(over[str(step)], key) for step in steps]
         style = {'color': color, 'marker': marker, 'linestyle': line, 'label': label}
         if marker:
-          _series(ax, steps, statistics, markerfacecolor='white', **style)
+          plots.series(ax, steps, statistics, markerfacecolor='white', **style)
         else:  # one number for all steps, whose interval is in the table
-          ax.plot(steps, _means(statistics), linewidth=1, **style)
+          ax.plot(steps, plots.means(statistics), linewidth=1, **style)
       ax.set_xticks(steps)
       ax.set_ylim(0, None)
     axes[0, column].set_title(run)
@@ -205,7 +136,7 @@ def _bars(ax, names: list[str], sets: list[tuple], stacked: bool) -> None:
   """Bars by run, one a (label, colour, hatch, statistics) of `sets`."""
   bottom = np.zeros(len(names))
   for i, (label, color, hatch, statistics) in enumerate(sets):
-    height = np.nan_to_num(_means(statistics))
+    height = np.nan_to_num(plots.means(statistics))
     offset = 0 if stacked else 0.27 * (i - (len(sets) - 1) / 2)
     x = np.arange(len(names)) + offset
     style = {'color': color, 'hatch': hatch, 'edgecolor': BLACK, 'linewidth': 0.5}
@@ -218,7 +149,7 @@ def _bars(ax, names: list[str], sets: list[tuple], stacked: bool) -> None:
           ax.text(at, low + value / 2, f'{value:.1f}', **style)
       bottom += height
     else:
-      _series(ax, x, statistics, fmt='none', color=BLACK)
+      plots.series(ax, x, statistics, fmt='none', color=BLACK)
   ax.set_xticks(range(len(names)), names)
   ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.0)
 
@@ -239,7 +170,7 @@ def _moved(summary: dict) -> figure_lib.Figure:
     ('moved.orig', 'orig', ORANGE, '///'),
     ('moved.neither', 'neither', '#eeeeee', '..'),
   )
-  figure, ((ax,),) = _figure(COLUMN, 2.7)
+  figure, ((ax,),) = plots.new(COLUMN, 2.7)
   _bars(ax, *_by_run(summary, rows), stacked=True)
   ax.set_ylabel('% of moved items')
   ax.set_ylim(0, 100)
@@ -253,7 +184,7 @@ def _change_rates(summary: dict) -> figure_lib.Figure:
     ('change_rate.current', words.current, BLUE, ''),
     ('change_rate.stated', 'as explained', ORANGE, '///'),
   )
-  figure, ((ax,),) = _figure(COLUMN, 2.7)
+  figure, ((ax,),) = plots.new(COLUMN, 2.7)
   _bars(ax, *_by_run(summary, rows), stacked=False)
   ax.set_ylabel('“changed”, % of items')
   ax.set_ylim(0, None)
@@ -265,8 +196,8 @@ def _cross(summary: dict) -> figure_lib.Figure:
   known = (*tables.run_names(summary), *tables.EXPLAINER_NAMES)
   explainers = [x for x in known if x in cross]
   behavers = list(cross[summary['roles']['main']])
-  value = np.stack([_means([cross[x][b] for b in behavers]) for x in explainers])
-  figure, ((ax,),) = _figure(0.75 * PAGE, 3.2)
+  value = np.stack([plots.means([cross[x][b] for b in behavers]) for x in explainers])
+  figure, ((ax,),) = plots.new(0.75 * PAGE, 3.2)
   ax.grid(False)
   ax.pcolormesh(value, cmap='Blues', vmin=0, vmax=100, edgecolor='white')
   ax.invert_yaxis()

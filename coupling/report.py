@@ -13,6 +13,7 @@ from coupling import figures as figures_lib
 from coupling import files
 from coupling import formats
 from coupling import glossary
+from coupling import markup
 from coupling import style
 from coupling import tables as tables_lib
 from coupling import verdict as verdict_lib
@@ -64,20 +65,15 @@ def _markdown(summary: dict, findings: list[dict], tables: dict) -> str:
   parts += [f'**{f["about"].capitalize()}.** {f["text"]}' for f in rest]
   for name in MARKDOWN_TABLES:
     if name in tables and tables[name].rows:
-      parts.append(_markdown_table(tables[name]))
+      parts.append(markup.markdown_table(tables[name]))
   return '\n\n'.join(parts) + '\n'
-
-
-def _markdown_table(table: tables_lib.Table) -> str:
-  lines = [table.columns, ('---',) + ('---:',) * (len(table.columns) - 1)]
-  lines += [(label, *(cell.text for cell in cells)) for label, cells in table.rows]
-  rows = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
-  return f'{table.caption}\n\n{rows}'
 
 
 def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> str:
   def table(name: str) -> str:
-    return _table(tables[name], name) if name in tables and tables[name].rows else ''
+    return (
+      markup.table(tables[name], name) if name in tables and tables[name].rows else ''
+    )
 
   def figure(name: str, caption: str) -> str:
     return (
@@ -145,61 +141,21 @@ def _page(summary: dict, findings: list[dict], tables: dict, figures: dict) -> s
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f'<title>{title}</title><style>{style.STYLE}</style></head>\n'
-    f'<body><main><h1>{title}</h1>{_paragraph(words.question)}\n{body}</main></body></html>\n'
+    f'<body><main><h1>{title}</h1>{markup.paragraph(words.question)}\n{body}</main></body></html>\n'
   )
 
 
 def _verdict(findings: list[dict]) -> str:
   headline, *rest = findings
-  return _paragraph(headline['text']) + ''.join(
+  return markup.paragraph(headline['text']) + ''.join(
     f'<p><b>{escape(f["about"].capitalize())}.</b> {escape(f["text"])}</p>'
     for f in rest
   )
 
 
-def _paragraph(text: str) -> str:
-  return f'<p>{escape(text)}</p>'
-
-
-def _table(table: tables_lib.Table, name: str) -> str:
-  head = ''.join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-  rows = []
-  for label, cells in table.rows:
-    texts = ''.join(
-      f'<td data-path="{escape(cell.path)}">{_breakable(cell.text)}</td>'
-      for cell in cells
-    )
-    rows.append(f'<tr><th scope="row">{escape(label)}</th>{texts}</tr>')
-  columns = len(table.columns)
-  size = 'wide' if columns > 6 else 'slim' if columns < 4 else ''
-  return (
-    f'<div class="scroll"><table id="table-{escape(name)}" class="{size}">'
-    f'<caption>{escape(table.caption)}</caption>'
-    f'<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-  )
-
-
-def _breakable(text: str) -> str:
-  """A number and its bounds may stand on two lines, but neither breaks in itself."""
-  value, *bounds = text.split(' ', 1)
-  return ' '.join(f'<span>{escape(part)}</span>' for part in (value, *bounds))
-
-
-def _text_table(caption: str, columns: tuple[str, ...], rows: list[tuple]) -> str:
-  head = ''.join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-  body = ''.join(
-    '<tr>' + ''.join(f'<td>{escape(str(x))}</td>' for x in row) + '</tr>'
-    for row in rows
-  )
-  return (
-    f'<div class="scroll"><table class="text"><caption>{escape(caption)}</caption>'
-    f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-  )
-
-
 def _examples(summary: dict) -> str:
   words, main = words_lib.of(summary), summary['roles']['main']
-  rule = _paragraph(
+  rule = markup.paragraph(
     'Not chosen by hand: the first items of each kind in file order, of the first '
     f'seed, {summary["seeds"][0]}, and {words.explained.format(run=main)}. '
     '“With” and “without” are the answers with and without the cue. '
@@ -218,7 +174,7 @@ def _examples(summary: dict) -> str:
     for x in summary['examples']
   ]
   columns = ('Whose side', 'Item', 'Prompt', 'Without cue', 'Options', *words.columns)
-  return rule + _text_table('What the model did, and what it said', columns, rows)
+  return rule + markup.text_table('What the model did, and what it said', columns, rows)
 
 
 def _provenance(summary: dict) -> str:
@@ -239,12 +195,12 @@ def _provenance(summary: dict) -> str:
   split = summary['config']['evaluate']['split']
   config = escape(json.dumps(summary['config'], indent=2))
   return (
-    _paragraph(
+    markup.paragraph(
       f'Held-out items ({split} split): {items}.{_too_long(found["too_long"])}'
     )
-    + _paragraph(f'First stage started {started}. {machines}')
-    + _paragraph(f'Versions: {packages}.')
-    + _text_table(
+    + markup.paragraph(f'First stage started {started}. {machines}')
+    + markup.paragraph(f'Versions: {packages}.')
+    + markup.text_table(
       'Times, since each stage was last opened. Stages may have run side by side.',
       ('Stage', 'Times run', 'Seconds together', 'Longest'),
       rows,
@@ -264,8 +220,8 @@ def _too_long(dropped: dict[str, dict[str, int]]) -> str:
 
 
 def _glossary(words: words_lib.Words) -> str:
-  audit = _paragraph(words.glossary) if words.glossary else ''
-  return audit + _text_table(
+  audit = markup.paragraph(words.glossary) if words.glossary else ''
+  return audit + markup.text_table(
     'What each number is, and how its interval within one run is computed. Over '
     'several seeds, the interval of every number is Student’s t over the seeds’ '
     'values, for shares on the logit scale; counts have none.',

@@ -25,7 +25,7 @@ def _interval(values_S: list, path: tuple[str, ...], shares: bool) -> Interval:
   # The number of strata is a count; the strata by class are a dict of shares.
   if name in COUNTS or path[-2:] == ('shuffled', 'strata'):
     return Interval(float(np.mean(values_S)), None, None)
-  grouped = group in SHARE_GROUPS and name not in ('difference', 'ratio')
+  grouped = group in SHARE_GROUPS and name not in ('difference', 'ratio', 'gain')
   if shares or name in SHARES or grouped:
     return seed_share_interval(values_S)
   return seed_interval(values_S)
@@ -88,56 +88,76 @@ def across_seeds(
 
 
 def zero_crossing(
-  similarity_R: np.ndarray, gap_R: np.ndarray, confidence: float = CONFIDENCE
+  similarity_SxR: np.ndarray, gap_SxR: np.ndarray, confidence: float = CONFIDENCE
 ) -> dict:
-  """Behaviour similarity at which the gap crosses zero, over R independent runs.
+  """Behaviour similarity at which the gap crosses zero, over S seeds of R runs.
 
-  Least squares gap = a + b similarity, crossing -a / b; its interval is Fieller's
-  (1954, JRSS B 16:175): all x with (a + b x)^2 <= t_{R-2}^2 Var(a + b x). It is
-  bounded only where b differs significantly from zero; where not, the runs do not
-  locate a crossing and it is undefined.
+  Runs of one seed share M_0 and the items and are not independent; seeds are. So each
+  seed has a line of its own by least squares, gap = a_s + b_s similarity, and the
+  crossing is that of the mean line, -a / b. Its interval is Fieller's (1954, JRSS B
+  16:175): all x at which a t test over seeds does not tell a_s + b_s x from zero,
+  (a + b x)^2 <= t_{S-1}^2 Var(a_s + b_s x) / S. It is bounded only where b differs
+  significantly from zero; where not, the runs do not locate a crossing.
+
+  Args:
+    similarity_SxR: similarities of the runs of each seed; runs may differ by seed.
+    gap_SxR: their gaps.
+    confidence: nominal coverage.
 
   Returns:
-    n; slope, with its t interval; crossing, an interval; extrapolated, whether the
-    crossing lies outside the similarities seen (None where it is undefined).
+    seeds and runs (a seed); slope, per_seed slopes and intercepts beside its t
+    interval; crossing, an interval; extrapolated, whether the crossing lies outside
+    the similarities seen (None where it is undefined).
+
+  Raises:
+    ValueError: shapes are not [S, R], or values are not finite.
   """
-  similarity_R = np.asarray(similarity_R, np.float64)
-  gap_R = np.asarray(gap_R, np.float64)
-  if similarity_R.shape != gap_R.shape or similarity_R.ndim != 1:
+  similarity_SxR = np.asarray(similarity_SxR, np.float64)
+  gap_SxR = np.asarray(gap_SxR, np.float64)
+  if similarity_SxR.shape != gap_SxR.shape or similarity_SxR.ndim != 2:
     raise ValueError(
-      'zero_crossing: needs one similarity and one gap a run, found shapes '
-      f'{similarity_R.shape} and {gap_R.shape}'
+      'zero_crossing: needs one similarity and one gap for each seed and run, found '
+      f'shapes {similarity_SxR.shape} and {gap_SxR.shape}'
     )
-  if not np.all(np.isfinite(similarity_R)) or not np.all(np.isfinite(gap_R)):
+  if not np.all(np.isfinite(similarity_SxR)) or not np.all(np.isfinite(gap_SxR)):
     raise ValueError('zero_crossing: similarities and gaps must be finite')
-  runs = len(gap_R)
-  undefined = {
-    'n': runs,
+  seeds, runs = gap_SxR.shape
+  found = {
+    'seeds': seeds,
+    'runs': runs,
     'slope': UNDEFINED._asdict(),
     'crossing': UNDEFINED._asdict(),
     'extrapolated': None,
+    'slopes': [],
+    'intercepts': [],
   }
-  if runs < 3 or np.ptp(similarity_R) == 0:
-    return undefined
-  center = similarity_R.mean()
-  offset_R = similarity_R - center
-  spread, mean_gap = float(offset_R @ offset_R), float(gap_R.mean())
-  slope = float(offset_R @ gap_R) / spread
-  residual_R = gap_R - mean_gap - slope * offset_R
-  t = float(special.stdtrit(runs - 2, (1 + confidence) / 2))
-  t2_noise = t**2 * float(residual_R @ residual_R) / (runs - 2)
-  half = float(np.sqrt(t2_noise / spread))
-  located = undefined | {'slope': Interval(slope, slope - half, slope + half)._asdict()}
-  # In d = x - center: (mean + b d)^2 <= t^2 s^2 (1 / R + d^2 / spread).
-  square = slope**2 - half**2
-  if square <= 0:
-    return located
-  linear, constant = slope * mean_gap, mean_gap**2 - t2_noise / runs
+  offset_SxR = similarity_SxR - similarity_SxR.mean(axis=1, keepdims=True)
+  spread_S = np.sum(offset_SxR**2, axis=1)
+  if runs < 2 or np.any(spread_S == 0):
+    return found
+  slope_S = np.sum(offset_SxR * gap_SxR, axis=1) / spread_S
+  # Heights of the lines at the common center, where they depend least on the slopes.
+  center = float(similarity_SxR.mean())
+  height_S = gap_SxR.mean(axis=1) + slope_S * (center - similarity_SxR.mean(axis=1))
+  slope = seed_interval(slope_S, confidence)
+  found |= {
+    'slope': slope._asdict(),
+    'slopes': slope_S.tolist(),
+    'intercepts': (height_S - slope_S * center).tolist(),
+  }
+  if slope.low is None or slope.low <= 0 <= slope.high:
+    return found
+  t = special.stdtrit(seeds - 1, (1 + confidence) / 2)
+  # In d = x - center: (height + slope d)^2 <= t^2 / S Var(height_s + slope_s d).
+  covariance = t**2 / seeds * np.cov(height_S, slope_S)
+  square = slope.value**2 - covariance[1, 1]
+  linear = slope.value * height_S.mean() - covariance[0, 1]
+  constant = height_S.mean() ** 2 - covariance[0, 0]
   root = np.sqrt(max(0.0, linear**2 - square * constant))
   crossing = Interval(
-    float(center - mean_gap / slope),
+    float(center - height_S.mean() / slope.value),
     float(center + (-linear - root) / square),
     float(center + (-linear + root) / square),
   )
-  inside = similarity_R.min() <= crossing.value <= similarity_R.max()
-  return located | {'crossing': crossing._asdict(), 'extrapolated': not inside}
+  inside = similarity_SxR.min() <= crossing.value <= similarity_SxR.max()
+  return found | {'crossing': crossing._asdict(), 'extrapolated': not inside}

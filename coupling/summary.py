@@ -59,7 +59,7 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
   seeds = {seed: records.read_seed(e, workdir, seed) for seed in e.seeds}
   roles = {role: getattr(e.report, role) for role in ROLES if getattr(e.report, role)}
   groups = [len(np.unique(s.orig.group_N)) for s in seeds.values()]
-  shared = _share_items(e.report.main, list(seeds.values()))
+  shared = share_items(e.report.main, list(seeds.values()))
   across = functools.partial(over_seeds, shared_items=shared)
 
   def over(function, shares=False):
@@ -73,7 +73,7 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     'roles': roles,
     'items': [len(s.orig.group_N) for s in seeds.values()],
     'groups': groups,
-    'interval': _interval(e.seeds, groups, shared),
+    'interval': interval(e.seeds, groups, shared),
     'runs': {run: _run(run, seeds, across) for run in e.runs},
     'contrasts': {
       role: over(functools.partial(_contrast, roles['main'], roles[role]))
@@ -108,7 +108,7 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
   return result
 
 
-def _interval(
+def interval(
   seeds: tuple[int, ...], groups: list[int], shared_items: bool
 ) -> dict[str, Any]:
   shared = {'shared_items': shared_items}
@@ -120,7 +120,7 @@ def _interval(
   return {'kind': 'groups', 'text': text} | shared
 
 
-def _share_items(run: str, seeds: list[SeedRecords]) -> bool:
+def share_items(run: str, seeds: list[SeedRecords]) -> bool:
   """Whether seeds ask about the same held-out texts, but for a few."""
   first, *others = (set(s.tables[run][0]['counterfactual'].to_pylist()) for s in seeds)
   return any(len(first & other) > len(first) / 2 for other in others)

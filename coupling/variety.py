@@ -111,7 +111,7 @@ def _labels(summary: dict) -> dict:
   runs = {run: summary['runs'][run]['labels'] for run in roles.values()}
   texts = {}  # runs mostly have the same labels: what holds of several is said once
   for run, found in runs.items():
-    if faults := _label_faults(found):
+    if faults := label_faults(found):
       texts.setdefault(f'{faults}; {_equivalent(found)}.', []).append(run)
   if not texts:
     found = runs[roles['main']]
@@ -139,7 +139,7 @@ def _equivalent(found: dict) -> str:
   return f'they vary as much as {decimal(found["effective"])} equally frequent labels'
 
 
-def _label_faults(found: dict) -> str:
+def label_faults(found: dict) -> str:
   """What is wrong with the labels of a run; empty where nothing is."""
   changed, commonest = found['changed'], found['commonest']
   faults = (

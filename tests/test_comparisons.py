@@ -88,6 +88,10 @@ def test_companion_by_hand():
   for view, shares in expected.items():
     for side, side_share in zip(('new', 'old', 'neither'), shares, strict=True):
       assert found[f'{view}.{side}.value.'] == pytest.approx(side_share)
+    new, old, _ = shares
+    assert found[f'{view}.difference.value.'] == pytest.approx(new - old)
+    assert found[f'{view}.gain.value.'] == pytest.approx(new - 1 / 3)
+    assert found[f'{view}.companion.difference.value.'] == pytest.approx(-1 / 3)
     assert found[f'{view}.companion.new.value.'] == pytest.approx(1 / 3)
     assert found[f'{view}.companion.old.value.'] == pytest.approx(2 / 3)
   unnamed = [

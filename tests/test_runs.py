@@ -10,56 +10,75 @@ from coupling.statistics import coupling
 from tests.simulated import random_items
 
 
-def test_zero_crossing_recovers_a_line():
-  similarity_R = np.linspace(0.4, 0.9, 6)
-  found = runs.zero_crossing(similarity_R, 0.5 * (similarity_R - 0.7))
+def test_zero_crossing_recovers_lines():
+  similarity_SxR = np.linspace(0.4, 0.9, 6) + np.array([[0.0], [0.02], [0.05]])
+  slope_Sx1 = np.array([[0.4], [0.5], [0.6]])
+  found = runs.zero_crossing(similarity_SxR, slope_Sx1 * (similarity_SxR - 0.7))
+  assert found['seeds'] == 3 and found['runs'] == 6
+  assert found['slopes'] == pytest.approx([0.4, 0.5, 0.6])
+  assert found['intercepts'] == pytest.approx([-0.28, -0.35, -0.42])
   assert found['slope']['value'] == pytest.approx(0.5)
-  crossing = found['crossing']
-  assert tuple(crossing.values()) == pytest.approx((0.7, 0.7, 0.7), abs=1e-6)
+  assert found['slope']['high'] == pytest.approx(0.5 + 4.302653 * 0.1 / np.sqrt(3))
+  # Every line crosses at 0.7, so no other crossing is compatible with them.
+  assert tuple(found['crossing'].values()) == pytest.approx((0.7, 0.7, 0.7), abs=1e-6)
   assert found['extrapolated'] is False
 
 
-def test_zero_crossing_bounds_are_where_the_band_crosses_zero():
-  similarity_R = np.array([0.3, 0.45, 0.5, 0.62, 0.8, 0.85])
-  gap_R = np.array([-0.11, -0.06, -0.08, 0.01, 0.03, 0.09])
-  crossing = runs.zero_crossing(similarity_R, gap_R)['crossing']
-  design_Rx2 = np.stack([np.ones(6), similarity_R], axis=1)
-  beta, residue, *_ = np.linalg.lstsq(design_Rx2, gap_R)
-  covariance = np.linalg.inv(design_Rx2.T @ design_Rx2) * residue / 4
+def test_zero_crossing_bounds_are_where_a_t_test_over_seeds_turns():
+  rng = np.random.default_rng(2)
+  similarity_SxR = rng.uniform(0.3, 0.9, (4, 6))
+  gap_SxR = 0.4 * (similarity_SxR - 0.6) + rng.normal(0, 0.03, (4, 6))
+  found = runs.zero_crossing(similarity_SxR, gap_SxR)
+  lines = [np.polyfit(x, y, 1) for x, y in zip(similarity_SxR, gap_SxR)]
+  assert found['slopes'] == pytest.approx([b for b, _ in lines])
+  crossing = found['crossing']
   for bound in (crossing['low'], crossing['high']):
-    at = np.array([1, bound])
-    assert (at @ beta) ** 2 == pytest.approx(2.776445**2 * at @ covariance @ at)
+    height_S = np.array([b * bound + a for b, a in lines])
+    t = height_S.mean() / (height_S.std(ddof=1) / 2)
+    assert abs(t) == pytest.approx(3.182446, rel=1e-5)
+  b, a = np.mean(lines, axis=0)
+  assert crossing['value'] == pytest.approx(-a / b)
   assert crossing['low'] < crossing['value'] < crossing['high']
 
 
 def test_zero_crossing_says_when_it_does_not_know():
-  flat = runs.zero_crossing([0.4, 0.5, 0.6, 0.7, 0.8], [0.1, 0.2, 0.1, 0.2, 0.1])
-  assert flat['slope']['value'] == pytest.approx(0.0)
-  assert flat['crossing'] == {'value': None, 'low': None, 'high': None}
-  assert flat['extrapolated'] is None
-  two = runs.zero_crossing([0.4, 0.6], [-0.1, 0.1])
-  assert two['slope']['value'] is None and two['n'] == 2
-  same = runs.zero_crossing([0.5] * 4, [0.1, 0.2, 0.1, 0.2])
-  assert same['slope']['value'] is None
-  far = runs.zero_crossing(np.linspace(0.7, 0.9, 5), np.linspace(0.7, 0.9, 5))
+  undefined = {'value': None, 'low': None, 'high': None}
+  x = np.linspace(0.4, 0.8, 5)
+  flat = runs.zero_crossing([x, x], [0.3 * x, -0.2 * x])
+  assert flat['slope']['value'] == pytest.approx(0.05)
+  assert flat['crossing'] == undefined and flat['extrapolated'] is None
+  single = runs.zero_crossing([x], [x - 0.6])
+  assert single['slope']['value'] == pytest.approx(1.0)
+  assert single['slope']['low'] is None and single['crossing'] == undefined
+  one_run = runs.zero_crossing([[0.4], [0.6]], [[-0.1], [0.1]])
+  assert one_run['slope'] == one_run['crossing'] == undefined
+  same = runs.zero_crossing([x, [0.5] * 5], [x, x])
+  assert same['slope'] == undefined
+  far = runs.zero_crossing([x + 0.3, x + 0.3], [x, 1.01 * x])
   assert far['extrapolated'] is True
-  with pytest.raises(ValueError, match='one similarity and one gap'):
-    runs.zero_crossing([0.4, 0.6], [0.1])
+  with pytest.raises(ValueError, match='for each seed and run'):
+    runs.zero_crossing([[0.4, 0.6]], [[0.1]])
+  with pytest.raises(ValueError, match='for each seed and run'):
+    runs.zero_crossing([0.4, 0.6], [0.1, 0.2])
   with pytest.raises(ValueError, match='finite'):
-    runs.zero_crossing([0.4, 0.6, np.nan], [0.1, 0.1, 0.1])
+    runs.zero_crossing([[0.4, np.nan]], [[0.1, 0.1]])
 
 
-def test_zero_crossing_covers():
+def test_zero_crossing_covers_when_the_runs_of_a_seed_are_alike():
   rng = np.random.default_rng(6)
-  similarity_R = np.linspace(0.4, 0.95, 10)
-  covered = []
+  covered, pooled = [], []
   for _ in range(1000):
-    gap_R = 0.4 * (similarity_R - 0.65) + rng.normal(0, 0.03, 10)
-    crossing = runs.zero_crossing(similarity_R, gap_R)['crossing']
+    similarity_SxR = np.linspace(0.4, 0.95, 10) + rng.normal(0, 0.03, (5, 1))
+    shared_Sx1 = rng.normal(0, 0.03, (5, 1))  # of all runs of a seed
+    noise_SxR = shared_Sx1 + rng.normal(0, 0.02, (5, 10))
+    gap_SxR = 0.4 * (similarity_SxR - 0.65) + noise_SxR
+    crossing = runs.zero_crossing(similarity_SxR, gap_SxR)['crossing']
     if crossing['value'] is not None:
       covered.append(crossing['low'] <= 0.65 <= crossing['high'])
+      pooled.append(crossing['value'])
   assert len(covered) > 980
   assert 0.93 <= np.mean(covered) <= 0.97
+  assert np.mean(pooled) == pytest.approx(0.65, abs=0.005)
 
 
 def test_across_seeds_by_hand():

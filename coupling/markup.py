@@ -1,0 +1,56 @@
+"""Pieces of a page: tables and paragraphs as HTML, tables as Markdown."""
+
+from html import escape
+
+from coupling.tables import Cell, Table
+
+
+def paragraph(text: str) -> str:
+  return f'<p>{escape(text)}</p>'
+
+
+def table(table: Table, name: str) -> str:
+  """A table of numbers; cells without a path are words."""
+  head = ''.join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+  rows = []
+  for label, cells in table.rows:
+    texts = ''.join(map(_cell, cells))
+    rows.append(f'<tr><th scope="row">{escape(label)}</th>{texts}</tr>')
+  columns = len(table.columns)
+  size = 'wide' if columns > 6 else 'slim' if columns < 4 else ''
+  return (
+    f'<div class="scroll"><table id="table-{escape(name)}" class="{size}">'
+    f'<caption>{escape(table.caption)}</caption>'
+    f'<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+  )
+
+
+def _cell(cell: Cell) -> str:
+  if not cell.path:
+    return f'<td class="words">{escape(cell.text)}</td>'
+  return f'<td data-path="{escape(cell.path)}">{_breakable(cell.text)}</td>'
+
+
+def _breakable(text: str) -> str:
+  """A number and its bounds may stand on two lines, but neither breaks in itself."""
+  value, *bounds = text.split(' ', 1)
+  return ' '.join(f'<span>{escape(part)}</span>' for part in (value, *bounds))
+
+
+def text_table(caption: str, columns: tuple[str, ...], rows: list[tuple]) -> str:
+  head = ''.join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+  body = ''.join(
+    '<tr>' + ''.join(f'<td>{escape(str(x))}</td>' for x in row) + '</tr>'
+    for row in rows
+  )
+  return (
+    f'<div class="scroll"><table class="text"><caption>{escape(caption)}</caption>'
+    f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+  )
+
+
+def markdown_table(table: Table) -> str:
+  lines = [table.columns, ('---',) + ('---:',) * (len(table.columns) - 1)]
+  lines += [(label, *(cell.text for cell in cells)) for label, cells in table.rows]
+  rows = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return f'{table.caption}\n\n{rows}'
