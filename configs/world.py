@@ -40,7 +40,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(arg, seeds=5, kl=True, behavior='hint')
   config = ConfigDict()
   config.seeds = tuple(range(1, args['seeds'] + 1))  # world 0 served to choose settings
-  config.task = dict(module='data.world', behavior=args['behavior'], train_pairs=24_000)
+  config.task = dict(
+    module='data.world',
+    behavior=args['behavior'],
+    train_pairs=24_000,
+    practice_pairs=0,
+    corpus='standard',
+  )
   config.length = dict(max_tokens=16, too_long='raise')
   config.base = dict(
     model=dict(

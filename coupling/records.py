@@ -153,7 +153,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   }
   base = explained(of_held_out[''])
   orig = dataclasses.replace(
-    next(iter(items[e.report.main].values())),
+    next(iter(items[e.report.main or next(iter(items))].values())),
     behavior_N=base['behavior'].to_numpy(),
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )

@@ -59,7 +59,7 @@ def resolve_paper(config: ml_collections.ConfigDict) -> config_lib.Paper:
   problems += fields_lib.misnamed(names, names, config.to_dict(), '')
   for name, part in config.get('parts', {}).items():
     try:
-      parts[name] = resolve(part, donor=True)
+      parts[name] = resolve(part, part=True)
     except config_lib.ConfigError as error:
       lines = str(error).split('\n')[1:]
       problems += [f'parts.{name}.{line.strip()}' for line in lines]
@@ -97,13 +97,14 @@ def _study_problems(
 
 
 def resolve(
-  config: ml_collections.ConfigDict, donor: bool = False
+  config: ml_collections.ConfigDict, part: bool = False
 ) -> config_lib.Experiment:
   """The typed experiment.
 
   Args:
     config: all sections.
-    donor: whether it may be without runs, there for its labels alone.
+    part: whether it is one of several, which may have no runs (but labels for others),
+      and no report of its own.
 
   Raises:
     ConfigError: naming every field that is unknown, missing, or of a wrong type or
@@ -112,7 +113,7 @@ def resolve(
   values = config.to_dict()
   runs = values.pop('runs', None)
   problems = []
-  if not isinstance(runs, dict) or not (runs or donor):
+  if not isinstance(runs, dict) or not (runs or part):
     problems.append(f'runs={runs!r}: name at least one run')
     runs = {}
   built = _sections(values, problems)
@@ -138,7 +139,8 @@ def resolve(
   problems += _label_problems(trains, built.get('base'))
   if built.get('label') is not None:
     problems += _source_problems(built['label'], built.get('task'), trains)
-  if runs and built.get('report') is not None:
+  reported = built.get('report')
+  if reported is not None and not (part and not reported.main):
     problems += _role_problems(built['report'], trains)
   seeds = built.get('seeds')
   if isinstance(seeds, tuple) and (not seeds or len(set(seeds)) < len(seeds)):

@@ -8,7 +8,7 @@ Every config of configs/paper/ takes these arguments:
   steps      of each training; 0: as the task's own config says (world: 420)
   and, for an imported model, those of configs/common.py
 
-Part `main` holds the runs `kl`, `no_kl`, `sibling` and `shuffled`; see configs/world.py.
+Part `main` holds the runs `kl`, `no_kl`, `sibling` and `shuffled` of configs/world.py.
 """
 
 import importlib
@@ -29,30 +29,31 @@ MAIN = 'main'
 
 
 def start(
-  arg: str | None, behavior: str = 'hint', **more: Any
+  arg: str | None, part: str = MAIN, behavior: str = 'hint', **more: Any
 ) -> tuple[dict[str, Any], ConfigDict]:
-  """The arguments, and a paper with the part `main` and no study yet.
+  """The arguments, and a paper with one part and no study yet.
 
   Args:
     arg: what follows the colon of --config.
+    part: its name.
     behavior: of the built-in world.
     **more: arguments that one config has beside the common ones.
   """
   known = dict(common.IMPORT_ARGS, on='world', seeds=5, steps=0, **more)
   args = common.parse_arg(arg, **known)
   if args['on'] == 'world':
-    part = _on_world(args, behavior)
+    first = _on_world(args, behavior)
   elif args['on'] in TASKS:
-    part = _on_task(args)
+    first = _on_task(args)
   else:
     raise ValueError(
       f'config argument on={args["on"]!r}: choose from {["world", *TASKS]}'
     )
   for name in ('sibling', 'shuffled'):
-    with part.unlocked():
-      part.runs[name].update(evaluated='last')
+    with first.unlocked():
+      first.runs[name].update(evaluated='last')
   title = 'Introspective coupling: the claims of arXiv 2606.32038'
-  return args, ConfigDict(dict(title=title, parts={MAIN: part}, studies={}))
+  return args, ConfigDict(dict(title=title, parts={part: first}, studies={}))
 
 
 def add_runs(config: ConfigDict, runs: dict[str, dict], part: str = MAIN) -> None:
@@ -101,12 +102,14 @@ def merge(configs: list[ConfigDict]) -> ConfigDict:
   return whole
 
 
-def donor(config: ConfigDict, name: str, task: dict = {}, base: dict = {}) -> None:
+def donor(
+  config: ConfigDict, name: str, task: dict | None = None, base: dict | None = None
+) -> None:
   """A part without runs: another M_0, whose behaviours on the same pairs are labels."""
   part = config.parts[MAIN].copy_and_resolve_references()
   with part.unlocked():
-    part.task.update(task)
-    part.base.update(base)
+    part.task.update(task or {})
+    part.base.update(base or {})
     part.runs = ConfigDict()
     part.report.update(main='', unregularised='', sibling='', shuffled='')
   with config.unlocked():

@@ -2,13 +2,33 @@
 
 from ml_collections import ConfigDict
 
+from configs.paper import capacity
 from configs.paper import common
+from configs.paper import concurrent_refusal
+from configs.paper import concurrent_shift
+from configs.paper import label_noise
+from configs.paper import label_source
+from configs.paper import learning_rate
+from configs.paper import planted
+from configs.paper import privileged_access
 from configs.paper import regularisation
+from configs.paper import regulariser
 from configs.paper import trajectory
+from configs.paper import variety
 
 STUDIES = (
   regularisation,
   trajectory,
+  label_source,
+  label_noise,
+  concurrent_shift,
+  concurrent_refusal,
+  planted,
+  capacity,
+  learning_rate,
+  variety,
+  privileged_access,
+  regulariser,
 )
 
 
