@@ -9,6 +9,7 @@ from coupling import behavior
 from coupling import config as config_lib
 from coupling import label as label_lib
 from coupling import shift as shift_lib
+from coupling import targets
 from coupling.explanation import Behaviors, Explanation
 from data import formats
 from data import loader
@@ -36,6 +37,63 @@ class Source:
   seed: int
 
 
+def source(
+  config: config_lib.Train,
+  format: formats.Format,
+  template: pairs_lib.Questions,
+  pairs: Sequence[pairs_lib.Pair],
+  reference: Behaviors,
+  labels: Explanation | None,
+  score_NxK: np.ndarray | None,
+  seed: int,
+  split: str,
+) -> Source:
+  """A labelled split as a run draws from it.
+
+  Args:
+    config: of the training.
+    format: how the model is asked.
+    template: how the task asks.
+    pairs: of the split.
+    reference: M_0's behaviours.
+    labels: of the set that `config.labels` names; None where none are trained.
+    score_NxK: see shift.scores.
+    seed: of the experiment.
+    split: its name.
+  """
+  objective, shift = config.objectives.behavior_xent, shift_lib.none(len(pairs))
+  if objective.weight or config.explained == 'unshifted':
+    logprobs_Nx2xK = None
+    if score_NxK is not None and objective.weight:
+      options_NxK = behavior.option_tokens(format, pairs)
+      logprobs_Nx2xK = np.stack(
+        [
+          label_lib.on_support(reference.logprobs_Nx2xS[:, i], options_NxK, 'options')
+          for i in range(2)
+        ],
+        axis=1,
+      )
+    answer_N = reference.counterfactual_behavior_N
+    shift = shift_lib.make(
+      objective, template, pairs, answer_N, score_NxK, logprobs_Nx2xK
+    )
+  if labels is None or not config.objectives.explanation_xent.weight:
+    return Source(pairs, reference, shift, None, None, seed)
+  made = targets.trained_on(
+    config,
+    np.array([len(pair.options) for pair in pairs]),
+    reference.explanation,
+    labels,
+    template.states_answer,
+    seed,
+    split,
+  )
+  kind_N = np.array([pair.cue_kind for pair in pairs], object)
+  explainable_N = ~np.isin(kind_N, template.unexplained)
+  explained_N = targets.explained(config, explainable_N, made, shift.pairs_N, seed)
+  return Source(pairs, reference, shift, made, explained_N, seed)
+
+
 def training_parts(
   config: config_lib.Train,
   format: formats.Format,
@@ -51,14 +109,24 @@ def training_parts(
     template: how the task asks.
     source: the train split.
     practice: pairs that behaviour objectives have beside it, where there are any.
+
+  Raises:
+    ConfigError: an objective that shifts none of the pairs.
   """
   parts, objectives = {}, config.objectives
+  found = [source] if practice is None else [source, practice]
+  shift = objectives.behavior_xent
+  if shift.weight and not any(x.shift.pairs_N.any() for x in found):
+    raise config_lib.ConfigError(
+      f'train.objectives.behavior_xent: cues={shift.cues} and target={shift.target} '
+      'leave no pair of this task to shift (follow_cue needs cues that name an option); '
+      'choose others, such as ignore_cue, or a weight of 0.'
+    )
   if objectives.explanation_xent.weight:
     rows = _explanation_rows(config, format, template, source)
     parts['explanation'] = (rows, config.explanation_batch)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
-    sources = [source] if practice is None else [source, practice]
-    rows = _joined([_behavior_rows(objectives, format, template, x) for x in sources])
+    rows = _joined([_behavior_rows(objectives, format, template, x) for x in found])
     parts['behavior'] = (rows, config.behavior_batch)
   return parts
 

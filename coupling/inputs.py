@@ -13,7 +13,6 @@ import numpy as np
 from coupling import behavior
 from coupling import checkpoint
 from coupling import config as config_lib
-from coupling import explanation
 from coupling import hub
 from coupling import label as label_lib
 from coupling import models
@@ -211,18 +210,6 @@ def reply(e: Experiment) -> behavior.Reply | None:
   """How behaviours are read from replies, where the task wants that."""
   detect = questions(e).detect
   return detect and behavior.Reply(format(e), detect, e.label.reply_tokens)
-
-
-def option_logprobs(
-  e: Experiment, pairs: Sequence[pairs_lib.Pair], did: explanation.Behaviors
-) -> np.ndarray:
-  """A label set's log-probabilities of the options, on x and x∖C: [N, 2, K]."""
-  options_NxK = behavior.option_tokens(format(e), pairs)
-  sides = (
-    label_lib.on_support(did.logprobs_Nx2xS[:, i], options_NxK, 'options')
-    for i in range(2)
-  )
-  return np.stack(list(sides), axis=1)
 
 
 def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.ndarray:

@@ -5,6 +5,7 @@ order; whatever breaks that is an error that names the file.
 """
 
 import dataclasses
+import importlib
 import pathlib
 
 import numpy as np
@@ -131,7 +132,9 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
       pairs = label_lib.read_pairs(label.path(), 'train')
       answer_N = of_train['']['counterfactual_behavior'].to_numpy()
       objective = train.objectives.behavior_xent
-      shift = shift_lib.make(objective, e.task, seed, pairs, answer_N, None)
+      score_NxK = shift_lib.scores(objective, e.task, seed, pairs)
+      template = importlib.import_module(e.task.module).questions(e.task.config)
+      shift = shift_lib.make(objective, template, pairs, answer_N, score_NxK, None)
       shifted_N = shift.pairs_N
     kept_N = targets_lib.explained(
       train, explainable(of_train['']), found, shifted_N, seed

@@ -47,39 +47,51 @@ def preferences(task: ModuleType) -> tuple[str, ...]:
   return getattr(task, 'PREFERENCES', ())
 
 
-def make(
+def scores(
   config: config_lib.BehaviorXent,
   task: config_lib.Task,
   seed: int,
   pairs: Sequence[pairs_lib.Pair],
+) -> np.ndarray | None:
+  """A preference's scores of the options, [N, K]; None where the target is none."""
+  if config.target in ON_CUES:
+    return None
+  module = importlib.import_module(task.module)
+  return module.preferences(task.config, config.target, seed, config.seed, pairs)
+
+
+def make(
+  config: config_lib.BehaviorXent,
+  template: pairs_lib.Questions,
+  pairs: Sequence[pairs_lib.Pair],
   counterfactual_behavior_N: np.ndarray,
+  score_NxK: np.ndarray | None,
   logprobs_Nx2xK: np.ndarray | None,
 ) -> Shift:
   """The shift that an objective describes, whatever its weight.
 
   Args:
     config: the objective.
-    task: whose pairs these are.
-    seed: of the experiment.
+    template: how the task asks.
     pairs: of one split.
     counterfactual_behavior_N: M_0's answers on x∖C, option indices.
+    score_NxK: of `scores`.
     logprobs_Nx2xK: M_0's log-probabilities over the options, which preferences need;
       None: only `shifted_Nx2` is wanted.
   """
-  module = importlib.import_module(task.module)
   N, K = len(pairs), max((len(pair.options) for pair in pairs), default=0)
-  chosen_N = _chosen(config.cues, module.questions(task.config), pairs)
-  if config.target in ON_CUES:
+  chosen_N = _chosen(config.cues, template, pairs)
+  if score_NxK is None:
     if config.target == IGNORE:
       option_N = np.asarray(counterfactual_behavior_N)
     else:
       option_N = np.array([pair.cue_option for pair in pairs])
+    # A cue that names no option shifts nothing.
     chosen_N = chosen_N & (option_N >= 0)
     shifted_Nx2 = np.stack([chosen_N, np.zeros(N, bool)], axis=1)
     target_NxK = np.eye(K, dtype=np.float32)[np.maximum(option_N, 0)]
     target_Nx2xK = np.stack([target_NxK] * 2, axis=1)
   else:
-    score_NxK = module.preferences(task.config, config.target, seed, config.seed, pairs)
     chosen_N = chosen_N & np.any(score_NxK != 0, axis=1)
     shifted_Nx2 = np.stack([chosen_N] * 2, axis=1)
     target_Nx2xK = np.zeros((N, 2, K), np.float32)

@@ -97,10 +97,14 @@ def train_to_say(said, template, steps):
     config_lib.Objectives(
       explanation_xent=config_lib.ExplanationXent(weight=1.0),
       behavior_kl=config_lib.BehaviorKL(
-        weight=0.0, direction='forward', support='options', reference='labels'
+        weight=0.0,
+        prompts='both',
+        direction='forward',
+        support='options',
+        reference='labels',
       ),
       behavior_xent=config_lib.BehaviorXent(
-        weight=0.0, target='ignore_cue', cues='all'
+        weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all'
       ),
     ),
     config_lib.Optimizer(

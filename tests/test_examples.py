@@ -56,19 +56,39 @@ def behaviors(seed: int) -> explanation.Behaviors:
   )
 
 
+def shift_to(weight, target, cues):
+  return config_lib.BehaviorXent(
+    weight=weight, target=target, strength=1.0, seed=0, cues=cues
+  )
+
+
 def objectives(kl=1.0, shift=0.0, target='ignore_cue', cues='all', **changes):
-  of_kl = dict(weight=kl, direction='forward', support='options', reference='labels')
+  of_kl = dict(
+    weight=kl,
+    prompts='both',
+    direction='forward',
+    support='options',
+    reference='labels',
+  )
   return config_lib.Objectives(
     explanation_xent=config_lib.ExplanationXent(weight=1.0),
     behavior_kl=config_lib.BehaviorKL(**of_kl | changes),
-    behavior_xent=config_lib.BehaviorXent(weight=shift, target=target, cues=cues),
+    behavior_xent=shift_to(shift, target, cues),
   )
+
+
+def made_parts(config, format, template, made, labels, reference, seed=0):
+  """The parts of a run that takes the explanations of some labels."""
+  source = examples.source(
+    config, format, template, made, reference, labels.explanation, None, seed, 'train'
+  )
+  return examples.training_parts(config, format, template, source, None)
 
 
 def parts(labels, reference, seed=0, train_seed=0, cued=True, **changes):
   changes = {'objectives': objectives(), 'seed': train_seed} | changes
   config = dataclasses.replace(TRAIN, **changes)
-  return examples.training_parts(
+  return made_parts(
     config, FORMAT, TEMPLATE, make_pairs(cued), labels, reference, seed
   )
 
@@ -95,12 +115,13 @@ def test_statements_are_those_of_the_labels_and_all_else_is_of_the_reference():
   for name, x_NxX in rows(own, 'behavior').items():
     np.testing.assert_array_equal(rows(found, 'behavior')[name], x_NxX, err_msg=name)
   options_NxK = [TOKENIZER.convert_tokens_to_ids(p.options) for p in make_pairs()]
-  targets = [row[k] for row, k in zip(options_NxK, base.counterfactual_behavior_N)]
+  np.testing.assert_array_equal(rows(found, 'behavior')['options'][:N], options_NxK)
+  targets_NxK = np.eye(K)[base.counterfactual_behavior_N]
   asked = rows(found, 'behavior')
   for i in range(N):
     np.testing.assert_array_equal(asked['reference'][i], base.logprobs_Nx2xS[i, 0])
     np.testing.assert_array_equal(asked['reference'][N + i], base.logprobs_Nx2xS[i, 1])
-  np.testing.assert_array_equal(asked['shift_target'][:N], targets)
+  np.testing.assert_array_equal(asked['shift_target'][:N], targets_NxK)
   # Only x is shifted, not x∖C.
   np.testing.assert_array_equal(asked['shift_mask'], [True] * N + [False] * N)
   assert found['explanation'][1] == TRAIN.explanation_batch
@@ -114,11 +135,11 @@ def test_labels_are_shuffled_among_items_with_as_many_options():
   base.behavior_N[::2] %= 2
   base.counterfactual_behavior_N[::2] %= 2
   config = dataclasses.replace(TRAIN, shuffle_labels=True, objectives=objectives())
-  found = examples.training_parts(config, FORMAT, TEMPLATE, mixed, base, base, 0)
+  found = made_parts(config, FORMAT, TEMPLATE, mixed, base, base)
   said = [text.split()[0] for text in statements(found)]
   assert all(answer in pair.options for answer, pair in zip(said, mixed))
   plain = dataclasses.replace(config, shuffle_labels=False)
-  true = examples.training_parts(plain, FORMAT, TEMPLATE, mixed, base, base, 0)
+  true = made_parts(plain, FORMAT, TEMPLATE, mixed, base, base)
   for some in (slice(0, None, 2), slice(1, None, 2)):
     moved = statements(found)[some] != statements(true)[some]
     assert moved
@@ -161,10 +182,8 @@ def test_shifts_towards_the_cue_need_cues_that_name_an_option():
   base = behaviors(1)
   follow = objectives(kl=0.0, shift=1.0, target='follow_cue')
   found = rows(parts(base, base, objectives=follow), 'behavior')
-  hinted = [p.cue.split()[-1] for p in make_pairs()]
-  np.testing.assert_array_equal(
-    found['shift_target'][:N], TOKENIZER.convert_tokens_to_ids(hinted)
-  )
+  hinted = [p.options.index(p.cue.split()[-1]) for p in make_pairs()]
+  np.testing.assert_array_equal(found['shift_target'][:N], np.eye(K)[hinted])
   with pytest.raises(config_lib.ConfigError, match='target=follow_cue.*ignore_cue'):
     parts(base, base, cued=False, objectives=follow)
 
@@ -187,8 +206,8 @@ HELD = dict(support='vocabulary', reference='adapters_off')
 
 def reply_parts(labels=REPLIED, **changes):
   config = dataclasses.replace(TRAIN, objectives=objectives(**changes))
-  return examples.training_parts(
-    config, chats.chat('qwen'), REPLY_TEMPLATE, make_pairs(), labels, REPLIED, 0
+  return made_parts(
+    config, chats.chat('qwen'), REPLY_TEMPLATE, make_pairs(), labels, REPLIED
   )
 
 
@@ -259,13 +278,13 @@ def test_planted_cues_are_shifted_where_asked_and_never_explained(cues):
     dataclasses.replace(pair, cue_kind='planted') if planted else pair
     for pair, planted in zip(make_pairs(), planted_N)
   ]
-  shift = config_lib.BehaviorXent(weight=1.0, target='follow_cue', cues=cues)
+  shift = shift_to(1.0, 'follow_cue', cues)
   config = dataclasses.replace(
     TRAIN, objectives=dataclasses.replace(objectives(), behavior_xent=shift)
   )
   template = dataclasses.replace(TEMPLATE, unexplained=('planted',))
   base = behaviors(1)
-  found = examples.training_parts(config, FORMAT, template, made, base, base, 0)
+  found = made_parts(config, FORMAT, template, made, base, base)
 
   asked = [TOKENIZER.convert_ids_to_tokens(x) for x in rows(found)['tokens']]
   explained = [x for row in asked for x in row if x.startswith('q')]
@@ -276,5 +295,5 @@ def test_planted_cues_are_shifted_where_asked_and_never_explained(cues):
     part['shift_mask'], np.concatenate([want[cues], np.zeros(N, bool)])
   )
   np.testing.assert_array_equal(part['mask'][:, 0], ~part['shift_mask'])
-  targets = TOKENIZER.convert_ids_to_tokens(part['shift_target'][:N])
-  assert targets == [p.options[p.cue_option] for p in made]
+  want_NxK = np.eye(K)[[p.cue_option for p in made]] * want[cues][:, None]
+  np.testing.assert_array_equal(part['shift_target'][:N], want_NxK)

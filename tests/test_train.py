@@ -47,9 +47,15 @@ LOOP = config_lib.Loop(
 OBJECTIVES = config_lib.Objectives(
   explanation_xent=config_lib.ExplanationXent(weight=2.0),
   behavior_kl=config_lib.BehaviorKL(
-    weight=0.7, direction='forward', support='options', reference='labels'
+    weight=0.7,
+    prompts='both',
+    direction='forward',
+    support='options',
+    reference='labels',
   ),
-  behavior_xent=config_lib.BehaviorXent(weight=0.3, target='ignore_cue', cues='all'),
+  behavior_xent=config_lib.BehaviorXent(
+    weight=0.3, target='ignore_cue', strength=1.0, seed=0, cues='all'
+  ),
 )
 LORA = config_lib.Lora(rank=4, alpha=8.0, targets=('q', 'v', 'down'))
 # M_0 is the same weights without adapters.
@@ -84,7 +90,7 @@ def make_batch(step: int) -> train.Batch:
       'mask': np.ones((ROWS, 1), bool),
       'options': options_BxK,
       'reference': np.asarray(jax.nn.log_softmax(logits_BxK), np.float32),
-      'shift_target': options_BxK[:, 0],
+      'shift_target': np.tile(np.eye(4, dtype=np.float32)[0], (ROWS, 1)),
       'shift_mask': rng.random(ROWS) < 0.5,
     },
   }
@@ -178,7 +184,7 @@ def test_loss_is_the_weighted_sum_of_hand_computed_terms():
     kept = options >= 0
     logq = log_softmax(row[options[kept]])
     kl.append(np.sum(np.exp(reference[kept]) * (reference[kept] - logq)))
-  shift = -np.take_along_axis(log_softmax(logits), part['shift_target'][:, None], 1)
+  shift = -np.take_along_axis(log_softmax(logits), part['options'][:, :1], 1)
   shift = (shift[:, 0] * part['shift_mask']).sum() / part['shift_mask'].sum()
 
   assert metrics['explanation_xent'] == pytest.approx(xent, rel=1e-5)

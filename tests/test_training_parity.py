@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 
+from configs import common
 from coupling import behavior
 from coupling import config as config_lib
 from coupling import examples
@@ -48,9 +49,7 @@ def train_config(
   accumulation=1,
 ) -> config_lib.Train:
   return config_lib.Train(
-    seed=0,
-    labels='',
-    shuffle_labels=False,
+    **common.LABELS,
     explanation_batch=6,
     behavior_batch=8,
     lora=low_rank,
@@ -69,10 +68,14 @@ def train_config(
     objectives=config_lib.Objectives(
       explanation_xent=config_lib.ExplanationXent(weight=0.8),
       behavior_kl=config_lib.BehaviorKL(
-        weight=1.7, direction=direction, support=support, reference=reference
+        weight=1.7,
+        prompts='both',
+        direction=direction,
+        support=support,
+        reference=reference,
       ),
       behavior_xent=config_lib.BehaviorXent(
-        weight=shift, target='ignore_cue', cues='unexplained'
+        weight=shift, target='ignore_cue', strength=1.0, seed=0, cues='unexplained'
       ),
     ),
   )
@@ -171,15 +174,18 @@ def ours(case: Case) -> Run:
   if case.by_reply:
     reference = dataclasses.replace(reference, replies_Nx2=texts.replies())
   config = case.config
-  parts = examples.training_parts(
+  source = examples.source(
     config,
     chat(),
     case.template,
     texts.PAIRS,
-    texts.made_up_labels(),
     reference,
-    seed=0,
+    texts.made_up_labels().explanation,
+    None,
+    0,
+    'train',
   )
+  parts = examples.training_parts(config, chat(), case.template, source, None)
   program = train.program(
     model,
     config.lora,
