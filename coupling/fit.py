@@ -11,6 +11,7 @@ from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import interrupt
 from coupling import models
+from coupling import programs
 from coupling import progress
 from coupling import sharding
 from coupling import train
@@ -45,7 +46,7 @@ def fit(
   Args:
     title: for the progress line.
     model: the decoder's shape.
-    low_rank, objectives: see train.program.
+    low_rank, objectives: see programs.Settings.
     optimizer: its settings.
     loop: how long, how often.
     mesh_axes: axes of devices.
@@ -65,9 +66,11 @@ def fit(
   mesh = sharding.make_mesh(mesh_axes)
   for name, (_, batch) in parts.items():
     sharding.check_batch(mesh, BATCH_FIELDS[name], batch, loop.accumulation)
-  program = train.program(
-    model, low_rank, objectives, optimizer, loop.steps, loop.accumulation, mesh
+  settings = programs.settings(
+    model, low_rank, objectives, optimizer, loop.steps, loop.accumulation
   )
+  program = programs.alone(settings, mesh)
+  hyper = train.hyper(objectives, optimizer)
   batches = {
     name: loader.ShuffledBatches(rows, batch, data_seed)
     for name, (rows, batch) in parts.items()
@@ -93,7 +96,7 @@ def fit(
       ]
       stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
       stacked = jax.device_put(stacked, program.batch_sharding)
-      state, metrics = program.run(state, frozen, stacked)
+      state, metrics = program.run(state, frozen, hyper, stacked)
       # Read only now, so that a device never waits for the next batches.
       _log(writer, bar, running)
       step += loop.steps_per_dispatch

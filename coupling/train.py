@@ -1,15 +1,17 @@
 """The train step; pretraining and explanation training alike.
 
-The step is a pure function of (state, batch). A batch is a dict of named parts; each
-objective reads one part and returns (sum, count).
+The step is a pure function of (state, numbers, batch). A batch is a dict of named
+parts; each objective reads one part and returns (sum, count). Settings that are mere
+numbers (`Hyper`) are inputs of the compiled step: other numbers compile nothing anew.
 """
 
 from collections.abc import Callable
-import functools
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from coupling import behavior
@@ -17,19 +19,80 @@ from coupling import config as config_lib
 from coupling import lora
 from coupling import loss
 from coupling import models
-from coupling import sharding
 
 State = dict[str, Any]  # params, opt_state, step
 Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
 Objective = Callable[[models.Params, Batch], loss.SumCount]
-Terms = dict[str, tuple[float, Objective]]  # name -> (weight, objective)
+Terms = dict[str, Objective]
+Number = np.float32 | jax.Array
 
 
-def make_optimizer(config: config_lib.Optimizer, steps: int):
-  """AdamW with clipping by global norm and the configured schedule."""
-  peak, warmup = config.learning_rate, config.warmup_steps
+class Hyper(NamedTuple):
+  """The numbers of a training, which its program takes as inputs."""
+
+  learning_rate: Number  # the schedule's peak
+  weights: dict[str, Number]  # of the loss's terms
+
+
+class Form(NamedTuple):
+  """What a program depends on of the objectives: not on weights, nor on what is asked.
+
+  Whom a shift concerns, and where it leads, is a matter of the batches.
+  """
+
+  terms: tuple[str, ...]
+  direction: str = ''  # this and the next are of behavior_kl, where it is a term
+  support: str = ''
+  reference: str = ''
+
+
+PRETRAINING = Form(('answer_xent',))
+
+
+def hyper(
+  objectives: config_lib.Objectives | None, optimizer: config_lib.Optimizer
+) -> Hyper:
+  """The numbers of a training; objectives are None for pretraining."""
+  weights = {k: np.float32(weight) for k, weight in _weights(objectives).items()}
+  return Hyper(np.float32(optimizer.learning_rate), weights)
+
+
+def form(objectives: config_lib.Objectives | None) -> Form:
+  """The terms that are there, and how they are computed."""
+  if objectives is None:
+    return PRETRAINING
+  terms = tuple(_weights(objectives))
+  if 'behavior_kl' not in terms:
+    return Form(terms)
+  kl = objectives.behavior_kl
+  return Form(terms, kl.direction, kl.support, kl.reference)
+
+
+def _weights(objectives: config_lib.Objectives | None) -> dict[str, float]:
+  """Weights of the terms; those of weight 0 are left out, with their forward passes."""
+  if objectives is None:
+    return dict.fromkeys(PRETRAINING.terms, 1.0)
+  names = [field.name for field in dataclasses.fields(objectives)]
+  weights = {name: getattr(objectives, name).weight for name in names}
+  return {name: weight for name, weight in weights.items() if weight}
+
+
+def make_optimizer(
+  config: config_lib.Optimizer, steps: int, peak: float | Number
+) -> optax.GradientTransformation:
+  """AdamW with clipping by global norm and the configured schedule.
+
+  Args:
+    config: its settings but for the learning rate.
+    steps: of the whole training.
+    peak: the highest learning rate; may be traced.
+  """
+  warmup = config.warmup_steps
   if config.schedule == 'cosine':
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    decay = optax.cosine_decay_schedule(peak, steps - warmup)
+    schedule = optax.join_schedules([rise, decay], [warmup])
   elif warmup:
     schedule = optax.warmup_constant_schedule(0.0, peak, warmup)
   else:  # with a warm-up of no steps optax would stay at the rate that it begins with
@@ -48,20 +111,17 @@ def base_terms(model: models.DecoderConfig) -> Terms:
     logits_BxCxV = behavior.read_logits(model, params, part)
     return loss.token_xent(logits_BxCxV, part['target'], part['mask'])
 
-  return {'answer_xent': (1.0, answer_xent)}
+  return {'answer_xent': answer_xent}
 
 
-def explanation_terms(
-  model: models.DecoderConfig, config: config_lib.Objectives
-) -> Terms:
-  """The multi-task loss of explanation training; terms of weight 0 are left out.
+def explanation_terms(model: models.DecoderConfig, form: Form) -> Terms:
+  """The terms of the multi-task loss of explanation training.
 
   Batches have an `explanation` part (see behavior.questions) and a `behavior` part
   with, beside the questions, `mask` [B, C]: positions that count; `options` [B, K];
   `reference` [B, V or K] (M_0's log-probabilities over the KL's support); and
   `shift_target` [B, K], `shift_mask` [B]; see shift.Shift.
   """
-  kl = config.behavior_kl
 
   def explanation_xent(params, batch):
     part = batch['explanation']
@@ -70,19 +130,19 @@ def explanation_terms(
 
   def behavior_logits(params, part):
     logits_BxCxV = behavior.read_logits(model, params, part)
-    if kl.support == 'options':
+    if form.support == 'options':
       return behavior.restrict(logits_BxCxV, part['options'][:, None])
     return logits_BxCxV
 
   def behavior_kl(params, batch):
     part = batch['behavior']
-    if kl.reference == 'adapters_off':
+    if form.reference == 'adapters_off':
       base = models.without_adapters(params)
       reference_BxCxV = jax.nn.log_softmax(behavior_logits(base, part))
     else:
       reference_BxCxV = part['reference'][:, None]
     logits_BxCxV = behavior_logits(params, part)
-    return loss.behavior_kl(logits_BxCxV, reference_BxCxV, part['mask'], kl.direction)
+    return loss.behavior_kl(logits_BxCxV, reference_BxCxV, part['mask'], form.direction)
 
   def behavior_xent(params, batch):
     part = batch['behavior']
@@ -93,25 +153,27 @@ def explanation_terms(
     )
 
   terms = {
-    'explanation_xent': (config.explanation_xent.weight, explanation_xent),
-    'behavior_kl': (kl.weight, behavior_kl),
-    'behavior_xent': (config.behavior_xent.weight, behavior_xent),
+    'explanation_xent': explanation_xent,
+    'behavior_kl': behavior_kl,
+    'behavior_xent': behavior_xent,
   }
-  return {name: term for name, term in terms.items() if term[0]}
+  return {name: terms[name] for name in form.terms}
 
 
 def train_step(
   terms: Terms,
+  weights: dict[str, Number],
   optimizer: optax.GradientTransformation,
   accumulation: int,
   frozen: models.Params,
   state: State,
   batch: Batch,
-) -> tuple[State, dict[str, jax.Array]]:
+) -> tuple[State, Metrics]:
   """One step: loss = sum over terms of weight * sum / count, over the whole batch.
 
   Args:
-    terms: name -> (weight, objective).
+    terms: name -> objective.
+    weights: name -> its weight; of all terms.
     optimizer: an optax optimizer.
     accumulation: microbatches that the batch's rows are dealt into.
     frozen: weights that are not trained, beside those of the state.
@@ -123,13 +185,13 @@ def train_step(
   """
   params = state['params']
   # The counts do not depend on the parameters: XLA drops the unused forward passes.
-  counts = {name: term(frozen | params, batch)[1] for name, (_, term) in terms.items()}
+  counts = {name: term(frozen | params, batch)[1] for name, term in terms.items()}
 
   def micro_loss(params, part):
     params = frozen | params
-    sums = {name: term(params, part)[0] for name, (_, term) in terms.items()}
+    sums = {name: term(params, part)[0] for name, term in terms.items()}
     means = {name: total / jnp.maximum(counts[name], 1) for name, total in sums.items()}
-    return sum(terms[name][0] * mean for name, mean in means.items()), means
+    return sum(weights[name] * mean for name, mean in means.items()), means
 
   grad = jax.value_and_grad(micro_loss, has_aux=True)
   if accumulation == 1:
@@ -155,16 +217,6 @@ def train_step(
   return state, metrics
 
 
-class Program(NamedTuple):
-  """What training compiles to, for one shape of model and one set of settings."""
-
-  init: Callable[[models.Params], State]  # from weights to train, which are copied
-  like: State  # shapes and shardings of the state, without memory
-  # (state, frozen weights, batches) -> (state, metrics)
-  run: Callable[[State, models.Params, Batch], tuple[State, dict[str, jax.Array]]]
-  batch_sharding: jax.sharding.Sharding  # of batches with a leading axis of steps
-
-
 def fresh_adapters(
   model: models.DecoderConfig, low_rank: config_lib.Lora | None, seed: int
 ) -> models.Params:
@@ -179,68 +231,3 @@ def fresh_adapters(
     seed=seed,
   )
   return {models.ADAPTERS: adapters}
-
-
-@functools.lru_cache
-def program(
-  model: models.DecoderConfig,
-  low_rank: config_lib.Lora | None,
-  objectives: config_lib.Objectives | None,
-  optimizer: config_lib.Optimizer,
-  steps: int,
-  accumulation: int,
-  mesh: jax.sharding.Mesh,
-) -> Program:
-  """Compiles several steps into one dispatch; the same settings compile once.
-
-  Args:
-    model: the decoder's shape.
-    low_rank: adapters to train instead of the weights; None, or of rank 0: none.
-    objectives: of explanation training, or None for pretraining.
-    optimizer: its settings.
-    steps: of the whole training; the schedule depends on them.
-    accumulation: microbatches per step.
-    mesh: where the state and the batches live.
-
-  Returns:
-    A Program. `run` takes batches with a leading axis of steps, donates the state and
-    returns metrics averaged over these steps.
-  """
-  terms = (
-    base_terms(model) if objectives is None else explanation_terms(model, objectives)
-  )
-  tx = make_optimizer(optimizer, steps)
-
-  def init(params):
-    return {
-      'params': params,
-      'opt_state': tx.init(params),
-      'step': jnp.zeros((), jnp.int32),
-    }
-
-  base = models.abstract(model)
-  adapters = jax.eval_shape(lambda: fresh_adapters(model, low_rank, 0))
-  trained, frozen = (adapters, base) if adapters else (base, {})
-  shapes = jax.eval_shape(init, trained)
-  state_shardings = sharding.state_shardings(mesh, shapes)
-  frozen_shardings = sharding.state_shardings(mesh, frozen)
-  batch_sharding = sharding.batch_sharding(mesh, leading=1)
-
-  @functools.partial(
-    jax.jit,
-    in_shardings=(state_shardings, frozen_shardings, batch_sharding),
-    out_shardings=(state_shardings, None),
-    donate_argnums=0,
-  )
-  def run(state, frozen, batches):
-    step = functools.partial(train_step, terms, tx, accumulation, frozen)
-    state, metrics = jax.lax.scan(step, state, batches)
-    return state, jax.tree.map(jnp.mean, metrics)
-
-  like = jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-    shapes,
-    state_shardings,
-  )
-  start = jax.jit(init, out_shardings=state_shardings)
-  return Program(start, like, run, batch_sharding)

@@ -23,6 +23,7 @@ from coupling import evaluate
 from coupling import explanation
 from coupling import models
 from coupling import records
+from coupling import programs
 from coupling import sharding
 from coupling import train
 from data import loader
@@ -91,41 +92,39 @@ def train_to_say(said, template, steps):
   rng = np.random.default_rng(1)
   asked = [template.explanation.format(prompt=p.prompt) for p in ITEMS]
   rows = behavior.questions(FORMAT, asked, said)
-  program = train.program(
-    CONFIG,
-    None,
-    config_lib.Objectives(
-      explanation_xent=config_lib.ExplanationXent(weight=1.0),
-      behavior_kl=config_lib.BehaviorKL(
-        weight=0.0,
-        prompts='both',
-        direction='forward',
-        support='options',
-        reference='labels',
-      ),
-      behavior_xent=config_lib.BehaviorXent(
-        weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all'
-      ),
+  objectives = config_lib.Objectives(
+    explanation_xent=config_lib.ExplanationXent(weight=1.0),
+    behavior_kl=config_lib.BehaviorKL(
+      weight=0.0,
+      prompts='both',
+      direction='forward',
+      support='options',
+      reference='labels',
     ),
-    config_lib.Optimizer(
-      learning_rate=0.02,
-      warmup_steps=5,
-      schedule='constant',
-      b1=0.9,
-      b2=0.99,
-      weight_decay=0.0,
-      clip_norm=1.0,
+    behavior_xent=config_lib.BehaviorXent(
+      weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all'
     ),
-    steps,
-    1,
-    MESH,
   )
+  optimizer = config_lib.Optimizer(
+    learning_rate=0.02,
+    warmup_steps=5,
+    schedule='constant',
+    b1=0.9,
+    b2=0.99,
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+  settings = programs.settings(CONFIG, None, objectives, optimizer, steps, 1)
+  program = programs.alone(settings, MESH)
   batches = loader.ShuffledBatches({'explanation': rows}, 16, 0)
   stacked = jax.tree.map(lambda *x: np.stack(x), *(batches[i] for i in range(steps)))
   draw = lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32)
   state = program.init(jax.tree.map(draw, models.abstract(CONFIG)))
   state, metrics = program.run(
-    state, {}, jax.device_put(stacked, program.batch_sharding)
+    state,
+    {},
+    train.hyper(objectives, optimizer),
+    jax.device_put(stacked, program.batch_sharding),
   )
   return state['params'], metrics['loss']
 

@@ -18,6 +18,7 @@ from coupling import behavior
 from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import models
+from coupling import programs
 from coupling import sharding
 from coupling import train
 from coupling import workdir
@@ -63,6 +64,7 @@ HELD = dataclasses.replace(
   OBJECTIVES,
   behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, reference='adapters_off'),
 )
+HYPER = train.hyper(OBJECTIVES, OPTIMIZER)  # HELD's are the same
 ROWS = 16
 
 
@@ -101,36 +103,46 @@ def batches(first: int) -> train.Batch:
   return jax.tree.map(lambda *x: np.stack(x), *pair)
 
 
-@functools.cache
-def program(accumulation: int = 1) -> train.Program:
-  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
-  return train.program(
-    MODEL, None, OBJECTIVES, OPTIMIZER, LOOP.steps, accumulation, mesh
+def program(accumulation: int = 1, fsdp: int = 1) -> programs.Program:
+  return compiled(None, OBJECTIVES, OPTIMIZER, accumulation, fsdp)
+
+
+def compiled(
+  low_rank, objectives, optimizer, accumulation=1, fsdp=1
+) -> programs.Program:
+  settings = programs.settings(
+    MODEL, low_rank, objectives, optimizer, LOOP.steps, accumulation
   )
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
+  return programs.alone(settings, mesh)
 
 
 def assert_equal(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def losses(accumulation: int = 1, steps: int = 8) -> list[float]:
-  p = program(accumulation)
+def losses(accumulation: int = 1, fsdp: int = 1) -> list[float]:
+  p = program(accumulation, fsdp)
   state = p.init(models.init(MODEL, 0))
   found = []
-  for first in range(0, steps, 2):
-    state, metrics = p.run(state, {}, batches(first))
+  for first in range(0, 8, 2):
+    state, metrics = p.run(state, {}, HYPER, batches(first))
     found.append(float(metrics['loss']))
   return found
 
 
+def one_step(optimizer):
+  """The train step of this module's objectives as a function of state and batch."""
+  terms = train.explanation_terms(MODEL, train.form(OBJECTIVES))
+  return functools.partial(train.train_step, terms, HYPER.weights, optimizer, 1, {})
+
+
 def test_golden_step():
   """One step's numbers; they change only if the model, a loss or AdamW changes."""
-  terms = train.explanation_terms(MODEL, OBJECTIVES)
-  optimizer = train.make_optimizer(OPTIMIZER, LOOP.steps)
+  optimizer = train.make_optimizer(OPTIMIZER, LOOP.steps, OPTIMIZER.learning_rate)
   params = models.init(MODEL, 0)
   state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
-  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1, {}))
-  state, metrics = step(state, make_batch(0))
+  state, metrics = jax.jit(one_step(optimizer))(state, make_batch(0))
   found = {name: round(float(x), 4) for name, x in metrics.items()}
   golden = {
     'behavior_kl': 1.2959,
@@ -152,7 +164,7 @@ def test_without_a_warm_up_the_first_step_has_the_whole_learning_rate(schedule):
   config = dataclasses.replace(
     OPTIMIZER, warmup_steps=0, weight_decay=0.0, schedule=schedule
   )
-  optimizer = train.make_optimizer(config, LOOP.steps)
+  optimizer = train.make_optimizer(config, LOOP.steps, OPTIMIZER.learning_rate)
   params_2 = jnp.zeros(2)
   gradient_2 = jnp.array([3.0, -2.0])
   update_2, _ = optimizer.update(gradient_2, optimizer.init(params_2), params_2)
@@ -162,11 +174,9 @@ def test_without_a_warm_up_the_first_step_has_the_whole_learning_rate(schedule):
 
 def test_loss_is_the_weighted_sum_of_hand_computed_terms():
   batch, params = make_batch(3), models.init(MODEL, 1)
-  terms = train.explanation_terms(MODEL, OBJECTIVES)
   optimizer = optax.sgd(0.0)
   state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
-  step = jax.jit(functools.partial(train.train_step, terms, optimizer, 1, {}))
-  _, metrics = step(state, batch)
+  _, metrics = jax.jit(one_step(optimizer))(state, batch)
 
   def log_softmax(x):
     shifted = x - x.max(-1, keepdims=True)
@@ -196,18 +206,15 @@ def test_loss_is_the_weighted_sum_of_hand_computed_terms():
 
 def test_gradient_of_the_whole_loss_against_finite_differences():
   batch, params = make_batch(4), models.init(MODEL, 2)
-  terms = train.explanation_terms(MODEL, OBJECTIVES)
   probe = optax.sgd(1.0)  # one step moves the parameters by minus the gradient
   state = {'params': params, 'opt_state': probe.init(params), 'step': 0}
 
   @jax.jit
   def value(params):
     at = {'params': params, 'opt_state': probe.init(params), 'step': 0}
-    return train.train_step(terms, probe, 1, {}, at, batch)[1]['loss']
+    return one_step(probe)(at, batch)[1]['loss']
 
-  moved, _ = jax.jit(functools.partial(train.train_step, terms, probe, 1, {}))(
-    state, batch
-  )
+  moved, _ = jax.jit(one_step(probe))(state, batch)
   gradient = jax.tree.map(jnp.subtract, params, moved['params'])
   rng = np.random.default_rng(0)
   for _ in range(3):
@@ -230,7 +237,7 @@ def test_accumulation_changes_nothing_though_counts_differ_between_microbatches(
 @pytest.mark.parametrize('schedule', ['constant', 'cosine'])
 def test_without_a_warm_up_the_first_step_is_the_largest(schedule):
   config = dataclasses.replace(OPTIMIZER, schedule=schedule, warmup_steps=0)
-  optimizer = train.make_optimizer(config, steps=10)
+  optimizer = train.make_optimizer(config, 10, config.learning_rate)
   params, grad = {'w': jnp.zeros(())}, {'w': jnp.ones(())}
   state, sizes = optimizer.init(params), []
   for _ in range(10):
@@ -244,21 +251,71 @@ def test_terms_of_weight_zero_are_left_out():
   none = dataclasses.replace(
     OBJECTIVES, behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, weight=0.0)
   )
-  assert set(train.explanation_terms(MODEL, none)) == {
-    'explanation_xent',
-    'behavior_xent',
+  left = {'explanation_xent', 'behavior_xent'}
+  assert train.explanation_terms(MODEL, train.form(none)).keys() == left
+  assert train.hyper(none, OPTIMIZER).weights.keys() == left
+
+
+def with_numbers(rate: float, held: float, shift: float):
+  """Objectives and optimizer that differ from this module's in numbers alone."""
+  changes = {'behavior_kl': held, 'behavior_xent': shift}
+  terms = {
+    name: dataclasses.replace(getattr(OBJECTIVES, name), weight=weight)
+    for name, weight in changes.items()
   }
+  return (
+    dataclasses.replace(OBJECTIVES, **terms),
+    dataclasses.replace(OPTIMIZER, learning_rate=rate),
+  )
+
+
+def test_other_rates_and_weights_are_inputs_of_one_program(monkeypatch):
+  traced, step = [], train.train_step
+  monkeypatch.setattr(
+    train, 'train_step', lambda *args: traced.append(args) or step(*args)
+  )
+  programs.alone.cache_clear()
+  kernels, found = [], {}
+  for rate, held, shift in ((0.0, 0.7, 0.3), (1e-2, 0.7, 0.3), (1e-2, 3.0, 0.1)):
+    objectives, optimizer = with_numbers(rate, held, shift)
+    p = compiled(None, objectives, optimizer)
+    state = p.init(models.init(MODEL, 0))
+    hyper = train.hyper(objectives, optimizer)
+    for first in range(0, 8, 2):
+      state, found = p.run(state, {}, hyper, batches(first))
+    kernels.append(np.asarray(state['params']['layers']['mlp']['up']['kernel']))
+    terms = {'explanation_xent': 2.0, 'behavior_kl': held, 'behavior_xent': shift}
+    total = sum(weight * float(found[name]) for name, weight in terms.items())
+    assert float(found['loss']) == pytest.approx(total, rel=1e-5)
+  assert len(traced) == 1
+  start = models.init(MODEL, 0)['layers']['mlp']['up']['kernel']
+  np.testing.assert_array_equal(kernels[0], start)  # at a rate of 0 nothing moves
+  assert not np.array_equal(kernels[1], start)
+  assert not np.array_equal(kernels[1], kernels[2])
+
+
+def test_what_compiles_is_told_by_terms_and_settings_but_not_by_whom_a_shift_concerns():
+  one = train.form(OBJECTIVES)
+  shift = dataclasses.replace(
+    OBJECTIVES.behavior_xent, target='follow_cue', cues='explained'
+  )
+  assert train.form(dataclasses.replace(OBJECTIVES, behavior_xent=shift)) == one
+  others = [HELD]
+  for changes in ({'direction': 'reverse'}, {'support': 'vocabulary'}, {'weight': 0.0}):
+    kl = dataclasses.replace(OBJECTIVES.behavior_kl, **changes)
+    others.append(dataclasses.replace(OBJECTIVES, behavior_kl=kl))
+  assert len({one, *map(train.form, others)}) == 5
 
 
 def test_n_steps_are_k_steps_restore_and_the_rest_bit_for_bit(tmp_path):
   p = program()
   whole = p.init(models.init(MODEL, 0))
   for first in range(0, 8, 2):
-    whole, _ = p.run(whole, {}, batches(first))
+    whole, _ = p.run(whole, {}, HYPER, batches(first))
 
   part = p.init(models.init(MODEL, 0))
   for first in range(0, 4, 2):
-    part, _ = p.run(part, {}, batches(first))
+    part, _ = p.run(part, {}, HYPER, batches(first))
   saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
   saved.save(part, {'data_seed': 5})
   saved.close()
@@ -270,7 +327,7 @@ def test_n_steps_are_k_steps_restore_and_the_rest_bit_for_bit(tmp_path):
   resumed = again.restore(step, p.init(models.init(MODEL, 9)), {'data_seed': 5})
   again.close()
   for first in range(int(resumed['step']), 8, 2):
-    resumed, _ = p.run(resumed, {}, batches(first))
+    resumed, _ = p.run(resumed, {}, HYPER, batches(first))
   assert_equal(whole, resumed)
 
 
@@ -297,7 +354,7 @@ def test_kept_steps_are_the_multiples_and_the_latest(tmp_path):
   saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
   saved.save(state, {})
   for first in range(0, 6, 2):
-    state, _ = p.run(state, {}, batches(first))
+    state, _ = p.run(state, {}, HYPER, batches(first))
     saved.save(state, {})
   saved.close()
   assert sorted(int(p.name) for p in (tmp_path / 'c').iterdir()) == [0, 4, 6]
@@ -326,16 +383,17 @@ def test_a_checkpoint_holds_the_values_at_its_step_though_training_goes_on(tmp_p
   assert float(state['params']['w0'][0]) == 3
 
 
-def adapter_program() -> train.Program:
-  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
-  return train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP.steps, 1, mesh)
+def adapter_program(fsdp: int = 1) -> programs.Program:
+  return compiled(LORA, HELD, OPTIMIZER, fsdp=fsdp)
 
 
-def adapter_losses(p: train.Program, frozen: models.Params) -> list[dict[str, float]]:
+def adapter_losses(
+  p: programs.Program, frozen: models.Params
+) -> list[dict[str, float]]:
   state = p.init(train.fresh_adapters(MODEL, LORA, 0))
   found = []
   for first in range(0, 8, 2):
-    state, metrics = p.run(state, frozen, batches(first))
+    state, metrics = p.run(state, frozen, HYPER, batches(first))
     found.append({name: float(x) for name, x in metrics.items()})
   return found
 
@@ -351,7 +409,7 @@ def test_adapters_alone_are_trained_kept_and_saved(tmp_path):
   assert len(sizes) == 6
   assert sum(x.size for x in jax.tree.leaves(state['opt_state'])) < 2 * sum(sizes) + 4
   for first in range(0, 4, 2):
-    state, _ = p.run(state, frozen, batches(first))
+    state, _ = p.run(state, frozen, HYPER, batches(first))
   assert_equal(frozen, before)
   for name in LORA.targets:
     for part in 'ab':
@@ -382,7 +440,7 @@ def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
   for first in range(0, 8, 2):
     if first == 4:
       saved.save(whole, {'data_seed': 5})
-    whole, _ = p.run(whole, frozen, batches(first))
+    whole, _ = p.run(whole, frozen, HYPER, batches(first))
   saved.close()
   again = checkpoint.Checkpoints(tmp_path / 'c', 4)
   resumed = again.restore(4, fresh(9), {'data_seed': 5})
@@ -390,14 +448,14 @@ def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
   again.close()
   assert_equal(params, resumed['params'])
   for first in range(int(resumed['step']), 8, 2):
-    resumed, _ = p.run(resumed, frozen, batches(first))
+    resumed, _ = p.run(resumed, frozen, HYPER, batches(first))
   assert_equal(whole, resumed)
 
 
 def adapters_on_devices(fsdp: int) -> None:
   """Prints the losses of adapters on a mesh of all devices, and sizes of parts."""
   mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
-  p = train.program(MODEL, LORA, HELD, OPTIMIZER, LOOP.steps, 1, mesh)
+  p = adapter_program(fsdp)
   frozen = sharding.put_params(mesh, models.init(MODEL, 0))
   state = p.init(train.fresh_adapters(MODEL, LORA, 0))
   adapter = state['params'][models.ADAPTERS].weights['q']['a']
@@ -430,16 +488,11 @@ def run_on_devices(count: int, code: str) -> str:
 def on_devices(count: int, fsdp: int) -> list[float]:
   """Losses of this module's run in a process of `count` virtual devices."""
   code = (
-    'import json, jax; from coupling import config, sharding, train;'
-    'from tests import test_train as t;'
-    f'mesh = sharding.make_mesh(config.Mesh(data=-1, fsdp={fsdp}));'
-    'p = train.program(t.MODEL, None, t.OBJECTIVES, t.OPTIMIZER, t.LOOP.steps, 1, '
-    'mesh);'
-    't.program = lambda accumulation: p;'
-    'state = p.init(t.models.init(t.MODEL, 0));'
+    'import json, jax; from tests import test_train as t;'
+    f'state = t.program(1, {fsdp}).init(t.models.init(t.MODEL, 0));'
     'kernel = state["params"]["layers"]["mlp"]["up"]["kernel"];'
     'print(json.dumps([jax.device_count(), kernel.addressable_shards[0].data.size, '
-    't.losses()]))'
+    f't.losses(1, {fsdp})]))'
   )
   devices, shard, found = json.loads(run_on_devices(count, code))
   assert devices == count

@@ -22,6 +22,7 @@ from coupling import config as config_lib
 from coupling import examples
 from coupling import hub
 from coupling import peft_format
+from coupling import programs
 from coupling import sharding
 from coupling import train
 from coupling import weights
@@ -186,15 +187,16 @@ def ours(case: Case) -> Run:
     'train',
   )
   parts = examples.training_parts(config, chat(), case.template, source, None)
-  program = train.program(
+  settings = programs.settings(
     model,
     config.lora,
     config.objectives,
     config.optimizer,
     config.loop.steps,
     config.loop.accumulation,
-    mesh(),
   )
+  program = programs.alone(settings, mesh())
+  hyper = train.hyper(config.objectives, config.optimizer)
   adapters = train.fresh_adapters(model, config.lora, 0)
   start, frozen = (adapters, params) if adapters else (params, {})
   state = program.init(start)
@@ -205,7 +207,8 @@ def ours(case: Case) -> Run:
   metrics = []
   for step in range(STEPS):
     batch = {name: part[step] for name, part in batches.items()}
-    state, found = program.run(state, frozen, jax.tree.map(lambda x: x[None], batch))
+    stacked = jax.tree.map(lambda x: x[None], batch)
+    state, found = program.run(state, frozen, hyper, stacked)
     metrics.append({name: float(x) for name, x in found.items()})
   return Run(metrics, start, state)
 

@@ -1,0 +1,129 @@
+"""What training compiles to.
+
+A program depends on `Settings` and on the devices alone. Numbers (train.Hyper) and data
+are its inputs.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from coupling import config as config_lib
+from coupling import models
+from coupling import sharding
+from coupling import train
+
+# (state, frozen weights, numbers, batches) -> (state, metrics)
+Run = Callable[
+  [train.State, models.Params, train.Hyper, train.Batch],
+  tuple[train.State, train.Metrics],
+]
+
+
+class Settings(NamedTuple):
+  """All that a training compiles to, but for the devices."""
+
+  model: models.DecoderConfig
+  low_rank: config_lib.Lora | None  # adapters to train; None, or of rank 0: none
+  form: train.Form
+  optimizer: config_lib.Optimizer  # but for its learning rate
+  steps: int  # of the whole training; the schedule depends on them
+  accumulation: int  # microbatches per step
+
+
+class Program(NamedTuple):
+  """Several steps of one training in one dispatch, split over all devices."""
+
+  init: Callable[[models.Params], train.State]  # from weights to train, copied
+  like: train.State  # shapes and shardings of the state, without memory
+  run: Run
+  batch_sharding: jax.sharding.Sharding  # of batches with a leading axis of steps
+
+
+class Functions(NamedTuple):
+  """The pure functions behind a program, and its weights without memory."""
+
+  init: Callable[[models.Params], train.State]
+  run: Run
+  trained: models.Params
+  frozen: models.Params
+
+
+def settings(
+  model: models.DecoderConfig,
+  low_rank: config_lib.Lora | None,
+  objectives: config_lib.Objectives | None,
+  optimizer: config_lib.Optimizer,
+  steps: int,
+  accumulation: int,
+) -> Settings:
+  """What a training compiles to; objectives are None for pretraining."""
+  optimizer = dataclasses.replace(optimizer, learning_rate=1.0)
+  form = train.form(objectives)
+  return Settings(model, low_rank, form, optimizer, steps, accumulation)
+
+
+@functools.lru_cache
+def alone(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
+  """The program of one training; the same settings compile once.
+
+  `run` takes batches with a leading axis of steps, donates the state and returns
+  metrics averaged over these steps.
+  """
+  functions = pure(settings)
+  shapes = jax.eval_shape(functions.init, functions.trained)
+  state_shardings = sharding.state_shardings(mesh, shapes)
+  frozen_shardings = sharding.state_shardings(mesh, functions.frozen)
+  batch_sharding = sharding.batch_sharding(mesh, leading=1)
+  everywhere = sharding.replicated(mesh)
+  run = jax.jit(
+    functions.run,
+    in_shardings=(state_shardings, frozen_shardings, everywhere, batch_sharding),
+    out_shardings=(state_shardings, None),
+    donate_argnums=0,
+  )
+  like = jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    shapes,
+    state_shardings,
+  )
+  start = jax.jit(functions.init, out_shardings=state_shardings)
+  return Program(start, like, run, batch_sharding)
+
+
+def pure(settings: Settings) -> Functions:
+  """The functions of a training, to be compiled in one way or another."""
+  model, form = settings.model, settings.form
+  if form == train.PRETRAINING:
+    terms = train.base_terms(model)
+  else:
+    terms = train.explanation_terms(model, form)
+
+  def make_optimizer(peak):
+    return train.make_optimizer(settings.optimizer, settings.steps, peak)
+
+  def init(params):
+    opt_state = make_optimizer(1.0).init(params)  # the same for every rate
+    return {'params': params, 'opt_state': opt_state, 'step': jnp.int32(0)}
+
+  def run(state, frozen, hyper, batches):
+    optimizer = make_optimizer(hyper.learning_rate)
+    step = functools.partial(
+      train.train_step,
+      terms,
+      hyper.weights,
+      optimizer,
+      settings.accumulation,
+      frozen,
+    )
+    state, metrics = jax.lax.scan(step, state, batches)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+  base = models.abstract(model)
+  adapters = jax.eval_shape(lambda: train.fresh_adapters(model, settings.low_rank, 0))
+  trained, frozen = (adapters, base) if adapters else (base, {})
+  return Functions(init, run, trained, frozen)
