@@ -119,8 +119,8 @@ def training_parts(
   if shift.weight and not any(x.shift.pairs_N.any() for x in found):
     raise config_lib.ConfigError(
       f'train.objectives.behavior_xent: cues={shift.cues} and target={shift.target} '
-      'leave no pair of this task to shift (follow_cue needs cues that name an option); '
-      'choose others, such as ignore_cue, or a weight of 0.'
+      'leave no pair of this task to shift (follow_cue needs cues that name an '
+      'option); choose others, such as ignore_cue, or a weight of 0.'
     )
   if objectives.explanation_xent.weight:
     rows = _explanation_rows(config, format, template, source)
