@@ -17,7 +17,9 @@ def table(table: Table, name: str) -> str:
     texts = ''.join(map(_cell, cells))
     rows.append(f'<tr><th scope="row">{escape(label)}</th>{texts}</tr>')
   columns = len(table.columns)
+  said = all(not cell.path for _, cells in table.rows for cell in cells)
   size = 'wide' if columns > 6 else 'slim' if columns < 4 else ''
+  size = 'text' if said else size
   return (
     f'<div class="scroll"><table id="table-{escape(name)}" class="{size}">'
     f'<caption>{escape(table.caption)}</caption>'
