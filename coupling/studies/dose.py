@@ -155,7 +155,7 @@ PANELS = (
     (
       ('change_rate.current', 'M_t', BLUE, 'o', '-'),
       ('change_rate.stated', 'as explained', VERMILION, 's', '--'),
-      ('change_rate.base', 'M_0', BLACK, '', ':'),
+      ('change_rate.base', 'M_0', BLACK, '_', ':'),
     ),
   ),
 )
@@ -197,8 +197,7 @@ def by_dose(ax, entries: list[dict], series: tuple) -> None:
       plots.single_seeds(ax, at + 0.05, statistic, color)
     style = {'color': color, 'marker': marker, 'linestyle': line, 'label': label}
     plots.series(ax, x, found, markerfacecolor='white', **style)
-  if ax.get_ylim()[0] < 0:
-    ax.axhline(0, color=BLACK, linewidth=0.8)
+  ax.axhline(0, color=BLACK, linewidth=0.8)
   ax.set_xlim(-0.5, len(entries) - 0.5)
   ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.0)
 

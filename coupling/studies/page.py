@@ -88,8 +88,8 @@ def tally(found: dict) -> str:
   return (
     f'{sum(counts.values())} statements were tested: {counts[rules.AGREES]} agree, '
     f'{counts[rules.DISAGREES]} disagree, {counts[rules.UNDECIDED]} are not decided. '
-    'A statement agrees where the whole interval lies where the claim puts it, disagrees where the whole '
-    'interval lies elsewhere, and is not decided otherwise; the rule of each stands '
+    'A statement agrees where the whole interval lies where the claim puts it, '
+    'disagrees where the whole interval lies elsewhere, and is not decided otherwise; the rule of each stands '
     'in its section. Intervals are not corrected for the number of statements: of '
     'those without an effect, one in twenty may be decided wrongly.'
   )

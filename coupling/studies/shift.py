@@ -32,13 +32,14 @@ TESTED = {
 }
 RULE = 'tracks in every cell; disagrees where it stays in any'
 SHOWN = ('answer', 'change')
-CELL_COLUMNS = (
-  ('Items', 'n', count),
-  ('New', 'new', percent),
-  ('Old', 'old', percent),
-  ('New − old', 'difference', points),
-  ('Companion: new', 'companion.new', percent),
-  ('New − companion’s', 'gain', points),
+VIEW_COLUMNS = (
+  ('Items', 'views.{}.n', count),
+  ('New', 'views.{}.new', percent),
+  ('Old', 'views.{}.old', percent),
+  ('New − old', 'views.{}.difference', points),
+  ('Companion: new', 'views.{}.companion.new', percent),
+  ('New − companion’s', 'views.{}.gain', points),
+  ('Denial: new − old', 'denial.{}.difference', points),
 )
 CONTEXT_COLUMNS = (
   ('Self', 'final.self_accuracy', percent),
@@ -111,32 +112,25 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   entries = [
     (short(x['name']), f'{path}.cells.{i}', x) for i, x in enumerate(found['cells'])
   ]
-  result = {'map': _map(found)}
+  result = {'map': _map(found), 'kinds': _kinds(found)}
   for view in SHOWN:
-    known = [
-      (label, f'{at}.views.{view}', x['views'][view] | {'cell': x})
-      for label, at, x in entries
-      if view in x['views']
-    ]
     result[view] = layout.table(
       f'Statements of {VIEWS[view]} on items whose {VIEWS[view]} the shift moved. '
-      'Denial: new − old of always stating the own answer, unchanged.',
+      'Denial always states the own answer, unchanged.',
       'Run',
-      known,
-      CELL_COLUMNS,
-      ('State', 'Denial'),
-      lambda x, view=view: (
-        _said(x['cell'], view),
-        points(x['cell']['denial'][view]['difference']),
-      ),
+      [entry for entry in entries if view in entry[2]['views']],
+      tuple((head, key.format(view), show) for head, key, show in VIEW_COLUMNS),
+      ('State',),
+      lambda x, view=view: (_said(x, view),),
     )
   result['cells'] = layout.table(
-    'What each cell is, and the statistics of all of its items.',
+    f'All items of each cell; the paper’s condition is a similarity above '
+    f'{cells.SIMILAR}.',
     'Run',
     entries,
     CONTEXT_COLUMNS,
-    ('Shift', 'Strength', 'Order', 'Similarity above 0.7?'),
-    lambda x: (x['kind'], x['strength'], x['order'], _similar(x)),
+    ('Above?',),
+    lambda x: (_similar(x),),
   )
   for key, columns, caption in (
     ('swap', SWAP_COLUMNS, 'Swap test: asked after M_0’s answer in place of the own, '
@@ -151,6 +145,22 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
 
 def _similar(cell: dict) -> str:
   return {rules.AGREES: 'yes', rules.DISAGREES: 'no'}.get(cell['similar'], 'unclear')
+
+
+def _kinds(found: dict) -> Table:
+  """What each cell is."""
+  keys = ('kind', 'strength', 'covered', 'context', 'order')
+  return Table(
+    'The cells, each with its companion without the shift.',
+    ('Run', 'Shift', 'Strength', 'By old labels', 'Asked', 'Order', 'Companion'),
+    [
+      (
+        short(x['name']),
+        [Cell(text, '') for text in (*(x[k] for k in keys), short(x['companion']))],
+      )
+      for x in found['cells']
+    ],
+  )
 
 
 def _map(found: dict) -> Table:
