@@ -11,18 +11,36 @@ def paragraph(text: str) -> str:
 
 def table(table: Table, name: str) -> str:
   """A table of numbers; cells without a path are words."""
-  head = ''.join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+  head = _head(table)
   rows = []
   for label, cells in table.rows:
     texts = ''.join(map(_cell, cells))
     rows.append(f'<tr><th scope="row">{escape(label)}</th>{texts}</tr>')
   columns = len(table.columns)
+  said = all(not cell.path for column in _columns(table) for cell in column)
   size = 'wide' if columns > 6 else 'slim' if columns < 4 else ''
+  size = 'text' if said else size
   return (
     f'<div class="scroll"><table id="table-{escape(name)}" class="{size}">'
     f'<caption>{escape(table.caption)}</caption>'
     f'<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
   )
+
+
+_WORDS = ' class="words"'
+
+
+def _head(table: Table) -> str:
+  """The row of headings, each aligned as its column is."""
+  said = [False, *(all(not c.path for c in column) for column in _columns(table))]
+  return ''.join(
+    f'<th scope="col"{_WORDS if words else ""}>{escape(heading)}</th>'
+    for heading, words in zip(table.columns, said)
+  )
+
+
+def _columns(table: Table) -> list[tuple[Cell, ...]]:
+  return list(zip(*(cells for _, cells in table.rows)))
 
 
 def _cell(cell: Cell) -> str:

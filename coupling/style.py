@@ -16,7 +16,7 @@ th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #333; vertical-align: bottom; max-width: 8rem; }
 tbody th { font-weight: normal; }
 table.text td, table.text th { text-align: left; }
-td.words { text-align: left; }
+td.words, th.words { text-align: left; }
 table.slim { width: auto; min-width: 50%; }
 .scroll { overflow-x: auto; }
 td span { white-space: nowrap; }

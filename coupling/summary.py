@@ -122,7 +122,9 @@ def interval(
 
 def share_items(run: str, seeds: list[SeedRecords]) -> bool:
   """Whether seeds ask about the same held-out texts, but for a few."""
-  first, *others = (set(s.tables[run][0]['counterfactual'].to_pylist()) for s in seeds)
+  first, *others = (
+    set(next(iter(s.tables[run].values()))['counterfactual'].to_pylist()) for s in seeds
+  )
   return any(len(first & other) > len(first) / 2 for other in others)
 
 

@@ -1,0 +1,30 @@
+"""What every experiment of a paper shows: numbers, figures, tables, and one page."""
+
+import pathlib
+
+from coupling.config import Paper
+from coupling.records import SeedRecords
+from coupling.studies import numbers
+from coupling.studies import page
+from coupling.studies.access import Bayes
+
+
+def write(
+  folder: pathlib.Path,
+  paper: Paper,
+  records: dict[str, dict[int, SeedRecords]],
+  bayes: Bayes | None = None,
+) -> None:
+  """Writes index.html, report.json and report.md.
+
+  Args:
+    folder: where to; it exists.
+    paper: its experiments and studies.
+    records: of every part and seed; seeds are the same in all parts.
+    bayes: what an explainer who knows the world and not the model states of the items
+      of a seed (seed, records); None where there is none.
+
+  Raises:
+    WorkdirError: records do not fit together, or a number is not finite.
+  """
+  page.write(folder, numbers.numbers(paper, records, bayes))

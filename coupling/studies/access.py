@@ -1,0 +1,184 @@
+"""Privileged access: does a model explain itself better than another one can?"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+
+from coupling import baselines
+from coupling import records as records_lib
+from coupling import statistics
+from coupling.config import Study
+from coupling.explanation import Explanation
+from coupling.files import WorkdirError
+from coupling.formats import percent, points
+from coupling.items import Items, check_same_items
+from coupling.plots import BLUE, GREEN, ORANGE
+from coupling.studies import bars
+from coupling.studies import layout
+from coupling.studies import rules
+from coupling.studies.parts import Parts, minus, short
+from coupling.studies.rules import Row
+from coupling.tables import Table
+
+# From the seed of a world and the records of its items to what one should state who
+# knows the world and not the model.
+Bayes = Callable[[int, pa.Table], Explanation]
+BAYES = 'Bayes explainer'
+TESTED = {
+  'access': 'The behaviour of one model, as explained by itself, by other models that '
+  'were trained on the very same labels, by its sibling (another fine-tuning seed), by '
+  'explainers without training, and, where the world is known, by one that knows the '
+  'world and not the model. All are about the same items; differences are paired.',
+}
+COLUMNS = (
+  ('Right', 'right', percent),
+  ('… class-balanced', 'balanced', percent),
+  ('… on v’ alone', 'answer', percent),
+  ('Self less that', 'less.right', points),
+  ('… class-balanced', 'less.balanced', points),
+  ('… on v’', 'less.answer', points),
+)
+
+
+def numbers(study: Study, parts: Parts, bayes: Bayes | None) -> dict:
+  """Who is right about the study's first run: it, the other runs, and baselines.
+
+  Raises:
+    WorkdirError: an outsider was trained on other labels, or evaluated on other items.
+  """
+  main, *outsiders = study.runs
+  if (sibling := parts.role('sibling')) and sibling not in outsiders:
+    outsiders.append(sibling)
+  scored = {seed: _scored(parts, main, outsiders, bayes, seed) for seed in parts.seeds}
+  right = parts.over(lambda seed: scored[seed], shares=True)
+  own = lambda seed, key: scored[seed]['itself'][key]['value']
+
+  def less(speaker: str, seed: int) -> dict:
+    found = scored[seed][speaker]
+    return {key: minus(own(seed, key), found[key]['value']) for key in found}
+
+  entries = []
+  for speaker in right:
+    over = parts.over(functools.partial(less, speaker))
+    entries.append({'speaker': speaker, 'less': over} | right[speaker])
+  return {'main': main, 'outsiders': outsiders, 'speakers': entries}
+
+
+def _scored(
+  parts: Parts, main: str, outsiders: list[str], bayes: Bayes | None, seed: int
+) -> dict:
+  items = parts.items(main, seed)
+  s, run = parts.seed(main, seed)
+  table = list(s.tables[run].values())[-1]
+  said = {'itself': items.stated}
+  for name in outsiders:
+    _check(parts, main, name, seed)
+    said[short(name)] = parts.items(name, seed).stated
+  if bayes:
+    said[BAYES] = bayes(seed, table)
+  said |= {
+    'denial': baselines.denial(items),
+    'majority': baselines.majority(s.train_labels[run], items),
+    'cue parrot': baselines.cue_parrot(items, items.surface['cue_option']),
+    'M_0, before training': s.orig.stated,
+  }
+  return {who: _right(items, stated) for who, stated in said.items()}
+
+
+def _check(parts: Parts, main: str, name: str, seed: int) -> None:
+  """The same items, in one order, and the same labels."""
+  both = []
+  for which in (main, name):
+    s, run = parts.seed(which, seed)
+    path = pathlib.Path(f'{which} (seed {seed})')
+    both += [path, list(s.tables[run].values())[-1]]
+  records_lib.check_same_items(both[2], both[3], both[0], both[1])
+  check_same_items(parts.items(main, seed), parts.items(name, seed))
+  labels = [parts.target(which, seed) for which in (main, name)]
+  if None in labels or not all(map(np.array_equal, *labels)):
+    raise WorkdirError(
+      f'{name} (seed {seed}): its labels are not those of {main}; privileged access is '
+      'measured against models trained on the very same labels: set train.labels'
+    )
+
+
+def _right(items: Items, stated: Explanation) -> dict:
+  """How often statements are right about a model's behaviour, in three ways."""
+  right_N = dataclasses.replace(items, stated=stated).right(items.truth)
+  changed_N = items.truth.changed_N == 1
+  halves = [statistics.share(right_N, items.group_N, x)['value'] for x in (
+    changed_N, ~changed_N
+  )]  # fmt: skip
+  balanced = None if None in halves else float(np.mean(halves))
+  answer_N = stated.answer_N == items.truth.answer_N
+  if not items.states_answer:  # "unchanged" stands for the own answer
+    unnamed_N = stated.changed_N == 0
+    answer_N = np.where(unnamed_N, items.behavior_N == items.truth.answer_N, answer_N)
+  return {
+    'right': statistics.share(right_N, items.group_N),
+    'balanced': {'value': balanced, 'low': None, 'high': None},
+    'answer': statistics.share(answer_N, items.group_N),
+  }
+
+
+def rows(study: Study, found: dict) -> list[Row]:
+  by_speaker = {x['speaker']: x for x in found['speakers']}
+  own = by_speaker['itself']
+  result = []
+  others = [short(name) for name in found['outsiders']]
+  for who in (*others, BAYES):
+    if who not in by_speaker:
+      continue
+    x = by_speaker[who]
+    result.append(
+      Row(
+        f'{short(found["main"])} explains itself better than {who} explains it',
+        f'{points(x["less"]["right"])} points ({percent(own["right"])} against '
+        f'{percent(x["right"])})',
+        rules.above(x['less']['right']),
+        'own accuracy less the other’s, paired by seed, above 0',
+      )
+    )
+  return result
+
+
+def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
+  entries = [
+    (x['speaker'], f'{path}.speakers.{i}', x) for i, x in enumerate(found['speakers'])
+  ]
+  caption = f'Statements about the behaviour of {short(found["main"])}, at the final '
+  caption += 'checkpoint.'
+  return {'access': layout.table(caption, 'Explained by', entries, COLUMNS)}
+
+
+SERIES = (
+  ('right', 'right', BLUE, 'o', BLUE),
+  ('balanced', 'class-balanced', GREEN, '^', 'white'),
+  ('answer', 'v’ alone', ORANGE, 'v', ORANGE),
+)
+
+
+def figures(study: Study, found: dict) -> dict:
+  names = [x['speaker'].replace(' ', '\n', 1) for x in found['speakers']]
+  panels = [('right about it, % of items', names, found['speakers'], SERIES)]
+  caption = f'Who is right about the behaviour of {short(found["main"])}.'
+  return {'access': (caption, functools.partial(bars.draw, panels))}
+
+
+def finding(study: Study, found: dict) -> str:
+  by_speaker = {x['speaker']: x for x in found['speakers']}
+  text = f'{short(found["main"])} is right about itself on '
+  text += f'{percent(by_speaker["itself"]["right"])}.'
+  for who in (*map(short, found['outsiders']), BAYES, 'denial'):
+    if who in by_speaker:
+      x = by_speaker[who]
+      text += (
+        f' {who} is right about it on {percent(x["right"])}: the model itself is so on '
+        f'{points(x["less"]["right"])} points more, on v’ alone on '
+        f'{points(x["less"]["answer"])}.'
+      )
+  return text

@@ -1,0 +1,88 @@
+"""The main run beside its controls, which every study is read against."""
+
+import dataclasses
+import functools
+
+from coupling import baselines
+from coupling import comparisons
+from coupling import statistics
+from coupling.formats import percent, points, signed
+from coupling.studies import layout
+from coupling.studies.parts import GAPS, Parts, short
+from coupling.tables import Table
+
+KEPT = ('self_accuracy', 'orig_accuracy', *GAPS, 'siding', 'siding_answer')
+COLUMNS = (
+  ('Self', 'self_accuracy', percent),
+  ('Orig', 'orig_accuracy', percent),
+  ('Gap', 'gap', points),
+  ('Balanced gap', 'balanced_gap', points),
+  ('Gap on v’', 'gap_answer', points),
+  ('Weights: self − orig', 'siding.difference', signed),
+  ('… on v’', 'siding_answer.difference', signed),
+)
+SIBLING_COLUMNS = (
+  ('Own − sibling', 'difference', points),
+  ('Where they differ: own', 'differing.own', percent),
+  ('… the sibling’s', 'differing.sibling', percent),
+  ('Weights: own − sibling', 'siding.difference', signed),
+  ('… on v’', 'siding_answer.difference', signed),
+)
+
+
+def numbers(parts: Parts) -> dict:
+  """The main run, explainers without training, and the runs of the other roles."""
+  main = parts.role('main')
+  rows = [{'label': f'{short(main)}: main run', 'final': parts.entry(main)}]
+  for name in ('denial', 'majority', 'cue parrot'):
+    over = parts.over(functools.partial(_baseline, parts, main, name))
+    rows.append({'label': name, 'final': over})
+  for role in ('sibling', 'shuffled', 'unregularised'):
+    if other := parts.role(role):
+      rows.append({'label': f'{short(other)}: {role}', 'final': parts.entry(other)})
+  sibling = {}
+  if other := parts.role('sibling'):
+    sibling = {
+      name: parts.over(functools.partial(_sibling, parts, main, other, denial))
+      for name, denial in (('explanations', False), ('denial', True))
+    }
+  return {'rows': rows, 'sibling': sibling}
+
+
+def _baseline(parts: Parts, main: str, name: str, seed: int) -> dict:
+  items = parts.items(main, seed)
+  s, run = parts.seed(main, seed)
+  stated = {
+    'denial': baselines.denial(items),
+    'majority': baselines.majority(s.train_labels[run], items),
+    'cue parrot': baselines.cue_parrot(items, items.surface['cue_option']),
+  }[name]
+  found = statistics.coupling(dataclasses.replace(items, stated=stated), s.orig)
+  return {key: found[key] for key in KEPT}
+
+
+def _sibling(parts: Parts, main: str, other: str, denial: bool, seed: int) -> dict:
+  pair = [parts.items(x, seed) for x in (main, other)]
+  if denial:
+    pair = [dataclasses.replace(x, stated=baselines.denial(x)) for x in pair]
+  return comparisons.pooled_sibling(*pair)
+
+
+def tables(found: dict) -> dict[str, Table]:
+  entries = [
+    (x['label'], f'controls.rows.{i}.final', x['final'])
+    for i, x in enumerate(found['rows'])
+  ]
+  caption = 'The main run and its controls, at the final checkpoint. Denial, majority '
+  caption += 'and cue parrot speak in place of the main run.'
+  result = {'controls': layout.table(caption, '', entries, COLUMNS)}
+  if found['sibling']:
+    entries = [
+      (name, f'controls.sibling.{name}', x) for name, x in found['sibling'].items()
+    ]
+    caption = (
+      'Own behaviour against that of a sibling (another fine-tuning seed), both '
+    )
+    caption += 'directions pooled.'
+    result['siblings'] = layout.table(caption, '', entries, SIBLING_COLUMNS)
+  return result

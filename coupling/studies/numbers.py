@@ -1,0 +1,68 @@
+"""From the records of a paper to all numbers of its report, as one JSON dict."""
+
+import dataclasses
+import types
+
+import numpy as np
+
+from coupling import summary
+from coupling.config import Paper, Study
+from coupling.records import SeedRecords
+from coupling.studies import access
+from coupling.studies import collapse
+from coupling.studies import controls
+from coupling.studies import dose
+from coupling.studies import planted
+from coupling.studies import shift
+from coupling.studies import sources
+from coupling.studies import trajectory
+from coupling.studies import variety
+from coupling.studies.access import Bayes
+from coupling.studies.parts import MAIN, Parts
+
+# Each has TESTED, numbers, rows, tables, figures and finding.
+BY_KIND: dict[str, types.ModuleType] = {
+  kind: module
+  for module in (
+    *(dose, trajectory, sources, shift, planted, variety, access, collapse),
+  )
+  for kind in module.TESTED
+}
+
+
+def numbers(
+  paper: Paper, records: dict[str, dict[int, SeedRecords]], bayes: Bayes | None
+) -> dict:
+  """All numbers of the report.
+
+  Returns:
+    title; seeds, items, groups and interval, of the main part; controls; studies, by
+    name: the Study's fields, tested, numbers, rows (claims decided) and finding.
+  """
+  parts = Parts(paper, records)
+  main = [records[MAIN][seed].orig for seed in parts.seeds]
+  groups = [len(np.unique(items.group_N)) for items in main]
+  return {
+    'title': paper.title,
+    'seeds': list(parts.seeds),
+    'items': [len(items.group_N) for items in main],
+    'groups': groups,
+    'interval': summary.interval(parts.seeds, groups, parts.shared_items),
+    'controls': controls.numbers(parts),
+    'studies': {
+      name: _study(study, parts, bayes) for name, study in paper.studies.items()
+    },
+  }
+
+
+def _study(study: Study, parts: Parts, bayes: Bayes | None) -> dict:
+  module = BY_KIND[study.kind]
+  given = (bayes,) if module is access else ()
+  found = module.numbers(study, parts, *given)
+  return {
+    'study': dataclasses.asdict(study),
+    'tested': module.TESTED[study.kind],
+    'numbers': found,
+    'rows': [dataclasses.asdict(row) for row in module.rows(study, found)],
+    'finding': module.finding(study, found),
+  }

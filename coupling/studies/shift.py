@@ -1,0 +1,307 @@
+"""Behaviour that is shifted while explanations are trained: do they move with it?
+
+The map: kind of shift x covered by old labels or not x asked before or after the own
+answer. A cell is a run with a shift and its companion without (cells.py).
+"""
+
+import functools
+
+from matplotlib import figure as figure_lib
+
+from coupling import plots
+from coupling.config import Study
+from coupling.formats import count, percent, points, signed
+from coupling.plots import BLACK, BLUE, PAGE, VERMILION
+from coupling.studies import cells
+from coupling.studies import layout
+from coupling.studies import rules
+from coupling.studies.cells import CONCURRENT, STATES, VIEWS
+from coupling.studies.parts import Parts, short
+from coupling.studies.rules import Row
+from coupling.tables import Cell, Table
+
+TESTED = {
+  'shift': 'A behaviour objective shifts what the model does while explanations are '
+  'trained on the fixed labels of M_0. Counted are items whose truth the shift moved, '
+  'and drift in the companion (the same run without the shift) did not. New: '
+  'statements that agree with the shifted truth; old: with that of M_0. Covered: '
+  'shifted items are explained in training, with the old labels. Asked before or after '
+  'the model’s own answer stands in the context. Tracks: new − old above 0, and new '
+  'above that of the companion’s statements. Stays: new − old below 0. Else it is not '
+  'decided.',
+}
+RULE = 'tracks in every cell; disagrees where it stays in any'
+SHOWN = ('answer', 'change')
+VIEW_COLUMNS = (
+  ('Items', 'views.{}.n', count),
+  ('New', 'views.{}.new', percent),
+  ('Old', 'views.{}.old', percent),
+  ('New − old', 'views.{}.difference', points),
+  ('Companion: new', 'views.{}.companion.new', percent),
+  ('New − companion’s', 'views.{}.gain', points),
+  ('Denial: new − old', 'denial.{}.difference', points),
+)
+CONTEXT_COLUMNS = (
+  ('Self', 'final.self_accuracy', percent),
+  ('Orig', 'final.orig_accuracy', percent),
+  ('Balanced gap', 'final.balanced_gap', points),
+  ('Gap on v’', 'final.gap_answer', points),
+  ('Weights on v’: self − orig', 'final.siding_answer.difference', signed),
+  ('Similarity', 'final.behavior_similarity', percent),
+)
+SWAP_COLUMNS = (
+  ('Items', 'swap.n', count),
+  ('“Change” after the own answer', 'swap.change_rate_own', percent),
+  ('… after M_0’s', 'swap.change_rate_swapped', percent),
+  ('Flip to “change”', 'swap.to_changed', percent),
+  ('Flip to “same”', 'swap.to_unchanged', percent),
+)
+SIBLING_COLUMNS = (
+  ('Items where they differ', 'sibling.differing.n', count),
+  ('Own', 'sibling.differing.own', percent),
+  ('The sibling’s', 'sibling.differing.sibling', percent),
+  ('Weights on v’: own − sibling', 'sibling.difference', signed),
+)
+
+
+def numbers(study: Study, parts: Parts) -> dict:
+  """All cells, in the order of the study's runs; companions alone are no cells."""
+  pairs = zip(study.runs, study.companions, strict=True)
+  return {'cells': [cells.cell(parts, a, b, study.runs) for a, b in pairs if b]}
+
+
+def _place(cell: dict) -> str:
+  """Where a cell stands in the map."""
+  place = f'{cell["covered"]} by old labels, asked {cell["context"]}'
+  return place if cell['order'] == CONCURRENT else f'{place}, {cell["order"]}'
+
+
+def _places(found: dict) -> dict[str, list[dict]]:
+  result = {}
+  for cell in found['cells']:
+    result.setdefault(_place(cell), []).append(cell)
+  return result
+
+
+def rows(study: Study, found: dict) -> list[Row]:
+  """For every place of the map and view: whether all its cells track."""
+  result = []
+  for place, there in _places(found).items():
+    for view in SHOWN:
+      known = [cell for cell in there if view in cell['views']]
+      if not known:
+        continue
+      here = '; '.join(
+        f'{short(x["name"])}: {points(x["views"][view]["difference"])} {_said(x, view)}'
+        for x in known
+      )
+      states = [STATES.get(x['states'][view], rules.UNDECIDED) for x in known]
+      claim = f'Shift {place}: {VIEWS[view]} follows it (new − old)'
+      result.append(Row(claim, here, rules.every(states), RULE))
+  return result
+
+
+def _said(cell: dict, view: str) -> str:
+  """The state, starred where v' tracks, but not shown beyond the own answer."""
+  state = cell['states'][view]
+  bare = view == 'answer' and state == cells.TRACKS and cell['beyond'] != rules.AGREES
+  return f'{state}*' if bare else state
+
+
+def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
+  entries = [
+    (short(x['name']), f'{path}.cells.{i}', x) for i, x in enumerate(found['cells'])
+  ]
+  result = {'map': _map(found), 'kinds': _kinds(found)}
+  for view in SHOWN:
+    result[view] = layout.table(
+      f'Statements of {VIEWS[view]} on items whose {VIEWS[view]} the shift moved. '
+      'Denial always states the own answer, unchanged.',
+      'Run',
+      [entry for entry in entries if view in entry[2]['views']],
+      tuple((head, key.format(view), show) for head, key, show in VIEW_COLUMNS),
+      ('State',),
+      lambda x, view=view: (_said(x, view),),
+    )
+  result['cells'] = layout.table(
+    f'All items of each cell; the paper’s condition is a similarity above '
+    f'{cells.SIMILAR}.',
+    'Run',
+    entries,
+    CONTEXT_COLUMNS,
+    ('Above?',),
+    lambda x: (_similar(x),),
+  )
+  for key, columns, caption in (
+    ('swap', SWAP_COLUMNS, 'Swap test: asked after M_0’s answer in place of the own, '
+     'where these differ. Flips say that the statement reads the answer.'),
+    ('sibling', SIBLING_COLUMNS, 'Against a sibling: the same training with another '
+     'seed of the shift or of the training.'),
+  ):  # fmt: skip
+    some = [entry for entry in entries if entry[2][key]]
+    result[key] = layout.table(caption, 'Run', some, columns)
+  return {name: table for name, table in result.items() if table.rows}
+
+
+def _similar(cell: dict) -> str:
+  return {rules.AGREES: 'yes', rules.DISAGREES: 'no'}.get(cell['similar'], 'unclear')
+
+
+def _kinds(found: dict) -> Table:
+  """What each cell is."""
+  keys = ('kind', 'strength', 'covered', 'context', 'order')
+  return Table(
+    'The cells, each with its companion without the shift.',
+    ('Run', 'Shift', 'Strength', 'By old labels', 'Asked', 'Order', 'Companion'),
+    [
+      (
+        short(x['name']),
+        [Cell(text, '') for text in (*(x[k] for k in keys), short(x['companion']))],
+      )
+      for x in found['cells']
+    ],
+  )
+
+
+def _map(found: dict) -> Table:
+  """The map itself: a row for each kind of shift, a column for each place."""
+  places = list(_places(found))
+  kinds = {}
+  for cell in found['cells']:
+    at = kinds.setdefault(cell['kind'], {}).setdefault(_place(cell), [])
+    views = (v for v in SHOWN if v in cell['views'])
+    said = ', '.join(f'{VIEWS[v]} {_said(cell, v)}' for v in views)
+    at.append(f'{short(cell["name"])}: {said}')
+  return Table(
+    'The map: what explanations do under each kind of shift. *: on v’, whoever knows '
+    'the own answer alone (denial) does so too, and no more than that is shown.',
+    ('Shift', *places),
+    [
+      (kind, [Cell('; '.join(at.get(place, ('–',))), '') for place in places])
+      for kind, at in kinds.items()
+    ],
+  )
+
+
+def figures(study: Study, found: dict) -> dict:
+  result = {
+    'cells': (
+      'New − old on the items that the shift moved: above 0 statements follow the '
+      'shift, below they stay with the labels. Hollow: what denial would have.',
+      functools.partial(_cells, found),
+    )
+  }
+  if any(x['steps'] for x in found['cells']):
+    result['speed'] = (
+      'How fast: new − old over training.',
+      functools.partial(_speed, found),
+    )
+  return result
+
+
+MARKS = {'answer': ('o', BLUE, -0.16), 'change': ('s', VERMILION, 0.16)}
+
+
+def _cells(found: dict) -> figure_lib.Figure:
+  known = found['cells']
+  drawn, ((ax,),) = plots.new(PAGE, 0.8 + 0.34 * len(known))
+  ax.grid(False)
+  ax.grid(axis='x')
+  for view, (marker, color, offset) in MARKS.items():
+    label = VIEWS[view]
+    for i, x in enumerate(known):
+      if view not in x['views'] or x['views'][view]['difference']['mean'] is None:
+        continue
+      found_here, at = x['views'][view]['difference'], i + offset
+      dots = [100 * v for v in found_here['per_seed']]
+      if len(dots) > 1:
+        ax.plot(dots, [at + 0.1] * len(dots), '.', color=color, markersize=2.5)
+      style = {'color': color, 'capsize': 2, 'markersize': 4.5, 'elinewidth': 0.8}
+      mean, errors = plots.means([found_here]), plots.errors([found_here])
+      ax.errorbar(mean, [at], xerr=errors, fmt=marker, label=label, **style)
+      label = None
+      denied = x['denial'][view]['difference']
+      if denied['mean'] is not None:
+        style = {'color': color, 'markerfacecolor': 'white', 'markersize': 3.5}
+        ax.plot(plots.means([denied]), [at - 0.02], marker, **style)
+  ax.axvline(0, color=BLACK, linewidth=0.8)
+  names = [
+    f'{short(x["name"])}: {x["covered"]}, {x["context"]}'
+    + (f', {x["order"]}' if x['order'] != CONCURRENT else '')
+    for x in known
+  ]
+  ax.set_yticks(range(len(known)), names)
+  ax.set_ylim(len(known) - 0.5, -0.5)
+  ax.set_xlim(-105, 105)
+  ax.set_xlabel('stays with the labels   ←   new − old, points   →   follows the shift')
+  ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=2)
+  return drawn
+
+
+ACROSS = 4  # small panels in a row
+
+
+def _speed(found: dict) -> figure_lib.Figure:
+  """A small panel for each cell that was evaluated at several steps."""
+  known = [x for x in found['cells'] if x['steps']]
+  down = -(-len(known) // ACROSS)
+  drawn, axes = plots.new(PAGE, 0.5 + 1.35 * down, down, ACROSS, sharey=True)
+  for ax, x in zip(axes.flat, known):
+    steps = [s['step'] for s in x['steps']]
+    for view, (marker, color, _) in MARKS.items():
+      if view in x['views']:
+        line = '-' if view == 'answer' else '--'
+        style = {'marker': marker, 'color': color, 'linestyle': line, 'markersize': 3}
+        differences = [s[view]['difference'] for s in x['steps']]
+        plots.series(ax, steps, differences, label=VIEWS[view], **style)
+    ax.axhline(0, color=BLACK, linewidth=0.8)
+    ax.set_title(short(x['name']))
+    ax.set_xticks([steps[0], steps[-1]])
+    ax.set_ylim(-105, 105)
+  for ax in axes.flat[len(known) :]:
+    ax.set_visible(False)
+  drawn.supylabel('new − old, points', fontsize=8)
+  drawn.supxlabel('training step', fontsize=8)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  drawn.legend(handles, labels, loc='outside upper center', ncols=2)
+  return drawn
+
+
+def finding(study: Study, found: dict) -> str:
+  """What tracks, what stays, and what is beyond the own answer."""
+  texts = []
+  for view in SHOWN:
+    by_state = {}
+    for x in found['cells']:
+      if view in x['views']:
+        by_state.setdefault(x['states'][view], []).append(short(x['name']))
+    said = '; '.join(
+      f'{name} in {", ".join(by_state[name])}'
+      for name in (cells.TRACKS, cells.STAYS, rules.UNDECIDED)
+      if name in by_state
+    )
+    texts.append(f'On {VIEWS[view]}: {said}.' if said else '')
+  beyond = [short(x['name']) for x in found['cells'] if _said(x, 'answer')[-1] == '*']
+  if beyond:
+    texts.append(
+      f'In {", ".join(beyond)}, v’ tracks, but not shown beyond the own answer, which '
+      'denial knows too.'
+    )
+  reads = [
+    short(x['name'])
+    for x in found['cells']
+    if x['swap'] and rules.above(x['swap']['to_changed'], 0.1) == rules.AGREES
+  ]
+  if reads:
+    texts.append(
+      f'In {", ".join(reads)}, more than a tenth of the statements “same” become '
+      '“change” with M_0’s answer in the context: they read the answer.'
+    )
+  near = [short(x['name']) for x in found['cells'] if x['similar'] == rules.AGREES]
+  texts.append(
+    f'Behaviour similarity stays above {cells.SIMILAR} in {", ".join(near)}.'
+    if near
+    else f'Behaviour similarity is shown to be above {cells.SIMILAR} in no cell, so '
+    'the paper’s condition is not met.'
+  )
+  return ' '.join(text for text in texts if text)
