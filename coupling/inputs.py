@@ -1,6 +1,6 @@
 """What stages take from the config and from one another: task, model, pairs, labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -9,10 +9,12 @@ import pathlib
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
 
 from coupling import behavior
 from coupling import checkpoint
 from coupling import config as config_lib
+from coupling import explanation
 from coupling import hub
 from coupling import label as label_lib
 from coupling import models
@@ -74,6 +76,19 @@ def task_module(e: Experiment) -> ModuleType:
 def questions(e: Experiment) -> pairs_lib.Questions:
   """How the task asks."""
   return task_module(e).questions(e.task.config)
+
+
+def bayes(e: Experiment) -> Callable[[int, pa.Table], explanation.Explanation] | None:
+  """What the task's Bayes explainer states of recorded items, by seed; None without."""
+  module = task_module(e)
+  if not hasattr(module, 'bayes'):
+    return None
+
+  def state(seed: int, table: pa.Table) -> explanation.Explanation:
+    prompts, options = (table[name].to_pylist() for name in ('prompt', 'options'))
+    return explanation.phi(*module.bayes(e.task.config, seed, prompts, options))
+
+  return state
 
 
 def pairs_builder(e: Experiment, workdir: Path, seed: int):

@@ -320,6 +320,6 @@ def paper(p: config_lib.Paper, workdir: Path) -> bool:
       for part, e in p.parts.items()
       if e.runs
     }
-    studies.write(stage.path(), p, found)
+    studies.write(stage.path(), p, found, inputs.bayes(p.parts['main']))
     stage.finish({})
     return True

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-RANKS = (1, 4, 16, 64, 256)
+RANKS = (4, 16, 64, 256)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

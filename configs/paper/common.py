@@ -49,18 +49,20 @@ def start(
     raise ValueError(
       f'config argument on={args["on"]!r}: choose from {["world", *TASKS]}'
     )
-  for name in ('sibling', 'shuffled'):
-    with first.unlocked():
-      first.runs[name].update(evaluated='last')
   title = 'Introspective coupling: the claims of arXiv 2606.32038'
-  return args, ConfigDict(dict(title=title, parts={part: first}, studies={}))
+  config = ConfigDict(dict(title=title, parts={part: first}, studies={}))
+  controls = {name: first.runs[name].to_dict() for name in ('sibling', 'shuffled')}
+  add_runs(config, controls, part)
+  return args, config
 
 
 def add_runs(config: ConfigDict, runs: dict[str, dict], part: str = MAIN) -> None:
-  """More runs of a part, evaluated at their end unless they say otherwise."""
+  """More runs of a part, kept and evaluated at their end unless they say otherwise."""
+  steps = config.parts[part].train.loop.steps
+  last = dict(evaluated='last', loop=dict(checkpoint_every=steps))
   with config.unlocked():
     for name, changes in runs.items():
-      config.parts[part].runs[name] = ConfigDict(dict(evaluated='last') | changes)
+      config.parts[part].runs[name] = ConfigDict(last | changes)
 
 
 def add_study(config: ConfigDict, name: str, **fields: Any) -> None:

@@ -12,6 +12,12 @@ WORLD_SHIFTS = {
   'favor': dict(target='favor', strength=3.0),
   'ignore': dict(target='ignore_cue', cues='src3'),
 }
+# On an imported model: all hints, half-way between tasks. A kind of cue of the task's
+# own may take the place of `all`.
+TASK_SHIFTS = {'ignore': dict(target='ignore_cue'), 'follow': dict(target='follow_cue')}
+LIGHT = 0.2  # weight of explanation_xent: a tenth of what it is elsewhere
+# A path on which labels and behaviour stay alike: smaller, slower, more held.
+SMALL, SLOW, HELD = 1.0, 0.25, 3.0
 
 
 def cells(shifts: dict[str, dict], practice: bool) -> tuple[dict, list]:
@@ -42,9 +48,87 @@ def cells(shifts: dict[str, dict], practice: bool) -> tuple[dict, list]:
   return runs, pairs
 
 
+def orders(shift: dict, practice: bool) -> tuple[dict, list]:
+  """Runs that shift before explanations are trained, and after, and their companions.
+
+  `rotate_first` shifts alone; `rotate_then_explain` goes on from there as if both had
+  begun together. `explain_then_rotate` shifts a model that has learned to explain, and
+  trains no more explanations; its companion goes on for as long without the shift.
+  """
+  shifted = dict(behavior_xent=dict(weight=1.0) | shift)
+  silent = dict(explanation_xent=dict(weight=0.0))
+  runs = {
+    'rotate_first': dict(practice=practice, objectives=shifted | silent),
+    'rotate_then_explain': dict(
+      practice=practice, start='rotate_first', objectives=shifted
+    ),
+    'explain_then_rotate': dict(
+      practice=practice, start='still_before', objectives=shifted | silent
+    ),
+    'explain_then_still': dict(
+      practice=practice, start='still_before', objectives=silent
+    ),
+  }
+  return runs, [
+    ('rotate_then_explain', 'still_before'),
+    ('explain_then_rotate', 'explain_then_still'),
+  ]
+
+
+def variants(practice: bool, rate: float) -> tuple[dict, list]:
+  """Shifts explained at a tenth of the weight, and small ones at a low rate."""
+  runs, pairs = {}, []
+
+  def add(name, companion, **changes):
+    run = dict(practice=practice) | changes
+    objectives = run['objectives']
+    shift = objectives['behavior_xent']
+    still = objectives | dict(behavior_xent=dict(shift, weight=0.0))
+    runs[name] = run
+    runs[companion] = dict(run, objectives=still)
+    pairs.append((name, companion))
+
+  rotate, favor = WORLD_SHIFTS['rotate'], WORLD_SHIFTS['favor']
+  light = dict(explanation_xent=dict(weight=LIGHT))
+  for kind, shift in (('rotate', rotate), ('favor', favor)):
+    objectives = light | dict(behavior_xent=dict(weight=1.0) | shift)
+    add(f'{kind}_light', f'still_{kind}_light', objectives=objectives)
+  small = dict(rotate, strength=SMALL)
+  slow = dict(optimizer=dict(learning_rate=rate))
+  objectives = dict(
+    behavior_kl=dict(weight=HELD), behavior_xent=dict(weight=1.0) | small
+  )
+  for where in ('covered', 'uncovered'):
+    explained = 'all' if where == 'covered' else 'unshifted'
+    add(
+      f'rotate_small_{where}',
+      f'still_small_{where}',
+      objectives=objectives,
+      explained=explained,
+      **slow,
+    )
+  return runs, pairs
+
+
 def get_config(arg: str | None = None) -> ConfigDict:
   args, config = common.start(arg)
-  runs, pairs = cells(WORLD_SHIFTS, practice=True)
+  on_world = args['on'] == 'world'
+  shifts = WORLD_SHIFTS if on_world else TASK_SHIFTS
+  runs, pairs = cells(shifts, practice=on_world)
+  if on_world:
+    rate = config.parts[common.MAIN].train.optimizer.learning_rate * SLOW
+    # The sibling: the same facts, moved in other directions.
+    other = runs['rotate_uncovered_before'] | dict(
+      objectives=dict(behavior_xent=dict(weight=1.0, seed=1) | WORLD_SHIFTS['rotate'])
+    )
+    runs['rotate_other'] = other
+    pairs.append(('rotate_other', 'still_rotate_before'))
+    for more in (
+      variants(on_world, rate),
+      orders(WORLD_SHIFTS['rotate'], on_world),
+    ):
+      runs |= more[0]
+      pairs += more[1]
   common.add_runs(config, runs)
   names, companions = zip(*pairs)
   common.add_study(

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-STEPS = (250, 500, 750)  # of M_0's pretraining, whose labels are taken: E(M_-k)
+STEPS = (250, 500)  # of M_0's pretraining, whose labels are taken: E(M_-k)
 # Other models: another seed, another width and depth, another family of corpora.
 WIDER = dict(width=96, depth=2, num_heads=6, num_kv_heads=6, mlp_dim=384)
 DONORS = {

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # of behavior_kl
+WEIGHTS = (0.0, 0.1, 1.0, 3.0, 10.0)  # of behavior_kl
 KNOWN = {0.0: 'no_kl', 1.0: 'kl'}
 
 
