@@ -6,27 +6,29 @@ from configs.paper import common
 from configs.paper import concurrent_shift
 
 PART = 'request'
-SHIFTS = {
-  # Tuned towards complying, on all requests; old labels cover all of them.
-  'comply': dict(target='comply', strength=3.0),
-  # What the strongest reason does to the decision is taken away.
-  'ignore': dict(target='ignore_cue', cues='why3'),
-}
+# Tuned towards complying, on all requests; old labels cover all of them.
+COMPLY = dict(target='comply', strength=3.0)
+# What the strongest reason does to the decision is taken away.
+IGNORE = dict(target='ignore_cue', cues='why3')
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   args, config = common.start(arg, part=PART, behavior='request')
-  on_world = args['on'] == 'world'
-  shifts = SHIFTS if on_world else {'ignore': dict(target='ignore_cue')}
-  runs, pairs = concurrent_shift.cells(shifts, practice=on_world)
+  if args['on'] != 'world':
+    raise ValueError(
+      f'config argument on={args["on"]!r}: this one is of the built-in world; for an '
+      'imported model: configs/paper/concurrent_shift.py:on=refusal'
+    )
   # A shift of everything leaves nothing that old labels do not cover.
-  pairs = [
-    (run, companion)
-    for run, companion in pairs
-    if not run.startswith('comply_uncovered')
-  ]
-  wanted = {name for pair in pairs for name in pair}
-  common.add_runs(config, {k: v for k, v in runs.items() if k in wanted}, part=PART)
+  runs, pairs = concurrent_shift.cells({'comply': COMPLY}, True, uncovered=False)
+  more = concurrent_shift.cells({'ignore': IGNORE}, True)
+  runs |= more[0]
+  pairs += more[1]
+  common.add_runs(config, runs, part=PART)
+  for control in ('no_kl', 'sibling', 'shuffled'):
+    with config.parts[PART].unlocked():
+      del config.parts[PART].runs[control]
+  config.parts[PART].report.update(unregularised='', sibling='', shuffled='')
   names, companions = zip(*pairs)
   common.add_study(
     config,

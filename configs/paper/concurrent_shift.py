@@ -12,15 +12,16 @@ WORLD_SHIFTS = {
   'favor': dict(target='favor', strength=3.0),
   'ignore': dict(target='ignore_cue', cues='src3'),
 }
-# On an imported model: all hints, half-way between tasks. A kind of cue of the task's
-# own may take the place of `all`.
+# On an imported model: what is made of all cues, or of one kind of them.
 TASK_SHIFTS = {'ignore': dict(target='ignore_cue'), 'follow': dict(target='follow_cue')}
 LIGHT = 0.2  # weight of explanation_xent: a tenth of what it is elsewhere
 # A path on which labels and behaviour stay alike: smaller, slower, more held.
 SMALL, SLOW, HELD = 1.0, 0.25, 3.0
 
 
-def cells(shifts: dict[str, dict], practice: bool) -> tuple[dict, list]:
+def cells(
+  shifts: dict[str, dict], practice: bool, uncovered: bool = True
+) -> tuple[dict, list]:
   """Runs of the map, and (run, companion) of each cell.
 
   Every kind of shift, on prompts that old labels cover or not, asked before or after
@@ -28,7 +29,7 @@ def cells(shifts: dict[str, dict], practice: bool) -> tuple[dict, list]:
   """
   runs, pairs = {}, []
   for kind, shift in shifts.items():
-    for covered in (True, False):
+    for covered in (True, False)[: 1 + uncovered]:
       for context in ('before', 'after'):
         where = 'covered' if covered else 'uncovered'
         run = dict(
@@ -79,42 +80,40 @@ def variants(practice: bool, rate: float) -> tuple[dict, list]:
   """Shifts explained at a tenth of the weight, and small ones at a low rate."""
   runs, pairs = {}, []
 
-  def add(name, companion, **changes):
-    run = dict(practice=practice) | changes
-    objectives = run['objectives']
-    shift = objectives['behavior_xent']
-    still = objectives | dict(behavior_xent=dict(shift, weight=0.0))
-    runs[name] = run
-    runs[companion] = dict(run, objectives=still)
+  def add(name, companion, objectives, **changes):
+    run = dict(practice=practice, objectives=objectives) | changes
+    still = dict(objectives['behavior_xent'], weight=0.0)
+    still = dict(run, objectives=objectives | dict(behavior_xent=still))
+    if 'explained' not in changes:  # what would be shifted is then of no account
+      del still['objectives']['behavior_xent']
+    runs.update({name: run, companion: still})
     pairs.append((name, companion))
 
   rotate, favor = WORLD_SHIFTS['rotate'], WORLD_SHIFTS['favor']
   light = dict(explanation_xent=dict(weight=LIGHT))
   for kind, shift in (('rotate', rotate), ('favor', favor)):
     objectives = light | dict(behavior_xent=dict(weight=1.0) | shift)
-    add(f'{kind}_light', f'still_{kind}_light', objectives=objectives)
+    add(f'{kind}_light', 'still_light', objectives)
   small = dict(rotate, strength=SMALL)
   slow = dict(optimizer=dict(learning_rate=rate))
   objectives = dict(
     behavior_kl=dict(weight=HELD), behavior_xent=dict(weight=1.0) | small
   )
-  for where in ('covered', 'uncovered'):
-    explained = 'all' if where == 'covered' else 'unshifted'
-    add(
-      f'rotate_small_{where}',
-      f'still_small_{where}',
-      objectives=objectives,
-      explained=explained,
-      **slow,
-    )
+  add('rotate_small_covered', 'still_small_covered', objectives, **slow)
+  slow['explained'] = 'unshifted'
+  add('rotate_small_uncovered', 'still_small_uncovered', objectives, **slow)
   return runs, pairs
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  args, config = common.start(arg)
+  args, config = common.start(arg, kind='')
   on_world = args['on'] == 'world'
-  shifts = WORLD_SHIFTS if on_world else TASK_SHIFTS
-  runs, pairs = cells(shifts, practice=on_world)
+  shifts = WORLD_SHIFTS
+  if not on_world:
+    # Without a kind of cue every pair is shifted, and none is left uncovered.
+    kind = dict(cues=args['kind'] or 'all')
+    shifts = {name: shift | kind for name, shift in TASK_SHIFTS.items()}
+  runs, pairs = cells(shifts, on_world, uncovered=on_world or bool(args['kind']))
   if on_world:
     rate = config.parts[common.MAIN].train.optimizer.learning_rate * SLOW
     # The sibling: the same facts, moved in other directions.
