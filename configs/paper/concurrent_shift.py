@@ -14,9 +14,15 @@ WORLD_SHIFTS = {
 }
 # On an imported model: what is made of all cues, or of one kind of them.
 TASK_SHIFTS = {'ignore': dict(target='ignore_cue'), 'follow': dict(target='follow_cue')}
+# How fast: these are evaluated on the way, too.
+TRACED = (
+  *('rotate_covered_before', 'rotate_uncovered_before', 'favor_covered_before'),
+  *('still_before', 'still_rotate_before', 'explain_then_rotate', 'explain_then_still'),
+)
+TRACE_EVERY = 140
 LIGHT = 0.2  # weight of explanation_xent: a tenth of what it is elsewhere
 # A path on which labels and behaviour stay alike: smaller, slower, more held.
-SMALL, SLOW, HELD = 1.0, 0.25, 3.0
+SMALL, SLOW, HELD = 0.7, 0.25, 3.0
 
 
 def cells(
@@ -128,6 +134,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ):
       runs |= more[0]
       pairs += more[1]
+    traced = dict(evaluated='kept', loop=dict(checkpoint_every=TRACE_EVERY))
+    runs |= {name: runs[name] | traced for name in TRACED}
   common.add_runs(config, runs)
   names, companions = zip(*pairs)
   common.add_study(
