@@ -60,7 +60,7 @@ def _pretrain(
   lines = inputs.task_module(e).read_corpus(inputs.corpus_builder(e, workdir, seed))
   texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
   model = inputs.decoder(e)
-  params = fit_lib.fit(
+  training = fit_lib.Training(
     title=f'seed {seed} · base',
     model=model,
     low_rank=None,
@@ -77,7 +77,7 @@ def _pretrain(
     folder=stage.path('checkpoints'),
     log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
   )
-  params = start_new_words(e, params, seed)
+  params = start_new_words(e, fit_lib.fit(training), seed)
   if not stage.path('params').exists():
     checkpoint.save_params(stage.path('params'), params)
   return {'parameters': models.num_params(params)}

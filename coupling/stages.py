@@ -167,7 +167,7 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
     )
     base_params = inputs.base_params(e, workdir, seed)
     adapters = steps.fresh_adapters(e, seed, run)
-    fit_lib.fit(
+    training = fit_lib.Training(
       title=f'seed {seed} · {run} · train',
       model=model,
       low_rank=config.lora,
@@ -182,6 +182,7 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
       folder=stage.path(trained.FOLDER),
       log=workdir / 'tensorboard' / f'seed{seed}' / run,
     )
+    fit_lib.fit(training)
     stage.finish(result)
     return True
 
