@@ -58,7 +58,7 @@ def fit(
       None: as is faster here (vmap on accelerators, lax.map on the CPU).
 
   Returns:
-    The trained weights of each run.
+    The trained weights of each run, on the device that trained it.
 
   Raises:
     ConfigError: runs of several kinds, or a number that the devices do not divide.
@@ -84,7 +84,7 @@ def fit(
   on = fit_lib.OnDevices(
     program=program,
     join=lambda states: sharding.stack_runs(mesh, states),
-    split=lambda state: [sharding.take_run(state, i, program.like) for i in numbers],
+    split=lambda state: [sharding.take_run(state, i) for i in numbers],
     run=lambda state, batches: run(
       state, frozen, hyper, sharding.stack_runs(mesh, batches)
     ),
