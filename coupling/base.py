@@ -62,7 +62,7 @@ def _pretrain(
   texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
   model = inputs.decoder(e)
   own_seed = seed + steps.SEED_STRIDE * e.base.seed
-  params = fit_lib.fit(
+  training = fit_lib.Training(
     title=f'seed {seed} · base',
     model=model,
     low_rank=None,
@@ -79,7 +79,7 @@ def _pretrain(
     folder=stage.path(trained_lib.FOLDER),
     log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
   )
-  params = start_new_words(e, params, own_seed)
+  params = start_new_words(e, fit_lib.fit(training), own_seed)
   if not stage.path('params').exists():
     checkpoint.save_params(stage.path('params'), params)
   return {'parameters': models.num_params(params)}

@@ -35,8 +35,15 @@ class Checkpoints:
     self._folder = folder
     self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
-  def latest(self) -> int | None:
-    return self._manager.latest_step()
+  def steps(self) -> set[int]:
+    """Those that are kept."""
+    return set(self._manager.all_steps())
+
+  def drop_after(self, step: int | None) -> None:
+    """Deletes what is kept of later steps; None: of all steps."""
+    for kept in sorted(self.steps(), reverse=True):
+      if step is None or kept > step:
+        self._manager.delete(kept)
 
   def save(self, state: dict[str, Any], position: dict[str, int]) -> None:
     """Begins to save; the state may be donated as soon as this returns."""

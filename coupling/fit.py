@@ -1,7 +1,14 @@
-"""The loop around the train step: batches in, checkpoints and logs out."""
+"""The loop around the train step: batches in, checkpoints and logs out.
 
+One loop serves a run that has all devices (`fit`) and several runs at once (sweep.fit);
+what they do on devices is told by `OnDevices`.
+"""
+
+from collections.abc import Callable, Sequence
 import contextlib
+import dataclasses
 import pathlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -25,102 +32,184 @@ BATCH_FIELDS = {
 }
 
 
-def fit(
-  *,
-  title: str,
-  model: models.DecoderConfig,
-  low_rank: config_lib.Lora | None,
-  objectives: config_lib.Objectives | None,
-  optimizer: config_lib.Optimizer,
-  loop: config_lib.Loop,
-  mesh_axes: config_lib.Mesh,
-  params: models.Params,
-  frozen: models.Params,
-  parts: dict[str, tuple[loader.Arrays, int]],
-  data_seed: int,
-  folder: pathlib.Path,
-  log: pathlib.Path,
-) -> models.Params:
-  """Trains `params`, or those of the latest checkpoint in `folder`, to the end.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+  """One run: how it is trained, from what, on what, and where it is kept."""
 
-  Args:
-    title: for the progress line.
-    model: the decoder's shape.
-    low_rank, objectives: see programs.Settings.
-    optimizer: its settings.
-    loop: how long, how often.
-    mesh_axes: axes of devices.
-    params: weights to train, as they start.
-    frozen: weights beside them that stay as they are.
-    parts: name of a batch part -> (its rows, rows per batch).
-    data_seed: of the order of the rows.
-    folder: of the checkpoints.
-    log: TensorBoard folder.
+  title: str  # for the progress line
+  model: models.DecoderConfig
+  low_rank: config_lib.Lora | None  # adapters to train; None, or of rank 0: none
+  objectives: config_lib.Objectives | None  # None: pretraining
+  optimizer: config_lib.Optimizer
+  loop: config_lib.Loop
+  mesh_axes: config_lib.Mesh
+  params: models.Params  # weights to train, as they start
+  frozen: models.Params  # weights beside them that stay as they are
+  parts: dict[str, tuple[loader.Arrays, int]]  # batch part -> rows, rows per batch
+  data_seed: int  # of the order of the rows
+  folder: pathlib.Path  # of the checkpoints
+  log: pathlib.Path  # TensorBoard folder
 
-  Returns:
-    The trained weights.
+  @property
+  def settings(self) -> programs.Settings:
+    return programs.settings(
+      self.model,
+      self.low_rank,
+      self.objectives,
+      self.optimizer,
+      self.loop.steps,
+      self.loop.accumulation,
+    )
+
+  @property
+  def hyper(self) -> train.Hyper:
+    return train.hyper(self.objectives, self.optimizer)
+
+
+class OnDevices(NamedTuple):
+  """What the loop asks of the devices, for one run or for several."""
+
+  program: programs.Program  # of one run: how it starts, and what is restored
+  join: Callable[[list[train.State]], train.State]  # of the states of all runs
+  split: Callable[[train.State], list[train.State]]  # and back
+  # (joined state, each run's batches) -> (joined state, metrics)
+  run: Callable[[train.State, list[train.Batch]], tuple[train.State, train.Metrics]]
+
+
+def fit(training: Training) -> models.Params:
+  """Trains one run, or its latest checkpoint, to the end; returns its weights.
 
   Raises:
     Interrupted: after saving, when a signal asked for it.
   """
-  mesh = sharding.make_mesh(mesh_axes)
-  for name, (_, batch) in parts.items():
-    sharding.check_batch(mesh, BATCH_FIELDS[name], batch, loop.accumulation)
-  settings = programs.settings(
-    model, low_rank, objectives, optimizer, loop.steps, loop.accumulation
+  mesh = make_mesh(training)
+  program = programs.alone(training.settings, mesh)
+
+  def run(state, batches):
+    batches = jax.device_put(batches[0], program.batch_sharding)
+    return program.run(state, training.frozen, training.hyper, batches)
+
+  (params,) = train_all(
+    [training],
+    OnDevices(program, lambda states: states[0], lambda state: [state], run),
   )
-  program = programs.alone(settings, mesh)
-  hyper = train.hyper(objectives, optimizer)
-  batches = {
-    name: loader.ShuffledBatches(rows, batch, data_seed)
-    for name, (rows, batch) in parts.items()
-  }
-  position = {'data_seed': data_seed}
-  checkpoints = checkpoint.Checkpoints(folder, loop.checkpoint_every)
-  step = checkpoints.latest()
-  if step is None:
-    step, state = 0, program.init(params)
-    checkpoints.save(state, position)
-  else:
-    state = checkpoints.restore(step, program.like, position)
-  # What was logged after the checkpoint is logged again.
-  writer = tensorboardX.SummaryWriter(str(log), purge_step=step + 1)
-  bar = progress.Progress(title, loop.steps, 'steps')
-  bar.update(step)
-  with contextlib.closing(checkpoints), contextlib.closing(writer):
+  return params
+
+
+def make_mesh(training: Training) -> jax.sharding.Mesh:
+  """The run's mesh; ConfigError where it does not divide the run's batches."""
+  mesh = sharding.make_mesh(training.mesh_axes)
+  for name, (_, batch) in training.parts.items():
+    field, parts = BATCH_FIELDS[name], training.loop.accumulation
+    sharding.check_batch(mesh, field, batch, parts)
+  return mesh
+
+
+def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Params]:
+  """Trains runs of equal length to the end, from the latest step that all have kept.
+
+  A run that has kept later steps is trained again from there.
+
+  Raises:
+    Interrupted: after saving all runs, when a signal asked for it.
+  """
+  loop = trainings[0].loop
+  with contextlib.ExitStack() as stack:
+    enter = lambda resource: stack.enter_context(contextlib.closing(resource))
+    runs = [enter(_Run(training)) for training in trainings]
+    kept = max(set.intersection(*(run.kept() for run in runs)), default=None)
+    state = on.join([run.begin(on.program, kept) for run in runs])
+    step = kept or 0
+    logs = enter(_Logs(trainings, step))
     running = None  # step and metrics of the last dispatch, which may not be done yet
     while step < loop.steps:
-      rows = [
-        {name: part[step + i] for name, part in batches.items()}
-        for i in range(loop.steps_per_dispatch)
-      ]
-      stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
-      stacked = jax.device_put(stacked, program.batch_sharding)
-      state, metrics = program.run(state, frozen, hyper, stacked)
+      state, metrics = on.run(state, [run.batches(step) for run in runs])
       # Read only now, so that a device never waits for the next batches.
-      _log(writer, bar, running)
+      logs.write(running)
       step += loop.steps_per_dispatch
       running = step, metrics
       stopping = interrupt.requested()
-      if stopping or step % loop.checkpoint_every == 0 or step == loop.steps:
-        checkpoints.save(state, position)
+      due = any(step % t.loop.checkpoint_every == 0 for t in trainings)
+      if stopping or due or step == loop.steps:
+        for run, one in zip(runs, on.split(state)):
+          run.save(one)
       if stopping:
         break
-    _log(writer, bar, running)
+    logs.write(running)
   if step < loop.steps:
     interrupt.check()
-  return state['params']
+  return [one['params'] for one in on.split(state)]
 
 
-def _log(
-  writer: tensorboardX.SummaryWriter,
-  bar: progress.Progress,
-  done: tuple[int, dict[str, jax.Array]] | None,
-) -> None:
-  """Metrics of one dispatch, once it is done."""
-  if done is not None:
+class _Run:
+  """A run within the loop: its batches and its checkpoints."""
+
+  def __init__(self, training: Training):
+    self._training = training
+    self._data = {
+      name: loader.ShuffledBatches(rows, batch, training.data_seed)
+      for name, (rows, batch) in training.parts.items()
+    }
+    self._position = {'data_seed': training.data_seed}
+    self._checkpoints = checkpoint.Checkpoints(
+      training.folder, training.loop.checkpoint_every
+    )
+
+  def kept(self) -> set[int]:
+    return self._checkpoints.steps()
+
+  def begin(self, program: programs.Program, step: int | None) -> train.State:
+    """The state at a kept step, the last from now on; at None, before the first."""
+    self._checkpoints.drop_after(step)
+    if step is not None:
+      return self._checkpoints.restore(step, program.like, self._position)
+    state = program.init(self._training.params)
+    self.save(state)
+    return state
+
+  def batches(self, step: int) -> train.Batch:
+    """Those of one dispatch, with a leading axis of steps."""
+    rows = [
+      {name: part[step + i] for name, part in self._data.items()}
+      for i in range(self._training.loop.steps_per_dispatch)
+    ]
+    return jax.tree.map(lambda *x: np.stack(x), *rows)
+
+  def save(self, state: train.State) -> None:
+    self._checkpoints.save(state, self._position)
+
+  def close(self) -> None:
+    self._checkpoints.close()
+
+
+class _Logs:
+  """A TensorBoard log for each run, and one line of progress."""
+
+  def __init__(self, trainings: Sequence[Training], step: int):
+    # What was logged after the checkpoint is logged again.
+    self._writers = [
+      tensorboardX.SummaryWriter(str(training.log), purge_step=step + 1)
+      for training in trainings
+    ]
+    titles = [training.title for training in trainings]
+    if len(titles) == 1:
+      (title,), self._losses = titles, ['loss']
+    else:
+      title, self._losses = f'{len(titles)} runs at once', titles
+    self._bar = progress.Progress(title, trainings[0].loop.steps, 'steps')
+    self._bar.update(step)
+
+  def write(self, done: tuple[int, train.Metrics] | None) -> None:
+    """Metrics of one dispatch, once it is done."""
+    if done is None:
+      return
     step, metrics = done
-    metrics = jax.device_get(metrics)
-    for name, value in metrics.items():
-      writer.add_scalar(f'train/{name}', value, step)
-    bar.update(step, loss=metrics['loss'])
+    metrics = jax.tree.map(np.atleast_1d, jax.device_get(metrics))  # of each run
+    for name, values in metrics.items():
+      for writer, value in zip(self._writers, values):
+        writer.add_scalar(f'train/{name}', value, step)
+    self._bar.update(step, **dict(zip(self._losses, metrics['loss'])))
+
+  def close(self) -> None:
+    for writer in self._writers:
+      writer.close()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from coupling import config as config_lib
 from coupling import models
@@ -28,7 +29,7 @@ class Settings(NamedTuple):
   """All that a training compiles to, but for the devices."""
 
   model: models.DecoderConfig
-  low_rank: config_lib.Lora | None  # adapters to train; None, or of rank 0: none
+  low_rank: config_lib.Lora | None  # adapters to train, if any
   form: train.Form
   optimizer: config_lib.Optimizer  # but for its learning rate
   steps: int  # of the whole training; the schedule depends on them
@@ -63,6 +64,7 @@ def settings(
 ) -> Settings:
   """What a training compiles to; objectives are None for pretraining."""
   optimizer = dataclasses.replace(optimizer, learning_rate=1.0)
+  low_rank = low_rank if low_rank is not None and low_rank.rank else None
   form = train.form(objectives)
   return Settings(model, low_rank, form, optimizer, steps, accumulation)
 
@@ -127,3 +129,40 @@ def pure(settings: Settings) -> Functions:
   adapters = jax.eval_shape(lambda: train.fresh_adapters(model, settings.low_rank, 0))
   trained, frozen = (adapters, base) if adapters else (base, {})
   return Functions(init, run, trained, frozen)
+
+
+@functools.lru_cache
+def together(
+  settings: Settings, mesh: jax.sharding.Mesh, one_base: bool, vectorised: bool
+) -> Run:
+  """The program of several runs at once; the same settings and number compile once.
+
+  Every array has a leading axis of runs, which is dealt over all devices: each run
+  lies whole on one device. Of batches and metrics see `alone`.
+
+  Args:
+    settings: of every run.
+    mesh: its axes are all devices, to runs.
+    one_base: the frozen weights are those of all runs, and have no axis of runs.
+    vectorised: a device computes its runs at the same time; else one after another.
+  """
+  run = pure(settings).run
+  runs, base = P(mesh.axis_names), P() if one_base else P(mesh.axis_names)
+
+  def on_device(state, frozen, hyper, batches):
+    if vectorised:
+      axes = (0, None if one_base else 0, 0, 0)
+      return jax.vmap(run, axes)(state, frozen, hyper, batches)
+    if one_base:
+      one = lambda x: run(x[0], frozen, x[1], x[2])
+      return jax.lax.map(one, (state, hyper, batches))
+    return jax.lax.map(lambda x: run(*x), (state, frozen, hyper, batches))
+
+  dealt = jax.shard_map(
+    on_device,
+    mesh=mesh,
+    in_specs=(runs, base, runs, runs),
+    out_specs=(runs, runs),
+    check_vma=False,  # a scan within begins with constants, which differ in that
+  )
+  return jax.jit(dealt, donate_argnums=0)

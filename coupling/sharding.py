@@ -4,6 +4,7 @@ Axes: `data` splits the batch; `fsdp` splits the batch and the parameters. A mac
 with one device is a mesh of one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -59,6 +60,34 @@ def abstract_params(mesh: Mesh, model: models.DecoderConfig) -> Any:
     shapes,
     state_shardings(mesh, shapes),
   )
+
+
+def stack_runs(mesh: Mesh, runs: Sequence[Any]) -> Any:
+  """Trees of several runs as one, its leading axis of runs dealt over all devices."""
+  stacked = jax.tree.map(lambda *x: np.stack(x), *runs)  # on the host: a device may
+  return jax.device_put(stacked, batch_sharding(mesh))  # not have room for all runs
+
+
+def take_run(stacked: Any, run: int) -> Any:
+  """One run's tree out of `stack_runs`, copied on the device where it lies."""
+
+  def one(x):
+    for shard in x.addressable_shards:
+      first, end, _ = shard.index[0].indices(len(x))
+      if first <= run < end:
+        return shard.data[run - first]
+    raise IndexError(f'run {run} of {len(x)}')
+
+  return jax.tree.map(one, stacked)
+
+
+def check_runs(mesh: Mesh, runs: int) -> None:
+  """Raises ConfigError unless the runs can be dealt evenly over the devices."""
+  if runs % mesh.size:
+    raise config_lib.ConfigError(
+      f'{runs} runs at once do not divide over {mesh.size} devices: train a multiple '
+      f'of {mesh.size} at once, or one after another.'
+    )
 
 
 def check_batch(mesh: Mesh, field: str, batch: int, parts: int = 1) -> None:

@@ -172,7 +172,7 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
       config, inputs.format(e), inputs.questions(e), *found
     )
     frozen = inputs.base_params(e, workdir, seed) if config.lora.rank else {}
-    fit_lib.fit(
+    training = fit_lib.Training(
       title=f'seed {seed} · {run} · train',
       model=inputs.decoder(e),
       low_rank=config.lora,
@@ -187,6 +187,7 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
       folder=stage.path(trained.FOLDER),
       log=workdir / 'tensorboard' / f'seed{seed}' / run,
     )
+    fit_lib.fit(training)
     stage.finish(result)
     return True
 

@@ -1,0 +1,178 @@
+"""Several runs at once: one program with a leading axis of runs.
+
+What may differ from run to run: numbers (learning rate, weights of the loss's terms),
+data and labels, seeds, the weights that a run starts from, how often it is kept. What
+may not is its `Kind`. Each run leaves in its folder what it leaves when it is trained
+alone.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from coupling import config as config_lib
+from coupling import fit as fit_lib
+from coupling import models
+from coupling import programs
+from coupling import sharding
+
+# Parts of a batch that only some terms read.
+BEHAVIOR_TERMS = {'behavior_kl', 'behavior_xent'}
+# What stands for nothing in arrays that another run has longer; elsewhere it is 0.
+NOTHING = {'options': -1, 'reference': -np.inf}
+
+
+class Kind(NamedTuple):
+  """What runs must share to be trained at once."""
+
+  settings: programs.Settings
+  steps_per_dispatch: int
+  batches: tuple[tuple[str, int], ...]  # part of a batch, its rows
+
+
+def groups(
+  runs: Mapping[Hashable, tuple[models.DecoderConfig, config_lib.Train]],
+) -> list[list[Hashable]]:
+  """Names of the runs of one task, those together that can be trained at once.
+
+  Args:
+    runs: name -> the decoder's shape and the training, of one step or more.
+  """
+  found: dict[Kind, list[Hashable]] = {}
+  for name, (model, config) in runs.items():
+    found.setdefault(_kind_of_config(model, config), []).append(name)
+  return list(found.values())
+
+
+def fit(
+  trainings: Sequence[fit_lib.Training], vectorised: bool | None = None
+) -> list[models.Params]:
+  """Trains runs of one kind at once, or from the latest step that all have kept.
+
+  Args:
+    trainings: the runs, on one mesh; all devices share them out.
+    vectorised: a device computes its runs at the same time, or one after another;
+      None: as is faster here (vmap on accelerators, lax.map on the CPU).
+
+  Returns:
+    The trained weights of each run, on the device that trained it.
+
+  Raises:
+    ConfigError: runs of several kinds, or a number that the devices do not divide.
+    Interrupted: after saving all runs, when a signal asked for it.
+  """
+  if len(trainings) == 1:
+    return [fit_lib.fit(trainings[0])]
+  _check(trainings)
+  mesh = fit_lib.make_mesh(trainings[0])
+  sharding.check_runs(mesh, len(trainings))
+  if vectorised is None:
+    vectorised = jax.default_backend() != 'cpu'
+  settings = trainings[0].settings
+  one_base = _is_one([training.frozen for training in trainings])
+  if one_base:
+    frozen = jax.device_put(trainings[0].frozen, sharding.replicated(mesh))
+  else:
+    frozen = sharding.stack_runs(mesh, [training.frozen for training in trainings])
+  hyper = sharding.stack_runs(mesh, [training.hyper for training in trainings])
+  program = programs.alone(settings, mesh)  # compiled for the first state alone
+  run = programs.together(settings, mesh, one_base, vectorised)
+  numbers = range(len(trainings))
+  on = fit_lib.OnDevices(
+    program=program,
+    join=lambda states: sharding.stack_runs(mesh, states),
+    split=lambda state: [sharding.take_run(state, i) for i in numbers],
+    run=lambda state, batches: run(
+      state, frozen, hyper, sharding.stack_runs(mesh, batches)
+    ),
+  )
+  return fit_lib.train_all(_of_equal_lengths(trainings), on)
+
+
+def _kind(
+  settings: programs.Settings, loop: config_lib.Loop, batches: Mapping[str, int]
+) -> Kind:
+  return Kind(settings, loop.steps_per_dispatch, tuple(sorted(batches.items())))
+
+
+def _kind_of_config(model: models.DecoderConfig, config: config_lib.Train) -> Kind:
+  settings = programs.settings(
+    model,
+    config.lora,
+    config.objectives,
+    config.optimizer,
+    config.loop.steps,
+    config.loop.accumulation,
+  )
+  batches = {'explanation': config.explanation_batch}
+  if BEHAVIOR_TERMS.intersection(settings.form.terms):
+    batches['behavior'] = config.behavior_batch
+  return _kind(settings, config.loop, batches)
+
+
+def _kind_of(training: fit_lib.Training) -> Kind:
+  batches = {name: batch for name, (_, batch) in training.parts.items()}
+  return _kind(training.settings, training.loop, batches)
+
+
+def _check(trainings: Sequence[fit_lib.Training]) -> None:
+  """Raises ConfigError, naming field and runs, for runs that do not go together."""
+  first = trainings[0]
+  for other in trainings[1:]:
+    for name, one, two in _fields(first, other):
+      if one != two:
+        raise config_lib.ConfigError(
+          f'{first.title} and {other.title} cannot be trained at once: {name} is {one} '
+          f'and {two}; train them one after another.'
+        )
+  folders = [training.folder.resolve() for training in trainings]
+  for folder in folders:
+    if folders.count(folder) > 1:
+      raise config_lib.ConfigError(
+        f'{folder}: {folders.count(folder)} runs at once would be kept there; give '
+        'each a folder of its own.'
+      )
+
+
+def _fields(
+  one: fit_lib.Training, two: fit_lib.Training
+) -> Iterator[tuple[str, Any, Any]]:
+  """What must be equal: name, and the values of both."""
+  kinds = _kind_of(one), _kind_of(two)
+  yield from zip(programs.Settings._fields, *(kind.settings for kind in kinds))
+  yield from zip(Kind._fields[1:], *(kind[1:] for kind in kinds))
+  yield 'mesh', one.mesh_axes, two.mesh_axes
+
+
+def _is_one(trees: Sequence[Any]) -> bool:
+  """Whether these are the very same arrays."""
+  first, *others = (jax.tree.leaves(tree) for tree in trees)
+  return all(x is y for other in others for x, y in zip(first, other, strict=True))
+
+
+def _of_equal_lengths(
+  trainings: Sequence[fit_lib.Training],
+) -> list[fit_lib.Training]:
+  """The runs, with the rows of each part as long as those of any run."""
+  parts = [{} for _ in trainings]
+  for name in trainings[0].parts:
+    rows, sizes = zip(*(training.parts[name] for training in trainings))
+    for run, filled, size in zip(parts, _filled(rows), sizes):
+      run[name] = filled, size
+  return [dataclasses.replace(t, parts=run) for t, run in zip(trainings, parts)]
+
+
+def _filled(every: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+  """Each run's rows, their further axes filled up to the longest with nothing."""
+  shapes = {k: np.max([rows[k].shape for rows in every], axis=0) for k in every[0]}
+
+  def fill(name, x):
+    missing = [(0, size - has) for size, has in zip(shapes[name][1:], x.shape[1:])]
+    if not np.any(missing):
+      return x
+    return np.pad(x, [(0, 0), *missing], constant_values=NOTHING.get(name, 0))
+
+  return [{name: fill(name, x) for name, x in rows.items()} for rows in every]
