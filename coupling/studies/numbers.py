@@ -37,7 +37,8 @@ def numbers(
 
   Returns:
     title; seeds, items, groups and interval, of the main part; order, the names of
-    studies as the paper has them; controls; studies, by name: the Study's fields, tested, numbers, rows (claims decided) and finding.
+    studies as the paper has them; controls; studies, by name: the Study's fields,
+    tested, numbers, rows (claims decided) and finding.
   """
   parts = Parts(paper, records)
   main = [records[MAIN][seed].orig for seed in parts.seeds]
