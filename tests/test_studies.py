@@ -477,7 +477,9 @@ def test_access_is_who_is_right_about_the_main_run():
   knows = lambda seed, table: Explanation(*parts.orig('main/kl', seed).truth)
   found = access.numbers(ACCESS, parts, knows)
   speakers = {x['speaker']: x for x in found['speakers']}
-  assert list(speakers)[:4] == ['itself', 'init/outsider', 'sibling', 'Bayes explainer']
+  others = ('init/outsider', 'sibling', 'Bayes explainer')
+  told = [f'{who}{more}' for who in others for more in ('', ', told')]
+  assert list(speakers)[:7] == ['itself', *told]
   items = parts.items('main/kl', 3)
   for who, name in (('itself', 'main/kl'), ('init/outsider', 'init/outsider')):
     said = dataclasses.replace(items, stated=parts.items(name, 3).stated)
@@ -495,7 +497,37 @@ def test_access_is_who_is_right_about_the_main_run():
   less = speakers['init/outsider']['less']['right']['per_seed']
   assert less == pytest.approx([a - b for a, b in zip(own, other)])
   rows = access.rows(ACCESS, found)
-  assert [row.state for row in rows[:2]] == [AGREES, AGREES] and len(rows) == 3
+  assert rows[0].state == AGREES and len(rows) == 3
+
+
+def test_one_who_is_told_says_changed_where_the_answers_differ():
+  items = studied.records({'kl': Run(GOOD)}, 1).final('kl')
+  answer_N = np.array([0, 1, 2, 3, -1] * 64)
+  changed_N = np.array([0, 1, 0, 1, -1] * 64)
+  told = access._told(items, Explanation(answer_N, changed_N))
+  expected_N = np.where(changed_N == -1, -1, answer_N != items.behavior_N)
+  assert told.changed_N.tolist() == expected_N.tolist()
+  assert told.answer_N is answer_N
+  unnamed = dataclasses.replace(items, states_answer=False)
+  told = access._told(unnamed, Explanation(answer_N, changed_N))
+  assert np.all(told.changed_N[changed_N == 0] == 0)
+  differ_N = (answer_N != items.behavior_N)[changed_N == 1]
+  assert told.changed_N[changed_N == 1].tolist() == differ_N.astype(int).tolist()
+
+
+def test_who_is_as_good_once_told_is_no_privilege():
+  """An outsider that knows v' as well, but not the own answer."""
+  parts = outsiders(STALE)
+  for seed in SEEDS:
+    s, items = parts.records['init'][seed], parts.items('main/kl', seed)
+    wrong = Explanation(items.stated.answer_N, 1 - items.truth.changed_N)
+    old = s.items['outsider'][10]
+    s.items['outsider'][10] = dataclasses.replace(old, stated=wrong)
+  found = access.numbers(ACCESS, parts, None)
+  row = access.rows(ACCESS, found)[0]
+  assert row.state != AGREES
+  speakers = {x['speaker']: x for x in found['speakers']}
+  assert speakers['init/outsider']['less']['right']['low'] > 0
 
 
 def test_without_a_bayes_explainer_there_is_no_row_of_it():
@@ -519,18 +551,29 @@ def test_an_outsider_of_other_labels_or_items_is_refused():
 THREE = study('collapse', ('kl', 'plain', 'no_kl'))
 
 
-def collapsing(plain, none):
-  runs = {'kl': Run(GOOD), 'plain': plain, 'no_kl': none}
+def collapsing(none):
+  """`plain` follows no cue, knows its v', and says "changed" as M_0 would."""
+  runs = {'kl': Run(GOOD), 'plain': Run(GOOD, 0.3, 0.4), 'no_kl': none}
   trains = {
     'plain': train(kl=dict(prompts='counterfactual')),
     'no_kl': train(kl=dict(weight=0.0)),
   }
-  return collapse.numbers(THREE, small(runs, trains, SEEDS))
+  parts = small(runs, trains, SEEDS)
+  for s in parts.records['main'].values():
+    items, rng = s.final('plain'), np.random.default_rng(5)
+    kept_N = rng.random(len(items.group_N)) < 0.05
+    answer_N = items.counterfactual_behavior_N
+    s.items['plain'][10] = dataclasses.replace(
+      items,
+      behavior_N=np.where(kept_N, items.behavior_N, answer_N),
+      stated=Explanation(answer_N, s.orig.truth.changed_N),
+    )
+  return collapse.numbers(THREE, parts)
 
 
 def test_class_collapse_is_told_from_loss_of_coupling():
   """`plain` keeps its v' and loses its classes, `no_kl` the reverse."""
-  found = collapsing(Run(GOOD, 0.95, 0.02), Run(NEUTRAL))
+  found = collapsing(Run(NEUTRAL))
   assert [x['kind'] for x in found['runs']] == [
     'KL on both prompts', 'KL without the cue alone', 'no KL'
   ]  # fmt: skip
