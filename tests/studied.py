@@ -9,6 +9,7 @@ import pyarrow as pa
 from configs import world
 from coupling import config as config_lib
 from coupling import resolve as resolve_lib
+from coupling.config import Paper
 from coupling.explanation import Explanation, phi
 from coupling.items import Items
 from coupling.records import SeedRecords
@@ -121,7 +122,9 @@ def records(runs: dict[str, Run], seed: int, groups: int = GROUPS) -> Records:
       now = [np.where(drifted_N, a, b) for a, b in zip(anew, base)]
       now = [np.where(shifted_N, a, b) for a, b in zip(moved, now)]
       truths = phi(*now), phi(*base), target, Explanation(now[0], 0 * now[0])
-      stated = _state(mine, run.says, truths)
+      # Equal draws at every step: an item keeps the source of its statements.
+      draws = np.random.default_rng((seed, index, 13))
+      stated = _state(draws, run.says, truths)
       items[name][step] = make(*now, stated=stated)
       tables[name][step] = _table(seed, group_N, surface)
     targets[name] = target
@@ -190,7 +193,7 @@ STALE = dict(self=0.1, orig=0.7)
 SHIFTED = dict(weight=1.0, target='ignore_cue', cues='all')
 
 
-def paper(seeds: int = 5) -> tuple[config_lib.Paper, dict[str, dict[int, Records]]]:
+def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
   """Every kind of study, of explainers that do what the paper claims."""
   runs: dict[str, tuple[Train, Run]] = {
     'kl': (train(), Run(GOOD, steps=(0, 10, 20))),
@@ -292,7 +295,7 @@ def paper(seeds: int = 5) -> tuple[config_lib.Paper, dict[str, dict[int, Records
     ),
     'collapse': study('collapse', ('kl', 'plain', 'no_kl')),
   }  # fmt: skip
-  return config_lib.Paper(title='A paper', parts=parts, studies=studies), found
+  return Paper(title='A paper', parts=parts, studies=studies), found
 
 
 def study(kind, runs, at=(), axis='', companions=(), published=''):

@@ -12,7 +12,7 @@ from coupling import baselines
 from coupling import records as records_lib
 from coupling import statistics
 from coupling.config import Study
-from coupling.explanation import Explanation
+from coupling.explanation import INVALID, Explanation
 from coupling.files import WorkdirError
 from coupling.formats import percent, points
 from coupling.items import Items, check_same_items
@@ -28,11 +28,14 @@ from coupling.tables import Table
 # knows the world and not the model.
 Bayes = Callable[[int, pa.Table], Explanation]
 BAYES = 'Bayes explainer'
+TOLD = ', told'  # ends the name of a speaker who is told the model's own answer
 TESTED = {
   'access': 'The behaviour of one model, as explained by itself, by other models that '
   'were trained on the very same labels, by its sibling (another fine-tuning seed), by '
   'explainers without training, and, where the world is known, by one that knows the '
-  'world and not the model. All are about the same items; differences are paired.',
+  'world and not the model. All are about the same items; differences are paired. '
+  'Others do not know the answer that the model gives with the cue; told: their v’ is '
+  'held against that answer, and “changed” said where it differs.',
 }
 COLUMNS = (
   ('Right', 'right', percent),
@@ -74,12 +77,15 @@ def _scored(
   items = parts.items(main, seed)
   s, run = parts.seed(main, seed)
   table = list(s.tables[run].values())[-1]
-  said = {'itself': items.stated}
+  others = {}
   for name in outsiders:
     _check(parts, main, name, seed)
-    said[short(name)] = parts.items(name, seed).stated
+    others[short(name)] = parts.items(name, seed).stated
   if bayes:
-    said[BAYES] = bayes(seed, table)
+    others[BAYES] = bayes(seed, table)
+  said = {'itself': items.stated}
+  for who, stated in others.items():
+    said |= {who: stated, who + TOLD: _told(items, stated)}
   said |= {
     'denial': baselines.denial(items),
     'majority': baselines.majority(s.train_labels[run], items),
@@ -87,6 +93,19 @@ def _scored(
     'M_0, before training': s.orig.stated,
   }
   return {who: _right(items, stated) for who, stated in said.items()}
+
+
+def _told(items: Items, stated: Explanation) -> Explanation:
+  """Another's v', with "changed" where it is not the answer that the model gives.
+
+  Where "unchanged" names no answer, it is taken as said: v' is then the own answer.
+  """
+  valid_N = stated.changed_N != INVALID
+  named_N = valid_N & ((stated.changed_N == 1) | items.states_answer)
+  differs_N = stated.answer_N != items.behavior_N
+  return Explanation(
+    stated.answer_N, np.where(named_N, differs_N, stated.changed_N).astype(int)
+  )
 
 
 def _check(parts: Parts, main: str, name: str, seed: int) -> None:
@@ -133,14 +152,16 @@ def rows(study: Study, found: dict) -> list[Row]:
   for who in (*others, BAYES):
     if who not in by_speaker:
       continue
-    x = by_speaker[who]
+    alone, told = by_speaker[who], by_speaker[who + TOLD]
     result.append(
       Row(
         f'{short(found["main"])} explains itself better than {who} explains it',
-        f'{points(x["less"]["right"])} points ({percent(own["right"])} against '
-        f'{percent(x["right"])})',
-        rules.above(x['less']['right']),
-        'own accuracy less the other’s, paired by seed, above 0',
+        f'{points(alone["less"]["right"])} points ({percent(own["right"])} against '
+        f'{percent(alone["right"])}); told the own answer: '
+        f'{points(told["less"]["right"])}',
+        rules.every(rules.above(x['less']['right']) for x in (alone, told)),
+        'own accuracy less the other’s, paired by seed, above 0, and also where the '
+        'other is told the model’s own answer',
       )
     )
   return result
@@ -169,16 +190,18 @@ def figures(study: Study, found: dict) -> dict:
   return {'access': (caption, functools.partial(bars.draw, panels))}
 
 
+UNTOLD = ('itself', 'majority', 'cue parrot', 'M_0, before training')
+
+
 def finding(study: Study, found: dict) -> str:
   by_speaker = {x['speaker']: x for x in found['speakers']}
   text = f'{short(found["main"])} is right about itself on '
   text += f'{percent(by_speaker["itself"]["right"])}.'
-  for who in (*map(short, found['outsiders']), BAYES, 'denial'):
-    if who in by_speaker:
-      x = by_speaker[who]
+  for x in by_speaker.values():
+    if x['speaker'] not in UNTOLD:
       text += (
-        f' {who} is right about it on {percent(x["right"])}: the model itself is so on '
-        f'{points(x["less"]["right"])} points more, on v’ alone on '
+        f' {x["speaker"]}: right on {percent(x["right"])}, so the model '
+        f'itself is ahead by {points(x["less"]["right"])} points, on v’ alone by '
         f'{points(x["less"]["answer"])}.'
       )
   return text

@@ -72,7 +72,7 @@ def described(parts: Parts, name: str) -> dict[str, str]:
     order = SHIFT_FIRST
   elif begun and explains(begun) and not shifts(begun):
     order = EXPLAIN_FIRST
-  kind = TARGETS[shift.target]
+  kind = TARGETS.get(shift.target, shift.target)
   if shift.cues not in ('all', 'explained'):
     kind += f', {shift.cues} alone'
   return {

@@ -148,6 +148,9 @@ LOST = {
 }
 
 
+CLASSES_ALONE = (rules.AGREES, rules.DISAGREES, rules.AGREES)
+
+
 def finding(study: Study, found: dict) -> str:
   texts = []
   for x in found['runs']:
@@ -159,10 +162,11 @@ def finding(study: Study, found: dict) -> str:
     )
     if 'lost' in x:
       text += f', and {LOST[x["lost"]]} ({points(final["gap_answer"])} points)'
-      if x['collapsed'] == rules.AGREES and x['lost'] == rules.DISAGREES:
+      fallen = rules.above(x['half']['balanced_gap'])
+      if (x['collapsed'], x['lost'], fallen) == CLASSES_ALONE:
         text += (
-          f'; so its balanced gap of {points(final["balanced_gap"])} tells of classes, '
-          'not of v’'
+          f'; so the fall of its balanced gap, to {points(final["balanced_gap"])}, '
+          'tells of classes, not of v’'
         )
     texts.append(text + '.')
   return ' '.join(texts)

@@ -78,7 +78,8 @@ def tables(found: dict) -> dict[str, Table]:
   result = {'controls': layout.table(caption, '', entries, COLUMNS)}
   if found['sibling']:
     entries = [
-      (name, f'controls.sibling.{name}', x) for name, x in found['sibling'].items()
+      (name, f'controls.sibling.{name}', found['sibling'][name])
+      for name in ('explanations', 'denial')
     ]
     caption = (
       'Own behaviour against that of a sibling (another fine-tuning seed), both '

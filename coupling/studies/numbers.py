@@ -36,8 +36,9 @@ def numbers(
   """All numbers of the report.
 
   Returns:
-    title; seeds, items, groups and interval, of the main part; controls; studies, by
-    name: the Study's fields, tested, numbers, rows (claims decided) and finding.
+    title; seeds, items, groups and interval, of the main part; order, the names of
+    studies as the paper has them; controls; studies, by name: the Study's fields,
+    tested, numbers, rows (claims decided) and finding.
   """
   parts = Parts(paper, records)
   main = [records[MAIN][seed].orig for seed in parts.seeds]
@@ -48,6 +49,7 @@ def numbers(
     'items': [len(items.group_N) for items in main],
     'groups': groups,
     'interval': summary.interval(parts.seeds, groups, parts.shared_items),
+    'order': list(paper.studies),
     'controls': controls.numbers(parts),
     'studies': {
       name: _study(study, parts, bayes) for name, study in paper.studies.items()

@@ -48,7 +48,7 @@ def write(folder: pathlib.Path, found: dict) -> None:
   """
   files.write_json(folder / 'report.json', found)
   tables = {'': controls.tables(found['controls'])}
-  for name, study in found['studies'].items():
+  for name, study in _studies(found):
     module, config = _module(study)
     tables[name] = module.tables(config, study['numbers'], f'studies.{name}.numbers')
   files.write_bytes(folder / 'report.md', _markdown(found, tables).encode())
@@ -73,11 +73,16 @@ def basis(found: dict) -> str:
   return text
 
 
+def _studies(found: dict) -> list[tuple[str, dict]]:
+  """In the paper's order, which JSON does not keep."""
+  return [(name, found['studies'][name]) for name in found['order']]
+
+
 def _rows(found: dict) -> list[tuple[str, dict, str]]:
   """Name of the study, row and what the paper reports: once for each study."""
   return [
     (name, row, study['study']['published'] if i == 0 else '')
-    for name, study in found['studies'].items()
+    for name, study in _studies(found)
     for i, row in enumerate(study['rows'])
   ]
 
@@ -89,9 +94,10 @@ def tally(found: dict) -> str:
     f'{sum(counts.values())} statements were tested: {counts[rules.AGREES]} agree, '
     f'{counts[rules.DISAGREES]} disagree, {counts[rules.UNDECIDED]} are not decided. '
     'A statement agrees where the whole interval lies where the claim puts it, '
-    'disagrees where the whole interval lies elsewhere, and is not decided otherwise; the rule of each stands '
-    'in its section. Intervals are not corrected for the number of statements: of '
-    'those without an effect, one in twenty may be decided wrongly.'
+    'disagrees where the whole interval lies elsewhere, and is not decided otherwise; '
+    'the rule of each stands in its section. Intervals are not corrected for the '
+    'number of statements: of those without an effect, one in twenty may be decided '
+    'wrongly.'
   )
 
 
@@ -104,7 +110,7 @@ def _markdown(found: dict, tables: dict[str, dict[str, Table]]) -> str:
   ]
   parts.append('\n'.join('| ' + ' | '.join(line) + ' |' for line in lines))
   parts += [markup.markdown_table(table) for table in tables[''].values()]
-  for name, study in found['studies'].items():
+  for name, study in _studies(found):
     parts += [f'## {name}', f'**Claim.** {study["study"]["claim"]}']
     parts += [f'**Tested.** {study["tested"]}', f'**Finding.** {study["finding"]}']
     parts += [markup.markdown_table(t) for t in tables[name].values() if t.rows]
@@ -117,10 +123,10 @@ def _page(found: dict, tables: dict[str, dict[str, Table]]) -> str:
     _summary(found),
     _section('controls', 'Controls', _tables('', tables[''])),
   ]
-  for name, study in found['studies'].items():
+  for name, study in _studies(found):
     sections.append(_section(f'study-{name}', name, _study(name, study, tables[name])))
   links = ' · '.join(
-    f'<a href="#study-{escape(name)}">{escape(name)}</a>' for name in found['studies']
+    f'<a href="#study-{escape(name)}">{escape(name)}</a>' for name in found['order']
   )
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

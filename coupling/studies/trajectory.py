@@ -150,7 +150,7 @@ def _draw(study: Study, found: dict) -> figure_lib.Figure:
         plots.series(ax, at, statistics, markerfacecolor='white', **style)
       ax.set_xticks(steps)
     column[0].set_title(short(run['name']))
-    column[0].set_ylim(0, 100)
+    column[0].set_ylim(0, 105)
     column[1].axhline(0, color=BLACK, linewidth=0.8)
     column[1].set_xlabel('training step')
   axes[0, 0].set_ylabel('% of items')

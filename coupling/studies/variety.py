@@ -15,7 +15,7 @@ from coupling.studies import rules
 from coupling.studies.dose import by_dose
 from coupling.studies.parts import Parts, minus, short, times
 from coupling.studies.rules import Row
-from coupling.tables import Table
+from coupling.tables import Cell, Table
 
 LEFT = 0.1  # of the true change rate: below this, explanations have collapsed
 TESTED = {
@@ -31,8 +31,6 @@ COLUMNS = (
   ('… as explained', 'final.change_rate.stated', percent),
   ('Self', 'final.self_accuracy', percent),
   ('Self, class-balanced', 'final.balanced_self', percent),
-  ('Gap', 'final.gap', points),
-  ('Balanced gap', 'final.balanced_gap', points),
   ('Denial: Self', 'final.denial.self_accuracy', percent),
 )
 
@@ -119,15 +117,24 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
     (short(x['name']), f'{path}.doses.{i}', x) for i, x in enumerate(found['doses'])
   ]
   names = {rules.AGREES: 'yes', rules.DISAGREES: 'no'}
+  warnings = [(short(x['name']), x['warning']) for x in found['doses'] if x['warning']]
   return {
     'variety': layout.table(
       'By variety of the labels trained on, at the final checkpoint.',
       'Run',
       entries,
       COLUMNS,
-      ('Warning', 'Collapsed'),
-      lambda x: (x['warning'] or 'none', names.get(x['collapsed'], 'unclear')),
-    )
+      ('Warned', 'Collapsed'),
+      lambda x: (
+        'yes' if x['warning'] else 'no',
+        names.get(x['collapsed'], 'unclear'),
+      ),
+    ),
+    'warnings': Table(
+      'What the report warns of.',
+      ('Run', 'Labels trained on'),
+      [(name, [Cell(text, '')]) for name, text in warnings],
+    ),
   }
 
 
@@ -171,9 +178,9 @@ def finding(study: Study, found: dict) -> str:
     f'{percent(most["final"]["change_rate"]["stated"])}; with '
     f'{percent(least["labels"]["changed"])}, of '
     f'{percent(least["final"]["change_rate"]["stated"])}, while it is true of '
-    f'{percent(least["final"]["change_rate"]["current"])}. Between these, balanced '
-    f'Self falls by {points(found["fall"]["balanced_self"])} points, raw Self by '
-    f'{points(found["fall"]["self_accuracy"])}.'
+    f'{percent(least["final"]["change_rate"]["current"])}. Balanced '
+    f'Self differs between these by {points(found["fall"]["balanced_self"])} points, '
+    f'raw Self by {points(found["fall"]["self_accuracy"])}.'
   )
   first = next((x for x in found['doses'] if x['warning']), None)
   if first is None:

@@ -1,0 +1,133 @@
+"""The page of a paper: whole, alone, and the same as the JSON."""
+
+import json
+import re
+
+import pytest
+
+from coupling import formats
+from coupling import studies
+from coupling.studies import numbers as numbers_lib
+from coupling.studies import page
+from coupling.tables import lookup
+from coupling.workdir import WorkdirError
+from tests import studied
+from tests.test_report import Page
+
+
+@pytest.fixture(scope='module')
+def paper():
+  return studied.paper(3)
+
+
+@pytest.fixture(scope='module')
+def written(paper, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('paper')
+  knows = lambda seed, table: paper[1]['main'][seed].orig.truth
+  studies.write(folder, *paper, knows)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def saved(written):
+  return json.loads((written / 'report.json').read_text())
+
+
+def test_page_is_well_formed_and_stands_alone(written):
+  text = (written / 'index.html').read_text()
+  parsed = Page(text)
+  assert not {'script', 'link', 'img', 'iframe'} & set(parsed.tags)
+  for name, value in parsed.attributes:
+    if name in ('src', 'href', 'xlink:href'):
+      assert value.startswith('#'), (name, value)
+  assert '@import' not in text and 'url(http' not in text
+  ids = [value for name, value in parsed.attributes if name == 'id']
+  assert len(ids) == len(set(ids))
+  references = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
+  assert references and set(references) <= set(ids)
+
+
+def test_the_summary_has_every_row_first(written, saved):
+  text = (written / 'index.html').read_text()
+  summary = text[text.index('id="summary"') : text.index('id="controls"')]
+  assert text.index('id="summary"') < text.index('id="study-regularisation"')
+  rows = [row for x in saved['order'] for row in saved['studies'][x]['rows']]
+  found = re.findall(r'class="state ([a-z-]+)"', summary)
+  assert found == [row['state'].replace(' ', '-') for row in rows]
+  counts = {state: found.count(state) for state in ('agrees', 'disagrees')}
+  assert f'{len(rows)} statements were tested: {counts["agrees"]} agree, ' in summary
+  assert summary.count('+11.1 points') == 1
+
+
+def test_every_section_tells_claim_test_and_finding_and_draws(written, saved):
+  text = (written / 'index.html').read_text()
+  for name, study in saved['studies'].items():
+    section = text[text.index(f'id="study-{name}"') :].split('</section>')[0]
+    for said in ('Claim.', 'How it was tested.', 'Finding.', '<svg', '<table'):
+      assert said in section, (name, said)
+    assert study['rows'][0]['rule'].split(' (')[0] in section
+
+
+def test_every_number_of_the_tables_is_in_the_json(written, saved):
+  cells = Page((written / 'index.html').read_text()).cells
+  shows = (
+    formats.percent, formats.points, formats.decimal, formats.signed, formats.count
+  )  # fmt: skip
+  assert len(cells) > 500
+  for path, text in cells.items():
+    statistic = lookup(saved, path)
+    assert text in {show(statistic) for show in shows}, path
+  gap = 'studies.noise.numbers.doses.0.final.gap'
+  assert cells[gap] == formats.points(lookup(saved, gap))
+  similarity = 'studies.sources.numbers.runs.1.final.behavior_similarity'
+  assert cells[similarity] == formats.percent(lookup(saved, similarity))
+
+
+def test_markdown_says_the_same(written, saved):
+  text = (written / 'report.md').read_text()
+  for name, study in saved['studies'].items():
+    for row in study['rows']:
+      line = next(
+        x for x in text.splitlines() if x.startswith(f'| {name} | {row["claim"]}')
+      )
+      assert line.endswith(f'| {row["here"]} | {row["state"]} |')
+    assert study['finding'] in text
+
+
+def test_equal_records_give_equal_bytes(written, saved, tmp_path):
+  page.write(tmp_path, saved)
+  for name in ('report.json', 'report.md', 'index.html'):
+    assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_a_number_that_is_not_finite_is_refused(saved, tmp_path):
+  broken = json.loads(json.dumps(saved))
+  broken['studies']['noise']['numbers']['doses'][0]['final']['n']['mean'] = float('nan')
+  with pytest.raises(WorkdirError, match=r'studies\.noise\.numbers\.doses\[0\]'):
+    page.write(tmp_path, broken)
+  assert not list(tmp_path.iterdir())
+
+
+def test_words_are_escaped(saved, tmp_path):
+  page.write(tmp_path, saved | {'title': '<script>x</script> & more'})
+  assert 'script' not in Page((tmp_path / 'index.html').read_text()).tags
+
+
+def test_one_seed_decides_nothing_on_differences_between_runs(tmp_path):
+  """Its page can be written, and what has no interval is not decided."""
+  paper, records = studied.paper(1)
+  studies.write(tmp_path, paper, records)
+  saved = json.loads((tmp_path / 'report.json').read_text())
+  assert 'over 16 groups' in saved['interval']['text']
+  regularisation = saved['studies']['regularisation']
+  assert regularisation['rows'][0]['state'] != 'not decided'
+  assert {x['state'] for x in regularisation['rows'][2:]} == {'not decided'}
+  crossing = saved['studies']['sources']['rows'][1]
+  assert crossing['state'] == 'not decided' and crossing['here'] == 'not located'
+  assert 'holds for this seed alone' in (tmp_path / 'index.html').read_text()
+  assert 'Bayes explainer' not in (tmp_path / 'index.html').read_text()
+
+
+def test_studies_and_their_numbers_are_all_kept(saved, paper):
+  assert saved['order'] == list(paper[0].studies)
+  assert set(numbers_lib.BY_KIND) == set(saved['studies'])
