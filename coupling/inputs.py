@@ -75,7 +75,7 @@ def pairs_builder(e: Experiment, workdir: Path, seed: int):
 def corpus_builder(e: Experiment, workdir: Path, seed: int):
   """The TFDS builder of the corpus that M_0 is pretrained on."""
   folder = workdir / f'seed{seed}' / 'prepare'
-  return task_module(e).corpus_builder(e.base.documents, seed, folder)
+  return task_module(e).corpus_builder(e.task.config, e.base.documents, seed, folder)
 
 
 def checkpoint_folder(e: Experiment) -> Path:

@@ -11,6 +11,9 @@ import unicodedata
 import numpy as np
 
 SHARES = {'train': 0.60, 'validation': 0.15, 'test': 0.25}  # expected, of the groups
+# Further pairs of held-out groups, for behaviour objectives: never explained in
+# training, never evaluated.
+PRACTICE = 'practice'
 
 
 def content_hash(text: str) -> str:

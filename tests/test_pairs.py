@@ -90,15 +90,15 @@ def test_states_answer(unchanged, states):
 BUILD = """
 import sys
 
-from data import pairs, world
+from data import pairs, universe, world
 config = world.Config(behavior='request', train_pairs=9)
 builder = world.builder(config, 3, sys.argv[1])
 builder.download_and_prepare()
-want = world.World.draw(3).counterfactual_pairs('request', 'train', 9)
+want = universe.World.draw(3).counterfactual_pairs('request', 'train', 9)
 assert pairs.read(builder, 'train') == list(want)
-builder = world.corpus_builder(3, 3, sys.argv[1])
+builder = world.corpus_builder(config, 3, 3, sys.argv[1])
 builder.download_and_prepare()
-want = [line for d in world.World.draw(3).corpus(3) for line in d]
+want = [line for d in universe.World.draw(3).corpus(3) for line in d]
 assert world.read_corpus(builder) == want
 assert 'tensorflow' not in sys.modules, 'TensorFlow was imported'
 print('built')

@@ -10,6 +10,7 @@ import transformers
 from data import encoder
 from data import tokens
 from data import world
+from data import world_texts
 from tests import chat_tokenizers
 
 WORDS = ('red', 'green', 'Blue.', "don't", 'x,', 'ß')
@@ -28,7 +29,7 @@ def test_words_become_their_ids_and_come_back(rows):
   assert decoded == rows
 
 
-@given(st.lists(st.sampled_from(world.WORDS), min_size=1).map(' '.join))
+@given(st.lists(st.sampled_from(world_texts.WORDS), min_size=1).map(' '.join))
 @settings(deadline=None)
 def test_the_language_of_the_world_round_trips(text):
   [ids] = encoder.Encoder(world.tokenizer()).encode([text])
@@ -38,7 +39,7 @@ def test_the_language_of_the_world_round_trips(text):
 def test_the_padding_and_start_tokens_are_where_they_are_expected():
   assert (TOKENIZER.pad_token_id, TOKENIZER.bos_token_id) == (0, 1)
   assert len(TOKENIZER) == len(WORDS) + 2
-  assert len(world.tokenizer()) == len(set(world.WORDS)) + 2
+  assert len(world.tokenizer()) == len(set(world_texts.WORDS)) + 2
 
 
 def test_an_unknown_word_is_an_error_that_names_the_cause():

@@ -12,7 +12,8 @@ from coupling import summary as summary_lib
 from coupling import variety
 from coupling import verdict as verdict_lib
 from coupling.explanation import INVALID, Explanation, phi
-from data import world
+from data import universe
+from data import world_texts
 from tests import recorded
 from tests import simulated
 
@@ -314,22 +315,22 @@ def test_planted_lack_of_variety_is_warned_of(tmp_path):
 def test_the_world_has_variety_for_a_reader_who_knows_it(summary, seed):
   """The likeliest answer, from the tastes and from how reliable each source is."""
   task = world_config.get_config().task
-  drawn = world.World.draw(seed)
+  drawn = universe.World.draw(seed)
   pairs = list(drawn.counterfactual_pairs(task.behavior, 'train', 3_000))
   fact_N, source_N, options_NxK = [], [], []
   for pair in pairs:
     entity, relation = (int(x[1:]) for x in pair.group.split())
-    fact_N.append(entity * world.NUM_RELATIONS + relation)
+    fact_N.append(entity * world_texts.NUM_RELATIONS + relation)
     source_N.append(int(pair.cue_kind.removeprefix('src')))
     options_NxK.append([int(x[1:]) for x in pair.options])
   logits_NxK = np.einsum(
     'nd,nkd->nk', drawn.taste_Fx3[fact_N], drawn.feature_Vx3[options_NxK]
   )
-  right_N = np.array(world.SOURCE_RELIABILITY)[source_N]
-  odds_N = np.log(right_N / (1 - right_N) * (world.NUM_OPTIONS - 1))
+  right_N = np.array(universe.SOURCE_RELIABILITY)[source_N]
+  odds_N = np.log(right_N / (1 - right_N) * (world_texts.NUM_OPTIONS - 1))
   hinted_NxK = logits_NxK.copy()
   hinted_NxK[np.arange(len(pairs)), [p.cue_option for p in pairs]] += odds_N
   found = variety.labels(
-    phi(hinted_NxK.argmax(1), logits_NxK.argmax(1)), True, world.NUM_OPTIONS
+    phi(hinted_NxK.argmax(1), logits_NxK.argmax(1)), True, world_texts.NUM_OPTIONS
   )
   assert not warned(summary, **{f'labels__{k}': found[k] for k in found})
