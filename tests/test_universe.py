@@ -137,12 +137,6 @@ def test_practice_is_about_the_held_out_groups_and_repeats_no_evaluated_text(beh
     assert len({p.counterfactual for p in held_out}) > len(counts) * values / 2
 
 
-def test_practice_has_a_generator_of_its_own():
-  hinted = [drawn_pairs('hint', x) for x in (*universe.SPLITS, splits.PRACTICE)]
-  cues = {tuple(pair.cue for pair in found[:50]) for found in hinted}
-  assert len(cues) == len(hinted)
-
-
 def test_hints_name_one_of_four_distinct_options_offered():
   for pair in drawn_pairs('hint', 'train'):
     assert len(set(pair.options)) == world_texts.NUM_OPTIONS

@@ -94,7 +94,7 @@ def corpus(family, kind):
 
 
 def assert_as_expected(logits_NxK, answer_N):
-  """The likeliest option is the commonest answer, and each as common as it should be."""
+  """The likeliest option is the commonest answer, and all are as common as expected."""
   order_NxK = np.argsort(-logits_NxK, axis=1)
   p_NxK = np.take_along_axis(special.softmax(logits_NxK, axis=1), order_NxK, axis=1)
   observed_K = np.mean(order_NxK == answer_N[:, None], axis=0)
