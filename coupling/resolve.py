@@ -140,7 +140,7 @@ def resolve(
   if built.get('label') is not None:
     problems += _source_problems(built['label'], built.get('task'), trains)
   reported = built.get('report')
-  if reported is not None and not (part and not reported.main):
+  if runs and reported is not None and not (part and not reported.main):
     problems += _role_problems(built['report'], trains)
   seeds = built.get('seeds')
   if isinstance(seeds, tuple) and (not seeds or len(set(seeds)) < len(seeds)):
