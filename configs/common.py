@@ -169,6 +169,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   )
   config.evaluate = dict(split='test', batch=32, likelihood=False)
   config.mesh = dict(data=1, fsdp=-1)
+  config.runs_at_once = 1
   runs = {
     'kl': {},
     'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),

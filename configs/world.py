@@ -101,6 +101,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   )
   config.evaluate = dict(split='test', batch=256, likelihood=False)
   config.mesh = dict(data=-1, fsdp=1)
+  config.runs_at_once = 1
   runs = {
     'kl': {},
     'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),

@@ -251,6 +251,9 @@ class Experiment:
   evaluate: Evaluate
   report: Report
   mesh: Mesh
+  runs_at_once: (
+    int  # trained in one program, shared out over the devices; 1: one by one
+  )
   # Name -> training, after the run's own changes.
   runs: dict[str, Train] = dataclasses.field(hash=False)
 

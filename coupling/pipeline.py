@@ -11,9 +11,11 @@ import jax
 from coupling import checks
 from coupling import config as config_lib
 from coupling import export as export_lib
+from coupling import inputs
 from coupling import label as label_lib
 from coupling import scheduler
 from coupling import stages
+from coupling import sweep
 
 RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
 STAGES = (*RUN, 'export')
@@ -101,20 +103,8 @@ def _earlier(e: config_lib.Experiment) -> set[int]:
   return found - {None}
 
 
-def _train_needs(e: config_lib.Experiment, part: str, seed: int, run: str) -> tuple:
-  """Names of the tasks that a training waits for."""
-  train = e.runs[run]
-  needs = [_name(part, seed, 'label')]
-  if (step := label_lib.earlier_step(train.labels)) is not None:
-    needs.append(_name(part, seed, f'label step {step}'))
-  if match := DONOR.fullmatch(train.labels):
-    needs.append(_name(match['part'], seed, 'label'))
-  if train.start:
-    needs.append(_name(part, seed, train.start, 'train'))
-  return tuple(needs)
-
-
 def _name(part: str, seed: int, *rest: str) -> str:
+  """Of a task."""
   return ' · '.join([*([part] if part else []), f'seed {seed}', *rest])
 
 
@@ -135,9 +125,10 @@ def _tasks(
   reports = []
   for part, e in parts.items():
     folder = workdir / part
+    runs = _runs(e, part, folder, follow)
     for seed in e.seeds:
       first[seed] += _first(e, part, folder, seed)
-      rest[seed] += _runs(e, part, folder, seed, follow)
+      rest[seed] += runs[seed]
     if e.report.main:
       played = {run: e.runs[run] for run in dict.fromkeys(_roles(e.report))}
       reported = e if not part else dataclasses.replace(e, runs=played)
@@ -153,8 +144,8 @@ def _tasks(
           (reported, folder),
         )
       )
-  chains, runs = list(first.values()), list(rest.values())
-  turns = zip(runs, chains[workers:] + [[]] * workers)
+  chains = list(first.values())
+  turns = zip(rest.values(), chains[workers:] + [[]] * workers)
   return [
     *(t for chain in chains[:workers] for t in chain),
     *(t for one, chain in turns for t in (*one, *chain)),
@@ -177,25 +168,78 @@ def _first(
     needs = tuple(task.name for task in chain[-1:])
     function, args = getattr(stages, stage), (e, folder, seed)
     chain.append(scheduler.Task(_name(part, seed, stage), stage, needs, function, args))
+  labelled = (chain[-1].name,)
+  for step in sorted(_earlier(e)):
+    name, args = _name(part, seed, f'label step {step}'), (e, folder, seed, step)
+    chain.append(scheduler.Task(name, 'label', labelled, stages.label, args))
   return chain
 
 
+def _together(e: config_lib.Experiment) -> list[list[tuple[int, str]]]:
+  """Seeds and names of the runs that train at once, none before one it starts from."""
+  every = [(seed, run) for seed in e.seeds for run in e.runs]
+  if e.runs_at_once == 1:
+    return [[one] for one in every]
+  depths = {run: _depth(e, run) for run in e.runs}
+  found = []
+  for depth in range(max(depths.values()) + 1):
+    wave = [(seed, run) for seed, run in every if depths[run] == depth]
+    trained = {
+      one: (inputs.decoder(e), e.runs[one[1]]) for one in wave if one[1] in e.trained
+    }
+    found += [[one] for one in wave if one not in trained]
+    for group in sweep.groups(trained):
+      found += [
+        group[i : i + e.runs_at_once] for i in range(0, len(group), e.runs_at_once)
+      ]
+  return found
+
+
+def _depth(e: config_lib.Experiment, run: str) -> int:
+  """How many runs come before this one, from which it starts."""
+  first = e.runs[run].start
+  return 1 + _depth(e, first) if first else 0
+
+
 def _runs(
-  e: config_lib.Experiment, part: str, folder: pathlib.Path, seed: int, follow: bool
-) -> list[scheduler.Task]:
-  """A seed's runs, and the labels that they need beside M_0's."""
-  tasks = []
-
-  def task(kind, name, needs, function, *args):
-    tasks.append(scheduler.Task(name, kind, needs, function, (e, folder, seed, *args)))
-
-  labelled = (_name(part, seed, 'label'),)
-  for step in sorted(_earlier(e)):
-    task('label', _name(part, seed, f'label step {step}'), labelled, stages.label, step)
-  evaluate = functools.partial(stages.evaluate, follow=follow)
-  for run in e.runs:
-    name = functools.partial(_name, part, seed, run)
-    task('train', name('train'), _train_needs(e, part, seed, run), stages.train, run)
-    task('evaluate', name('evaluate'), (name('train'),), evaluate, run)
-    task('export', name('export'), (name('train'),), export_lib.export, run)
+  e: config_lib.Experiment, part: str, folder: pathlib.Path, follow: bool
+) -> dict[int, list[scheduler.Task]]:
+  """Trainings, each with what is made of it, by the last seed that it is of."""
+  tasks, names = {seed: [] for seed in e.seeds}, {}
+  for i, runs in enumerate(_together(e)):
+    name = _name(part, *runs[0], 'train')
+    if len(runs) > 1:
+      name = f'{part} · training {i}, {len(runs)} runs at once'.removeprefix(' · ')
+    names |= dict.fromkeys(runs, name)
+    needs = {x for seed, run in runs for x in _train_needs(e, part, seed, run, names)}
+    args = (e, folder, runs)
+    here = [scheduler.Task(name, 'train', tuple(needs), stages.train, args)]
+    for seed, run in runs:
+      for kind, function in (
+        ('evaluate', functools.partial(stages.evaluate, follow=follow)),
+        ('export', export_lib.export),
+      ):
+        args = (e, folder, seed, run)
+        title = _name(part, seed, run, kind)
+        here.append(scheduler.Task(title, kind, (name,), function, args))
+    tasks[runs[-1][0]] += here
   return tasks
+
+
+def _train_needs(
+  e: config_lib.Experiment,
+  part: str,
+  seed: int,
+  run: str,
+  names: dict[tuple[int, str], str],
+) -> set[str]:
+  """Names of the tasks that a training waits for."""
+  train = e.runs[run]
+  needs = {_name(part, seed, 'label')}
+  if (step := label_lib.earlier_step(train.labels)) is not None:
+    needs.add(_name(part, seed, f'label step {step}'))
+  if match := DONOR.fullmatch(train.labels):
+    needs.add(_name(match['part'], seed, 'label'))
+  if train.start:
+    needs.add(names[seed, train.start])
+  return needs
