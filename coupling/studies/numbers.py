@@ -18,7 +18,7 @@ from coupling.studies import sources
 from coupling.studies import trajectory
 from coupling.studies import variety
 from coupling.studies.access import Bayes
-from coupling.studies.parts import MAIN, Parts
+from coupling.studies.parts import Parts
 
 # Each has TESTED, numbers, rows, tables, figures and finding.
 BY_KIND: dict[str, types.ModuleType] = {
@@ -41,7 +41,7 @@ def numbers(
     tested, numbers, rows (claims decided) and finding.
   """
   parts = Parts(paper, records)
-  main = [records[MAIN][seed].orig for seed in parts.seeds]
+  main = [records[parts.main][seed].orig for seed in parts.seeds]
   groups = [len(np.unique(items.group_N)) for items in main]
   return {
     'title': paper.title,

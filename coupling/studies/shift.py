@@ -149,10 +149,12 @@ def _similar(cell: dict) -> str:
 
 def _kinds(found: dict) -> Table:
   """What each cell is."""
-  keys = ('kind', 'strength', 'covered', 'context', 'order')
+  keys = ('kind', 'strength', 'weights', 'rate', 'covered', 'context', 'order')
   return Table(
-    'The cells, each with its companion without the shift.',
-    ('Run', 'Shift', 'Strength', 'By old labels', 'Asked', 'Order', 'Companion'),
+    'The cells, each with its companion without the shift. Weights of the loss: of the '
+    'shift, of explanations, of the behaviour KL.',
+    ('Run', 'Shift', 'Strength', 'Weights', 'Rate', 'By old labels', 'Asked', 'Order')
+    + ('Companion',),
     [
       (
         short(x['name']),
