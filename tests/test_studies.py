@@ -227,6 +227,25 @@ def test_a_crossing_that_is_not_located_is_said_not_to_be():
   assert 'is not located' in sources.finding(of, found)
 
 
+@pytest.mark.parametrize(
+  ('slope', 'crossing', 'seen', 'state'),
+  [
+    (0.5, 0.7, (0.4, 0.9), AGREES),
+    (0.5, 0.4, (0.3, 0.9), DISAGREES),
+    (-0.5, 0.7, (0.4, 0.9), DISAGREES),
+    (0.05, 0.7, (0.4, 0.9), UNDECIDED),
+    (0.5, 0.3, (0.4, 0.7), UNDECIDED),  # neither the crossing nor 0.8 was reached
+    (0.5, 0.3, (0.4, 0.9), DISAGREES),
+    (0.5, 0.7, (0.3, 0.6), UNDECIDED),
+  ],
+)
+def test_about_asks_for_a_rise_and_for_runs_that_reach_it(slope, crossing, seen, state):
+  of = lambda x, half: {'mean': x, 'low': x - half, 'high': x + half}
+  outside = not seen[0] <= crossing <= seen[1]
+  found = {'slope': of(slope, 0.1), 'crossing': of(crossing, 0.05)}
+  assert sources.about(found | {'seen': seen, 'extrapolated': outside}) == state
+
+
 # Shifts.
 
 IGNORE = dict(weight=1.0, target='ignore_cue', cues='all')
