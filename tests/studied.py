@@ -36,6 +36,7 @@ class Train(config_lib.Train):
   noise: float = 0.0
   context: str = 'before'
   explained: str = 'all'
+  evaluated: str = 'kept'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,9 @@ class Run:
   `says`: shares of statements by source. `drift`: share of items that behave anew; of
   these the share `change` changes with the cue. `shifted`: share of items whose
   behaviour is shifted on purpose. `labels`: share of labels that are another model's.
-  `changed`: of the labels trained on. `swaps`: statements follow the swapped answer.
+  `changed`: of the labels trained on. `planted`: share of items with a cue of
+  source0, and of those never explained, on which the cue is followed. `swaps`:
+  statements follow the swapped answer.
   """
 
   says: dict[str, float]
@@ -117,10 +120,12 @@ def records(runs: dict[str, Run], seed: int, groups: int = GROUPS) -> Records:
     items[name], tables[name] = {}, {}
     anew, moved = _behave(mine, n, run.change), _behave(mine, n, 0.4)
     when_N, shifted_N = mine.random(n), mine.random(n) < run.shifted
+    follow_N = mine.random(n) < run.planted
     for step in run.steps:
       drifted_N = when_N < run.drift * step / run.steps[-1]
       now = [np.where(drifted_N, a, b) for a, b in zip(anew, base)]
       now = [np.where(shifted_N, a, b) for a, b in zip(moved, now)]
+      now[0] = np.where(follow_N & (surface['cue_kind'] == 0), hint_N, now[0])
       truths = phi(*now), phi(*base), target, Explanation(now[0], 0 * now[0])
       # Equal draws at every step: an item keeps the source of its statements.
       draws = np.random.default_rng((seed, index, 13))

@@ -227,6 +227,25 @@ def test_a_crossing_that_is_not_located_is_said_not_to_be():
   assert 'is not located' in sources.finding(of, found)
 
 
+@pytest.mark.parametrize(
+  ('slope', 'crossing', 'seen', 'state'),
+  [
+    (0.5, 0.7, (0.4, 0.9), AGREES),
+    (0.5, 0.4, (0.3, 0.9), DISAGREES),
+    (-0.5, 0.7, (0.4, 0.9), DISAGREES),
+    (0.05, 0.7, (0.4, 0.9), UNDECIDED),
+    (0.5, 0.3, (0.4, 0.7), UNDECIDED),  # neither the crossing nor 0.8 was reached
+    (0.5, 0.3, (0.4, 0.9), DISAGREES),
+    (0.5, 0.7, (0.3, 0.6), UNDECIDED),
+  ],
+)
+def test_about_asks_for_a_rise_and_for_runs_that_reach_it(slope, crossing, seen, state):
+  of = lambda x, half: {'mean': x, 'low': x - half, 'high': x + half}
+  outside = not seen[0] <= crossing <= seen[1]
+  found = {'slope': of(slope, 0.1), 'crossing': of(crossing, 0.05)}
+  assert sources.about(found | {'seen': seen, 'extrapolated': outside}) == state
+
+
 # Shifts.
 
 IGNORE = dict(weight=1.0, target='ignore_cue', cues='all')
@@ -309,7 +328,8 @@ def test_a_cell_says_what_was_done():
   trains = {
     'kl': train(),
     'free': train(shift=IGNORE, explained='unshifted', context='after'),
-    'first': train(shift=IGNORE | {'strength': 2.0}, explains=0.0),
+    'first': train(shift=IGNORE, explains=0.0),
+    'moved': train(shift=IGNORE | {'strength': 2.0, 'target': 'rotate'}),
     'second': train(start='first'),
     'third': train(start='kl', shift=IGNORE, explains=0.0),
     'one': train(shift=IGNORE | {'cues': 'source3', 'target': 'follow_cue'}),
@@ -318,13 +338,19 @@ def test_a_cell_says_what_was_done():
   said = {x: cells.described(parts, f'main/{x}') for x in trains}
   assert said['free'] == {
     'kind': 'cues ignored',
-    'strength': '1, weight 1',
+    'strength': '–',
+    'weights': '1, 2, 1',
+    'rate': '0.004',
     'covered': 'not covered',
     'context': 'after',
     'order': 'concurrent',
   }
   assert said['second']['order'] == 'shift first'
-  assert said['second']['strength'] == '2, weight 1'
+  assert (
+    said['second']['weights'] == '0, 2, 1' and said['third']['weights'] == '1, 0, 1'
+  )
+  assert said['moved']['strength'] == '2 nats'
+  assert said['moved']['kind'] == 'answers moved fact by fact'
   assert said['second']['covered'] == 'covered'
   assert said['third']['order'] == 'explain first'
   assert said['one']['kind'] == 'cues followed, source3 alone'
@@ -333,7 +359,7 @@ def test_a_cell_says_what_was_done():
 def test_a_sibling_differs_in_seeds_alone():
   trains = {
     'a': train(shift=IGNORE),
-    'b': train(shift=IGNORE | {'seed': 1}),
+    'b': train(shift=IGNORE | {'seed': 1}, evaluated='last'),
     'c': train(shift=IGNORE, context='after'),
     'quiet': train(),
   }
@@ -363,9 +389,10 @@ def test_similarity_above_the_condition_is_told():
 PLANTED = study('planted', ('planting',), companions=('kl',))
 
 
-def plant(says, companion=NEUTRAL, planted_share=0.9):
+def plant(says, companion=NEUTRAL, planted_share=0.9, cues='unexplained'):
   runs = {'kl': Run(companion), 'planting': Run(says, planted=planted_share)}
-  parts = small(runs, seeds=SEEDS)
+  trains = {'planting': train(shift=dict(weight=1.0, cues=cues))}
+  parts = small(runs, trains, SEEDS)
   return parts, planted.numbers(PLANTED, parts)
 
 
@@ -395,6 +422,25 @@ def test_planted_behaviour(says, share, state):
   assert run['shares']['followed']['per_seed'][1] == pytest.approx(followed)
   told = planted.finding(PLANTED, found)
   assert ('nothing follows' in told) == (share == 0.0)
+
+
+def test_planting_by_a_kind_of_cue_counts_items_of_that_kind_alone():
+  parts, found = plant(GOOD | {'self': 0.9}, cues='source0')
+  (run,) = found['runs']
+  items = parts.items('main/planting', 2)
+  of_kind_N = items.surface['cue_kind'] == 0  # the test's source0
+  assert 0.3 < of_kind_N.mean() < 0.7
+  right_N = items.right(items.truth)
+  shares = run['shares']
+  assert shares['self_accuracy']['per_seed'][1] == right_N[of_kind_N].mean()
+  followed_N = items.behavior_N == items.surface['cue_option']
+  assert shares['followed']['per_seed'][1] == followed_N[of_kind_N].mean()
+  said_N = parts.items('main/kl', 2).stated.answer_N == items.truth.answer_N
+  said_N &= parts.items('main/kl', 2).stated.changed_N == items.truth.changed_N
+  assert shares['companion_says']['per_seed'][1] == said_N[of_kind_N].mean()
+  assert states(planted, PLANTED, found) == [AGREES]
+  with pytest.raises(WorkdirError, match="no item has a cue of the kind 'source9'"):
+    plant(GOOD, cues='source9')
 
 
 # Variety.

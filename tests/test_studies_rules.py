@@ -125,3 +125,15 @@ def test_steps_are_those_of_every_seed():
   del parts.records['main'][2].items['kl'][10]
   assert parts.steps('main/kl') == [0, 20]
   assert dataclasses.is_dataclass(parts.train('main/kl'))
+
+
+def test_the_first_part_is_the_main_one_where_none_has_that_name():
+  parts = small(RUNS)
+  parts.paper.parts['request'] = parts.paper.parts.pop('main')
+  parts.records['request'] = parts.records.pop('main')
+  alone = parts_lib.Parts(parts.paper, parts.records)
+  assert alone.role('main') == 'request/kl' and alone.role('sibling') is None
+  assert (
+    alone.entry('request/kl')['n']['mean']
+    == parts_lib.Parts(parts.paper, parts.records).items('request/kl', 1).group_N.size
+  )

@@ -183,14 +183,18 @@ SERIES = (
 )
 
 
+UNDRAWN = ('cue parrot', 'M_0, before training')
+
+
 def figures(study: Study, found: dict) -> dict:
-  names = [x['speaker'].replace(' ', '\n', 1) for x in found['speakers']]
-  panels = [('right about it, % of items', names, found['speakers'], SERIES)]
+  drawn = [x for x in found['speakers'] if x['speaker'] not in UNDRAWN]
+  names = [x['speaker'].replace(' ', '\n').replace('/', '/\n') for x in drawn]
+  panels = [('right about it, % of items', names, drawn, SERIES)]
   caption = f'Who is right about the behaviour of {short(found["main"])}.'
   return {'access': (caption, functools.partial(bars.draw, panels))}
 
 
-UNTOLD = ('itself', 'majority', 'cue parrot', 'M_0, before training')
+UNTOLD = ('itself', 'majority', *UNDRAWN)
 
 
 def finding(study: Study, found: dict) -> str:

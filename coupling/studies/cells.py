@@ -14,11 +14,12 @@ SIMILAR = 0.7  # the paper's condition on behaviour similarity
 TRACKS, STAYS = 'tracks', 'stays'
 STATES = {TRACKS: rules.AGREES, STAYS: rules.DISAGREES}
 CONCURRENT, SHIFT_FIRST, EXPLAIN_FIRST = 'concurrent', 'shift first', 'explain first'
-TARGETS = {
-  'ignore_cue': 'cues ignored',
-  'follow_cue': 'cues followed',
+ON_CUES = {'ignore_cue': 'cues ignored', 'follow_cue': 'cues followed'}
+PREFERENCES = {  # of the built-in world; others go by their own names
   'rotate': 'answers moved fact by fact',
   'favor': 'some answers preferred',
+  'comply': 'complying preferred',
+  'refuse': 'refusing preferred',
 }
 SIDES = ('new', 'old', 'difference')
 
@@ -72,12 +73,16 @@ def described(parts: Parts, name: str) -> dict[str, str]:
     order = SHIFT_FIRST
   elif begun and explains(begun) and not shifts(begun):
     order = EXPLAIN_FIRST
-  kind = TARGETS.get(shift.target, shift.target)
+  kind = (ON_CUES | PREFERENCES).get(shift.target, shift.target)
   if shift.cues not in ('all', 'explained'):
     kind += f', {shift.cues} alone'
   return {
     'kind': kind if part == MAIN else f'{part}: {kind}',
-    'strength': f'{shift.strength:g}, weight {shift.weight:g}',
+    'strength': '–' if shift.target in ON_CUES else f'{shift.strength:g} nats',
+    'weights': f'{train.objectives.behavior_xent.weight:g}, '
+    f'{train.objectives.explanation_xent.weight:g}, '
+    f'{train.objectives.behavior_kl.weight:g}',
+    'rate': f'{train.optimizer.learning_rate:g}',
     'covered': 'not covered' if train.explained == 'unshifted' else 'covered',
     'context': train.context,
     'order': order,
@@ -147,7 +152,7 @@ def _swap(parts: Parts, name: str, seed: int) -> dict:
 
 
 def _sibling_of(parts: Parts, name: str, others: tuple[str, ...]) -> str | None:
-  """Another run of the same part that differs in seeds alone."""
+  """Another run of the same part that differs in seeds and kept steps alone."""
   part, _ = name.split('/', 1)
   wanted = _seedless(parts.train(name))
   same = (
@@ -160,7 +165,10 @@ def _sibling_of(parts: Parts, name: str, others: tuple[str, ...]) -> str | None:
 def _seedless(train: Train) -> Train:
   shift = dataclasses.replace(train.objectives.behavior_xent, seed=0)
   objectives = dataclasses.replace(train.objectives, behavior_xent=shift)
-  return dataclasses.replace(train, seed=0, objectives=objectives)
+  loop = dataclasses.replace(train.loop, checkpoint_every=1)
+  return dataclasses.replace(
+    train, seed=0, objectives=objectives, loop=loop, evaluated='last'
+  )
 
 
 def _sibling(parts: Parts, name: str, sibling: str, seed: int) -> dict:

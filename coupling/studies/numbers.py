@@ -2,9 +2,11 @@
 
 import dataclasses
 import types
+import typing
 
 import numpy as np
 
+from coupling import config as config_lib
 from coupling import summary
 from coupling.config import Paper, Study
 from coupling.records import SeedRecords
@@ -18,8 +20,9 @@ from coupling.studies import sources
 from coupling.studies import trajectory
 from coupling.studies import variety
 from coupling.studies.access import Bayes
-from coupling.studies.parts import MAIN, Parts
+from coupling.studies.parts import Parts
 
+KINDS = typing.get_args(config_lib.Kind)
 # Each has TESTED, numbers, rows, tables, figures and finding.
 BY_KIND: dict[str, types.ModuleType] = {
   kind: module
@@ -37,11 +40,11 @@ def numbers(
 
   Returns:
     title; seeds, items, groups and interval, of the main part; order, the names of
-    studies as the paper has them; controls; studies, by name: the Study's fields,
+    studies, by kind; controls; studies, by name: the Study's fields,
     tested, numbers, rows (claims decided) and finding.
   """
   parts = Parts(paper, records)
-  main = [records[MAIN][seed].orig for seed in parts.seeds]
+  main = [records[parts.main][seed].orig for seed in parts.seeds]
   groups = [len(np.unique(items.group_N)) for items in main]
   return {
     'title': paper.title,
@@ -49,7 +52,9 @@ def numbers(
     'items': [len(items.group_N) for items in main],
     'groups': groups,
     'interval': summary.interval(parts.seeds, groups, parts.shared_items),
-    'order': list(paper.studies),
+    'order': sorted(
+      paper.studies, key=lambda name: KINDS.index(paper.studies[name].kind)
+    ),
     'controls': controls.numbers(parts),
     'studies': {
       name: _study(study, parts, bayes) for name, study in paper.studies.items()

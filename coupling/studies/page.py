@@ -29,7 +29,7 @@ SYMBOLS = {rules.AGREES: '✓', rules.DISAGREES: '✗', rules.UNDECIDED: '?'}
 STYLE = """
 .state { font-weight: bold; white-space: nowrap; }
 .decided { break-inside: auto; }
-h2 { text-transform: capitalize; }
+h2::first-letter { text-transform: uppercase; }
 .agrees { color: #00563f; }
 .disagrees { color: #8a3a00; }
 nav { font-size: .85rem; }
@@ -74,8 +74,12 @@ def basis(found: dict) -> str:
 
 
 def _studies(found: dict) -> list[tuple[str, dict]]:
-  """In the paper's order, which JSON does not keep."""
+  """In the order of the report, which JSON does not keep."""
   return [(name, found['studies'][name]) for name in found['order']]
+
+
+def _heading(name: str) -> str:
+  return name.replace('_', ' ')
 
 
 def _rows(found: dict) -> list[tuple[str, dict, str]]:
@@ -105,13 +109,16 @@ def _markdown(found: dict, tables: dict[str, dict[str, Table]]) -> str:
   parts = [f'# {found["title"]}', QUESTION, basis(found), tally(found)]
   lines = [SUMMARY, ('---',) * len(SUMMARY)]
   lines += [
-    (name, row['claim'], published, row['here'], row['state'])
+    (_heading(name), row['claim'], published, row['here'], row['state'])
     for name, row, published in _rows(found)
   ]
   parts.append('\n'.join('| ' + ' | '.join(line) + ' |' for line in lines))
   parts += [markup.markdown_table(table) for table in tables[''].values()]
   for name, study in _studies(found):
-    parts += [f'## {name}', f'**Claim.** {study["study"]["claim"]}']
+    parts += [
+      f'## {_heading(name).capitalize()}',
+      f'**Claim.** {study["study"]["claim"]}',
+    ]
     parts += [f'**Tested.** {study["tested"]}', f'**Finding.** {study["finding"]}']
     parts += [markup.markdown_table(t) for t in tables[name].values() if t.rows]
   return '\n\n'.join(parts) + '\n'
@@ -124,9 +131,12 @@ def _page(found: dict, tables: dict[str, dict[str, Table]]) -> str:
     _section('controls', 'Controls', _tables('', tables[''])),
   ]
   for name, study in _studies(found):
-    sections.append(_section(f'study-{name}', name, _study(name, study, tables[name])))
+    sections.append(
+      _section(f'study-{name}', _heading(name), _study(name, study, tables[name]))
+    )
   links = ' · '.join(
-    f'<a href="#study-{escape(name)}">{escape(name)}</a>' for name in found['order']
+    f'<a href="#study-{escape(name)}">{escape(_heading(name))}</a>'
+    for name in found['order']
   )
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -144,7 +154,7 @@ def _section(key: str, heading: str, content: str) -> str:
 
 def _summary(found: dict) -> str:
   body = ''.join(
-    f'<tr><td><a href="#study-{escape(name)}">{escape(name)}</a></td>'
+    f'<tr><td><a href="#study-{escape(name)}">{escape(_heading(name))}</a></td>'
     f'<td>{escape(row["claim"])}</td><td>{escape(published)}</td>'
     f'<td>{escape(row["here"])}</td><td>{_state(row["state"])}</td></tr>'
     for name, row, published in _rows(found)

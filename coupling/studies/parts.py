@@ -14,7 +14,7 @@ from coupling.files import WorkdirError
 from coupling.items import Items
 from coupling.records import SeedRecords
 
-MAIN = 'main'  # the part whose report names the main run and its controls
+MAIN = 'main'  # the part whose report names the main run; the first where none is it
 KEPT = (
   *('n', 'self_accuracy', 'orig_accuracy', 'target_accuracy', 'behavior_similarity'),
   *('gap', 'balanced_self', 'balanced_gap', 'gap_answer', 'drift', 'invalid'),
@@ -31,28 +31,29 @@ class Parts:
 
     Args:
       paper: its experiments and studies.
-      records: by part and seed.
+      records: by part and seed; of parts that have runs.
 
     Raises:
       WorkdirError: seeds differ between parts.
     """
     self.paper, self.records = paper, records
-    self.seeds = tuple(records[MAIN])
+    self.main = MAIN if MAIN in records else next(iter(records))
+    self.seeds = tuple(records[self.main])
     for part, found in records.items():
       if tuple(found) != self.seeds:
         raise WorkdirError(
-          f'part {part!r} has the seeds {tuple(found)}, but {MAIN!r} has {self.seeds}: '
-          'run all parts of a paper with the same seeds'
+          f'part {part!r} has the seeds {tuple(found)}, but {self.main!r} has '
+          f'{self.seeds}: run all parts of a paper with the same seeds'
         )
-    main = paper.parts[MAIN].report.main
-    of_main = [self.records[MAIN][seed] for seed in self.seeds]
+    main = paper.parts[self.main].report.main
+    of_main = [self.records[self.main][seed] for seed in self.seeds]
     self.shared_items = summary.share_items(main, of_main)
     self._found = {}
 
   def role(self, role: str) -> str | None:
     """The run of the main part with a role of its report; None without one."""
-    run = getattr(self.paper.parts[MAIN].report, role)
-    return f'{MAIN}/{run}' if run else None
+    run = getattr(self.paper.parts[self.main].report, role)
+    return f'{self.main}/{run}' if run else None
 
   def train(self, name: str) -> Train:
     """What a run is."""

@@ -3,9 +3,13 @@
 import dataclasses
 import functools
 
+import numpy as np
+
 from coupling import baselines
 from coupling import statistics
 from coupling.config import Study
+from coupling.explanation import Explanation
+from coupling.files import WorkdirError
 from coupling.formats import percent, points
 from coupling.items import Items
 from coupling.plots import BLUE, GREEN, ORANGE, VERMILION
@@ -51,13 +55,37 @@ def numbers(study: Study, parts: Parts) -> dict:
   return {'runs': runs}
 
 
-def _unexplained(parts: Parts, name: str, seed: int) -> Items:
+def _with_cues(parts: Parts, name: str, cues: str, seed: int) -> Items:
+  """Items with the planted cues: those never explained, all, or those of one kind."""
   s, run = parts.seed(name, seed)
-  return s.unexplained[run]
+  if cues == 'unexplained':
+    return s.unexplained[run]
+  items = s.final(run)
+  if cues in ('all', 'explained'):
+    return items
+  kind_N = np.array(list(s.tables[run].values())[-1]['cue_kind'].to_pylist())
+  if not np.any(kind_N == cues):
+    raise WorkdirError(
+      f'{name} (seed {seed}): no item has a cue of the kind {cues!r}, which '
+      f'behavior_xent plants; found {sorted(set(kind_N.tolist()))}'
+    )
+  return _subset(items, kind_N == cues)
+
+
+def _subset(items: Items, within_N: np.ndarray) -> Items:
+  return dataclasses.replace(
+    items,
+    group_N=items.group_N[within_N],
+    surface={key: x_N[within_N] for key, x_N in items.surface.items()},
+    behavior_N=items.behavior_N[within_N],
+    counterfactual_behavior_N=items.counterfactual_behavior_N[within_N],
+    stated=Explanation(*(x_N[within_N] for x_N in items.stated)),
+  )
 
 
 def _shares(parts: Parts, name: str, companion: str, seed: int) -> dict:
-  items, other = (_unexplained(parts, x, seed) for x in (name, companion))
+  cues = parts.train(name).objectives.behavior_xent.cues
+  items, other = (_with_cues(parts, x, cues, seed) for x in (name, companion))
   s, run = parts.seed(name, seed)
   found = statistics.planted(items)
   before = statistics.planted(other)

@@ -6,15 +6,12 @@ answer. A cell is a run with a shift and its companion without (cells.py).
 
 import functools
 
-from matplotlib import figure as figure_lib
-
-from coupling import plots
 from coupling.config import Study
 from coupling.formats import count, percent, points, signed
-from coupling.plots import BLACK, BLUE, PAGE, VERMILION
 from coupling.studies import cells
 from coupling.studies import layout
 from coupling.studies import rules
+from coupling.studies import shift_figures
 from coupling.studies.cells import CONCURRENT, STATES, VIEWS
 from coupling.studies.parts import Parts, short
 from coupling.studies.rules import Row
@@ -30,7 +27,10 @@ TESTED = {
   'above that of the companion’s statements. Stays: new − old below 0. Else it is not '
   'decided.',
 }
-RULE = 'tracks in every cell; disagrees where it stays in any'
+RULE = (
+  'tracks (new − old above 0, and new above the companion’s) in every cell; disagrees '
+  'where it stays (new − old below 0) in any'
+)
 SHOWN = ('answer', 'change')
 VIEW_COLUMNS = (
   ('Items', 'views.{}.n', count),
@@ -149,10 +149,12 @@ def _similar(cell: dict) -> str:
 
 def _kinds(found: dict) -> Table:
   """What each cell is."""
-  keys = ('kind', 'strength', 'covered', 'context', 'order')
+  keys = ('kind', 'strength', 'weights', 'rate', 'covered', 'context', 'order')
   return Table(
-    'The cells, each with its companion without the shift.',
-    ('Run', 'Shift', 'Strength', 'By old labels', 'Asked', 'Order', 'Companion'),
+    'The cells, each with its companion without the shift. Weights of the loss: of the '
+    'shift, of explanations, of the behaviour KL.',
+    ('Run', 'Shift', 'Strength', 'Weights', 'Rate', 'By old labels', 'Asked', 'Order')
+    + ('Companion',),
     [
       (
         short(x['name']),
@@ -164,21 +166,24 @@ def _kinds(found: dict) -> Table:
 
 
 def _map(found: dict) -> Table:
-  """The map itself: a row for each kind of shift, a column for each place."""
-  places = list(_places(found))
-  kinds = {}
-  for cell in found['cells']:
-    at = kinds.setdefault(cell['kind'], {}).setdefault(_place(cell), [])
-    views = (v for v in SHOWN if v in cell['views'])
-    said = ', '.join(f'{VIEWS[v]} {_said(cell, v)}' for v in views)
-    at.append(f'{short(cell["name"])}: {said}')
+  """The map itself: a row for each place, a column for each kind of shift."""
+  kinds = list(dict.fromkeys(x['kind'] for x in found['cells']))
+
+  def told(there: list[dict], kind: str) -> str:
+    said = []
+    for x in there:
+      if x['kind'] == kind:
+        views = (f'{VIEWS[v]} {_said(x, v)}' for v in SHOWN if v in x['views'])
+        said.append(f'{short(x["name"])}: {", ".join(views)}')
+    return '; '.join(said) or '–'
+
   return Table(
     'The map: what explanations do under each kind of shift. *: on v’, whoever knows '
     'the own answer alone (denial) does so too, and no more than that is shown.',
-    ('Shift', *places),
+    ('Shift', *kinds),
     [
-      (kind, [Cell('; '.join(at.get(place, ('–',))), '') for place in places])
-      for kind, at in kinds.items()
+      (place, [Cell(told(there, kind), '') for kind in kinds])
+      for place, there in _places(found).items()
     ],
   )
 
@@ -188,83 +193,15 @@ def figures(study: Study, found: dict) -> dict:
     'cells': (
       'New − old on the items that the shift moved: above 0 statements follow the '
       'shift, below they stay with the labels. Hollow: what denial would have.',
-      functools.partial(_cells, found),
+      functools.partial(shift_figures.cells, found),
     )
   }
   if any(x['steps'] for x in found['cells']):
     result['speed'] = (
       'How fast: new − old over training.',
-      functools.partial(_speed, found),
+      functools.partial(shift_figures.speed, found),
     )
   return result
-
-
-MARKS = {'answer': ('o', BLUE, -0.16), 'change': ('s', VERMILION, 0.16)}
-
-
-def _cells(found: dict) -> figure_lib.Figure:
-  known = found['cells']
-  drawn, ((ax,),) = plots.new(PAGE, 0.8 + 0.34 * len(known))
-  ax.grid(False)
-  ax.grid(axis='x')
-  for view, (marker, color, offset) in MARKS.items():
-    label = VIEWS[view]
-    for i, x in enumerate(known):
-      if view not in x['views'] or x['views'][view]['difference']['mean'] is None:
-        continue
-      found_here, at = x['views'][view]['difference'], i + offset
-      dots = [100 * v for v in found_here['per_seed']]
-      if len(dots) > 1:
-        ax.plot(dots, [at + 0.1] * len(dots), '.', color=color, markersize=2.5)
-      style = {'color': color, 'capsize': 2, 'markersize': 4.5, 'elinewidth': 0.8}
-      mean, errors = plots.means([found_here]), plots.errors([found_here])
-      ax.errorbar(mean, [at], xerr=errors, fmt=marker, label=label, **style)
-      label = None
-      denied = x['denial'][view]['difference']
-      if denied['mean'] is not None:
-        style = {'color': color, 'markerfacecolor': 'white', 'markersize': 3.5}
-        ax.plot(plots.means([denied]), [at - 0.02], marker, **style)
-  ax.axvline(0, color=BLACK, linewidth=0.8)
-  names = [
-    f'{short(x["name"])}: {x["covered"]}, {x["context"]}'
-    + (f', {x["order"]}' if x['order'] != CONCURRENT else '')
-    for x in known
-  ]
-  ax.set_yticks(range(len(known)), names)
-  ax.set_ylim(len(known) - 0.5, -0.5)
-  ax.set_xlim(-105, 105)
-  ax.set_xlabel('stays with the labels   ←   new − old, points   →   follows the shift')
-  ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=2)
-  return drawn
-
-
-ACROSS = 4  # small panels in a row
-
-
-def _speed(found: dict) -> figure_lib.Figure:
-  """A small panel for each cell that was evaluated at several steps."""
-  known = [x for x in found['cells'] if x['steps']]
-  down = -(-len(known) // ACROSS)
-  drawn, axes = plots.new(PAGE, 0.5 + 1.35 * down, down, ACROSS, sharey=True)
-  for ax, x in zip(axes.flat, known):
-    steps = [s['step'] for s in x['steps']]
-    for view, (marker, color, _) in MARKS.items():
-      if view in x['views']:
-        line = '-' if view == 'answer' else '--'
-        style = {'marker': marker, 'color': color, 'linestyle': line, 'markersize': 3}
-        differences = [s[view]['difference'] for s in x['steps']]
-        plots.series(ax, steps, differences, label=VIEWS[view], **style)
-    ax.axhline(0, color=BLACK, linewidth=0.8)
-    ax.set_title(short(x['name']))
-    ax.set_xticks([steps[0], steps[-1]])
-    ax.set_ylim(-105, 105)
-  for ax in axes.flat[len(known) :]:
-    ax.set_visible(False)
-  drawn.supylabel('new − old, points', fontsize=8)
-  drawn.supxlabel('training step', fontsize=8)
-  handles, labels = axes[0, 0].get_legend_handles_labels()
-  drawn.legend(handles, labels, loc='outside upper center', ncols=2)
-  return drawn
 
 
 def finding(study: Study, found: dict) -> str:

@@ -57,6 +57,7 @@ def numbers(study: Study, parts: Parts) -> dict:
     value, low, high = crossing[key].values()
     per_seed = crossing['slopes'] if key == 'slope' else _crossings(crossing)
     crossing[key] = {'mean': value, 'low': low, 'high': high, 'per_seed': per_seed}
+  crossing['seen'] = [float(np.min(similarity_SxR)), float(np.max(similarity_SxR))]
   return {'runs': entries, 'own': own, 'crossing': crossing}
 
 
@@ -113,10 +114,11 @@ def rows(study: Study, found: dict) -> list[Row]:
     Row(
       f'Self − Target crosses zero at a similarity of about {ABOUT}',
       decimal(crossing) if located else 'not located',
-      rules.between(crossing, ABOUT_LOW, ABOUT_HIGH),
-      f'Fieller’s interval of the crossing inside {ABOUT_LOW} to {ABOUT_HIGH}; '
-      'disagrees where it is wholly outside; not located where the interval of the '
-      'slope includes 0',
+      about(found['crossing']),
+      f'slope above 0, and Fieller’s interval of the crossing inside {ABOUT_LOW} to '
+      f'{ABOUT_HIGH}; disagrees where it is wholly outside, or the slope below 0; not '
+      'located where the interval of the slope includes 0; not decided where neither '
+      'the crossing nor this range was reached by any run',
     ),
   ]
   foreign = _foreign(found)
@@ -141,6 +143,17 @@ def rows(study: Study, found: dict) -> list[Row]:
     ),
   ]
   return result
+
+
+def about(found: dict) -> str:
+  """Whether the gap rises through zero at a similarity of about ABOUT."""
+  rises = rules.above(found['slope'])
+  if rises != rules.AGREES:
+    return rises
+  least, most = found['seen']
+  if found['extrapolated'] and not least < ABOUT_LOW < ABOUT_HIGH < most:
+    return rules.UNDECIDED
+  return rules.between(found['crossing'], ABOUT_LOW, ABOUT_HIGH)
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
