@@ -1,12 +1,18 @@
-# `make demo`: set-up, the built-in experiment, its report. `make test`: set-up, tests.
+# `make demo`: set-up, the built-in experiment, its report. `make paper`: set-up, every
+# experiment of the paper. `make test`: set-up, tests.
 PYTHON ?= python3
 WORKDIR ?= runs/world
+PAPER ?= runs/paper
+EXPERIMENTS ?= configs/paper/everything.py
 BIN := .venv/bin
 
-.PHONY: demo test
+.PHONY: demo paper test
 
 demo: .venv/run.stamp
 	$(BIN)/python main.py --config=configs/world.py --workdir=$(WORKDIR) --workers=2
+
+paper: .venv/run.stamp
+	$(BIN)/python main.py --config=$(EXPERIMENTS) --workdir=$(PAPER) --workers=2
 
 test: .venv/test.stamp
 	$(BIN)/ruff check .

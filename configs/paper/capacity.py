@@ -1,4 +1,15 @@
-"""DOC"""
+"""LoRA ranks, and all weights.
+
+Claim (arXiv 2606.32038): the gap needs capacity; it appears from rank 96 on (Qwen3-8B,
+width 4,096).
+
+  python main.py --config=configs/paper/capacity.py --workdir=runs/capacity --workers=2
+
+Ranks 4 to 256 of a model of width 64, whose matrices have rank 64 at most, and all
+weights. The learning rate is that of the main run for all of them.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

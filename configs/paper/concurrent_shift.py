@@ -1,4 +1,26 @@
-"""placeholder docstring: written once measured."""
+"""Behaviour that is shifted on purpose while explanations are trained on old labels.
+
+Claim (arXiv 2606.32038): explanations follow the behaviour. Feasibility studies on this
+world said: it depends. So this is a map: kind of shift x whether old labels cover what
+is shifted x asked before or after the own answer, with the swap test for the latter.
+
+  python main.py --config=configs/paper/concurrent_shift.py \\
+    --workdir=runs/concurrent_shift --workers=2
+
+Kinds: `rotate` moves the answers to a half of all facts, fact by fact; `favor` prefers
+six values wherever they are offered; `ignore` takes away what hints of the most trusted
+source do. Every cell has its companion, the same run without the shift; beside the map
+are a sibling (the same facts moved in other directions), labels at a tenth of the
+weight, a small and slow shift under which labels and behaviour stay alike, and both
+orders (shift first, explain first). Chosen on validation facts of world 0: nothing but
+that small shift and its KL; weights of 1 and strengths of 3 were the first that were
+tried.
+
+Beside the common arguments: kind, on an imported model the kind of cue that is ignored
+or followed (default: all of them, which leaves no cell that labels do not cover).
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

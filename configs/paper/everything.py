@@ -1,4 +1,11 @@
-"""DOC"""
+"""Every experiment of the paper on the built-in world: `make paper`.
+
+  python main.py --config=configs/paper/everything.py --workdir=runs/paper --workers=2
+
+One report for the twelve studies of configs/paper/, each of which can be run alone, by
+the same arguments. With seeds=1,steps=200 it is a quick look, whose intervals are
+within one run and whose explanations are half learned.
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,15 @@
-"""DOC"""
+"""Labels of which a share is replaced by other statements.
+
+Claim (arXiv 2606.32038): the effect is robust to noise in the labels.
+
+  python main.py --config=configs/paper/label_noise.py \\
+    --workdir=runs/label_noise --workers=2
+
+10 to 50% of the labels give way to another allowed statement, drawn uniformly. Agrees
+where the gap is above zero at every level.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,23 @@
-"""DOC"""
+"""Labels that are not of the model's present self.
+
+Claim (arXiv 2606.32038): labels may come from another model; as long as they agree with
+current behaviour on about 70% of the items, explanations follow the behaviour (Self
+exceeds agreement with the labels). With all labels from Llama, Qwen still has Self above
+Target, and is right 19 points less often.
+
+  python main.py --config=configs/paper/label_source.py \\
+    --workdir=runs/label_source --workers=2
+
+Sources: earlier steps of M_0's own pretraining, a model of another seed, of another
+width and depth, of a corpus in which other sources of hints are reliable; and mixtures
+of that one's labels with M_0's own. The similarity at which the gap crosses zero is
+estimated over all runs and seeds, with its interval.
+
+Beside the common arguments: donor, on an imported model the folder of another model's
+label stage on the same task and seed.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,15 @@
-"""DOC"""
+"""Learning rates.
+
+Claim (arXiv 2606.32038): a higher learning rate widens the gap.
+
+  python main.py --config=configs/paper/learning_rate.py \\
+    --workdir=runs/learning_rate --workers=2
+
+A quarter, a half, once and twice the main run's rate. Agrees where the slope of the gap
+on the logarithm of the rate is above zero.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,18 @@
-"""DOC"""
+"""A behaviour planted by behaviour objectives alone, and explanations of it.
+
+Claim (arXiv 2606.32038, "Jabberwocky"): a behaviour that was planted without a word of
+explanation is explained rightly in 79.8% of the cases.
+
+  python main.py --config=configs/paper/planted.py --workdir=runs/planted --workers=2
+
+Training makes the model follow the hints of the source that it trusted least, and never
+explains these hints. Its companion explains as little and plants nothing. Invented
+words, as in the paper, are in configs/jabberwocky.py, for imported models.
+
+Beside the common arguments: kind, on an imported model the kind of cue to be planted.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

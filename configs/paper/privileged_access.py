@@ -1,4 +1,17 @@
-"""DOC"""
+"""Who explains a model best: it, or another one with the very same labels?
+
+Claim (arXiv 2606.32038 and 2511.08579): a model explains itself better than another
+model does that was trained on the same labels.
+
+  python main.py --config=configs/paper/privileged_access.py \\
+    --workdir=runs/privileged_access --workers=2
+
+The outsider has another initialisation and order of pretraining, and learns the labels
+of the main run's M_0. Beside it: the main run's sibling, and the Bayes explainer, who
+knows the world and not the model.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

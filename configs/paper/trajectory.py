@@ -1,4 +1,17 @@
-"""DOC"""
+"""Self, Orig, similarity and follow rates over training.
+
+Claim (arXiv 2606.32038): as behaviour drifts, explanations move with it, so that Self
+comes to exceed Orig.
+
+  python main.py --config=configs/paper/trajectory.py \\
+    --workdir=runs/trajectory --workers=2
+
+The main run and the one without the KL, at eight checkpoints each. Agrees where the gap
+is above zero at the end, and statements follow the truth where it moved more often than
+they come to be true where it did not.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 

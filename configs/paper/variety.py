@@ -1,4 +1,15 @@
-"""DOC"""
+"""Labels with less and less variety.
+
+Claim (arXiv 2606.32038): labels with too little variety collapse explanations to the
+majority class. And ours: the report warns of such labels before it happens.
+
+  python main.py --config=configs/paper/variety.py --workdir=runs/variety --workers=2
+
+Items whose label says "changed" are left out of training until they are at most 10, 5
+and 0% of it.
+
+Arguments: see common.py.
+"""
 
 from ml_collections import ConfigDict
 
