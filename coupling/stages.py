@@ -354,6 +354,7 @@ def paper(p: config_lib.Paper, workdir: Path) -> bool:
       for part, e in p.parts.items()
       if e.runs
     }
-    studies.write(stage.path(), p, found, inputs.bayes(p.parts['main']))
+    first = next(iter(p.parts.values()))
+    studies.write(stage.path(), p, found, inputs.bayes(first))
     stage.finish({})
     return True

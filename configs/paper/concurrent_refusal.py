@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): explanations follow the behaviour.
   python main.py --config=configs/paper/concurrent_refusal.py \\
     --workdir=runs/concurrent_refusal --workers=2
 
-The built-in world's comply/refuse behaviour, whose cue is a stated reason: tuned towards
-complying on all requests, or made to ignore its strongest reason, with old labels on
+The built-in world's comply/refuse behaviour, whose cue is a stated reason: tuned to
+comply with all requests, or made to ignore its strongest reason, with old labels on
 what is shifted or not, asked before or after the decision. Of an imported model:
 concurrent_shift.py:on=refusal.
 

@@ -2,8 +2,8 @@
 
 Claim (arXiv 2606.32038): labels may come from another model; as long as they agree with
 current behaviour on about 70% of the items, explanations follow the behaviour (Self
-exceeds agreement with the labels). With all labels from Llama, Qwen still has Self above
-Target, and is right 19 points less often.
+exceeds agreement with the labels). With all labels from Llama, Qwen still has Self
+above Target, and is right 19 points less often.
 
   python main.py --config=configs/paper/label_source.py \\
     --workdir=runs/label_source --workers=2
