@@ -205,12 +205,14 @@ def _runs(
   e: config_lib.Experiment, part: str, folder: pathlib.Path, follow: bool
 ) -> dict[int, list[scheduler.Task]]:
   """Trainings, each with what is made of it, by the last seed that it is of."""
-  tasks, names = {seed: [] for seed in e.seeds}, {}
-  for i, runs in enumerate(_together(e)):
+  tasks, names, together = {seed: [] for seed in e.seeds}, {}, _together(e)
+  for i, runs in enumerate(together):
     name = _name(part, *runs[0], 'train')
     if len(runs) > 1:
       name = f'{part} · training {i}, {len(runs)} runs at once'.removeprefix(' · ')
     names |= dict.fromkeys(runs, name)
+  for runs in together:
+    name = names[runs[0]]
     needs = {x for seed, run in runs for x in _train_needs(e, part, seed, run, names)}
     args = (e, folder, runs)
     here = [scheduler.Task(name, 'train', tuple(needs), stages.train, args)]

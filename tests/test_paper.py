@@ -33,7 +33,7 @@ RUNS = {
     practice=True,
     objectives=dict(behavior_xent=SHIFT, explanation_xent=dict(weight=0.0)),
   ),
-  'then_explain': dict(start='shift_only'),
+  'and_explain': dict(start='shift_only'),
 }
 
 
@@ -93,7 +93,7 @@ def leaves(params):
 
 def test_a_run_starts_where_another_ends(paper, finished):
   end = leaves(params_at(paper, finished, 'shift_only', 4))
-  start = leaves(params_at(paper, finished, 'then_explain', 0))
+  start = leaves(params_at(paper, finished, 'and_explain', 0))
   first = leaves(params_at(paper, finished, 'shift_only', 0))
   assert all(np.array_equal(a, b) for a, b in zip(end, start))
   assert not all(np.array_equal(a, b) for a, b in zip(end, first))
@@ -125,7 +125,7 @@ def test_the_swap_test_asks_after_the_answers_of_m_0(paper, finished):
   own = found.final('shift_after')
   # Where the answer in the context is the same, so is what is stated.
   same_N = own.behavior_N == swapped.behavior_N
-  assert 0 < np.count_nonzero(~same_N)
+  assert np.count_nonzero(~same_N) > 0
   for a, b in zip(own.stated, swapped.stated):
     np.testing.assert_array_equal(a[same_N], b[same_N])
   # Truth is the model's own: behaviours do not depend on what is asked after them.
