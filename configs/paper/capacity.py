@@ -15,13 +15,19 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-RANKS = (4, 16, 64, 256)
+WORLD_RANKS = (4, 16, 64, 256)
+RANKS = (32, 64, 96, 256)  # of an imported model, beside that of the main run
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  _, config = common.start(arg)
-  runs = {f'rank_{r}': dict(lora=dict(rank=r, alpha=float(r))) for r in RANKS}
+  args, config = common.start(arg)
+  on_world = args['on'] == 'world'
+  ranks = WORLD_RANKS if on_world else RANKS
+  names = {r: f'rank_{r}' for r in ranks}
+  runs = {name: dict(lora=dict(rank=r, alpha=float(r))) for r, name in names.items()}
   common.add_runs(config, runs)
+  names[0 if on_world else args['rank']] = 'kl'
+  at = sorted(names, key=lambda r: (r == 0, r))  # all weights come last
   common.add_study(
     config,
     'capacity',
@@ -29,7 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     claim='The gap needs capacity: it appears from LoRA rank 96 on.',
     published='from rank 96 of 4,096 (Qwen3-8B)',
     axis='LoRA rank; 0: all weights',
-    runs=(*runs, 'kl'),
-    at=(*RANKS, 0),
+    runs=tuple(names[r] for r in at),
+    at=tuple(at),
   )
   return config

@@ -1,0 +1,75 @@
+"""The paper's configs on a small imported model and a real task: one step of each run."""
+
+import pathlib
+
+import pytest
+
+from configs.paper import capacity
+from configs.paper import common
+from configs.paper import concurrent_refusal
+from configs.paper import concurrent_shift
+from configs.paper import label_noise
+from configs.paper import label_source
+from configs.paper import learning_rate
+from configs.paper import planted
+from configs.paper import privileged_access
+from configs.paper import regularisation
+from configs.paper import regulariser
+from configs.paper import trajectory
+from configs.paper import variety
+from coupling import interrupt
+from coupling import pipeline
+from coupling import resolve as resolve_lib
+from coupling import workdir as workdir_lib
+from tests import chat_checkpoints
+from tests import real_data
+
+KIND = 'professor'
+WITH_KIND = (concurrent_shift, planted)
+STUDIES = (
+  *(regularisation, trajectory, label_noise, capacity, learning_rate, variety),
+  *(regulariser, label_source, *WITH_KIND),
+)
+OF_THE_WORLD = (privileged_access, concurrent_refusal)
+
+
+def test_every_study_takes_a_step_on_mmlu(tmp_path):
+  interrupt.install()
+  checkpoint = chat_checkpoints.save(tmp_path / 'checkpoint')
+  path = real_data.path('mmlu_csv/test/abstract_algebra_test.csv')
+  arg = f'on=hint_mmlu,model=local,checkpoint={checkpoint},path={path}'
+  arg += ',seeds=1,steps=1,rank=4'
+  more = {label_source: ',donor={workdir}/seed{seed}/label'}
+  more |= dict.fromkeys(WITH_KIND, f',kind={KIND}')
+  configs = [study.get_config(arg + more.get(study, '')) for study in STUDIES]
+  config = common.merge(configs)
+  part = config.parts.main
+  part.label.batch = 16
+  part.train.update(explanation_batch=4, behavior_batch=4)
+  found = resolve_lib.resolve_paper(config)
+  assert len(found.studies) == len(STUDIES)
+  named = {run for study in found.studies.values() for run in study.runs}
+  for stage in ('prepare', 'base', 'label', 'train'):
+    pipeline.run(found, tmp_path / 'w', stage, 1, False)
+  for name in named:
+    part, run = name.split('/')
+    folder = pathlib.Path(tmp_path / 'w' / part / 'seed0' / run / 'train')
+    assert workdir_lib.is_finished(folder), name
+  assert len(named) > 25
+
+
+@pytest.mark.parametrize('study', OF_THE_WORLD)
+def test_what_needs_the_built_in_world_says_so(study):
+  with pytest.raises(ValueError, match='on=.*world'):
+    study.get_config('on=hint_mmlu,path=x')
+
+
+@pytest.mark.parametrize('study, field', [(label_source, 'donor'), (planted, 'kind')])
+def test_arguments_that_a_task_needs_are_asked_for(study, field):
+  with pytest.raises(ValueError, match=f"config argument {field}=''"):
+    study.get_config('on=hint_mmlu,path=x')
+
+
+def test_an_unknown_task_is_named():
+  with pytest.raises(ValueError, match="on='mmlu': choose from"):
+    trajectory.get_config('on=mmlu')
