@@ -119,6 +119,13 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
     runs = [enter(_Run(training)) for training in trainings]
     kept = max(set.intersection(*(run.kept() for run in runs)), default=None)
     state = on.join([run.begin(on.program, kept) for run in runs])
+
+    def save():
+      for run, one in zip(runs, on.split(state)):
+        run.save(one)
+
+    if kept is None:
+      save()
     step = kept or 0
     logs = enter(_Logs(trainings, step))
     running = None  # step and metrics of the last dispatch, which may not be done yet
@@ -131,8 +138,7 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
       stopping = interrupt.requested()
       due = any(step % t.loop.checkpoint_every == 0 for t in trainings)
       if stopping or due or step == loop.steps:
-        for run, one in zip(runs, on.split(state)):
-          run.save(one)
+        save()
       if stopping:
         break
     logs.write(running)
@@ -163,9 +169,7 @@ class _Run:
     self._checkpoints.drop_after(step)
     if step is not None:
       return self._checkpoints.restore(step, program.like, self._position)
-    state = program.init(self._training.params)
-    self.save(state)
-    return state
+    return program.init(self._training.params)
 
   def batches(self, step: int) -> train.Batch:
     """Those of one dispatch, with a leading axis of steps."""

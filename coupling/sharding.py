@@ -71,14 +71,20 @@ def stack_runs(mesh: Mesh, runs: Sequence[Any]) -> Any:
 def take_run(stacked: Any, run: int) -> Any:
   """One run's tree out of `stack_runs`, copied on the device where it lies."""
 
-  def one(x):
+  def here(x):
     for shard in x.addressable_shards:
       first, end, _ = shard.index[0].indices(len(x))
       if first <= run < end:
-        return shard.data[run - first]
+        return shard.data
     raise IndexError(f'run {run} of {len(x)}')
 
-  return jax.tree.map(one, stacked)
+  on_device = jax.tree.map(here, stacked)
+  return _at(on_device, run % len(jax.tree.leaves(on_device)[0]))
+
+
+@jax.jit  # once for all runs of a device, since the index is an input
+def _at(tree: Any, index: int) -> Any:
+  return jax.tree.map(lambda x: x[index], tree)
 
 
 def check_runs(mesh: Mesh, runs: int) -> None:
