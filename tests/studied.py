@@ -13,6 +13,7 @@ from coupling.config import Paper
 from coupling.explanation import Explanation, phi
 from coupling.items import Items
 from coupling.records import SeedRecords
+from coupling.studies import parts as parts_lib
 
 GROUPS, SIZE, OPTIONS = 16, 20, 4
 SOURCES = ('self', 'orig', 'target', 'denial')  # of statements; the rest is chance
@@ -314,3 +315,23 @@ def study(kind, runs, at=(), axis='', companions=(), published=''):
     at=tuple(map(float, at)),
     companions=tuple(f'main/{run}' if run else '' for run in companions),
   )
+
+
+SEEDS = (1, 2, 3, 4)
+
+
+def small(runs, trains=None, seeds=(1, 2, 3), **roles):
+  """Parts of one part, with these runs."""
+  trains = {name: train() for name in runs} | (trains or {})
+  paper = Paper(
+    title='Small',
+    parts={'main': part(trains, seeds, **roles)},
+    studies={},
+  )
+  found = {'main': {seed: records(runs, seed) for seed in seeds}}
+  return parts_lib.Parts(paper, found)
+
+
+def states(module, of, found):
+  """What a study's module decides, row by row."""
+  return [row.state for row in module.rows(of, found)]

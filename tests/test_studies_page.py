@@ -1,5 +1,6 @@
 """The page of a paper: whole, alone, and the same as the JSON."""
 
+import dataclasses
 import json
 import re
 
@@ -133,3 +134,25 @@ def test_studies_and_their_numbers_are_all_kept(saved, paper):
   kinds = [saved['studies'][name]['study']['kind'] for name in saved['order']]
   assert kinds == list(numbers_lib.KINDS)
   assert set(numbers_lib.BY_KIND) == set(saved['studies'])
+
+
+def unnamed(items):
+  """Evaluations of a task whose "unchanged" names no answer."""
+  return dataclasses.replace(items, states_answer=False)
+
+
+def test_a_task_whose_unchanged_names_no_answer_has_a_page(tmp_path):
+  paper, records = studied.paper(2)
+  for seeds in records.values():
+    for seed, s in seeds.items():
+      items = {k: {n: unnamed(x) for n, x in v.items()} for k, v in s.items.items()}
+      swaps = {run: unnamed(x) for run, x in s.swaps.items()}
+      apart = {run: unnamed(x) for run, x in s.unexplained.items()}
+      new = dataclasses.replace(s, items=items, orig=unnamed(s.orig), unexplained=apart)
+      object.__setattr__(new, 'swaps', swaps)
+      seeds[seed] = new
+  studies.write(tmp_path, paper, records)
+  saved = json.loads((tmp_path / 'report.json').read_text())
+  claims = [row['claim'] for row in saved['studies']['shift']['rows']]
+  assert any('whole explanation follows it' in claim for claim in claims)
+  assert not any('v’ follows it' in claim for claim in claims)

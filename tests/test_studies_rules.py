@@ -6,8 +6,10 @@ import pytest
 
 from coupling.studies import parts as parts_lib
 from coupling.studies import rules
+from coupling.studies.rules import AGREES, DISAGREES, UNDECIDED
 from coupling.workdir import WorkdirError
 from tests import studied
+from tests.studied import small
 
 
 def statistic(low, high):
@@ -16,7 +18,6 @@ def statistic(low, high):
 
 ABOVE, BELOW = statistic(0.05, 0.15), statistic(-0.15, -0.05)
 AROUND, NONE = statistic(-0.05, 0.15), {'mean': 0.3, 'low': None, 'high': None}
-AGREES, DISAGREES, UNDECIDED = rules.AGREES, rules.DISAGREES, rules.UNDECIDED
 
 
 @pytest.mark.parametrize(
@@ -66,18 +67,6 @@ def test_every_part_of_a_claim_must_agree(states, all_of_them):
 
 
 RUNS = {'kl': studied.Run(studied.GOOD), 'no_kl': studied.Run(studied.STALE)}
-
-
-def small(runs, trains=None, seeds=(1, 2, 3), **roles):
-  """Parts of one part, with these runs."""
-  trains = {name: studied.train() for name in runs} | (trains or {})
-  paper = studied.Paper(
-    title='Small',
-    parts={'main': studied.part(trains, seeds, **roles)},
-    studies={},
-  )
-  records = {'main': {seed: studied.records(runs, seed) for seed in seeds}}
-  return parts_lib.Parts(paper, records)
 
 
 def test_contrasts_are_paired_by_seed():

@@ -97,6 +97,11 @@ def explains(train: Train) -> bool:
   return train.objectives.explanation_xent.weight > 0
 
 
+def shown(found: list[dict]) -> tuple[str, str]:
+  """Views to show: v', or where "unchanged" names none the whole explanation."""
+  return ('answer' if all('answer' in x['views'] for x in found) else 'label', 'change')
+
+
 def state(view: dict) -> str:
   """TRACKS, STAYS, or not decided.
 

@@ -9,6 +9,7 @@ from html import escape
 import pathlib
 
 from coupling import files
+from coupling import glossary
 from coupling import markup
 from coupling import plots
 from coupling import style
@@ -134,6 +135,7 @@ def _page(found: dict, tables: dict[str, dict[str, Table]]) -> str:
     sections.append(
       _section(f'study-{name}', _heading(name), _study(name, study, tables[name]))
     )
+  sections.append(_section('glossary', 'Words', _glossary()))
   links = ' · '.join(
     f'<a href="#study-{escape(name)}">{escape(_heading(name))}</a>'
     for name in found['order']
@@ -194,6 +196,19 @@ def _study(name: str, study: dict, tables: dict[str, Table]) -> str:
   )
   decided = _decided(RULES, rows)
   return f'{text}{decided}{drawn}{_tables(name, tables)}'
+
+
+def _glossary() -> str:
+  return (
+    '<details><summary>What each number is</summary>'
+    + markup.text_table(
+      'Over several seeds, intervals are Student’s t over the seeds’ values, for '
+      'shares on the logit scale; the last column is that of a single run.',
+      ('Word', 'In report.json', 'Meaning', 'Interval within one run'),
+      glossary.TERMS,
+    )
+    + '</details>'
+  )
 
 
 def _figure(name: str, caption: str, draw) -> str:

@@ -31,7 +31,6 @@ RULE = (
   'tracks (new − old above 0, and new above the companion’s) in every cell; disagrees '
   'where it stays (new − old below 0) in any'
 )
-SHOWN = ('answer', 'change')
 VIEW_COLUMNS = (
   ('Items', 'views.{}.n', count),
   ('New', 'views.{}.new', percent),
@@ -87,15 +86,12 @@ def rows(study: Study, found: dict) -> list[Row]:
   """For every place of the map and view: whether all its cells track."""
   result = []
   for place, there in _places(found).items():
-    for view in SHOWN:
-      known = [cell for cell in there if view in cell['views']]
-      if not known:
-        continue
+    for view in cells.shown(found['cells']):
       here = '; '.join(
         f'{short(x["name"])}: {points(x["views"][view]["difference"])} {_said(x, view)}'
-        for x in known
+        for x in there
       )
-      states = [STATES.get(x['states'][view], rules.UNDECIDED) for x in known]
+      states = [STATES.get(x['states'][view], rules.UNDECIDED) for x in there]
       claim = f'Shift {place}: {VIEWS[view]} follows it (new − old)'
       result.append(Row(claim, here, rules.every(states), RULE))
   return result
@@ -113,12 +109,12 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
     (short(x['name']), f'{path}.cells.{i}', x) for i, x in enumerate(found['cells'])
   ]
   result = {'map': _map(found), 'kinds': _kinds(found)}
-  for view in SHOWN:
+  for view in cells.shown(found['cells']):
     result[view] = layout.table(
       f'Statements of {VIEWS[view]} on items whose {VIEWS[view]} the shift moved. '
       'Denial always states the own answer, unchanged.',
       'Run',
-      [entry for entry in entries if view in entry[2]['views']],
+      entries,
       tuple((head, key.format(view), show) for head, key, show in VIEW_COLUMNS),
       ('State',),
       lambda x, view=view: (_said(x, view),),
@@ -173,7 +169,7 @@ def _map(found: dict) -> Table:
     said = []
     for x in there:
       if x['kind'] == kind:
-        views = (f'{VIEWS[v]} {_said(x, v)}' for v in SHOWN if v in x['views'])
+        views = (f'{VIEWS[v]} {_said(x, v)}' for v in cells.shown(found['cells']))
         said.append(f'{short(x["name"])}: {", ".join(views)}')
     return '; '.join(said) or '–'
 
@@ -207,18 +203,21 @@ def figures(study: Study, found: dict) -> dict:
 def finding(study: Study, found: dict) -> str:
   """What tracks, what stays, and what is beyond the own answer."""
   texts = []
-  for view in SHOWN:
+  for view in cells.shown(found['cells']):
     by_state = {}
     for x in found['cells']:
-      if view in x['views']:
-        by_state.setdefault(x['states'][view], []).append(short(x['name']))
+      by_state.setdefault(x['states'][view], []).append(short(x['name']))
     said = '; '.join(
       f'{name} in {", ".join(by_state[name])}'
       for name in (cells.TRACKS, cells.STAYS, rules.UNDECIDED)
       if name in by_state
     )
     texts.append(f'On {VIEWS[view]}: {said}.' if said else '')
-  beyond = [short(x['name']) for x in found['cells'] if _said(x, 'answer')[-1] == '*']
+  beyond = [
+    short(x['name'])
+    for x in found['cells']
+    if 'answer' in x['views'] and _said(x, 'answer')[-1] == '*'
+  ]
   if beyond:
     texts.append(
       f'In {", ".join(beyond)}, v’ tracks, but not shown beyond the own answer, which '

@@ -4,10 +4,11 @@ from matplotlib import figure as figure_lib
 
 from coupling import plots
 from coupling.plots import BLACK, BLUE, PAGE, VERMILION
+from coupling.studies import cells as cells_lib
 from coupling.studies.cells import CONCURRENT, VIEWS
 from coupling.studies.parts import short
 
-MARKS = {'answer': ('o', BLUE, -0.16), 'change': ('s', VERMILION, 0.16)}
+MARKS = (('o', BLUE, -0.16, '-'), ('s', VERMILION, 0.16, '--'))  # of the two views
 
 
 def cells(found: dict) -> figure_lib.Figure:
@@ -16,12 +17,12 @@ def cells(found: dict) -> figure_lib.Figure:
   drawn, ((ax,),) = plots.new(PAGE, 0.8 + 0.34 * len(known))
   ax.grid(False)
   ax.grid(axis='x')
-  for view, (marker, color, offset) in MARKS.items():
+  for view, (marker, color, offset, _) in zip(cells_lib.shown(known), MARKS):
     label = VIEWS[view]
     for i, x in enumerate(known):
-      if view not in x['views'] or x['views'][view]['difference']['mean'] is None:
-        continue
       found_here, at = x['views'][view]['difference'], i + offset
+      if found_here['mean'] is None:
+        continue
       dots = [100 * v for v in found_here['per_seed']]
       if len(dots) > 1:
         ax.plot(dots, [at + 0.1] * len(dots), '.', color=color, markersize=2.5)
@@ -57,12 +58,10 @@ def speed(found: dict) -> figure_lib.Figure:
   drawn, axes = plots.new(PAGE, 0.5 + 1.35 * down, down, ACROSS, sharey=True)
   for ax, x in zip(axes.flat, known):
     steps = [s['step'] for s in x['steps']]
-    for view, (marker, color, _) in MARKS.items():
-      if view in x['views']:
-        line = '-' if view == 'answer' else '--'
-        style = {'marker': marker, 'color': color, 'linestyle': line, 'markersize': 3}
-        differences = [s[view]['difference'] for s in x['steps']]
-        plots.series(ax, steps, differences, label=VIEWS[view], **style)
+    for view, (marker, color, _, line) in zip(cells_lib.shown(known), MARKS):
+      style = {'marker': marker, 'color': color, 'linestyle': line, 'markersize': 3}
+      differences = [s[view]['difference'] for s in x['steps']]
+      plots.series(ax, steps, differences, label=VIEWS[view], **style)
     ax.axhline(0, color=BLACK, linewidth=0.8)
     ax.set_title(short(x['name']))
     ax.set_xticks([steps[0], steps[-1]])
