@@ -1,4 +1,4 @@
-"""The paper's configs on a small imported model and a real task: one step of each run."""
+"""The paper's configs on a small imported model and a real task: a step of each run."""
 
 import pathlib
 
