@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from coupling import config as config_lib
 from coupling import interrupt
+from coupling import papers
 from coupling import pipeline
 from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
@@ -58,8 +59,7 @@ def main(_) -> None:
   interrupt.install()
   workdir = pathlib.Path(WORKDIR.value)
   try:
-    several = 'parts' in CONFIG.value
-    resolve = resolve_lib.resolve_paper if several else resolve_lib.resolve
+    resolve = papers.resolve if 'parts' in CONFIG.value else resolve_lib.resolve
     experiment = resolve(CONFIG.value)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in ('run', 'report'):

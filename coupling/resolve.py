@@ -14,7 +14,7 @@ import ml_collections
 
 from coupling import config as config_lib
 from coupling import fields as fields_lib
-from coupling import label as label_lib
+from coupling import run_problems as runs_lib
 
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
 MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions', '.lora.rank')
@@ -45,55 +45,6 @@ CORPUS_NAMES = (
   *('corpus_builder', 'read_corpus', 'tokenizer'),
   *('NEW_WORDS', 'NEW_WORDS_LIKE'),
 )
-
-
-def resolve_paper(config: ml_collections.ConfigDict) -> config_lib.Paper:
-  """Several experiments and their studies, typed.
-
-  Raises:
-    ConfigError: like resolve's, with the part in front of the field; a study that names
-      a run that is not there, or lists that do not fit one another.
-  """
-  problems, parts, studies = [], {}, {}
-  names = ('title', 'parts', 'studies')
-  problems += fields_lib.misnamed(names, names, config.to_dict(), '')
-  for name, part in config.get('parts', {}).items():
-    try:
-      parts[name] = resolve(part, part=True)
-    except config_lib.ConfigError as error:
-      lines = str(error).split('\n')[1:]
-      problems += [f'parts.{name}.{line.strip()}' for line in lines]
-  for name, values in config.to_dict().get('studies', {}).items():
-    path, found = f'studies.{name}', []
-    study = fields_lib.build(config_lib.Study, values, path, found, _misfit)
-    studies[name] = study
-    problems += found or _study_problems(path, study, parts)
-  if problems:
-    raise config_lib.ConfigError.of(problems)
-  return config_lib.Paper(title=config.title, parts=parts, studies=studies)
-
-
-def _study_problems(
-  path: str, study: config_lib.Study, parts: dict[str, config_lib.Experiment]
-) -> list[str]:
-  """Runs that are not there; lists of other lengths."""
-  problems = []
-  for field in ('runs', 'companions'):
-    for name in getattr(study, field):
-      part, _, run = name.partition('/')
-      here = part in parts and run in parts[part].runs
-      if not here and not (field == 'companions' and not name):
-        problems.append(
-          f'{path}.{field}: {name!r} is no run of the parts {sorted(parts)}; write '
-          'part/run'
-        )
-  for field in ('at', 'companions'):
-    if len(getattr(study, field)) not in (0, len(study.runs)):
-      problems.append(
-        f'{path}.{field} has {len(getattr(study, field))} entries, but {path}.runs '
-        f'{len(study.runs)}: give one for each, or none'
-      )
-  return problems
 
 
 def resolve(
@@ -127,21 +78,21 @@ def resolve(
   trained = {'base': built.get('base')} | {f'runs.{k}': t for k, t in trains.items()}
   for section, one in trained.items():
     if isinstance(one, config_lib.Pretrain | config_lib.Train):
-      problems += _loop_problems(section, one)
+      problems += runs_lib.loop_problems(section, one)
   if isinstance(base := built.get('base'), config_lib.Pretrain):
     problems += _pretrain_problems(base, built.get('task'), built.get('length'))
   for name, one in trains.items():
     if one is not None and None not in (one.lora, one.objectives, one.loop):
-      problems += _objective_problems(f'runs.{name}', one)
-      problems += _precision_problems(f'runs.{name}', one, built.get('base'))
+      problems += runs_lib.objective_problems(f'runs.{name}', one)
+      problems += runs_lib.precision_problems(f'runs.{name}', one, built.get('base'))
   if not any(train is None for train in trains.values()):
-    problems += _start_problems(trains)
-  problems += _label_problems(trains, built.get('base'))
+    problems += runs_lib.start_problems(trains)
+  problems += runs_lib.label_problems(trains, built.get('base'))
   if built.get('label') is not None:
-    problems += _source_problems(built['label'], built.get('task'), trains)
+    problems += runs_lib.source_problems(built['label'], built.get('task'), trains)
   reported = built.get('report')
   if runs and reported is not None and not (part and not reported.main):
-    problems += _role_problems(built['report'], trains)
+    problems += runs_lib.role_problems(built['report'], trains)
   seeds = built.get('seeds')
   if isinstance(seeds, tuple) and (not seeds or len(set(seeds)) < len(seeds)):
     problems.append(f'seeds={seeds}: give distinct seeds, at least one')
@@ -159,7 +110,7 @@ def _sections(values: dict, problems: list[str]) -> dict[str, Any]:
   return {
     name: special[name](values[name], problems)
     if name in special
-    else fields_lib.value(kind, values[name], name, problems, _misfit)
+    else fields_lib.value(kind, values[name], name, problems, misfit)
     for name, kind in kinds.items()
     if name in values
   }
@@ -172,7 +123,7 @@ def section(kind: type, values: Any, path: str) -> Any:
     ConfigError: naming every field that is unknown, missing, or of a wrong type.
   """
   problems = []
-  built = fields_lib.build(kind, values, path, problems, _misfit)
+  built = fields_lib.build(kind, values, path, problems, misfit)
   if problems:
     raise config_lib.ConfigError.of(problems)
   return built
@@ -194,32 +145,7 @@ def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) ->
     copied.update(changes)
   except (AttributeError, KeyError, TypeError, ValueError) as e:
     problems.append(f'{path}: cannot change train by {changes}: {e}')
-  return fields_lib.build(config_lib.Train, copied.to_dict(), path, problems, _misfit)
-
-
-def _loop_problems(
-  section: str, config: config_lib.Pretrain | config_lib.Train
-) -> list[str]:
-  """Lengths that do not fit one another, where anything is trained."""
-  problems, path, loop = [], f'{section}.loop', config.loop
-  if loop is None or config.optimizer is None:
-    return problems  # named already
-  if not all(type(x) is int and x > 0 for x in dataclasses.asdict(loop).values()):
-    return problems  # named already, or no steps
-  for field in ('steps', 'checkpoint_every'):
-    if getattr(loop, field) % loop.steps_per_dispatch:
-      problems.append(
-        f'{path}.{field}={getattr(loop, field)} is not a multiple of '
-        f'{path}.steps_per_dispatch={loop.steps_per_dispatch}: checkpoints fall '
-        'between dispatches'
-      )
-  warmup = config.optimizer.warmup_steps
-  if type(warmup) is int and warmup >= loop.steps:
-    problems.append(
-      f'{section}.optimizer.warmup_steps={warmup} must be less than '
-      f'{path}.steps={loop.steps}'
-    )
-  return problems
+  return fields_lib.build(config_lib.Train, copied.to_dict(), path, problems, misfit)
 
 
 def _pretrain_problems(
@@ -259,156 +185,9 @@ def _pretrain_problems(
   return problems
 
 
-def _objective_problems(section: str, train: config_lib.Train) -> list[str]:
-  """Losses without a term; a reference that is not there."""
-  if train.loop.steps == 0:
-    return []
-  terms = train.objectives
-  weights = [getattr(terms, f.name) for f in dataclasses.fields(terms)]
-  if not any(term is None or term.weight for term in weights):
-    return [f'{section}.objectives: every weight is 0; nothing would be trained']
-  kl = terms.behavior_kl
-  if kl and kl.weight and kl.reference == 'adapters_off' and not train.lora.rank:
-    return [
-      f'{section}.objectives.behavior_kl.reference=adapters_off: without adapters '
-      '(train.lora.rank=0) M_0 is not kept; use labels'
-    ]
-  return []
-
-
-def _start_problems(trains: dict[str, config_lib.Train]) -> list[str]:
-  """Runs that start from none, from themselves, or from other kinds of weights."""
-  problems = []
-  for name, train in trains.items():
-    chain, first = {name}, train.start
-    while first and first in trains and first not in chain:
-      chain.add(first)
-      first = trains[first].start
-    if first:
-      problems.append(
-        f'runs.{name}.start={train.start!r}: name another run, of {sorted(trains)}, '
-        'that does not start from this one in turn'
-      )
-    elif train.start and trains[train.start].lora != train.lora:
-      problems.append(
-        f'runs.{name}.lora differs from that of runs.{train.start}, where it starts: '
-        'the same weights must be trained in both'
-      )
-    elif train.start and not trains[train.start].loop.steps:
-      problems.append(
-        f'runs.{name}.start={train.start!r}: that run has no steps and is M_0; leave '
-        'start empty'
-      )
-  return problems
-
-
-def _label_problems(trains: dict[str, config_lib.Train | None], base: Any) -> list[str]:
-  """Labels of a step of M_0's pretraining that is not kept."""
-  problems = []
-  for name, train in trains.items():
-    labels = train.labels if train is not None else None
-    if not isinstance(labels, str) or not labels.startswith(label_lib.EARLIER):
-      continue
-    loop = base.loop if isinstance(base, config_lib.Pretrain) else None
-    every = loop.checkpoint_every if loop is not None else None
-    if not isinstance(every, int) or every < 1:
-      kept = []
-    else:
-      kept = [*range(0, loop.steps, every), loop.steps]
-    if label_lib.earlier_step(labels) not in kept:
-      problems.append(
-        f'runs.{name}.labels={labels!r}: no step that the pretraining of M_0 keeps; '
-        f'choose from {kept} (base.loop), or name the folder of a label stage'
-      )
-  return problems
-
-
-def _source_problems(
-  label: config_lib.Label,
-  task: config_lib.Task | None,
-  trains: dict[str, config_lib.Train | None],
-) -> list[str]:
-  """Labels of another model where something is trained; a task without answers."""
-  if not label.source:
-    return []
-  problems = [
-    f'label.source={label.source!r} makes an audit, in which nothing is trained, but '
-    f'runs.{name}.loop.steps={train.loop.steps}: to train on the labels of another '
-    f'model, set train.labels and leave label.source empty'
-    for name, train in trains.items()
-    if train is not None and train.loop is not None and train.loop.steps
-  ]
-  if (
-    label.source == config_lib.TASK
-    and task
-    and not hasattr(importlib.import_module(task.module), 'behaviors')
-  ):
-    problems.append(
-      f'label.source={label.source!r}: the data of {task.module} bring no answers '
-      'along (it has no `behaviors`); name the folder of a label stage'
-    )
-  return problems
-
-
-def _precision_problems(section: str, train: config_lib.Train, base: Any) -> list[str]:
-  """Weights too coarse to be trained."""
-  trained = train.loop.steps and not train.lora.rank
-  if not trained or getattr(base, 'param_dtype', '') != 'bfloat16':
-    return []
-  return [
-    f'{section}.lora.rank=0 trains all weights, but base.param_dtype=bfloat16 is too '
-    "coarse for AdamW's steps, which would round away: set it to float32"
-  ]
-
-
-def _role_problems(
-  report: config_lib.Report, trains: dict[str, config_lib.Train | None]
-) -> list[str]:
-  """Roles that name no run, or a run that cannot play them."""
-  problems, played = [], {}
-  for role in ('main', 'unregularised', 'sibling', 'shuffled'):
-    name = getattr(report, role)
-    if (name or role == 'main') and name not in trains:
-      problems.append(
-        f'report.{role}={name!r} is not a run; choose from {sorted(trains)}'
-      )
-    elif name:
-      played[role] = name, trains[name]
-  if problems or any(train is None for _, train in played.values()):
-    return problems
-  _, main = played.pop('main')
-  for role, (name, train) in played.items():
-    every = main.loop.checkpoint_every  # controls may be looked at more rarely
-    like = dataclasses.replace(
-      train,
-      loop=dataclasses.replace(train.loop, checkpoint_every=every),
-      evaluated=main.evaluated,
-    )
-    if role == 'unregularised':
-      kl = dataclasses.replace(main.objectives.behavior_kl, weight=0.0)
-      objectives = dataclasses.replace(main.objectives, behavior_kl=kl)
-      fits = like == dataclasses.replace(main, objectives=objectives)
-      wanted = 'like report.main without behavior_kl, and nothing else'
-    elif role == 'sibling':
-      fits = (
-        train.seed != main.seed and dataclasses.replace(like, seed=main.seed) == main
-      )
-      wanted = 'like report.main with another seed, and nothing else'
-    else:
-      fits = like == dataclasses.replace(main, shuffle_labels=True)
-      fits = fits and not main.shuffle_labels
-      wanted = 'like report.main with shuffle_labels, and nothing else'
-    if not fits:
-      problems.append(
-        f'report.{role}={name!r}: that run is not {wanted}; change runs.{name}, or '
-        f'set report.{role} to another run or to nothing'
-      )
-  return problems
-
-
 def _base(values: Any, problems: list[str]) -> Any:
   """The section of M_0: what it names decides its kind."""
-  return fields_lib.build(base_kind(values), values, 'base', problems, _misfit)
+  return fields_lib.build(base_kind(values), values, 'base', problems, misfit)
 
 
 def _task(values: Any, problems: list[str]) -> config_lib.Task | None:
@@ -455,7 +234,7 @@ def _lacking(module: types.ModuleType, names: Sequence[str]) -> list[str]:
   return [name for name in names if not hasattr(module, name)]
 
 
-def _misfit(path: str, value: Any) -> str | None:
+def misfit(path: str, value: Any) -> str | None:
   """What is wrong with a number of our own sections; see fields.Check."""
   if isinstance(value, tuple):
     negative = any(type(x) is int and x < 0 for x in value)

@@ -13,9 +13,9 @@ from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import interrupt
 from coupling import label
+from coupling import papers
 from coupling import pipeline
 from coupling import records
-from coupling import resolve as resolve_lib
 from coupling import sharding
 from coupling import steps
 from coupling import trained
@@ -67,7 +67,7 @@ def tiny() -> ConfigDict:
 
 @pytest.fixture(scope='module')
 def paper() -> config_lib.Paper:
-  return resolve_lib.resolve_paper(tiny())
+  return papers.resolve(tiny())
 
 
 @pytest.fixture(scope='module')
@@ -176,7 +176,7 @@ def test_runs_at_once_leave_what_they_leave_alone(paper, finished, tmp_path):
 
 
 def test_the_whole_paper_resolves():
-  found = resolve_lib.resolve_paper(everything.get_config('seeds=1'))
+  found = papers.resolve(everything.get_config('seeds=1'))
   assert len(found.studies) == 12
   for study in found.studies.values():
     assert study.claim.endswith('.')
@@ -188,7 +188,7 @@ def test_what_studies_name_must_be_there():
   config.studies.trajectory.at = (1.0,)
   config.parts.main.train.noise = 1.5
   with pytest.raises(config_lib.ConfigError) as error:
-    resolve_lib.resolve_paper(config)
+    papers.resolve(config)
   for text in (
     "studies.access.runs: 'init/kl' is no run",
     'studies.trajectory.at has 1 entries, but studies.trajectory.runs 2',
@@ -211,4 +211,4 @@ def test_starts_and_steps_that_are_not_there_are_refused(changes, message):
   with config.unlocked():
     config.parts.main.runs.foreign = ConfigDict(changes)
   with pytest.raises(config_lib.ConfigError, match=message):
-    resolve_lib.resolve_paper(config)
+    papers.resolve(config)

@@ -18,8 +18,8 @@ from configs.paper import regulariser
 from configs.paper import trajectory
 from configs.paper import variety
 from coupling import interrupt
+from coupling import papers
 from coupling import pipeline
-from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
 from tests import chat_checkpoints
 from tests import real_data
@@ -46,7 +46,7 @@ def test_every_study_takes_a_step_on_mmlu(tmp_path):
   part = config.parts.main
   part.label.batch = 16
   part.train.update(explanation_batch=4, behavior_batch=4)
-  found = resolve_lib.resolve_paper(config)
+  found = papers.resolve(config)
   assert len(found.studies) == len(STUDIES)
   named = {run for study in found.studies.values() for run in study.runs}
   for stage in ('prepare', 'base', 'label', 'train'):

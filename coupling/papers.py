@@ -1,0 +1,61 @@
+"""From a config of several experiments to a Paper, which is one of its own kind.
+
+title     of the report
+parts     name -> the config of an experiment, each with a folder of the workdir
+studies   name -> what some of their runs are to show: config.Study
+"""
+
+import ml_collections
+
+from coupling import config as config_lib
+from coupling import fields as fields_lib
+from coupling import resolve as resolve_lib
+
+
+def resolve(config: ml_collections.ConfigDict) -> config_lib.Paper:
+  """Several experiments and their studies, typed.
+
+  Raises:
+    ConfigError: like resolve's, with the part in front of the field; a study that names
+      a run that is not there, or lists that do not fit one another.
+  """
+  problems, parts, studies = [], {}, {}
+  names = ('title', 'parts', 'studies')
+  problems += fields_lib.misnamed(names, names, config.to_dict(), '')
+  for name, part in config.get('parts', {}).items():
+    try:
+      parts[name] = resolve_lib.resolve(part, part=True)
+    except config_lib.ConfigError as error:
+      lines = str(error).split('\n')[1:]
+      problems += [f'parts.{name}.{line.strip()}' for line in lines]
+  for name, values in config.to_dict().get('studies', {}).items():
+    path, found = f'studies.{name}', []
+    study = fields_lib.build(config_lib.Study, values, path, found, resolve_lib.misfit)
+    studies[name] = study
+    problems += found or _study_problems(path, study, parts)
+  if problems:
+    raise config_lib.ConfigError.of(problems)
+  return config_lib.Paper(title=config.title, parts=parts, studies=studies)
+
+
+def _study_problems(
+  path: str, study: config_lib.Study, parts: dict[str, config_lib.Experiment]
+) -> list[str]:
+  """Runs that are not there; lists of other lengths."""
+  problems = []
+  for field in ('runs', 'companions'):
+    for name in getattr(study, field):
+      part, _, run = name.partition('/')
+      here = part in parts and run in parts[part].runs
+      if not here and not (field == 'companions' and not name):
+        problems.append(
+          f'{path}.{field}: {name!r} is no run of the parts {sorted(parts)}; write '
+          'part/run'
+        )
+  for field in ('at', 'companions'):
+    if len(getattr(study, field)) not in (0, len(study.runs)):
+      problems.append(
+        f'{path}.{field} has {len(getattr(study, field))} entries, but {path}.runs '
+        f'{len(study.runs)}: give one for each, or none'
+      )
+  return problems

@@ -1,0 +1,184 @@
+"""What is wrong with runs: in themselves, with one another, with their roles.
+
+Told by the config alone, for resolve.resolve. A section that is itself wrong is None
+there and was named already.
+"""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from coupling import config as config_lib
+from coupling import label as label_lib
+
+
+def loop_problems(
+  section: str, config: config_lib.Pretrain | config_lib.Train
+) -> list[str]:
+  """Lengths that do not fit one another, where anything is trained."""
+  problems, path, loop = [], f'{section}.loop', config.loop
+  if loop is None or config.optimizer is None:
+    return problems  # named already
+  if not all(type(x) is int and x > 0 for x in dataclasses.asdict(loop).values()):
+    return problems  # named already, or no steps
+  for field in ('steps', 'checkpoint_every'):
+    if getattr(loop, field) % loop.steps_per_dispatch:
+      problems.append(
+        f'{path}.{field}={getattr(loop, field)} is not a multiple of '
+        f'{path}.steps_per_dispatch={loop.steps_per_dispatch}: checkpoints fall '
+        'between dispatches'
+      )
+  warmup = config.optimizer.warmup_steps
+  if type(warmup) is int and warmup >= loop.steps:
+    problems.append(
+      f'{section}.optimizer.warmup_steps={warmup} must be less than '
+      f'{path}.steps={loop.steps}'
+    )
+  return problems
+
+
+def objective_problems(section: str, train: config_lib.Train) -> list[str]:
+  """Losses without a term; a reference that is not there."""
+  if train.loop.steps == 0:
+    return []
+  terms = train.objectives
+  weights = [getattr(terms, f.name) for f in dataclasses.fields(terms)]
+  if not any(term is None or term.weight for term in weights):
+    return [f'{section}.objectives: every weight is 0; nothing would be trained']
+  kl = terms.behavior_kl
+  if kl and kl.weight and kl.reference == 'adapters_off' and not train.lora.rank:
+    return [
+      f'{section}.objectives.behavior_kl.reference=adapters_off: without adapters '
+      '(train.lora.rank=0) M_0 is not kept; use labels'
+    ]
+  return []
+
+
+def start_problems(trains: dict[str, config_lib.Train]) -> list[str]:
+  """Runs that start from none, from themselves, or from other kinds of weights."""
+  problems = []
+  for name, train in trains.items():
+    chain, first = {name}, train.start
+    while first and first in trains and first not in chain:
+      chain.add(first)
+      first = trains[first].start
+    if first:
+      problems.append(
+        f'runs.{name}.start={train.start!r}: name another run, of {sorted(trains)}, '
+        'that does not start from this one in turn'
+      )
+    elif train.start and trains[train.start].lora != train.lora:
+      problems.append(
+        f'runs.{name}.lora differs from that of runs.{train.start}, where it starts: '
+        'the same weights must be trained in both'
+      )
+    elif train.start and not trains[train.start].loop.steps:
+      problems.append(
+        f'runs.{name}.start={train.start!r}: that run has no steps and is M_0; leave '
+        'start empty'
+      )
+  return problems
+
+
+def label_problems(trains: dict[str, config_lib.Train | None], base: Any) -> list[str]:
+  """Labels of a step of M_0's pretraining that is not kept."""
+  problems = []
+  for name, train in trains.items():
+    labels = train.labels if train is not None else None
+    if not isinstance(labels, str) or not labels.startswith(label_lib.EARLIER):
+      continue
+    loop = base.loop if isinstance(base, config_lib.Pretrain) else None
+    every = loop.checkpoint_every if loop is not None else None
+    if not isinstance(every, int) or every < 1:
+      kept = []
+    else:
+      kept = [*range(0, loop.steps, every), loop.steps]
+    if label_lib.earlier_step(labels) not in kept:
+      problems.append(
+        f'runs.{name}.labels={labels!r}: no step that the pretraining of M_0 keeps; '
+        f'choose from {kept} (base.loop), or name the folder of a label stage'
+      )
+  return problems
+
+
+def source_problems(
+  label: config_lib.Label,
+  task: config_lib.Task | None,
+  trains: dict[str, config_lib.Train | None],
+) -> list[str]:
+  """Labels of another model where something is trained; a task without answers."""
+  if not label.source:
+    return []
+  problems = [
+    f'label.source={label.source!r} makes an audit, in which nothing is trained, but '
+    f'runs.{name}.loop.steps={train.loop.steps}: to train on the labels of another '
+    f'model, set train.labels and leave label.source empty'
+    for name, train in trains.items()
+    if train is not None and train.loop is not None and train.loop.steps
+  ]
+  if (
+    label.source == config_lib.TASK
+    and task
+    and not hasattr(importlib.import_module(task.module), 'behaviors')
+  ):
+    problems.append(
+      f'label.source={label.source!r}: the data of {task.module} bring no answers '
+      'along (it has no `behaviors`); name the folder of a label stage'
+    )
+  return problems
+
+
+def precision_problems(section: str, train: config_lib.Train, base: Any) -> list[str]:
+  """Weights too coarse to be trained."""
+  trained = train.loop.steps and not train.lora.rank
+  if not trained or getattr(base, 'param_dtype', '') != 'bfloat16':
+    return []
+  return [
+    f'{section}.lora.rank=0 trains all weights, but base.param_dtype=bfloat16 is too '
+    "coarse for AdamW's steps, which would round away: set it to float32"
+  ]
+
+
+def role_problems(
+  report: config_lib.Report, trains: dict[str, config_lib.Train | None]
+) -> list[str]:
+  """Roles that name no run, or a run that cannot play them."""
+  problems, played = [], {}
+  for role in ('main', 'unregularised', 'sibling', 'shuffled'):
+    name = getattr(report, role)
+    if (name or role == 'main') and name not in trains:
+      problems.append(
+        f'report.{role}={name!r} is not a run; choose from {sorted(trains)}'
+      )
+    elif name:
+      played[role] = name, trains[name]
+  if problems or any(train is None for _, train in played.values()):
+    return problems
+  _, main = played.pop('main')
+  for role, (name, train) in played.items():
+    every = main.loop.checkpoint_every  # controls may be looked at more rarely
+    like = dataclasses.replace(
+      train,
+      loop=dataclasses.replace(train.loop, checkpoint_every=every),
+      evaluated=main.evaluated,
+    )
+    if role == 'unregularised':
+      kl = dataclasses.replace(main.objectives.behavior_kl, weight=0.0)
+      objectives = dataclasses.replace(main.objectives, behavior_kl=kl)
+      fits = like == dataclasses.replace(main, objectives=objectives)
+      wanted = 'like report.main without behavior_kl, and nothing else'
+    elif role == 'sibling':
+      fits = (
+        train.seed != main.seed and dataclasses.replace(like, seed=main.seed) == main
+      )
+      wanted = 'like report.main with another seed, and nothing else'
+    else:
+      fits = like == dataclasses.replace(main, shuffle_labels=True)
+      fits = fits and not main.shuffle_labels
+      wanted = 'like report.main with shuffle_labels, and nothing else'
+    if not fits:
+      problems.append(
+        f'report.{role}={name!r}: that run is not {wanted}; change runs.{name}, or '
+        f'set report.{role} to another run or to nothing'
+      )
+  return problems
