@@ -13,7 +13,7 @@ A stage is skipped when finished and resumed when not (workdir.open_stage); it
 returns False when there was nothing to do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import io
@@ -31,7 +31,6 @@ import tensorflow_datasets as tfds
 from coupling import base as base_lib
 from coupling import config as config_lib
 from coupling import evaluate as evaluate_lib
-from coupling import examples
 from coupling import files
 from coupling import fit as fit_lib
 from coupling import inputs
@@ -42,13 +41,12 @@ from coupling import progress
 from coupling import records
 from coupling import report as report_lib
 from coupling import sharding
-from coupling import sources
 from coupling import steps
 from coupling import studies
 from coupling import summary as summary_lib
 from coupling import sweep
 from coupling import targets
-from coupling import trained
+from coupling import training
 from coupling import workdir as workdir_lib
 from data import pairs as pairs_lib
 
@@ -160,12 +158,12 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
   with contextlib.ExitStack() as stack:
     trainings, results = [], []
     for seed, run in runs:
-      stage, needs = stack.enter_context(_train_stage(e, workdir, seed, run))
+      stage, needs = stack.enter_context(training.open_stage(e, workdir, seed, run))
       if stage.finished:
         continue
       result = {'labels': needs['target'].digest, 'devices': _devices()}
       if e.runs[run].loop.steps:
-        trainings.append(_training(e, workdir, seed, run, stage, needs))
+        trainings.append(training.make(e, workdir, seed, run, stage, needs))
       results.append((stage, result))
     if trainings and len(trainings) % jax.device_count() == 0:
       sweep.fit(trainings)
@@ -175,54 +173,6 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
     for stage, result in results:
       stage.finish(result)
     return bool(results)
-
-
-@contextlib.contextmanager
-def _train_stage(
-  e: Experiment, workdir: Path, seed: int, run: str
-) -> Iterator[tuple[workdir_lib.Stage, dict[str, workdir_lib.Stage]]]:
-  """A run's train stage, opened, and the stages that it needs."""
-  root, config = workdir / f'seed{seed}', e.runs[run]
-  base_lib.check_trainable(e, seed)
-  needs = {k: inputs.stage(e, workdir, seed, k) for k in ('base', 'label')}
-  needs['target'] = inputs.label_stage(e, workdir, seed, config)
-  if config.start:
-    of_start = inputs.stage_config(e, 'train', seed, config.start)
-    first = root / config.start / 'train'
-    needs['start'] = workdir_lib.finished_stage(first, of_start)
-  described = inputs.stage_config(e, 'train', seed, run)
-  folder = root / run / 'train'
-  with workdir_lib.open_stage(folder, 'train', described, needs) as stage:
-    yield stage, needs
-
-
-def _training(
-  e: Experiment,
-  workdir: Path,
-  seed: int,
-  run: str,
-  stage: workdir_lib.Stage,
-  needs: dict[str, workdir_lib.Stage],
-) -> fit_lib.Training:
-  """How a run is trained, on what, and where it is kept."""
-  config = e.runs[run]
-  found = sources.training_sources(e, seed, config, needs['label'], needs['target'])
-  parts = examples.training_parts(config, inputs.format(e), inputs.questions(e), *found)
-  return fit_lib.Training(
-    title=f'seed {seed} · {run} · train',
-    model=inputs.decoder(e),
-    low_rank=config.lora,
-    objectives=config.objectives,
-    optimizer=config.optimizer,
-    loop=config.loop,
-    mesh_axes=e.mesh,
-    params=steps.start(e, workdir, seed, run),
-    frozen=inputs.base_params(e, workdir, seed) if config.lora.rank else {},
-    parts=parts,
-    data_seed=steps.train_seed(seed, config),
-    folder=stage.path(trained.FOLDER),
-    log=workdir / 'tensorboard' / f'seed{seed}' / run,
-  )
 
 
 def evaluate(

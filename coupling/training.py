@@ -1,0 +1,66 @@
+"""A run's training: the stage that keeps it, and what it trains, from what, on what."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+
+from coupling import base as base_lib
+from coupling import config as config_lib
+from coupling import examples
+from coupling import fit as fit_lib
+from coupling import inputs
+from coupling import sources
+from coupling import steps
+from coupling import trained
+from coupling import workdir as workdir_lib
+
+Experiment = config_lib.Experiment
+Path = pathlib.Path
+
+
+@contextlib.contextmanager
+def open_stage(
+  e: Experiment, workdir: Path, seed: int, run: str
+) -> Iterator[tuple[workdir_lib.Stage, dict[str, workdir_lib.Stage]]]:
+  """A run's train stage, opened, and the stages that it needs."""
+  root, config = workdir / f'seed{seed}', e.runs[run]
+  base_lib.check_trainable(e, seed)
+  needs = {k: inputs.stage(e, workdir, seed, k) for k in ('base', 'label')}
+  needs['target'] = inputs.label_stage(e, workdir, seed, config)
+  if config.start:
+    of_start = inputs.stage_config(e, 'train', seed, config.start)
+    first = root / config.start / 'train'
+    needs['start'] = workdir_lib.finished_stage(first, of_start)
+  described = inputs.stage_config(e, 'train', seed, run)
+  folder = root / run / 'train'
+  with workdir_lib.open_stage(folder, 'train', described, needs) as stage:
+    yield stage, needs
+
+
+def make(
+  e: Experiment,
+  workdir: Path,
+  seed: int,
+  run: str,
+  stage: workdir_lib.Stage,
+  needs: dict[str, workdir_lib.Stage],
+) -> fit_lib.Training:
+  """How a run is trained, on what, and where it is kept."""
+  config = e.runs[run]
+  found = sources.training_sources(e, seed, config, needs['label'], needs['target'])
+  parts = examples.training_parts(config, inputs.format(e), inputs.questions(e), *found)
+  return fit_lib.Training(
+    title=f'seed {seed} · {run} · train',
+    model=inputs.decoder(e),
+    low_rank=config.lora,
+    objectives=config.objectives,
+    optimizer=config.optimizer,
+    loop=config.loop,
+    mesh_axes=e.mesh,
+    params=steps.start(e, workdir, seed, run),
+    frozen=inputs.base_params(e, workdir, seed) if config.lora.rank else {},
+    parts=parts,
+    data_seed=steps.train_seed(seed, config),
+    folder=stage.path(trained.FOLDER),
+    log=workdir / 'tensorboard' / f'seed{seed}' / run,
+  )
