@@ -168,8 +168,8 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
     if trainings and len(trainings) % jax.device_count() == 0:
       sweep.fit(trainings)
     else:  # what an interruption left of them
-      for training in trainings:
-        fit_lib.fit(training)
+      for one in trainings:
+        fit_lib.fit(one)
     for stage, result in results:
       stage.finish(result)
     return bool(results)
