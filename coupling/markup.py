@@ -2,6 +2,7 @@
 
 from html import escape
 
+from coupling import formats
 from coupling.tables import Cell, Table
 
 
@@ -72,3 +73,37 @@ def markdown_table(table: Table) -> str:
   lines += [(label, *(cell.text for cell in cells)) for label, cells in table.rows]
   rows = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
   return f'{table.caption}\n\n{rows}'
+
+
+def provenance(found: dict) -> str:
+  """When and on what it was computed, with which versions, and how long it took.
+
+  `found`: of provenance.provenance or provenance.of_parts.
+  """
+  spent = {}
+  for stage in found['stages'].values():
+    spent.setdefault(stage['stage'], []).append(stage['seconds'])
+  rows = [
+    (name, len(times), formats.seconds(sum(times)), formats.seconds(max(times)))
+    for name, times in spent.items()
+  ]
+  packages = ', '.join(f'{k} {" and ".join(v)}' for k, v in found['packages'].items())
+  started = min(stage['started'] for stage in found['stages'].values())
+  machines = f'Computed on {", ".join(found["devices"])}; report made on '
+  machines += f'{found["report_machine"]}.'
+  return (
+    paragraph(f'First stage started {started}. {machines}')
+    + paragraph(f'Versions: {packages}.')
+    + text_table(
+      'Times, since each stage was last opened. Stages may have run side by side.',
+      ('Stage', 'Times run', 'Seconds together', 'Longest'),
+      rows,
+    )
+  )
+
+
+def details(summary: str, text: str) -> str:
+  """Text as it is, behind a line that opens it."""
+  return (
+    f'<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>'
+  )

@@ -7,7 +7,7 @@ import pathlib
 import platform
 
 from coupling import workdir as workdir_lib
-from coupling.config import Experiment
+from coupling.config import Experiment, Paper
 
 
 def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
@@ -51,4 +51,23 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
     'devices': sorted(devices),
     'report_machine': f'{platform.platform()}, {os.cpu_count()} CPUs',
     'too_long': {seed: info['too_long'] for seed, info in labels.items()},
+  }
+
+
+def of_parts(p: Paper, workdir: pathlib.Path) -> dict:
+  """The same of a paper: stages by part, packages and devices of all of them."""
+  found = {part: provenance(e, workdir / part) for part, e in p.parts.items()}
+  packages = collections.defaultdict(set)
+  for one in found.values():
+    for name, versions in one['packages'].items():
+      packages[name].update(versions)
+  return {
+    'stages': {
+      f'{part}/{folder}': stage
+      for part, one in found.items()
+      for folder, stage in one['stages'].items()
+    },
+    'packages': {name: sorted(versions) for name, versions in packages.items()},
+    'devices': sorted({x for one in found.values() for x in one['devices']}),
+    'report_machine': next(iter(found.values()))['report_machine'],
   }

@@ -11,7 +11,6 @@ import pathlib
 
 from coupling import figures as figures_lib
 from coupling import files
-from coupling import formats
 from coupling import glossary
 from coupling import markup
 from coupling import style
@@ -179,33 +178,15 @@ def _examples(summary: dict) -> str:
 
 def _provenance(summary: dict) -> str:
   found = summary['provenance']
-  spent = {}
-  for stage in found['stages'].values():
-    spent.setdefault(stage['stage'], []).append(stage['seconds'])
-  rows = [
-    (name, len(times), formats.seconds(sum(times)), formats.seconds(max(times)))
-    for name, times in spent.items()
-  ]
-  packages = ', '.join(f'{k} {" and ".join(v)}' for k, v in found['packages'].items())
-  started = min(stage['started'] for stage in found['stages'].values())
-  machines = f'Computed on {", ".join(found["devices"])}; report made on '
-  machines += f'{found["report_machine"]}.'
   sizes = zip(summary['seeds'], summary['items'], summary['groups'])
   items = '; '.join(f'seed {s}: {n:,} items in {g} groups' for s, n, g in sizes)
   split = summary['config']['evaluate']['split']
-  config = escape(json.dumps(summary['config'], indent=2))
   return (
     markup.paragraph(
       f'Held-out items ({split} split): {items}.{_too_long(found["too_long"])}'
     )
-    + markup.paragraph(f'First stage started {started}. {machines}')
-    + markup.paragraph(f'Versions: {packages}.')
-    + markup.text_table(
-      'Times, since each stage was last opened. Stages may have run side by side.',
-      ('Stage', 'Times run', 'Seconds together', 'Longest'),
-      rows,
-    )
-    + f'<details><summary>Config</summary><pre>{config}</pre></details>'
+    + markup.provenance(found)
+    + markup.details('Config', json.dumps(summary['config'], indent=2))
   )
 
 

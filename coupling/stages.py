@@ -38,6 +38,7 @@ from coupling import interrupt
 from coupling import label as label_lib
 from coupling import labelling
 from coupling import progress
+from coupling import provenance
 from coupling import records
 from coupling import report as report_lib
 from coupling import sharding
@@ -305,6 +306,7 @@ def paper(p: config_lib.Paper, workdir: Path) -> bool:
       if e.runs
     }
     first = next(iter(p.parts.values()))
-    studies.write(stage.path(), p, found, inputs.bayes(first))
+    made = provenance.of_parts(p, workdir)
+    studies.write(stage.path(), p, found, made, inputs.bayes(first))
     stage.finish({})
     return True

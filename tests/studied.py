@@ -16,28 +16,16 @@ from coupling.records import SeedRecords
 from coupling.studies import parts as parts_lib
 
 GROUPS, SIZE, OPTIONS = 16, 20, 4
+# Of no run; see provenance.of_parts.
+PROVENANCE = {
+  'stages': {
+    'main/seed0/base': {'stage': 'base', 'started': '2026-01-01', 'seconds': 2.0}
+  },
+  'packages': {'jax': ['1.0']},
+  'devices': ['1 x toy'],
+  'report_machine': 'toy, 1 CPUs',
+}
 SOURCES = ('self', 'orig', 'target', 'denial')  # of statements; the rest is chance
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shift(config_lib.BehaviorXent):
-  strength: float = 1.0
-  seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class KL(config_lib.BehaviorKL):
-  prompts: str = 'both'
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(config_lib.Train):
-  start: str = ''
-  mixture: float = 1.0
-  noise: float = 0.0
-  context: str = 'before'
-  explained: str = 'all'
-  evaluated: str = 'kept'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,23 +65,20 @@ def experiment() -> config_lib.Experiment:
   return resolve_lib.resolve(world.get_config('seeds=1'))
 
 
-def train(**changes) -> Train:
+def train(**changes) -> config_lib.Train:
   """The default training with changes; objectives by their short names kl and shift."""
   default = experiment().train
-  fields = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
   terms = default.objectives
-  kl = dataclasses.asdict(terms.behavior_kl) | changes.pop('kl', {})
-  shift = dataclasses.asdict(terms.behavior_xent) | changes.pop('shift', {})
-  explanation = config_lib.ExplanationXent(weight=changes.pop('explains', 2.0))
-  fields['objectives'] = config_lib.Objectives(
-    explanation_xent=explanation, behavior_kl=KL(**kl), behavior_xent=Shift(**shift)
+  objectives = config_lib.Objectives(
+    explanation_xent=config_lib.ExplanationXent(weight=changes.pop('explains', 2.0)),
+    behavior_kl=dataclasses.replace(terms.behavior_kl, **changes.pop('kl', {})),
+    behavior_xent=dataclasses.replace(terms.behavior_xent, **changes.pop('shift', {})),
   )
-  rank = changes.pop('rank', 0)
-  fields['lora'] = dataclasses.replace(default.lora, rank=rank)
-  return Train(**fields | changes)
+  lora = dataclasses.replace(default.lora, rank=changes.pop('rank', 0))
+  return dataclasses.replace(default, objectives=objectives, lora=lora, **changes)
 
 
-def part(trains: dict[str, Train], seeds: tuple[int, ...], **roles):
+def part(trains: dict[str, config_lib.Train], seeds: tuple[int, ...], **roles):
   """An experiment with these runs; the first is the main one."""
   e = experiment()
   named = dict.fromkeys(('unregularised', 'sibling', 'shuffled'), '') | roles
@@ -201,7 +186,7 @@ SHIFTED = dict(weight=1.0, target='ignore_cue', cues='all')
 
 def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
   """Every kind of study, of explainers that do what the paper claims."""
-  runs: dict[str, tuple[Train, Run]] = {
+  runs: dict[str, tuple[config_lib.Train, Run]] = {
     'kl': (train(), Run(GOOD, steps=(0, 10, 20))),
     'no_kl': (
       train(kl=dict(weight=0.0)),

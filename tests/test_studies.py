@@ -179,7 +179,7 @@ def test_class_collapse_is_told_from_loss_of_coupling():
 def whole():
   paper, records = studied.paper()
   knows = lambda seed, table: records['main'][seed].orig.truth
-  return numbers_lib.numbers(paper, records, knows)
+  return numbers_lib.numbers(paper, records, studied.PROVENANCE, knows)
 
 
 def test_every_kind_of_study_has_a_module(whole):
@@ -218,7 +218,10 @@ def test_equal_records_give_equal_numbers(whole):
   knows = lambda seed, table: records['main'][seed].orig.truth
   studies = {'noise': paper.studies['noise']}
   again = numbers_lib.numbers(
-    dataclasses.replace(paper, studies=studies), copy.deepcopy(records), knows
+    dataclasses.replace(paper, studies=studies),
+    copy.deepcopy(records),
+    studied.PROVENANCE,
+    knows,
   )
   assert again['studies']['noise'] == whole['studies']['noise']
   assert again['studies']['noise']['rows'][0]['state'] == rules.AGREES

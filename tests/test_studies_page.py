@@ -25,7 +25,7 @@ def paper():
 def written(paper, tmp_path_factory):
   folder = tmp_path_factory.mktemp('paper')
   knows = lambda seed, table: paper[1]['main'][seed].orig.truth
-  studies.write(folder, *paper, knows)
+  studies.write(folder, *paper, studied.PROVENANCE, knows)
   return folder
 
 
@@ -44,6 +44,7 @@ def test_page_is_well_formed_and_stands_alone(written):
   assert '@import' not in text and 'url(http' not in text
   ids = [value for name, value in parsed.attributes if name == 'id']
   assert len(ids) == len(set(ids))
+  assert 'Computed on 1 x toy' in text
   references = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
   assert references and set(references) <= set(ids)
 
@@ -117,7 +118,7 @@ def test_words_are_escaped(saved, tmp_path):
 def test_one_seed_decides_nothing_on_differences_between_runs(tmp_path):
   """Its page can be written, and what has no interval is not decided."""
   paper, records = studied.paper(1)
-  studies.write(tmp_path, paper, records)
+  studies.write(tmp_path, paper, records, studied.PROVENANCE)
   saved = json.loads((tmp_path / 'report.json').read_text())
   assert 'over 16 groups' in saved['interval']['text']
   regularisation = saved['studies']['regularisation']
@@ -151,7 +152,7 @@ def test_a_task_whose_unchanged_names_no_answer_has_a_page(tmp_path):
       new = dataclasses.replace(s, items=items, orig=unnamed(s.orig), unexplained=apart)
       object.__setattr__(new, 'swaps', swaps)
       seeds[seed] = new
-  studies.write(tmp_path, paper, records)
+  studies.write(tmp_path, paper, records, studied.PROVENANCE)
   saved = json.loads((tmp_path / 'report.json').read_text())
   claims = [row['claim'] for row in saved['studies']['shift']['rows']]
   assert any('whole explanation follows it' in claim for claim in claims)

@@ -13,6 +13,7 @@ def write(
   folder: pathlib.Path,
   paper: Paper,
   records: dict[str, dict[int, SeedRecords]],
+  provenance: dict,
   bayes: Bayes | None = None,
 ) -> None:
   """Writes index.html, report.json and report.md.
@@ -21,10 +22,11 @@ def write(
     folder: where to; it exists.
     paper: its experiments and studies.
     records: of every part and seed; seeds are the same in all parts.
+    provenance: of provenance.of_parts.
     bayes: what an explainer who knows the world and not the model states of the items
       of a seed (seed, records); None where there is none.
 
   Raises:
     WorkdirError: records do not fit together, or a number is not finite.
   """
-  page.write(folder, numbers.numbers(paper, records, bayes))
+  page.write(folder, numbers.numbers(paper, records, provenance, bayes))

@@ -34,20 +34,27 @@ BY_KIND: dict[str, types.ModuleType] = {
 
 
 def numbers(
-  paper: Paper, records: dict[str, dict[int, SeedRecords]], bayes: Bayes | None
+  paper: Paper,
+  records: dict[str, dict[int, SeedRecords]],
+  provenance: dict,
+  bayes: Bayes | None,
 ) -> dict:
   """All numbers of the report.
 
+  Args: see studies.write.
+
   Returns:
-    title; seeds, items, groups and interval, of the main part; order, the names of
-    studies, by kind; controls; studies, by name: the Study's fields,
-    tested, numbers, rows (claims decided) and finding.
+    title; config; provenance, which alone holds times; seeds, items, groups and
+    interval, of the main part; order, the names of studies, by kind; controls; studies,
+    by name: the Study's fields, tested, numbers, rows (claims decided) and finding.
   """
   parts = Parts(paper, records)
   main = [records[parts.main][seed].orig for seed in parts.seeds]
   groups = [len(np.unique(items.group_N)) for items in main]
   return {
     'title': paper.title,
+    'config': dataclasses.asdict(paper),
+    'provenance': provenance,
     'seeds': list(parts.seeds),
     'items': [len(items.group_N) for items in main],
     'groups': groups,

@@ -6,6 +6,7 @@ script. Each number in a table carries the dotted path of its statistic in repor
 
 import collections
 from html import escape
+import json
 import pathlib
 
 from coupling import files
@@ -135,6 +136,11 @@ def _page(found: dict, tables: dict[str, dict[str, Table]]) -> str:
     sections.append(
       _section(f'study-{name}', _heading(name), _study(name, study, tables[name]))
     )
+  made = markup.provenance(found['provenance'])
+  made += markup.details(
+    'Config', json.dumps(found['config'], indent=2, sort_keys=True)
+  )
+  sections.append(_section('provenance', 'What was run', made))
   sections.append(_section('glossary', 'Words', _glossary()))
   links = ' · '.join(
     f'<a href="#study-{escape(name)}">{escape(_heading(name))}</a>'
