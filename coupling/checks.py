@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import importlib
 from typing import Any
 
+import jax
+
 from coupling import config as config_lib
 from coupling import evaluate
 from coupling import inputs
@@ -16,6 +18,7 @@ from coupling import lora
 from coupling import sharding
 from coupling import shift as shift_lib
 from data import pairs as pairs_lib
+from data import splits
 
 # A template of pairs.Questions -> what it has a place for, and whether it must have it.
 _PLACES = {
@@ -36,7 +39,12 @@ def check(e: config_lib.Experiment) -> None:
   problems = _template_problems(e.task.module, questions)
   for name, train in e.trained.items():
     problems += _objective_problems(f'runs.{name}', train, e.label, questions)
-    problems += _shift_problems(f'runs.{name}', train, e.task.module)
+    problems += _shift_problems(f'runs.{name}', train, e)
+    if train.practice and not getattr(e.task.config, 'practice_pairs', 0):
+      problems.append(
+        f'runs.{name}.practice: this task has no split {splits.PRACTICE!r} '
+        '(task.practice_pairs), so leave it False'
+      )
   for name, train in e.runs.items():
     if train.context == 'after' and not questions.explanation_after:
       problems.append(
@@ -44,6 +52,11 @@ def check(e: config_lib.Experiment) -> None:
         'answer; give its questions() an `explanation_after`, or ask before'
       )
   problems += _batch_problems(e)
+  if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
+    problems.append(
+      f'runs_at_once={e.runs_at_once} does not divide over {jax.device_count()} '
+      'devices: make it a multiple, or 1 to give each run all of them'
+    )
   problems += _unreadable(e) or [
     *_model_problems(e),
     *_statement_problems(e, questions),
@@ -122,16 +135,20 @@ def _objective_problems(
   return problems
 
 
-def _shift_problems(section: str, train: config_lib.Train, task: str) -> list[str]:
-  """A shift towards what the task does not know."""
-  shift = train.objectives.behavior_xent
-  known = (*shift_lib.ON_CUES, *shift_lib.preferences(importlib.import_module(task)))
-  if not shift.weight or shift.target in known:
-    return []
-  return [
-    f'{section}.objectives.behavior_xent.target={shift.target!r}: {task} knows '
-    f'{", ".join(known)}'
-  ]
+def _shift_problems(
+  section: str, train: config_lib.Train, e: config_lib.Experiment
+) -> list[str]:
+  """A shift towards what the task does not know, or the behaviour asked about."""
+  shift, module = train.objectives.behavior_xent, importlib.import_module(e.task.module)
+  known = (*shift_lib.ON_CUES, *shift_lib.preferences(module))
+  field = f'{section}.objectives.behavior_xent.target={shift.target!r}'
+  if shift.target not in known:
+    return [f'{field}: {e.task.module} knows {", ".join(known)}']
+  try:
+    shift_lib.scores(shift, e.task, e.seeds[0], [])
+  except ValueError as error:
+    return [f'{field}: {error}']
+  return []
 
 
 def _batch_problems(e: config_lib.Experiment) -> list[str]:

@@ -10,6 +10,9 @@ import dataclasses
 from typing import Any, Literal, Self
 
 
+_CANNOT = 'the config cannot be run:'
+
+
 class ConfigError(ValueError):
   """A config that cannot be run; the message names the field and the remedy."""
 
@@ -17,7 +20,13 @@ class ConfigError(ValueError):
   def of(cls, problems: Iterable[str]) -> Self:
     """The error that lists these problems, each once."""
     lines = (f'  {problem}' for problem in dict.fromkeys(problems))
-    return cls('\n'.join(('the config cannot be run:', *lines)))
+    return cls('\n'.join((_CANNOT, *lines)))
+
+  @property
+  def problems(self) -> list[str]:
+    """Those that it lists, or its own text."""
+    first, *lines = str(self).split('\n  ')
+    return lines if first == _CANNOT else [str(self)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,8 +200,9 @@ class Train:
 
   seed: int  # beside the experiment's seed: siblings differ in this alone
   start: str  # run whose last weights are trained on; '' for M_0
-  # Whose: '' for M_0's own, step:N for those of that step of M_0's pretraining, or the
-  # folder of a label stage, in which {seed} and {workdir} stand for what they are.
+  # Whose: '' for M_0's own, step:N for those of that step of its pretraining, part:NAME
+  # for those of another part of the paper, or the folder of a label stage, in which
+  # {seed} stands for the seed.
   labels: str
   mixture: float  # share of the items that take `labels`; the others take M_0's own
   noise: float  # share of labels replaced by another statement, drawn uniformly
@@ -201,8 +211,9 @@ class Train:
   )
   shuffle_labels: bool  # control: labels permuted over the training items
   explained: Literal['all', 'unshifted']  # not those that behavior_xent names
-  context: Literal['before', 'after']  # asked before or after the model's own answer
-  practice: bool  # behaviour objectives have the split `practice` too: see stages.train
+  # Asked before the answer, or after it: M_0's in training, then the model's own.
+  context: Literal['before', 'after']
+  practice: bool  # behaviour objectives have the split splits.PRACTICE too
   explanation_batch: int
   behavior_batch: int  # prompts, of x and x∖C alike
   lora: Lora

@@ -4,7 +4,7 @@ One loop serves a run that has all devices (`fit`) and several runs at once (swe
 what they do on devices is told by `OnDevices`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import contextlib
 import dataclasses
 import pathlib
@@ -70,7 +70,7 @@ class OnDevices(NamedTuple):
   """What the loop asks of the devices, for one run or for several."""
 
   program: programs.Program  # of one run: how it starts, and what is restored
-  join: Callable[[list[train.State]], train.State]  # of the states of all runs
+  join: Callable[[Iterable[train.State]], train.State]  # of the states of all runs
   split: Callable[[train.State], list[train.State]]  # and back
   # (joined state, each run's batches) -> (joined state, metrics)
   run: Callable[[train.State, list[train.Batch]], tuple[train.State, train.Metrics]]
@@ -91,7 +91,7 @@ def fit(training: Training) -> models.Params:
 
   (params,) = train_all(
     [training],
-    OnDevices(program, lambda states: states[0], lambda state: [state], run),
+    OnDevices(program, lambda states: next(iter(states)), lambda state: [state], run),
   )
   return params
 
@@ -118,7 +118,7 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
     enter = lambda resource: stack.enter_context(contextlib.closing(resource))
     runs = [enter(_Run(training)) for training in trainings]
     kept = max(set.intersection(*(run.kept() for run in runs)), default=None)
-    state = on.join([run.begin(on.program, kept) for run in runs])
+    state = on.join(run.begin(on.program, kept) for run in runs)
 
     def save():
       for run, one in zip(runs, on.split(state)):

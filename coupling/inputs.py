@@ -47,7 +47,11 @@ def stage_config(
     'prepare': {'task': e.task, 'documents': corpus},
     'base': {'base': e.base, 'mesh': e.mesh},
     'label': {'label': e.label, 'length': e.length, 'questions': questions(e)},
-    'train': {'train': e.runs.get(run), 'mesh': e.mesh, 'questions': questions(e)},
+    'train': {
+      'train': _but_evaluated(e.runs.get(run)),
+      'mesh': e.mesh,
+      'questions': questions(e),
+    },
     'evaluate': {
       'evaluate': e.evaluate,
       'train': e.runs.get(run),
@@ -61,6 +65,15 @@ def stage_config(
   if asked := described.get('questions'):
     asked['detect'] = asked['detect'] and asked['detect'].__qualname__
   return described | {'seed': seed} | ({} if step is None else {'step': step})
+
+
+def _but_evaluated(train: config_lib.Train | None) -> dict | None:
+  """A run without what its training does not depend on."""
+  if train is None:
+    return None
+  values = dataclasses.asdict(train)
+  del values['evaluated']
+  return values
 
 
 def stage(e: Experiment, workdir: Path, seed: int, name: str) -> workdir_lib.Stage:

@@ -25,7 +25,9 @@ PAIR = tuple(field.name for field in dataclasses.fields(pairs_lib.Pair))
 LABEL = ('behavior', 'counterfactual_behavior')
 
 
-EARLIER = 'step:'  # train.labels: an earlier step of M_0's own pretraining
+# train.labels beside '' and a folder: an earlier step of M_0's own pretraining, and
+# M_0's own labels of another part of a config.Paper.
+EARLIER, PART = 'step:', 'part:'
 
 
 def earlier_step(labels: str) -> int | None:
@@ -36,13 +38,20 @@ def earlier_step(labels: str) -> int | None:
   return int(step) if step.isdecimal() else None
 
 
+def donor(labels: str) -> str | None:
+  """Which part of the same paper the labels are of, where they are of one."""
+  return labels.removeprefix(PART) if labels.startswith(PART) else None
+
+
 def folder(labels: str, workdir: pathlib.Path, seed: int) -> pathlib.Path:
   """Where the label set lies that `train.labels` names."""
   if not labels:
     return workdir / f'seed{seed}' / 'label'
   if (step := earlier_step(labels)) is not None:
     return workdir / f'seed{seed}' / f'label-step{step}'
-  return pathlib.Path(labels.format(seed=seed, workdir=workdir))
+  if part := donor(labels):
+    return workdir.parent / part / f'seed{seed}' / 'label'
+  return pathlib.Path(labels.format(seed=seed))
 
 
 def write(

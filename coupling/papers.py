@@ -9,7 +9,14 @@ import ml_collections
 
 from coupling import config as config_lib
 from coupling import fields as fields_lib
+from coupling import label as label_lib
 from coupling import resolve as resolve_lib
+
+
+REPORT = 'report'  # folder of the paper's report, beside those of its parts
+# Kind of study -> fields that it cannot do without.
+NEEDS = {kind: ('at',) for kind in ('regularisation', 'noise', 'capacity', 'rates')}
+NEEDS |= {'variety': ('at',), 'shift': ('companions',), 'planted': ('companions',)}
 
 
 def resolve(config: ml_collections.ConfigDict) -> config_lib.Paper:
@@ -26,8 +33,8 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Paper:
     try:
       parts[name] = resolve_lib.resolve(part, part=True)
     except config_lib.ConfigError as error:
-      lines = str(error).split('\n')[1:]
-      problems += [f'parts.{name}.{line.strip()}' for line in lines]
+      problems += [f'parts.{name}.{problem}' for problem in error.problems]
+  problems += _part_problems(parts)
   for name, values in config.to_dict().get('studies', {}).items():
     path, found = f'studies.{name}', []
     study = fields_lib.build(config_lib.Study, values, path, found, resolve_lib.misfit)
@@ -36,6 +43,24 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Paper:
   if problems:
     raise config_lib.ConfigError.of(problems)
   return config_lib.Paper(title=config.title, parts=parts, studies=studies)
+
+
+def _part_problems(parts: dict[str, config_lib.Experiment]) -> list[str]:
+  """Labels of parts that are not there, or of other seeds."""
+  problems = []
+  for name, e in parts.items():
+    for run, train in e.runs.items():
+      donor = label_lib.donor(train.labels)
+      if donor is None:
+        continue
+      field = f'parts.{name}.runs.{run}.labels={train.labels!r}'
+      if donor not in parts:
+        problems.append(f'{field}: choose from the parts {sorted(parts)}')
+      elif missing := set(e.seeds) - set(parts[donor].seeds):
+        problems.append(f'{field}: that part lacks the seeds {sorted(missing)}')
+  if REPORT in parts:
+    problems.append(f'parts.{REPORT}: the report lies there; choose another name')
+  return problems
 
 
 def _study_problems(
@@ -52,6 +77,9 @@ def _study_problems(
           f'{path}.{field}: {name!r} is no run of the parts {sorted(parts)}; write '
           'part/run'
         )
+  for field in NEEDS.get(study.kind, ()):
+    if not getattr(study, field):
+      problems.append(f'{path}.{field}: empty, but a study of {study.kind} needs it')
   for field in ('at', 'companions'):
     if len(getattr(study, field)) not in (0, len(study.runs)):
       problems.append(

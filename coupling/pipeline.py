@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import re
 
 import jax
 
@@ -30,8 +29,6 @@ MALLOC = 'glibc.malloc.hugetlb=1'
 # Compiled programs, shared by workers and by whoever resumes; JAX sees to it that only
 # the same program on the same machine is taken from there.
 COMPILED = '.compiled'
-# train.labels that are those of another part of a Paper.
-DONOR = re.compile(r'\{workdir\}/\.\./(?P<part>\w+)/seed\{seed\}/label')
 
 
 def worker_environment(workdir: pathlib.Path) -> dict[str, str]:
@@ -73,8 +70,14 @@ def run(
   if stage not in ANYWHERE:
     if workers > 1:  # the CPU's devices count, and this process must hold no others
       jax.config.update('jax_platforms', 'cpu')
-    for part in parts.values():
-      checks.check(part)
+    problems = []
+    for name, part in parts.items():
+      try:
+        checks.check(part)
+      except config_lib.ConfigError as error:
+        problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
+    if problems:
+      raise config_lib.ConfigError.of(problems)
   every = _tasks(parts, workdir, workers, follow)
   if paper is not None:
     needs = tuple(t.name for t in every if t.kind == 'evaluate')
@@ -240,8 +243,8 @@ def _train_needs(
   needs = {_name(part, seed, 'label')}
   if (step := label_lib.earlier_step(train.labels)) is not None:
     needs.add(_name(part, seed, f'label step {step}'))
-  if match := DONOR.fullmatch(train.labels):
-    needs.add(_name(match['part'], seed, 'label'))
+  if donor := label_lib.donor(train.labels):
+    needs.add(_name(donor, seed, 'label'))
   if train.start:
     needs.add(names[seed, train.start])
   return needs

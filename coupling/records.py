@@ -5,6 +5,7 @@ order; whatever breaks that is an error that names the file.
 """
 
 import dataclasses
+import functools
 import importlib
 import pathlib
 
@@ -16,8 +17,8 @@ from coupling import files
 from coupling import label as label_lib
 from coupling import shift as shift_lib
 from coupling import targets as targets_lib
-from coupling.config import Experiment, Train
-from coupling.explanation import Explanation, phi
+from coupling.config import BehaviorXent, Experiment, Train
+from coupling.explanation import INVALID, Explanation, phi
 from coupling.items import Items
 from coupling.workdir import WorkdirError, finished_stage
 
@@ -121,6 +122,16 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     unexplained_N = pc.is_in(table['cue_kind'], kinds)
     return ~unexplained_N.combine_chunks().to_numpy(zero_copy_only=False)
 
+  @functools.cache
+  def shifted(objective: BehaviorXent) -> np.ndarray:
+    """Pairs of the train split that a shift would concern, bool [N]."""
+    pairs = label_lib.read_pairs(label.path(), 'train')
+    answer_N = of_train['']['counterfactual_behavior'].to_numpy()
+    score_NxK = shift_lib.scores(objective, e.task, seed, pairs)
+    template = importlib.import_module(e.task.module).questions(e.task.config)
+    shift = shift_lib.make(objective, template, pairs, answer_N, score_NxK, None)
+    return shift.pairs_N
+
   targets, train_labels = {}, {}
   for run, train in e.runs.items():
     found = made(train, e.evaluate.split, of_held_out)
@@ -129,13 +140,9 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     found = made(train, 'train', of_train)
     shifted_N = np.zeros(len(of_train['']), bool)
     if train.explained == 'unshifted':
-      pairs = label_lib.read_pairs(label.path(), 'train')
-      answer_N = of_train['']['counterfactual_behavior'].to_numpy()
       objective = train.objectives.behavior_xent
-      score_NxK = shift_lib.scores(objective, e.task, seed, pairs)
-      template = importlib.import_module(e.task.module).questions(e.task.config)
-      shift = shift_lib.make(objective, template, pairs, answer_N, score_NxK, None)
-      shifted_N = shift.pairs_N
+      # A companion's weight is 0; whom the shift concerns does not depend on it.
+      shifted_N = shifted(dataclasses.replace(objective, weight=1.0))
     kept_N = targets_lib.explained(
       train, explainable(of_train['']), found, shifted_N, seed
     )
@@ -155,8 +162,13 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     for run, steps in tables.items()
   }
   base = explained(of_held_out[''])
+  begun = items[e.report.main or next(iter(items))]
+  first = next(iter(begun.values()))
+  if 0 not in begun:  # what M_0 states is not known
+    nothing_N = np.full(len(base), INVALID)
+    first = dataclasses.replace(first, stated=Explanation(nothing_N, nothing_N))
   orig = dataclasses.replace(
-    next(iter(items[e.report.main or next(iter(items))].values())),
+    first,
     behavior_N=base['behavior'].to_numpy(),
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )

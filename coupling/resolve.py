@@ -88,6 +88,7 @@ def resolve(
   if not any(train is None for train in trains.values()):
     problems += runs_lib.start_problems(trains)
   problems += runs_lib.label_problems(trains, built.get('base'))
+  problems += runs_lib.mixture_problems(trains)
   if built.get('label') is not None:
     problems += runs_lib.source_problems(built['label'], built.get('task'), trains)
   reported = built.get('report')

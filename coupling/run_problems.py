@@ -101,6 +101,25 @@ def label_problems(trains: dict[str, config_lib.Train | None], base: Any) -> lis
   return problems
 
 
+def mixture_problems(trains: dict[str, config_lib.Train | None]) -> list[str]:
+  """Mixtures of one set, and answers in the context that the labels do not go with."""
+  problems = []
+  for name, train in trains.items():
+    if train is None or type(train.mixture) is not float:
+      continue
+    if train.mixture < 1 and not train.labels:
+      problems.append(
+        f'runs.{name}.mixture={train.mixture}, but runs.{name}.labels is empty: all '
+        "labels are M_0's own; name the other set, or leave the mixture at 1.0"
+      )
+    if train.labels and train.context == 'after':
+      problems.append(
+        f"runs.{name}.context=after puts M_0's answers into the context, but "
+        f'runs.{name}.labels={train.labels!r} are of another model; ask before'
+      )
+  return problems
+
+
 def source_problems(
   label: config_lib.Label,
   task: config_lib.Task | None,
@@ -154,7 +173,12 @@ def role_problems(
       played[role] = name, trains[name]
   if problems or any(train is None for _, train in played.values()):
     return problems
-  _, main = played.pop('main')
+  name, main = played.pop('main')
+  if main.evaluated != 'kept':
+    problems.append(
+      f'runs.{name}.evaluated={main.evaluated!r}, but it is report.main, whose step 0 '
+      'says what M_0 states: set it to kept'
+    )
   for role, (name, train) in played.items():
     every = main.loop.checkpoint_every  # controls may be looked at more rarely
     like = dataclasses.replace(

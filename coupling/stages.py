@@ -16,6 +16,7 @@ returns False when there was nothing to do.
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -156,6 +157,7 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
 
   A run of no steps is M_0: there is nothing to train and to keep.
   """
+  base_of = functools.cache(functools.partial(inputs.base_params, e, workdir))
   with contextlib.ExitStack() as stack:
     trainings, results = [], []
     for seed, run in runs:
@@ -164,11 +166,14 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
         continue
       result = {'labels': needs['target'].digest, 'devices': _devices()}
       if e.runs[run].loop.steps:
-        trainings.append(training.make(e, workdir, seed, run, stage, needs))
+        base = base_of(seed)
+        trainings.append(training.make(e, workdir, seed, run, stage, needs, base))
       results.append((stage, result))
-    if trainings and len(trainings) % jax.device_count() == 0:
+    if len(trainings) > 1 and len(trainings) % jax.device_count() == 0:
       sweep.fit(trainings)
-    else:  # what an interruption left of them
+    else:
+      if len(trainings) > 1:
+        progress.line(f'{len(trainings)} runs do not fill all devices: one by one')
       for one in trainings:
         fit_lib.fit(one)
     for stage, result in results:

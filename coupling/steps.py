@@ -48,12 +48,13 @@ def read_trained(e: Experiment, workdir: Path, seed: int, run: str, step: int):
 
 
 def start(e: Experiment, workdir: Path, seed: int, run: str) -> models.Params:
-  """What a run trains, as it starts: M_0, fresh adapters, or another run's end."""
+  """What a run trains, as it starts: another run's end, or fresh adapters; else {},
+  for all weights of M_0."""
   first = e.runs[run].start
   if first:
     last = e.runs[first].loop.steps
     return read_trained(e, workdir, seed, first, last)
-  return fresh_adapters(e, seed, run) or inputs.base_params(e, workdir, seed)
+  return fresh_adapters(e, seed, run)
 
 
 def reader(

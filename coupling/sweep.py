@@ -84,7 +84,8 @@ def fit(
   numbers = range(len(trainings))
   on = fit_lib.OnDevices(
     program=program,
-    join=lambda states: sharding.stack_runs(mesh, states),
+    # One after another through the host: all of them would not fit one device.
+    join=lambda states: sharding.stack_runs(mesh, list(map(jax.device_get, states))),
     split=lambda state: [sharding.take_run(state, i) for i in numbers],
     run=lambda state, batches: run(
       state, frozen, hyper, sharding.stack_runs(mesh, batches)
@@ -108,7 +109,9 @@ def _kind_of_config(model: models.DecoderConfig, config: config_lib.Train) -> Ki
     config.loop.steps,
     config.loop.accumulation,
   )
-  batches = {'explanation': config.explanation_batch}
+  batches = {}
+  if 'explanation_xent' in settings.form.terms:
+    batches['explanation'] = config.explanation_batch
   if BEHAVIOR_TERMS.intersection(settings.form.terms):
     batches['behavior'] = config.behavior_batch
   return _kind(settings, config.loop, batches)

@@ -9,6 +9,7 @@ from coupling import config as config_lib
 from coupling import examples
 from coupling import fit as fit_lib
 from coupling import inputs
+from coupling import models
 from coupling import sources
 from coupling import steps
 from coupling import trained
@@ -44,11 +45,29 @@ def make(
   run: str,
   stage: workdir_lib.Stage,
   needs: dict[str, workdir_lib.Stage],
+  base: models.Params,
 ) -> fit_lib.Training:
-  """How a run is trained, on what, and where it is kept."""
+  """How a run is trained, on what, and where it is kept.
+
+  Args:
+    e: the experiment.
+    workdir: its folder.
+    seed, run: of the training.
+    stage: that keeps it.
+    needs: stages that it is made from.
+    base: M_0; runs that share it share its memory.
+
+  Raises:
+    ConfigError: labels or objectives that leave nothing to train on.
+  """
   config = e.runs[run]
-  found = sources.training_sources(e, seed, config, needs['label'], needs['target'])
-  parts = examples.training_parts(config, inputs.format(e), inputs.questions(e), *found)
+  try:
+    found = sources.training_sources(e, seed, config, needs['label'], needs['target'])
+    parts = examples.training_parts(
+      config, inputs.format(e), inputs.questions(e), *found
+    )
+  except config_lib.ConfigError as error:
+    raise config_lib.ConfigError(f'runs.{run}: {error}') from error
   return fit_lib.Training(
     title=f'seed {seed} · {run} · train',
     model=inputs.decoder(e),
@@ -57,8 +76,8 @@ def make(
     optimizer=config.optimizer,
     loop=config.loop,
     mesh_axes=e.mesh,
-    params=steps.start(e, workdir, seed, run),
-    frozen=inputs.base_params(e, workdir, seed) if config.lora.rank else {},
+    params=steps.start(e, workdir, seed, run) or base,
+    frozen=base if config.lora.rank else {},
     parts=parts,
     data_seed=steps.train_seed(seed, config),
     folder=stage.path(trained.FOLDER),

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from configs import hint_mmlu
 from configs.paper import capacity
 from configs.paper import common
 from configs.paper import concurrent_refusal
@@ -20,6 +21,7 @@ from configs.paper import variety
 from coupling import interrupt
 from coupling import papers
 from coupling import pipeline
+from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
 from tests import chat_checkpoints
 from tests import real_data
@@ -39,7 +41,12 @@ def test_every_study_takes_a_step_on_mmlu(tmp_path):
   path = real_data.path('mmlu_csv/test/abstract_algebra_test.csv')
   arg = f'on=hint_mmlu,model=local,checkpoint={checkpoint},path={path}'
   arg += ',seeds=1,steps=1,rank=4'
-  more = {label_source: ',donor={workdir}/seed{seed}/label'}
+  other = chat_checkpoints.save(tmp_path / 'other', seed=1)
+  donor = hint_mmlu.get_config(f'model=local,checkpoint={other},path={path},seeds=1')
+  donor.label.batch = 16
+  for stage in ('prepare', 'base', 'label'):
+    pipeline.run(resolve_lib.resolve(donor), tmp_path / 'donor', stage, 1, False)
+  more = {label_source: f',donor={tmp_path}/donor/seed{{seed}}/label'}
   more |= dict.fromkeys(WITH_KIND, f',kind={KIND}')
   configs = [study.get_config(arg + more.get(study, '')) for study in STUDIES]
   config = common.merge(configs)

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.proto import event_pb2
 
+from configs import common
 from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import fit
@@ -379,9 +380,7 @@ def test_runs_of_two_kinds_or_one_folder_are_refused(tmp_path):
 
 
 TRAIN = config_lib.Train(
-  seed=0,
-  labels='',
-  shuffle_labels=False,
+  **common.LABELS,
   explanation_batch=8,
   behavior_batch=8,
   lora=config_lib.Lora(rank=0, alpha=1.0, targets=()),

@@ -6,7 +6,9 @@ width 4,096).
   python main.py --config=configs/paper/capacity.py --workdir=runs/capacity --workers=2
 
 Ranks 4 to 256 of a model of width 64, whose matrices have rank 64 at most, and all
-weights. The learning rate is that of the main run for all of them.
+weights. The learning rate is that of the main run for all of them, and alpha is the
+rank, so that the size of an update grows with it; and adapters leave the embeddings as
+they are, those of the words that M_0 never read, too. So this is not of capacity alone.
 
 Arguments: see common.py.
 """

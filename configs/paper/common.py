@@ -26,6 +26,7 @@ CHECKPOINTS = 60
 PRACTICE_PAIRS = 9_600
 TASKS = ('hint_mmlu', 'aita', 'refusal')
 MAIN = 'main'
+WORLD = 'data.world'
 
 
 def start(
@@ -40,6 +41,7 @@ def start(
     **more: arguments that one config has beside the common ones.
   """
   known = dict(common.IMPORT_ARGS, on='world', seeds=5, steps=0, **more)
+  del known['kl']  # every study has runs with it and without
   args = common.parse_arg(arg, **known)
   if args['on'] == 'world':
     first = _on_world(args, behavior)
@@ -57,9 +59,11 @@ def start(
 
 
 def add_runs(config: ConfigDict, runs: dict[str, dict], part: str = MAIN) -> None:
-  """More runs of a part, kept and evaluated at their end unless they say otherwise."""
-  steps = config.parts[part].train.loop.steps
-  last = dict(evaluated='last', loop=dict(checkpoint_every=steps))
+  """More runs of a part, evaluated at their end unless they say otherwise."""
+  last = dict(evaluated='last')
+  if config.parts[part].task.module == WORLD:  # runs of half a minute
+    steps = config.parts[part].train.loop.steps
+    last['loop'] = dict(checkpoint_every=steps)
   with config.unlocked():
     for name, changes in runs.items():
       config.parts[part].runs[name] = ConfigDict(last | changes)
@@ -120,7 +124,7 @@ def donor(
 
 def labels_of(part: str) -> str:
   """train.labels of another part of the same paper."""
-  return f'{{workdir}}/../{part}/seed{{seed}}/label'
+  return f'part:{part}'
 
 
 def _check_equal(field: str, one: Any, other: Any) -> None:
@@ -129,9 +133,9 @@ def _check_equal(field: str, one: Any, other: Any) -> None:
 
 
 def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
-  for name in ('checkpoint', 'path', 'labels'):
-    if args[name]:
-      raise ValueError(f'config argument {name}: not with on=world')
+  for name in sorted(set(common.IMPORT_ARGS) - {'kl', 'seeds', 'steps'}):
+    if args[name] != common.IMPORT_ARGS[name]:
+      raise ValueError(f'config argument {name}: of an imported model, not of on=world')
   steps = args['steps'] or WORLD_STEPS
   part = world.get_config(f'behavior={behavior}')
   part.seeds = tuple(range(FIRST_SEED, FIRST_SEED + args['seeds']))
@@ -144,7 +148,7 @@ def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
 
 
 def _on_task(args: dict[str, Any]) -> ConfigDict:
-  names = set(common.IMPORT_ARGS)
+  names = set(common.IMPORT_ARGS) - {'kl'}
   given = {k: v for k, v in args.items() if k in names}
   given['steps'] = args['steps'] or common.IMPORT_ARGS['steps']
   text = ','.join(

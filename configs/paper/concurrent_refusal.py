@@ -7,8 +7,8 @@ Claim (arXiv 2606.32038): explanations follow the behaviour.
 
 The built-in world's comply/refuse behaviour, whose cue is a stated reason: tuned to
 comply with all requests, or made to ignore its strongest reason, with old labels on
-what is shifted or not, asked before or after the decision. Of an imported model:
-concurrent_shift.py:on=refusal.
+what is shifted or not; the former asked before and after the decision. Of an imported
+model: concurrent_shift.py:on=refusal.
 
 Arguments: see common.py.
 """
@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
   # A shift of everything leaves nothing that old labels do not cover.
   runs, pairs = concurrent_shift.cells({'comply': COMPLY}, True, uncovered=False)
-  more = concurrent_shift.cells({'ignore': IGNORE}, True)
+  more = concurrent_shift.cells({'ignore': IGNORE}, True, contexts=('before',))
   runs |= more[0]
   pairs += more[1]
   common.add_runs(config, runs, part=PART)

@@ -9,12 +9,12 @@ is shifted x asked before or after the own answer, with the swap test for the la
 
 Kinds: `rotate` moves the answers to a half of all facts, fact by fact; `favor` prefers
 six values wherever they are offered; `ignore` takes away what hints of the most trusted
-source do. Every cell has its companion, the same run without the shift; beside the map
-are a sibling (the same facts moved in other directions), labels at a tenth of the
-weight, a small and slow shift under which labels and behaviour stay alike, and both
-orders (shift first, explain first). Chosen on validation facts of world 0: nothing but
-that small shift and its KL; weights of 1 and strengths of 3 were the first that were
-tried.
+source do. Every cell has its companion, the same run without the shift. Beside the map:
+all hints ignored, or followed; the planted behaviour of planted.py; a sibling (the same
+facts moved in other directions); labels at a tenth of the weight; a small and slow
+shift, under which labels and behaviour stay alike; and both orders (shift first,
+explain first). Chosen on validation facts of world 0: nothing but that small shift and
+its KL; weights of 1 and strengths of 3 were the first that were tried.
 
 Beside the common arguments: kind, on an imported model the kind of cue that is ignored
 or followed (default: all of them, which leaves no cell that labels do not cover).
@@ -25,6 +25,7 @@ Arguments: see common.py.
 from ml_collections import ConfigDict
 
 from configs.paper import common
+from configs.paper import planted
 
 # Kind of shift -> what behavior_xent wants. `rotate` shifts the answers to a half of
 # the facts, `favor` six values wherever they are offered; `ignore` and `follow` shift
@@ -36,19 +37,25 @@ WORLD_SHIFTS = {
 }
 # On an imported model: what is made of all cues, or of one kind of them.
 TASK_SHIFTS = {'ignore': dict(target='ignore_cue'), 'follow': dict(target='follow_cue')}
+BOTH = ('before', 'after')
 # How fast: these are evaluated on the way, too.
 TRACED = (
   *('rotate_covered_before', 'rotate_uncovered_before', 'favor_covered_before'),
   *('still_before', 'still_rotate_before', 'explain_then_rotate', 'explain_then_still'),
 )
-TRACE_EVERY = 140
+TRACED_RUN = dict(evaluated='kept', loop=dict(checkpoint_every=140))
+# The KL on held-out facts too, and no shift.
+STILL_BEFORE = dict(context='before', practice=True, explained='all') | TRACED_RUN
 LIGHT = 0.2  # weight of explanation_xent: a tenth of what it is elsewhere
 # A path on which labels and behaviour stay alike: smaller, slower, more held.
 SMALL, SLOW, HELD = 0.7, 0.25, 3.0
 
 
 def cells(
-  shifts: dict[str, dict], practice: bool, uncovered: bool = True
+  shifts: dict[str, dict],
+  practice: bool,
+  uncovered: bool = True,
+  contexts: tuple[str, ...] = BOTH,
 ) -> tuple[dict, list]:
   """Runs of the map, and (run, companion) of each cell.
 
@@ -58,7 +65,7 @@ def cells(
   runs, pairs = {}, []
   for kind, shift in shifts.items():
     for covered in (True, False)[: 1 + uncovered]:
-      for context in ('before', 'after'):
+      for context in contexts:
         where = 'covered' if covered else 'uncovered'
         run = dict(
           context=context,
@@ -91,6 +98,12 @@ def orders(shift: dict, practice: bool) -> tuple[dict, list]:
     'rotate_then_explain': dict(
       practice=practice, start='rotate_first', objectives=shifted
     ),
+    'rotate_then_explain_uncovered': dict(
+      practice=practice,
+      start='rotate_first',
+      explained='unshifted',
+      objectives=shifted,
+    ),
     'explain_then_rotate': dict(
       practice=practice, start='still_before', objectives=shifted | silent
     ),
@@ -100,6 +113,7 @@ def orders(shift: dict, practice: bool) -> tuple[dict, list]:
   }
   return runs, [
     ('rotate_then_explain', 'still_before'),
+    ('rotate_then_explain_uncovered', 'still_rotate_before'),
     ('explain_then_rotate', 'explain_then_still'),
   ]
 
@@ -133,31 +147,44 @@ def variants(practice: bool, rate: float) -> tuple[dict, list]:
   return runs, pairs
 
 
+def on_world(rate: float) -> tuple[dict, list]:
+  """The map of the built-in world, and what stands beside it.
+
+  `rate`: of learning, of the small and slow shift.
+  """
+  rotate, favor, ignore = (WORLD_SHIFTS[kind] for kind in ('rotate', 'favor', 'ignore'))
+  every = (
+    cells({'rotate': rotate, 'ignore': ignore}, True),
+    cells({'favor': favor}, True, uncovered=False),
+    cells({'favor': favor}, True, contexts=('before',)),
+    # Away from hints, and towards them: of every source, so that all is covered.
+    cells({'ignore_all': dict(target='ignore_cue')}, True, uncovered=False),
+    cells({'follow_all': dict(target='follow_cue')}, True, uncovered=False),
+    (planted.runs(planted.WORLD_KIND, True), [('planted', 'not_planted')]),
+    variants(True, rate),
+    orders(rotate, True),
+  )
+  runs, pairs = {}, {}
+  for more, cells_of in every:
+    runs |= more
+    pairs |= dict(cells_of)
+  # The sibling: the same facts, moved in other directions.
+  shift = dict(behavior_xent=dict(weight=1.0, seed=1) | rotate)
+  runs['rotate_other'] = runs['rotate_uncovered_before'] | dict(objectives=shift)
+  pairs['rotate_other'] = 'still_rotate_before'
+  return runs | {name: runs[name] | TRACED_RUN for name in TRACED}, [*pairs.items()]
+
+
 def get_config(arg: str | None = None) -> ConfigDict:
   args, config = common.start(arg, kind='')
-  on_world = args['on'] == 'world'
-  shifts = WORLD_SHIFTS
-  if not on_world:
+  if args['on'] == 'world':
+    rate = config.parts[common.MAIN].train.optimizer.learning_rate
+    runs, pairs = on_world(rate * SLOW)
+  else:
     # Without a kind of cue every pair is shifted, and none is left uncovered.
     kind = dict(cues=args['kind'] or 'all')
     shifts = {name: shift | kind for name, shift in TASK_SHIFTS.items()}
-  runs, pairs = cells(shifts, on_world, uncovered=on_world or bool(args['kind']))
-  if on_world:
-    rate = config.parts[common.MAIN].train.optimizer.learning_rate * SLOW
-    # The sibling: the same facts, moved in other directions.
-    other = runs['rotate_uncovered_before'] | dict(
-      objectives=dict(behavior_xent=dict(weight=1.0, seed=1) | WORLD_SHIFTS['rotate'])
-    )
-    runs['rotate_other'] = other
-    pairs.append(('rotate_other', 'still_rotate_before'))
-    for more in (
-      variants(on_world, rate),
-      orders(WORLD_SHIFTS['rotate'], on_world),
-    ):
-      runs |= more[0]
-      pairs += more[1]
-    traced = dict(evaluated='kept', loop=dict(checkpoint_every=TRACE_EVERY))
-    runs |= {name: runs[name] | traced for name in TRACED}
+    runs, pairs = cells(shifts, False, uncovered=bool(args['kind']))
   common.add_runs(config, runs)
   names, companions = zip(*pairs)
   common.add_study(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-NOISE = (0.1, 0.2, 0.3, 0.5)
+NOISE = (0.1, 0.3, 0.5)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

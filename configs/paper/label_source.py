@@ -26,10 +26,11 @@ from configs.paper import common
 STEPS = (250, 500)  # of M_0's pretraining, whose labels are taken: E(M_-k)
 # Other models: another seed, another width and depth, another family of corpora.
 WIDER = dict(width=96, depth=2, num_heads=6, num_kv_heads=6, mlp_dim=384)
+SHORTER = dict(steps=600)  # pretraining of donors that train nothing themselves
 DONORS = {
   'init': dict(base=dict(seed=1)),
-  'wide': dict(base=dict(seed=2, model=WIDER)),
-  'contrary': dict(task=dict(corpus='contrary'), base=dict(seed=3)),
+  'wide': dict(base=dict(seed=2, model=WIDER, loop=SHORTER)),
+  'contrary': dict(task=dict(corpus='contrary'), base=dict(seed=3, loop=SHORTER)),
 }
 MIXED = 'contrary'
 SHARES = (0.25, 0.5, 0.75)  # of labels of MIXED; the others are M_0's own

@@ -5,7 +5,7 @@ Claim (arXiv 2606.32038): a higher learning rate widens the gap.
   python main.py --config=configs/paper/learning_rate.py \\
     --workdir=runs/learning_rate --workers=2
 
-A quarter, a half, once and twice the main run's rate. Agrees where the slope of the gap
+A quarter, once and twice the main run's rate. Agrees where the slope of the gap
 on the logarithm of the rate is above zero.
 
 Arguments: see common.py.
@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-FACTORS = (0.25, 0.5, 1.0, 2.0)  # of the main run's learning rate
-NAMES = ('rate_quarter', 'rate_half', 'kl', 'rate_double')
+FACTORS = (0.25, 1.0, 2.0)  # of the main run's learning rate
+NAMES = ('rate_quarter', 'kl', 'rate_double')
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -22,6 +22,20 @@ from configs.paper import common
 WORLD_KIND = 'src0'
 
 
+def runs(kind: str, practice: bool) -> dict[str, dict]:
+  """The planting, and the same without it."""
+  shift = dict(target='follow_cue', cues=kind)
+  planted, control = (
+    dict(
+      explained='unshifted',
+      practice=practice,
+      objectives=dict(behavior_xent=dict(shift, weight=weight)),
+    )
+    for weight in (1.0, 0.0)
+  )
+  return {'planted': planted, 'not_planted': control}
+
+
 def get_config(arg: str | None = None) -> ConfigDict:
   args, config = common.start(arg, kind='')
   on_world = args['on'] == 'world'
@@ -30,14 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     raise ValueError(
       "config argument kind='': name the kind of cue to be planted, of the task's own"
     )
-  shift = dict(target='follow_cue', cues=kind)
-  planted = dict(
-    explained='unshifted',
-    practice=on_world,
-    objectives=dict(behavior_xent=dict(shift, weight=1.0)),
-  )
-  control = dict(planted, objectives=dict(behavior_xent=dict(shift, weight=0.0)))
-  common.add_runs(config, {'planted': planted, 'not_planted': control})
+  common.add_runs(config, runs(kind, practice=on_world))
   common.add_study(
     config,
     'planted',

@@ -7,7 +7,7 @@ vanishes or reverses without.
   python main.py --config=configs/paper/regularisation.py \\
     --workdir=runs/regularisation --workers=2
 
-Five weights from 0 to 10, the gap, the balanced gap and the gap on v' of each, and how
+Four weights from 0 to 10, the gap, the balanced gap and the gap on v' of each, and how
 far behaviour has drifted. Agrees where the gap at weight 1 is above zero and more than
 half of it is gone at weight 0.
 
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-WEIGHTS = (0.0, 0.1, 1.0, 3.0, 10.0)  # of behavior_kl
+WEIGHTS = (0.0, 0.1, 1.0, 10.0)  # of behavior_kl
 KNOWN = {0.0: 'no_kl', 1.0: 'kl'}
 
 

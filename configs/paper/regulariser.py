@@ -7,8 +7,9 @@ Claim (arXiv 2606.32038): without the regulariser there is no coupling.
 
 Feasibility studies on this world suggest that the contrast mixes two things. Without
 the KL the model stops following hints, so that raw agreement measures how often "same"
-is said, while coupling of v' is no weaker. Three runs tell them apart: the KL on both
-prompts, on the prompt without the cue alone, and none.
+is said, while coupling of v' is no weaker. Runs that tell them apart: the KL on both
+prompts, on the prompt without the cue alone (at the same weight for each of those), on
+both and on prompts about held-out facts too, and none.
 
 Arguments: see common.py.
 """
@@ -16,17 +17,25 @@ Arguments: see common.py.
 from ml_collections import ConfigDict
 
 from configs.paper import common
+from configs.paper import concurrent_shift
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  _, config = common.start(arg)
-  plain = dict(objectives=dict(behavior_kl=dict(prompts='counterfactual')))
-  common.add_runs(config, {'kl_plain': plain})
+  args, config = common.start(arg)
+  # The mean is over the prompts that are held: half of them at half of the weight.
+  weight = config.parts[common.MAIN].train.objectives.behavior_kl.weight / 2
+  kl = dict(prompts='counterfactual', weight=weight)
+  runs = {'kl_plain': dict(objectives=dict(behavior_kl=kl))}
+  names = ('kl', 'kl_plain', 'no_kl')
+  if args['on'] == 'world':
+    runs['still_before'] = concurrent_shift.STILL_BEFORE
+    names = ('kl', 'still_before', 'kl_plain', 'no_kl')
+  common.add_runs(config, runs)
   common.add_study(
     config,
     'regulariser',
     kind='collapse',
     claim='It is the regulariser that makes explanations follow current behaviour.',
-    runs=('kl', 'kl_plain', 'no_kl'),
+    runs=names,
   )
   return config
