@@ -195,11 +195,8 @@ class _Logs:
       tensorboardX.SummaryWriter(str(training.log), purge_step=step + 1)
       for training in trainings
     ]
-    titles = [training.title for training in trainings]
-    if len(titles) == 1:
-      (title,), self._losses = titles, ['loss']
-    else:
-      title, self._losses = f'{len(titles)} runs at once', titles
+    first, count = trainings[0].title, len(trainings)
+    title = first if count == 1 else f'{first} and {count - 1} other runs at once'
     self._bar = progress.Progress(title, trainings[0].loop.steps, 'steps')
     self._bar.update(step)
 
@@ -212,7 +209,8 @@ class _Logs:
     for name, values in metrics.items():
       for writer, value in zip(self._writers, values):
         writer.add_scalar(f'train/{name}', value, step)
-    self._bar.update(step, **dict(zip(self._losses, metrics['loss'])))
+    worst = {'highest': np.max(metrics['loss'])} if len(self._writers) > 1 else {}
+    self._bar.update(step, loss=np.median(metrics['loss']), **worst)
 
   def close(self) -> None:
     for writer in self._writers:

@@ -46,7 +46,12 @@ def stage_config(
   parts = {
     'prepare': {'task': e.task, 'documents': corpus},
     'base': {'base': e.base, 'mesh': e.mesh},
-    'label': {'label': e.label, 'length': e.length, 'questions': questions(e)},
+    'label': {
+      'label': e.label,
+      'length': e.length,
+      'questions': questions(e),
+      'asks_after': _asks_after(e),
+    },
     'train': {
       'train': _but_evaluated(e.runs.get(run)),
       'mesh': e.mesh,
@@ -65,6 +70,11 @@ def stage_config(
   if asked := described.get('questions'):
     asked['detect'] = asked['detect'] and asked['detect'].__qualname__
   return described | {'seed': seed} | ({} if step is None else {'step': step})
+
+
+def _asks_after(e: Experiment) -> bool:
+  """Whether a run explains after its answer, which takes longer prompts."""
+  return any(train.context == 'after' for train in e.runs.values())
 
 
 def _but_evaluated(train: config_lib.Train | None) -> dict | None:
@@ -263,7 +273,7 @@ def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.nd
     ),
     lengths(behavior.explanation_texts(template, found, None)) + statement,
   ]
-  if template.explanation_after:
+  if _asks_after(e):
     widest = [max(p.options, key=len) if template.detect is None else '' for p in found]
     after = lengths(behavior.explanation_texts(template, found, widest))
     longest.append(after + statement + (answer if template.detect else 0))

@@ -55,9 +55,9 @@ class Questions:
   explanation: str
   unchanged: str
   changed: str
-  explanation_after: str = ''
   detect: Callable[[Sequence[str]], np.ndarray] | None = None
   unexplained: tuple[str, ...] = ()
+  explanation_after: str = ''
 
   @property
   def states_answer(self) -> bool:

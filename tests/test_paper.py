@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 
+import jax
 from ml_collections import ConfigDict
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from coupling import pipeline
 from coupling import records
 from coupling import sharding
 from coupling import steps
+from coupling import sweep
 from coupling import trained
 from coupling.explanation import phi
 
@@ -86,8 +89,6 @@ def params_at(paper, workdir, run, step):
 
 
 def leaves(params):
-  import jax
-
   return [np.asarray(x) for x in jax.tree.leaves(params)]
 
 
@@ -150,13 +151,13 @@ def test_a_second_run_does_nothing(paper, finished, capsys):
   assert {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')} == before
 
 
-def test_runs_at_once_leave_what_they_leave_alone(paper, finished, tmp_path):
+def test_runs_at_once_leave_what_they_leave_alone(
+  paper, finished, tmp_path, monkeypatch
+):
   """Four at a time, on the stages that others made."""
   parts = {
     name: dataclasses.replace(e, runs_at_once=4) for name, e in paper.parts.items()
   }
-  import shutil
-
   for path in finished.iterdir():
     if path.name != 'report' and path.is_dir():
       shutil.copytree(path, tmp_path / path.name)
@@ -166,8 +167,14 @@ def test_runs_at_once_leave_what_they_leave_alone(paper, finished, tmp_path):
   ]:
     shutil.rmtree(folder)
   again = dataclasses.replace(paper, parts=parts)
+  together = []
+  fit = sweep.fit
+  monkeypatch.setattr(
+    sweep, 'fit', lambda trainings: together.append(len(trainings)) or fit(trainings)
+  )
   for stage in ('train', 'evaluate'):
     pipeline.run(again, tmp_path, stage, 1, False)
+  assert max(together) == 4
   tables = sorted(finished.glob('*/seed*/*/evaluate/*.parquet'))
   assert len(tables) > 10
   for path in tables:
