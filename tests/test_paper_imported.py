@@ -35,8 +35,9 @@ STUDIES = (
 OF_THE_WORLD = (privileged_access, concurrent_refusal)
 
 
-def test_every_study_takes_a_step_on_mmlu(tmp_path):
+def test_every_study_takes_a_step_on_mmlu(tmp_path, monkeypatch):
   interrupt.install()
+  monkeypatch.setattr(capacity, 'RANKS', (2, 8))  # each compiles anew
   checkpoint = chat_checkpoints.save(tmp_path / 'checkpoint')
   path = real_data.path('mmlu_csv/test/abstract_algebra_test.csv')
   arg = f'on=hint_mmlu,model=local,checkpoint={checkpoint},path={path}'
