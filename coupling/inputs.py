@@ -25,6 +25,7 @@ from coupling import weights
 from coupling import workdir as workdir_lib
 from data import formats
 from data import pairs as pairs_lib
+from data import splits
 from data import tokens as tokens_lib
 
 Experiment = config_lib.Experiment
@@ -51,6 +52,7 @@ def stage_config(
       'length': e.length,
       'questions': questions(e),
       'asks_after': _asks_after(e),
+      'practised': practised(e),
     },
     'train': {
       'train': _but_evaluated(e.runs.get(run)),
@@ -75,6 +77,11 @@ def stage_config(
 def _asks_after(e: Experiment) -> bool:
   """Whether a run explains after its answer, which takes longer prompts."""
   return any(train.context == 'after' for train in e.runs.values())
+
+
+def practised(e: Experiment) -> bool:
+  """Whether behaviours of the split `practice` are trained on."""
+  return any(train.practice for train in e.runs.values())
 
 
 def _but_evaluated(train: config_lib.Train | None) -> dict | None:
@@ -329,10 +336,15 @@ def check_labels(
     config: what it is made with.
   """
   wanted, found = _labelled(info, config), _labelled(other.info(), other.config)
-  for name, here in wanted.items():
-    if found[name] != here:
+  for name in wanted:
+    here, there = wanted[name], found[name]
+    if isinstance(here, dict) and isinstance(there, dict):
+      # Pairs that are only practised need no labels of others.
+      here = {k: v for k, v in here.items() if k != splits.PRACTICE}
+      there = {k: v for k, v in there.items() if k != splits.PRACTICE}
+    if there != here:
       raise workdir_lib.WorkdirError(
-        f'{named}: {name} in {other.path("manifest.json")} is {found[name]!r}, but '
+        f'{named}: {name} in {other.path("manifest.json")} is {there!r}, but '
         f'this workdir has {here!r}. Labels serve only the pairs and the question that '
         'they were made for: make them anew with --stage=label in a workdir of this '
         'task and seed.'

@@ -39,7 +39,8 @@ def asking(
       questions,
       e.label.batch,
       mesh,
-      e.label.reference,
+      # Of an earlier step only the answers are wanted.
+      e.label.reference if step is None else 'options',
       inputs.reply(e),
     )
 

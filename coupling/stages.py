@@ -51,6 +51,7 @@ from coupling import targets
 from coupling import training
 from coupling import workdir as workdir_lib
 from data import pairs as pairs_lib
+from data import splits
 
 Experiment = config_lib.Experiment
 Path = pathlib.Path
@@ -111,7 +112,10 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     if stage.finished:
       return False
     builder = inputs.pairs_builder(e, workdir, seed)
-    every = {split: pairs_lib.read(builder, split) for split in builder.info.splits}
+    wanted = [x for x in builder.info.splits if x != splits.PRACTICE]
+    if inputs.practised(e) and step is None:
+      wanted.append(splits.PRACTICE)
+    every = {split: pairs_lib.read(builder, split) for split in wanted}
     info = {
       'format': inputs.format(e).fingerprint,
       'pairs': {split: pairs_lib.digest(found) for split, found in every.items()},

@@ -43,7 +43,7 @@ RUNS = {
 def tiny() -> ConfigDict:
   """A paper of two parts and seven runs of four steps."""
   _, config = common.start('seeds=1,steps=4')
-  common.donor(config, 'init', base=dict(seed=1))
+  common.donor(config, 'init', base=dict(seed=1), reference='vocabulary')
   common.add_runs(config, RUNS)
   common.add_runs(config, {'outsider': dict(labels=common.labels_of('main'))}, 'init')
   common.add_study(

@@ -109,11 +109,16 @@ def merge(configs: list[ConfigDict]) -> ConfigDict:
 
 
 def donor(
-  config: ConfigDict, name: str, task: dict | None = None, base: dict | None = None
+  config: ConfigDict,
+  name: str,
+  task: dict | None = None,
+  base: dict | None = None,
+  reference: str = 'options',
 ) -> None:
   """A part without runs: another M_0, whose behaviours on the same pairs are labels."""
   part = config.parts[MAIN].copy_and_resolve_references()
   with part.unlocked():
+    part.label.reference = reference
     part.task.update(task or {})
     part.base.update(base or {})
     part.runs = ConfigDict()

@@ -28,7 +28,8 @@ STEPS = (250, 500)  # of M_0's pretraining, whose labels are taken: E(M_-k)
 WIDER = dict(width=96, depth=2, num_heads=6, num_kv_heads=6, mlp_dim=384)
 SHORTER = dict(steps=600)  # pretraining of donors that train nothing themselves
 DONORS = {
-  'init': dict(base=dict(seed=1)),
+  # Another model that explains this one too, in privileged_access.py.
+  'init': dict(base=dict(seed=1), reference='vocabulary'),
   'wide': dict(base=dict(seed=2, model=WIDER, loop=SHORTER)),
   'contrary': dict(task=dict(corpus='contrary'), base=dict(seed=3, loop=SHORTER)),
 }
