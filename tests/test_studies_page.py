@@ -155,5 +155,5 @@ def test_a_task_whose_unchanged_names_no_answer_has_a_page(tmp_path):
   studies.write(tmp_path, paper, records, studied.PROVENANCE)
   saved = json.loads((tmp_path / 'report.json').read_text())
   claims = [row['claim'] for row in saved['studies']['shift']['rows']]
-  assert any('whole explanation follows it' in claim for claim in claims)
-  assert not any('v’ follows it' in claim for claim in claims)
+  assert any('whole explanation follows the shift' in claim for claim in claims)
+  assert not any('v’ follows' in claim for claim in claims)
