@@ -199,6 +199,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
     'kl_0p1': (train(kl=dict(weight=0.1)), Run(dict(self=0.6, orig=0.2), 0.4)),
     'kl_10': (train(kl=dict(weight=10.0)), Run(GOOD, 0.2)),
     'plain': (train(kl=dict(prompts='counterfactual')), Run(GOOD, 0.9, 0.03)),
+    'held': (train(practice=True), Run(GOOD, 0.1)),
     'noise_20': (train(noise=0.2), Run(dict(self=0.65, orig=0.1))),
     'noise_50': (train(noise=0.5), Run(dict(self=0.5, orig=0.1))),
     'rank_4': (train(rank=4), Run(NEUTRAL)),
@@ -290,7 +291,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
       kind='access', claim='A claim.', published='', axis='',
       runs=('main/kl', 'init/outsider'), at=(), companions=(),
     ),
-    'collapse': study('collapse', ('kl', 'plain', 'no_kl')),
+    'collapse': study('collapse', ('kl', 'plain', 'no_kl', 'held')),
   }  # fmt: skip
   return Paper(title='A paper', parts=parts, studies=studies), found
 

@@ -132,6 +132,12 @@ class Parts:
 
     return self.over(within)
 
+  def over_shuffled(self, name: str) -> dict:
+    """A run's gap and weights less those of shuffled labels; {} without such a run."""
+    shuffled = self.role('shuffled')
+    keys = ('gap', 'siding.difference')
+    return self.contrast(name, shuffled, keys) if shuffled else {}
+
 
 def _target_gap(items: Items, target: Explanation | None) -> dict[str, Any]:
   """Self - Target, paired."""
