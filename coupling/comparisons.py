@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from coupling import baselines
 from coupling.explanation import Explanation, agree
 from coupling.intervals import Interval, cluster_bootstrap
 from coupling.items import Items, check_same_items, label_class
@@ -20,12 +21,14 @@ LIKELIHOOD = (
 )
 
 
-def follow_rate(items_s: Items, items_t: Items) -> dict:
+def follow_rate(items_s: Items, items_t: Items, orig: Items | None = None) -> dict:
   """Whether statements move with the truth between two checkpoints s and t.
 
   An item whose statement at s agreed with E(M_t) already has nowhere to go: it is in
   no number. So a statement that stays right while the truth comes and goes counts in
-  neither cell.
+  neither cell. Statements also move as labels are learned, and where E(M_t) is the
+  label, that looks like following; with M_0's evaluation `orig`, only items with
+  E(M_t) != E(M_0) are counted, which no label tells.
 
   Returns:
     moved_truth: of the other items with E(M_t) != E(M_s): their number n; followed,
@@ -38,6 +41,8 @@ def follow_rate(items_s: Items, items_t: Items) -> dict:
   check_same_items(items_s, items_t)
   states_answer, group_N = items_t.states_answer, items_t.group_N
   open_N = ~items_s.right(items_t.truth)
+  if orig is not None:
+    open_N &= ~agree(items_t.truth, orig.truth, states_answer)
   same_N = agree(items_s.truth, items_t.truth, states_answer)
   moved_N, still_N = open_N & ~same_N, open_N & same_N
   restless_N = label_class(items_s.stated, states_answer) != label_class(
@@ -171,19 +176,34 @@ def likelihood(items: Items, scored: Explanation, orig: Items) -> dict:
   }
 
 
-def companion(items: Items, companion_items: Items, orig: Items, seed: int = 0) -> dict:
+def companion(
+  items: Items,
+  companion_items: Items,
+  orig: Items,
+  shifted_N: np.ndarray,
+  seed: int = 0,
+) -> dict:
   """Statements on items where a shift on purpose, and not drift, moved the truth.
 
-  The companion is the same run without the shift. Counted are items where the truth
-  of M_t differs from that of M_0 and the companion's does not.
+  The companion is the same run without the shift. Counted are items that the shift
+  concerns, where the truth of M_t differs from that of M_0 and the companion's does
+  not. Without the first condition, drift of single runs would be counted as a shift.
+
+  Args:
+    items: evaluation of the run that is shifted.
+    companion_items: of its companion.
+    orig: of M_0.
+    shifted_N: bool [N], items that the shift concerns (`SeedRecords.shifted`).
+    seed: of the resampling.
 
   Returns:
     For each view of an explanation, "label" (all of it), "change" (its SAME/CHANGE
     part) and, where every explanation names one, "answer": n, groups, and the shares
     of statements siding with "new" (M_t's truth), "old" (M_0's) and "neither";
     "difference", new - old; "gain", new less what the companion's statements have of
-    new, paired by item; and under "companion" the shares of the companion's statements
-    and their difference, on the same items.
+    new, paired by item; under "companion" the shares of the companion's statements
+    and their difference, on the same items; and under "denied" what denial would have
+    on them: its difference, and "gain", the statements' difference less that, paired.
   """
   check_same_items(items, companion_items)
   check_same_items(items, orig)
@@ -196,18 +216,27 @@ def companion(items: Items, companion_items: Items, orig: Items, seed: int = 0) 
   result = {}
   for name, view in views.items():
     new_N, old_N = view(items.truth), view(orig.truth)
-    shifted_N = (new_N != old_N) & (view(companion_items.truth) == old_N)
-    sided = []
-    for evaluation in (items, companion_items):
-      with_new_N = view(evaluation.stated) == new_N
-      with_old_N = view(evaluation.stated) == old_N
-      found = sides(with_new_N, with_old_N, shifted_N, items.group_N, ('new', 'old'))
-      leaning = _within(1.0 * with_new_N - with_old_N, shifted_N, items.group_N, seed)
-      sided.append((with_new_N, found | {'difference': leaning}))
-    (own_N, own), (other_N, other) = sided
-    gain = _within(1.0 * own_N - other_N, shifted_N, items.group_N, seed)
-    other = {k: other[k] for k in ('new', 'old', 'neither', 'difference')}
-    result[name] = own | {'gain': gain, 'companion': other}
+    counted_N = shifted_N & (new_N != old_N) & (view(companion_items.truth) == old_N)
+
+    def mean(values_N: np.ndarray, counted_N=counted_N) -> dict:
+      return _within(values_N, counted_N, items.group_N, seed)
+
+    found, leaning, with_new = [], [], []
+    for stated in (items.stated, companion_items.stated, baselines.denial(items)):
+      with_new_N, with_old_N = view(stated) == new_N, view(stated) == old_N
+      with_new.append(1.0 * with_new_N)
+      leaning.append(1.0 * with_new_N - with_old_N)
+      shares = sides(with_new_N, with_old_N, counted_N, items.group_N, ('new', 'old'))
+      found.append(shares | {'difference': mean(leaning[-1])})
+    own, other, denied = found
+    result[name] = own | {
+      'gain': mean(with_new[0] - with_new[1]),
+      'companion': {k: other[k] for k in ('new', 'old', 'neither', 'difference')},
+      'denied': {
+        'difference': denied['difference'],
+        'gain': mean(leaning[0] - leaning[2]),
+      },
+    }
   return result
 
 

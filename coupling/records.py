@@ -48,6 +48,9 @@ class SeedRecords:
   train_labels: dict[str, Explanation]  # run -> labels trained on
   options: int  # the most that a held-out item has
   unexplained: dict[str, Items]  # run -> items at its last step; empty without any
+  # Run -> bool [N], items that its behavior_xent concerns; none where that has no
+  # weight and train.explained=all, so that what it names is of no account.
+  shifted: dict[str, np.ndarray]
 
   def final(self, run: str) -> Items:
     """A run at its last evaluated step, or BASE."""
@@ -122,17 +125,27 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     unexplained_N = pc.is_in(table['cue_kind'], kinds)
     return ~unexplained_N.combine_chunks().to_numpy(zero_copy_only=False)
 
+  tables_of = {'train': of_train[''], e.evaluate.split: of_held_out['']}
+
   @functools.cache
-  def shifted(objective: BehaviorXent) -> np.ndarray:
-    """Pairs of the train split that a shift would concern, bool [N]."""
-    pairs = label_lib.read_pairs(label.path(), 'train')
-    answer_N = of_train['']['counterfactual_behavior'].to_numpy()
+  def concerned(objective: BehaviorXent, split: str) -> np.ndarray:
+    """Pairs of a split that a shift would concern, bool [N]."""
+    pairs = label_lib.read_pairs(label.path(), split)
+    answer_N = tables_of[split]['counterfactual_behavior'].to_numpy()
     score_NxK = shift_lib.scores(objective, e.task, seed, pairs)
     template = importlib.import_module(e.task.module).questions(e.task.config)
     shift = shift_lib.make(objective, template, pairs, answer_N, score_NxK, None)
     return shift.pairs_N
 
-  targets, train_labels = {}, {}
+  def shifts(train: Train, split: str) -> np.ndarray:
+    """Those that a run's shift concerns; none where nothing depends on them."""
+    objective = train.objectives.behavior_xent
+    if not objective.weight and train.explained == 'all':
+      return np.zeros(len(tables_of[split]), bool)
+    # A companion's weight is 0; whom the shift concerns does not depend on it.
+    return concerned(dataclasses.replace(objective, weight=1.0), split)
+
+  targets, train_labels, shifted = {}, {}, {}
   for run, train in e.runs.items():
     found = made(train, e.evaluate.split, of_held_out)
     found = _rows(found, explainable(of_held_out['']))
@@ -140,13 +153,13 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     found = made(train, 'train', of_train)
     shifted_N = np.zeros(len(of_train['']), bool)
     if train.explained == 'unshifted':
-      objective = train.objectives.behavior_xent
-      # A companion's weight is 0; whom the shift concerns does not depend on it.
-      shifted_N = shifted(dataclasses.replace(objective, weight=1.0))
+      shifted_N = shifts(train, 'train')
     kept_N = targets_lib.explained(
       train, explainable(of_train['']), found, shifted_N, seed
     )
     train_labels[run] = _rows(found, kept_N)
+    shifted_N = shifts(train, e.evaluate.split)
+    shifted[run] = shifted_N[explainable(of_held_out[''])]
 
   unexplained = {}
   for run, steps in tables.items() if len(kinds) else ():
@@ -173,7 +186,9 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )
   options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
-  return SeedRecords(tables, items, orig, targets, train_labels, options, unexplained)
+  return SeedRecords(
+    tables, items, orig, targets, train_labels, options, unexplained, shifted
+  )
 
 
 def _rows(explanation: Explanation, kept_N: np.ndarray) -> Explanation:

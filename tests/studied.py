@@ -99,6 +99,7 @@ def records(runs: dict[str, Run], seed: int, groups: int = GROUPS) -> Records:
   make = functools.partial(Items, group_N, surface, states_answer=True)
   orig = make(*base, stated=chance)
   tables, items, targets, labels, swaps, unexplained = {}, {}, {}, {}, {}, {}
+  named = {}
   for index, (name, run) in enumerate(runs.items()):
     mine = np.random.default_rng((seed, index, 11))
     take_N = mine.random(n) < run.labels
@@ -106,6 +107,7 @@ def records(runs: dict[str, Run], seed: int, groups: int = GROUPS) -> Records:
     items[name], tables[name] = {}, {}
     anew, moved = _behave(mine, n, run.change), _behave(mine, n, 0.4)
     when_N, shifted_N = mine.random(n), mine.random(n) < run.shifted
+    named[name] = shifted_N
     follow_N = mine.random(n) < run.planted
     for step in run.steps:
       drifted_N = when_N < run.drift * step / run.steps[-1]
@@ -127,7 +129,7 @@ def records(runs: dict[str, Run], seed: int, groups: int = GROUPS) -> Records:
       said = Explanation(last.stated.answer_N, 1 * reads_N)
       swaps[name] = dataclasses.replace(last, behavior_N=base[0], stated=said)
     unexplained[name] = _planted(mine, make, surface, base, run)
-  found = Records(tables, items, orig, targets, labels, OPTIONS, unexplained)
+  found = Records(tables, items, orig, targets, labels, OPTIONS, unexplained, named)
   object.__setattr__(found, 'swaps', swaps)
   return found
 
@@ -197,6 +199,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
     'kl_0p1': (train(kl=dict(weight=0.1)), Run(dict(self=0.6, orig=0.2), 0.4)),
     'kl_10': (train(kl=dict(weight=10.0)), Run(GOOD, 0.2)),
     'plain': (train(kl=dict(prompts='counterfactual')), Run(GOOD, 0.9, 0.03)),
+    'held': (train(practice=True), Run(GOOD, 0.1)),
     'noise_20': (train(noise=0.2), Run(dict(self=0.65, orig=0.1))),
     'noise_50': (train(noise=0.5), Run(dict(self=0.5, orig=0.1))),
     'rank_4': (train(rank=4), Run(NEUTRAL)),
@@ -243,8 +246,12 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
     train(shift=SHIFTED, context='after'),
     Run(GOOD, 0.1, shifted=0.7, swaps=True),
   )
-  runs['begun'] = train(shift=SHIFTED, explains=0.0), Run({}, 0.1, shifted=0.7)
-  runs['then'] = train(start='begun'), Run(GOOD, 0.1, shifted=0.7)
+  begun = train(shift=shifts['rotate'], explains=0.0)
+  runs['begun'] = begun, Run({}, 0.1, shifted=0.7)
+  runs['then'] = (
+    train(start='begun', shift=shifts['rotate']),
+    Run(GOOD, 0.1, shifted=0.7),
+  )
   runs['quiet'] = train(seed=3), Run(GOOD, 0.05, steps=(5, 10))
   outsiders = {'outsider': (train(), Run(STALE))}
   names = tuple(range(21, 21 + seeds))
@@ -284,7 +291,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
       kind='access', claim='A claim.', published='', axis='',
       runs=('main/kl', 'init/outsider'), at=(), companions=(),
     ),
-    'collapse': study('collapse', ('kl', 'plain', 'no_kl')),
+    'collapse': study('collapse', ('kl', 'plain', 'no_kl', 'held')),
   }  # fmt: skip
   return Paper(title='A paper', parts=parts, studies=studies), found
 

@@ -29,6 +29,13 @@ def test_follow_rate_by_hand():
   assert found['still_truth.n.'] == 2
   assert found['still_truth.statement_moved.value.'] == 0.5
   assert found['still_truth.moved_to_truth.value.'] == 0.5
+  # M_0 as at s, but for items 0 and 5: there the truth at t is M_0's.
+  orig = make([0] * 7, [1, 0, 0, 0, 1, 0, 1])
+  found = values(comparisons.follow_rate(before, after, orig))
+  assert found['moved_truth.n.'] == 2
+  assert found['moved_truth.followed.value.'] == 0
+  assert found['still_truth.n.'] == 1
+  assert found['still_truth.moved_to_truth.value.'] == 0
 
 
 def test_cross_accuracy_by_hand():
@@ -75,10 +82,14 @@ def test_swap_test_by_hand():
 
 def test_companion_by_hand():
   # M_0: (0,0) everywhere. The shift moves items 0-3 to (1,1); drift moved 3 already.
-  orig = make([0] * 5, [0] * 5)
-  drifted = make([0] * 5, [0, 0, 0, 1, 0], [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
-  shifted = make([0] * 5, [1, 1, 1, 1, 0], [(1, 1), (1, 0), (0, 0), (1, 1), (0, 0)])
-  found = values(comparisons.companion(shifted, drifted, orig))
+  orig = make([0] * 6, [0] * 6)
+  told = [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0), (0, 0)]
+  drifted = make([0] * 6, [0, 0, 0, 1, 0, 0], told)
+  told = [(1, 1), (1, 0), (0, 0), (1, 1), (0, 0), (1, 1)]
+  shifted = make([0] * 6, [1, 1, 1, 1, 0, 1], told)
+  # The shift does not concern item 5, which drifted on its own.
+  concerned_N = np.array([True] * 5 + [False])
+  found = values(comparisons.companion(shifted, drifted, orig, concerned_N))
   assert found['label.n.'] == found['answer.n.'] == found['change.n.'] == 3
   expected = {
     'label': (1 / 3, 1 / 3, 1 / 3),
@@ -94,8 +105,12 @@ def test_companion_by_hand():
     assert found[f'{view}.companion.difference.value.'] == pytest.approx(-1 / 3)
     assert found[f'{view}.companion.new.value.'] == pytest.approx(1 / 3)
     assert found[f'{view}.companion.old.value.'] == pytest.approx(2 / 3)
+    # Denial states (0, 0), which is old on all three.
+    assert found[f'{view}.denied.difference.value.'] == -1
+    assert found[f'{view}.denied.gain.value.'] == pytest.approx(new - old + 1)
   unnamed = [
     dataclasses.replace(items, states_answer=False)
     for items in (shifted, drifted, orig)
   ]
-  assert comparisons.companion(*unnamed).keys() == {'label', 'change'}
+  found = comparisons.companion(*unnamed, concerned_N)
+  assert found.keys() == {'label', 'change'}

@@ -6,9 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from coupling import formats
 from coupling import statistics
 from coupling.explanation import Explanation
 from coupling.studies import collapse
+from coupling.studies import controls
 from coupling.studies import numbers as numbers_lib
 from coupling.studies import planted
 from coupling.studies import rules
@@ -85,7 +87,7 @@ def test_explanations_that_collapse_are_warned_of():
   runs = {
     'kl': Run(GOOD, changed=0.4),
     'few': Run(dict(self=0.5, denial=0.4), changed=0.04),
-    'none': Run(dict(denial=1.0), changed=0.01),
+    'fewer': Run(dict(denial=1.0), changed=0.01),
   }
   of = study('variety', runs, (1.0, 0.05, 0.01))
   found = variety.numbers(of, small(runs, seeds=SEEDS))
@@ -111,13 +113,29 @@ def test_collapse_without_a_warning_disagrees():
   assert 'warns at no share' in variety.finding(of, found)
 
 
+def test_collapse_is_decided_where_change_is_trained_at_all():
+  runs = {
+    'kl': Run(GOOD, changed=0.4),
+    'few': Run(GOOD, changed=0.04),
+    'none': Run(dict(denial=1.0), changed=0.0),
+  }
+  of = study('variety', ('none', 'few', 'kl'), (0.0, 0.05, 1.0))
+  found = variety.numbers(of, small(runs, seeds=SEEDS))
+  assert [x['collapsed'] for x in found['doses']] == [DISAGREES, DISAGREES, AGREES]
+  assert states(variety, of, found) == [DISAGREES, AGREES]
+
+
 @pytest.mark.parametrize(
   ('doses', 'state'),
   [
-    ([(DISAGREES, ''), (AGREES, 'w')], AGREES),
-    ([(UNDECIDED, ''), (AGREES, 'w')], UNDECIDED),
-    ([(UNDECIDED, 'w'), (AGREES, 'w')], AGREES),
-    ([(AGREES, ''), (AGREES, 'w')], DISAGREES),
+    ([(DISAGREES, 'w'), (AGREES, 'w')], AGREES),
+    ([(DISAGREES, ''), (DISAGREES, 'w'), (AGREES, 'w')], AGREES),
+    ([(DISAGREES, ''), (AGREES, 'w')], UNDECIDED),  # no earlier than collapse
+    ([(DISAGREES, 'w'), (UNDECIDED, ''), (AGREES, 'w')], UNDECIDED),
+    ([(UNDECIDED, 'w'), (AGREES, 'w')], UNDECIDED),
+    ([(DISAGREES, 'w'), (UNDECIDED, 'w'), (AGREES, 'w')], AGREES),
+    ([(AGREES, 'w'), (DISAGREES, 'w')], UNDECIDED),
+    ([(DISAGREES, 'w'), (AGREES, ''), (AGREES, 'w')], DISAGREES),
     ([(DISAGREES, ''), (DISAGREES, 'w')], UNDECIDED),
   ],
 )
@@ -128,15 +146,18 @@ def test_the_warning_must_be_wherever_collapse_may_be(doses, state):
 
 # What the regulariser does.
 
-THREE = study('collapse', ('kl', 'plain', 'no_kl'))
+FOUR = study('collapse', ('kl', 'plain', 'no_kl', 'held'))
 
 
-def collapsing(none):
+def collapsing(none, full=None):
   """`plain` follows no cue, knows its v', and says "changed" as M_0 would."""
-  runs = {'kl': Run(GOOD), 'plain': Run(GOOD, 0.3, 0.4), 'no_kl': none}
+  held = Run(GOOD, 0.1)
+  runs = {'kl': Run(full or GOOD), 'plain': Run(GOOD, 0.3, 0.4), 'no_kl': none}
+  runs |= {'held': held, 'shuffled': Run({})}
   trains = {
     'plain': train(kl=dict(prompts='counterfactual')),
     'no_kl': train(kl=dict(weight=0.0)),
+    'held': train(practice=True),
   }
   parts = small(runs, trains, SEEDS)
   for s in parts.records['main'].values():
@@ -148,28 +169,53 @@ def collapsing(none):
       behavior_N=np.where(kept_N, items.behavior_N, answer_N),
       stated=Explanation(answer_N, s.orig.truth.changed_N),
     )
-  return collapse.numbers(THREE, parts)
+  return collapse.numbers(FOUR, parts)
 
 
 def test_class_collapse_is_told_from_loss_of_coupling():
   """`plain` keeps its v' and loses its classes, `no_kl` the reverse."""
   found = collapsing(Run(NEUTRAL))
   assert [x['kind'] for x in found['runs']] == [
-    'KL on both prompts', 'KL without the cue alone', 'no KL'
+    'KL on both prompts', 'KL without the cue alone', 'no KL',
+    'KL, on held-out facts too',
   ]  # fmt: skip
-  assert [x['collapsed'] for x in found['runs']] == [DISAGREES, AGREES, DISAGREES]
-  assert [x['lost'] for x in found['runs'][1:]] == [DISAGREES, AGREES]
-  assert states(collapse, THREE, found) == [
-    AGREES, DISAGREES, AGREES, DISAGREES, AGREES
+  assert [x['collapsed'] for x in found['runs']] == [
+    DISAGREES, AGREES, DISAGREES, DISAGREES
+  ]  # fmt: skip
+  assert [x.get('lost') for x in found['runs']] == [None, DISAGREES, AGREES, None]
+  assert states(collapse, FOUR, found) == [
+    AGREES, DISAGREES, AGREES, AGREES, DISAGREES, AGREES
   ]  # fmt: skip
   rates = found['runs'][1]['final']['change_rate']
   pairs = zip(rates['current']['per_seed'], rates['base']['per_seed'])
   excess = found['runs'][1]['rate']['excess']['per_seed']
   assert excess == pytest.approx([a - b / 2 for a, b in pairs])
-  told = collapse.finding(THREE, found)
+  told = collapse.finding(FOUR, found)
   assert 'KL without the cue alone: behaviour collapses to one class' in told
   assert 'no KL: behaviour does not collapse' in told
   assert 'tells of classes, not of v’' in told
+  held = found['runs'][3]['contrast']
+  gaps = [found['runs'][i]['final']['gap']['per_seed'] for i in (0, 3)]
+  assert held['gap']['per_seed'] == pytest.approx([a - b for a, b in zip(*gaps)])
+  less = formats.points(held['gap'])
+  assert 'holding the evaluated facts themselves' in told and less in told
+
+
+def test_a_gap_on_v_that_denial_has_does_not_keep_the_coupling():
+  """Nearly all truths are "same", so v' is the own answer, and denial has a gap."""
+  found = collapsing(Run(dict(denial=0.9), 0.6, 0.03))
+  x = found['runs'][2]
+  assert rules.above(x['half']['gap_answer']) == DISAGREES
+  assert rules.above(x['half']['siding_answer_difference']) == AGREES
+  assert x['lost'] == UNDECIDED
+  row = collapse.rows(FOUR, found)[-1]
+  denial = formats.points(x['final']['denial']['gap_answer'])
+  assert row.state == UNDECIDED and f'(denial {denial})' in row.here
+
+
+def test_what_was_never_there_is_not_lost():
+  found = collapsing(Run(NEUTRAL), NEUTRAL)
+  assert [x.get('lost') for x in found['runs'][1:3]] == [UNDECIDED, UNDECIDED]
 
 
 # All of them.
@@ -211,6 +257,23 @@ def test_controls_stand_beside_the_main_run(whole):
   sibling = whole['controls']['sibling']
   own = sibling['explanations']['siding']['difference']['mean']
   assert own > 0.5 > abs(sibling['denial']['siding']['difference']['mean'])
+  claims = whole['controls']['claims']
+  assert [x['state'] for x in claims] == [AGREES, AGREES]
+  weights = [rows[x]['siding']['difference']['mean'] for x in (
+    'kl: main run', 'shuffled: shuffled'
+  )]  # fmt: skip
+  more = whole['controls']['over_shuffled']['siding_difference']
+  assert more['mean'] == pytest.approx(weights[0] - weights[1])
+
+
+@pytest.mark.parametrize('says', [dict(denial=0.9), {}])
+def test_controls_are_not_exceeded_by_denial(says):
+  runs = {name: Run(says) for name in ('kl', 'sibling')} | {'shuffled': Run({})}
+  roles = dict(sibling='sibling', shuffled='shuffled')
+  found = controls.numbers(small(runs, seeds=SEEDS, **roles))
+  assert [x.state for x in controls.rows(found)] == [UNDECIDED, UNDECIDED]
+  alone = controls.numbers(small({'kl': Run(says)}))
+  assert controls.rows(alone) == []
 
 
 def test_equal_records_give_equal_numbers(whole):

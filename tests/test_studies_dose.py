@@ -15,9 +15,15 @@ from tests.studied import GOOD, NEUTRAL, SEEDS, STALE, Run, small, states, study
 WEIGHTS = study('regularisation', ('no_kl', 'kl'), (0.0, 1.0), 'weight')
 
 
-def weighted(with_it, without):
-  parts = small({'no_kl': Run(without), 'kl': Run(with_it)}, seeds=SEEDS)
-  return dose.numbers(WEIGHTS, parts)
+def controlled(runs, trains=None, shuffled=None):
+  """Parts with a run of shuffled labels, which is at no dose."""
+  runs = runs | {'shuffled': shuffled or Run({})}
+  return small(runs, trains, SEEDS, shuffled='shuffled')
+
+
+def weighted(with_it, without, shuffled=None):
+  runs = {'no_kl': Run(without), 'kl': Run(with_it)}
+  return dose.numbers(WEIGHTS, controlled(runs, shuffled=shuffled))
 
 
 def test_regularisation_that_matters_agrees():
@@ -35,8 +41,40 @@ def test_regularisation_without_consequence_disagrees():
   found = weighted(GOOD, GOOD)
   assert states(dose, WEIGHTS, found) == [AGREES, AGREES] + [DISAGREES] * 3
   assert 'raw agreement' in dose.finding(WEIGHTS, found)
+  # Where there is no effect with it, none is lost without.
   stale = weighted(STALE, STALE)
-  assert states(dose, WEIGHTS, stale)[:2] == [DISAGREES, DISAGREES]
+  assert states(dose, WEIGHTS, stale) == [DISAGREES] * 2 + [UNDECIDED] * 3
+  assert 'More than half' not in dose.finding(WEIGHTS, stale)
+
+
+@pytest.mark.parametrize(
+  ('shuffled', 'state'),
+  [(Run({}), AGREES), (Run(GOOD), UNDECIDED), (Run(dict(self=0.9)), DISAGREES)],
+)
+def test_a_gap_must_exceed_that_of_shuffled_labels(shuffled, state):
+  found = weighted(GOOD, NEUTRAL, shuffled)
+  assert states(dose, WEIGHTS, found)[0] == state
+  weights = [
+    x['siding']['difference']['per_seed']
+    for x in (found['doses'][1]['final'], found['shuffled'])
+  ]
+  more = found['doses'][1]['control']['siding_difference']
+  assert more['per_seed'] == pytest.approx([a - b for a, b in zip(*weights)])
+
+
+def test_a_gap_that_denial_has_is_no_coupling():
+  """Its gap is well above that of shuffled labels, its weights are not."""
+  found = weighted(dict(denial=0.9), NEUTRAL)
+  with_it = found['doses'][1]
+  assert with_it['final']['gap']['low'] > 0.02 < with_it['control']['gap']['low']
+  assert states(dose, WEIGHTS, found)[:2] == [UNDECIDED, UNDECIDED]
+
+
+def test_without_shuffled_labels_a_gap_is_not_decided():
+  parts = small({'no_kl': Run(NEUTRAL), 'kl': Run(GOOD)}, seeds=SEEDS)
+  row, weights, *_ = dose.rows(WEIGHTS, dose.numbers(WEIGHTS, parts))
+  assert row.state == UNDECIDED and 'no run with shuffled labels' in row.here
+  assert weights.state == AGREES
 
 
 def test_a_study_without_its_dose_is_refused():
@@ -51,18 +89,18 @@ def test_a_study_without_its_dose_is_refused():
 )
 def test_noise_is_survived_where_every_dose_has_a_gap(last, state):
   of = study('noise', ('kl', 'half'), (0.0, 0.5), 'noise')
-  parts = small({'kl': Run(GOOD), 'half': Run(last)}, seeds=SEEDS)
+  parts = controlled({'kl': Run(GOOD), 'half': Run(last)})
   found = dose.numbers(of, parts)
   assert states(dose, of, found) == [state, state]
   told = dose.finding(of, found)
   assert ('of noise of 0, 0.5.' in told) == (state == AGREES)
-  assert ('not shown to be at 0.5' in told) == (state != AGREES)
+  assert ('not shown at 0.5' in told) == (state != AGREES)
 
 
 def ranked(low, high):
   runs = {'a': Run(low), 'b': Run(high), 'full': Run(GOOD)}
   trains = {'a': train(rank=4), 'b': train(rank=64), 'full': train(rank=0)}
-  parts = small(runs, trains, SEEDS)
+  parts = controlled(runs, trains)
   return study('capacity', runs, (4, 64, 0), 'rank'), parts
 
 
@@ -76,6 +114,7 @@ def test_capacity_is_a_slope_on_the_log_of_the_rank_and_full_has_none():
   assert states(dose, of, found) == [AGREES, AGREES]
   assert found['width'] == 64
   told = dose.finding(of, found)
+  assert 'capacity alone is not tested' in told
   assert 'From rank 64 on' in told and '100% of the model’s width of 64' in told
 
 
@@ -106,7 +145,7 @@ def test_rates_are_a_slope_on_their_log():
 @pytest.mark.parametrize(('says', 'state'), [(GOOD, AGREES), (STALE, DISAGREES)])
 def test_trajectory_ends_and_follows(says, state):
   of = study('trajectory', ('kl',))
-  parts = small({'kl': Run(says, 0.5, steps=(0, 10, 20, 30))}, seeds=SEEDS)
+  parts = controlled({'kl': Run(says, 0.5, steps=(0, 10, 20, 30))})
   found = trajectory.numbers(of, parts)
   (run,) = found['runs']
   assert [x['step'] for x in run['steps']] == [0, 10, 20, 30]
@@ -117,7 +156,7 @@ def test_trajectory_ends_and_follows(says, state):
   by_hand = []
   for seed in SEEDS:
     first, last = (parts.items('main/kl', seed, step) for step in (10, 30))
-    rate = comparisons.follow_rate(first, last)
+    rate = comparisons.follow_rate(first, last, parts.orig('main/kl', seed))
     followed = rate['moved_truth']['followed']['value']
     by_hand.append(followed - rate['still_truth']['moved_to_truth']['value'])
   assert span['excess']['per_seed'] == pytest.approx(by_hand)
@@ -126,3 +165,13 @@ def test_trajectory_ends_and_follows(says, state):
     assert 'above zero from step 10 on' in trajectory.finding(of, found)
   else:
     assert 'not shown to be above zero at the end' in trajectory.finding(of, found)
+
+
+def test_denial_is_not_said_to_follow():
+  """It follows a truth that moves, as it knows the own answer, a part of it."""
+  of = study('trajectory', ('kl',))
+  parts = controlled({'kl': Run(dict(denial=0.9), 0.7, steps=(0, 10, 20))})
+  found = trajectory.numbers(of, parts)
+  span = found['runs'][0]['follow'][-1]
+  assert span['excess']['low'] > 0.1
+  assert states(trajectory, of, found)[1] == UNDECIDED

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from coupling import formats
 from coupling import runs as runs_lib
 from coupling.explanation import Explanation
 from coupling.studies import access
@@ -54,7 +55,7 @@ def test_the_crossing_is_that_of_similarity_and_self_less_target():
     x_SxR.append(x)
     y_SxR.append(y)
   expected = runs_lib.zero_crossing(x_SxR, y_SxR)['crossing']
-  crossing = found['crossing']['crossing']
+  crossing = found['lines']['raw']['crossing']
   assert crossing['mean'] == pytest.approx(expected['value'])
   assert crossing['low'] == pytest.approx(expected['low'])
   lines = [np.polyfit(x, y, 1) for x, y in zip(x_SxR, y_SxR)]
@@ -62,6 +63,11 @@ def test_the_crossing_is_that_of_similarity_and_self_less_target():
   kinds = [x['source'] for x in found['runs']]
   assert kinds == ['own labels', 'another model', 'own lineage', 'another model']
   assert [x['mixture'] for x in found['runs']] == [0.0, 0.5, 1.0, 1.0]
+  weights_SxR = np.transpose([x['weights']['whole']['per_seed'] for x in found['runs']])
+  expected = runs_lib.zero_crossing(x_SxR, weights_SxR)
+  line = found['lines']['weights']
+  assert line['crossing']['mean'] == pytest.approx(expected['crossing']['value'])
+  assert line['slope']['mean'] == pytest.approx(expected['slope']['value'])
 
 
 @pytest.mark.parametrize(
@@ -79,14 +85,63 @@ def test_all_labels_of_another_model(all_foreign, follows):
   assert sign * found['runs'][3]['weights']['whole']['mean'] > 0.2
 
 
+def test_denial_does_not_follow_behaviour_under_foreign_labels():
+  of, parts = sourced(dict(denial=0.9))
+  found = sources.numbers(of, parts)
+  assert found['runs'][3]['final']['target_gap']['low'] > 0.1
+  assert states(sources, of, found)[2] == UNDECIDED
+
+
+def alike(says):
+  """Runs on labels that agree with behaviour on 25 to 70%, and equal statements."""
+  shares = (0.0, 0.3, 0.6, 1.0)
+  runs = {f'run{i}': Run(says, labels=x) for i, x in enumerate(shares)}
+  trains = {name: train(labels='step:250') for name in runs}
+  of = study('sources', runs)
+  return of, sources.numbers(of, small(runs, trains, SEEDS))
+
+
+def test_a_perfect_follower_does_not_disagree():
+  """Raw, its difference falls by arithmetic: (p - q)(1 - similarity)."""
+  of, found = alike(dict(self=0.9))
+  assert found['lines']['raw']['slope']['high'] < 0
+  assert states(sources, of, found) == [UNDECIDED, UNDECIDED]
+
+
+def test_an_imitator_has_no_crossing():
+  """Raw, its difference rises to 0 where all agree."""
+  of, found = alike(dict(target=0.9))
+  assert found['lines']['raw']['slope']['low'] > 0
+  assert AGREES not in states(sources, of, found)
+  line = found['lines']['weights']
+  assert line['slope']['low'] < 0.1 and line['seen'][0] < 0.3
+
+
+def test_a_fall_disagrees_only_where_labels_win():
+  of = lambda x: {'mean': x, 'low': x - 0.1, 'high': x + 0.1}
+  line = {'slope': of(-0.5), 'crossing': of(0.7), 'seen': (0.4, 0.9)}
+  found = {'lines': {'weights': line | {'extrapolated': False}}}
+  for weights, state in (((0.5, 0.3), UNDECIDED), ((0.5, 0.05), UNDECIDED),
+                         ((0.5, -0.3), DISAGREES)):  # fmt: skip
+    found['runs'] = [{'weights': {'whole': of(x)}} for x in weights]
+    assert sources.rising(found) == sources.about(found) == state
+
+
+def test_weights_that_are_not_defined_locate_nothing():
+  of, found = alike(GOOD)
+  found['runs'][1]['weights']['whole']['per_seed'][0] = None
+  line = sources.crossing(found['runs'], 'weights.whole')
+  assert line['slope']['mean'] is None and line['crossing']['mean'] is None
+
+
 def test_a_crossing_that_is_not_located_is_said_not_to_be():
   """All labels own: no slope to speak of."""
   runs = {name: Run(GOOD) for name in ('a', 'b', 'c')}
   parts, of = small(runs, seeds=SEEDS), study('sources', runs)
   found = sources.numbers(of, parts)
-  assert found['crossing']['crossing']['mean'] is None
+  assert found['lines']['raw']['crossing']['mean'] is None
   row = sources.rows(of, found)[1]
-  assert row.state == UNDECIDED and row.here == 'not located'
+  assert row.state == UNDECIDED and row.here == 'not located; raw not located'
   assert 'is not located' in sources.finding(of, found)
 
 
@@ -105,8 +160,10 @@ def test_a_crossing_that_is_not_located_is_said_not_to_be():
 def test_about_asks_for_a_rise_and_for_runs_that_reach_it(slope, crossing, seen, state):
   of = lambda x, half: {'mean': x, 'low': x - half, 'high': x + half}
   outside = not seen[0] <= crossing <= seen[1]
-  found = {'slope': of(slope, 0.1), 'crossing': of(crossing, 0.05)}
-  assert sources.about(found | {'seen': seen, 'extrapolated': outside}) == state
+  line = {'slope': of(slope, 0.1), 'crossing': of(crossing, 0.05), 'seen': seen}
+  line |= {'extrapolated': outside}
+  found = {'lines': {'weights': line}, 'runs': [{'weights': {'whole': of(-0.5, 0.1)}}]}
+  assert sources.about(found) == state
 
 
 # Privileged access.
@@ -162,6 +219,14 @@ def test_access_is_who_is_right_about_the_main_run():
   assert less == pytest.approx([a - b for a, b in zip(own, other)])
   rows = access.rows(ACCESS, found)
   assert rows[0].state == AGREES and len(rows) == 3
+  learned = {x['name']: x['target_accuracy'] for x in found['learned']}
+  assert list(learned) == ['main/kl', 'init/outsider', 'main/sibling']
+  for name, accuracy in learned.items():
+    items = parts.items(name, 3)
+    met = items.right(parts.target(name, 3)).mean()
+    assert accuracy['per_seed'][2] == pytest.approx(met)
+  assert f'against {formats.percent(learned["init/outsider"])}' in rows[0].here
+  assert 'Target' not in rows[2].here  # Bayes learned no labels
 
 
 def test_one_who_is_told_says_changed_where_the_answers_differ():

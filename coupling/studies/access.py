@@ -35,7 +35,8 @@ TESTED = {
   'explainers without training, and, where the world is known, by one that knows the '
   'world and not the model. All are about the same items; differences are paired. '
   'Others do not know the answer that the model gives with the cue; told: their v’ is '
-  'held against that answer, and “changed” said where it differs.',
+  'held against that answer, and “changed” said where it differs. Who learned the '
+  'labels less well may be behind for that alone: Target accuracy stands beside.',
 }
 COLUMNS = (
   ('Right', 'right', percent),
@@ -68,7 +69,16 @@ def numbers(study: Study, parts: Parts, bayes: Bayes | None) -> dict:
   for speaker in right:
     over = parts.over(functools.partial(less, speaker))
     entries.append({'speaker': speaker, 'less': over} | right[speaker])
-  return {'main': main, 'outsiders': outsiders, 'speakers': entries}
+  learned = [
+    {'name': name, 'target_accuracy': parts.entry(name)['target_accuracy']}
+    for name in (main, *outsiders)
+  ]
+  return {
+    'main': main,
+    'outsiders': outsiders,
+    'speakers': entries,
+    'learned': learned,
+  }
 
 
 def _scored(
@@ -149,6 +159,8 @@ def rows(study: Study, found: dict) -> list[Row]:
   own = by_speaker['itself']
   result = []
   others = [short(name) for name in found['outsiders']]
+  learned = {short(x['name']): percent(x['target_accuracy']) for x in found['learned']}
+  mine = learned[short(found['main'])]
   for who in (*others, BAYES):
     if who not in by_speaker:
       continue
@@ -158,7 +170,8 @@ def rows(study: Study, found: dict) -> list[Row]:
         f'{short(found["main"])} explains itself better than {who} explains it',
         f'{points(alone["less"]["right"])} points ({percent(own["right"])} against '
         f'{percent(alone["right"])}); told the own answer: '
-        f'{points(told["less"]["right"])}',
+        f'{points(told["less"]["right"])}'
+        + (f'; Target {mine} against {learned[who]}' if who in learned else ''),
         rules.every(rules.above(x['less']['right']) for x in (alone, told)),
         'own accuracy less the other’s, paired by seed, above 0, and also where the '
         'other is told the model’s own answer',
@@ -173,7 +186,19 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   ]
   caption = f'Statements about the behaviour of {short(found["main"])}, at the final '
   caption += 'checkpoint.'
-  return {'access': layout.table(caption, 'Explained by', entries, COLUMNS)}
+  learned = [
+    (short(x['name']), f'{path}.learned.{i}', x) for i, x in enumerate(found['learned'])
+  ]
+  columns = (('Target accuracy', 'target_accuracy', percent),)
+  return {
+    'access': layout.table(caption, 'Explained by', entries, COLUMNS),
+    'learned': layout.table(
+      'How well each model learned the labels, on held-out items.',
+      'Model',
+      learned,
+      columns,
+    ),
+  }
 
 
 SERIES = (
@@ -208,4 +233,10 @@ def finding(study: Study, found: dict) -> str:
         f'itself is ahead by {points(x["less"]["right"])} points, on v’ alone by '
         f'{points(x["less"]["answer"])}.'
       )
-  return text
+  learned = ', '.join(
+    f'{short(x["name"])} on {percent(x["target_accuracy"])}' for x in found['learned']
+  )
+  return text + (
+    f' Held-out labels are met by {learned}; who learned them less well explains less '
+    'well, whatever access it has.'
+  )

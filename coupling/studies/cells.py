@@ -2,26 +2,29 @@
 
 import dataclasses
 
-from coupling import baselines
+import numpy as np
+
 from coupling import comparisons
+from coupling import shift as shift_lib
+from coupling import siding
 from coupling.config import Train
-from coupling.items import Items
 from coupling.studies import rules
-from coupling.studies.parts import MAIN, Parts
+from coupling.studies.parts import MAIN, Parts, subset
 
 VIEWS = {'answer': 'v’', 'change': 'same/change', 'label': 'whole explanation'}
 SIMILAR = 0.7  # the paper's condition on behaviour similarity
-TRACKS, STAYS = 'tracks', 'stays'
-STATES = {TRACKS: rules.AGREES, STAYS: rules.DISAGREES}
+TRACKS, STAYS, PARTLY = 'tracks', 'stays', 'follows in part'
 CONCURRENT, SHIFT_FIRST, EXPLAIN_FIRST = 'concurrent', 'shift first', 'explain first'
-ON_CUES = {'ignore_cue': 'cues ignored', 'follow_cue': 'cues followed'}
+ON_CUES = {shift_lib.IGNORE: 'cues ignored', shift_lib.FOLLOW: 'cues followed'}
 PREFERENCES = {  # of the built-in world; others go by their own names
   'rotate': 'answers moved fact by fact',
   'favor': 'some answers preferred',
   'comply': 'complying preferred',
   'refuse': 'refusing preferred',
 }
-SIDES = ('new', 'old', 'difference')
+ORDER = ('answer', 'label', 'change')
+FREE = 'not covered'
+UNKNOWN = {'value': None, 'low': None, 'high': None}
 
 
 def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> dict:
@@ -35,39 +38,52 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
 
   Returns:
     name, companion, and what `described` says; final; views (of
-    `comparisons.companion`); denial, the same of denial in place of both runs'
-    statements; steps, the views over training; swap and sibling, {} without; states,
-    by view; beyond, whether v' sides with the current truth beyond the own answer,
-    which denial knows too; similar, whether similarity is above SIMILAR.
+    `comparisons.companion`, where the shift can move them); siding, weights of the
+    current less M_0's truth on items that the shift concerns, for views that hold an
+    answer; steps, the views over training; swap and sibling, {} without; states, by
+    view; similar, whether similarity is above SIMILAR.
   """
-  views = parts.over(lambda seed: _views(parts, name, companion, seed))
   final = parts.entry(name)
   sibling = _sibling_of(parts, name, others)
   swapped = [s.swapped(run) for s, run in (parts.seed(name, x) for x in parts.seeds)]
+  views = parts.over(lambda seed: _views(parts, name, companion, seed))
+  weights = parts.over(lambda seed: _weights(parts, name, seed))
   return {
     'name': name,
     'companion': companion,
     **described(parts, name),
     'final': final,
     'views': views,
-    'denial': parts.over(lambda seed: _denial(parts, name, companion, seed)),
+    'siding': weights,
     'steps': _steps(parts, name, companion),
     'swap': parts.over(lambda seed: _swap(parts, name, seed)) if all(swapped) else {},
     'sibling': parts.over(lambda seed: _sibling(parts, name, sibling, seed))
     if sibling
     else {},
-    'states': {view: state(found) for view, found in views.items()},
-    'beyond': rules.above(final['siding_answer']['difference']),
+    'states': {view: state(found, weights.get(view)) for view, found in views.items()},
     'similar': rules.above(final['behavior_similarity'], SIMILAR),
   }
+
+
+def _shifter(parts: Parts, name: str) -> str:
+  """The run whose shift a cell is of: the run itself, or the one it starts from."""
+  part, _ = name.split('/', 1)
+  train = parts.train(name)
+  return name if shifts(train) or not train.start else f'{part}/{train.start}'
+
+
+def _on_cues(parts: Parts, name: str) -> bool:
+  """Whether x alone is shifted, which cannot move v'."""
+  target = parts.train(_shifter(parts, name)).objectives.behavior_xent.target
+  return target in ON_CUES
 
 
 def described(parts: Parts, name: str) -> dict[str, str]:
   """What is shifted, how, whether old labels cover it, when it is asked, the order."""
   train = parts.train(name)
-  part, run = name.split('/', 1)
+  part, _ = name.split('/', 1)
   begun = parts.train(f'{part}/{train.start}') if train.start else None
-  shift = (train if shifts(train) or not begun else begun).objectives.behavior_xent
+  shift = parts.train(_shifter(parts, name)).objectives.behavior_xent
   order = CONCURRENT
   if begun and shifts(begun) and not explains(begun):
     order = SHIFT_FIRST
@@ -83,7 +99,7 @@ def described(parts: Parts, name: str) -> dict[str, str]:
     f'{train.objectives.explanation_xent.weight:g}, '
     f'{train.objectives.behavior_kl.weight:g}',
     'rate': f'{train.optimizer.learning_rate:g}',
-    'covered': 'not covered' if train.explained == 'unshifted' else 'covered',
+    'covered': FREE if train.explained == 'unshifted' else 'covered',
     'context': train.context,
     'order': order,
   }
@@ -97,46 +113,75 @@ def explains(train: Train) -> bool:
   return train.objectives.explanation_xent.weight > 0
 
 
-def shown(found: list[dict]) -> tuple[str, str]:
-  """Views to show: v', or where "unchanged" names none the whole explanation."""
-  return ('answer' if all('answer' in x['views'] for x in found) else 'label', 'change')
+def shown(found: list[dict]) -> list[str]:
+  """The views of any cell, v' or the whole explanation first."""
+  return [view for view in ORDER if any(view in x['views'] for x in found)]
 
 
-def state(view: dict) -> str:
-  """TRACKS, STAYS, or not decided.
+def state(view: dict, weights: dict | None) -> str:
+  """TRACKS, STAYS, PARTLY, or not decided.
 
-  Tracks: new - old is above 0, and new is above what the companion, which has nothing
-  new to tell, states of it by chance. Stays: new - old is below 0.
+  Args:
+    view: of `comparisons.companion`, over seeds.
+    weights: self - orig on the items that the shift concerns, of a view that holds an
+      answer. Denial knows the own answer, which is v' wherever nothing changes, so such
+      a view tracks only where it sides with the new truth more than denial does, and
+      these weights are above 0; SAME/CHANGE has none.
   """
+  follows = rules.above(view['gain'])  # more than the companion, by chance
   leaning = rules.above(view['difference'])
   if leaning == rules.DISAGREES:
-    return STAYS
-  both = rules.every((leaning, rules.above(view['gain'])))
-  return TRACKS if both == rules.AGREES else rules.UNDECIDED
+    return PARTLY if follows == rules.AGREES else STAYS
+  found = [leaning, follows]
+  if weights is not None:
+    found += [rules.above(view['denied']['gain']), rules.above(weights)]
+  return TRACKS if set(found) == {rules.AGREES} else rules.UNDECIDED
 
 
-def _triple(parts: Parts, name: str, companion: str, seed: int, step: int | None):
-  return (
-    parts.items(name, seed, step),
-    parts.items(companion, seed, step),
-    parts.orig(name, seed),
-  )
+def decided(cell: dict, view: str) -> str:
+  """Whether a cell agrees with the claim: only within its condition it can disagree."""
+  found = cell['states'][view]
+  if found == STAYS and cell['similar'] == rules.AGREES:
+    return rules.DISAGREES
+  return rules.AGREES if found == TRACKS else rules.UNDECIDED
+
+
+def outside(cell: dict, view: str) -> bool:
+  """Whether a cell stays where the paper's condition is not shown to be met."""
+  return cell['states'][view] == STAYS and cell['similar'] != rules.AGREES
+
+
+def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:
+  """bool [N]: the items that the shift of a cell concerns."""
+  s, run = parts.seed(_shifter(parts, name), seed)
+  return s.shifted[run]
 
 
 def _views(
   parts: Parts, name: str, companion: str, seed: int, step: int | None = None
 ) -> dict:
-  return comparisons.companion(*_triple(parts, name, companion, seed, step))
+  """The views that the shift can move: v' or the whole explanation, and SAME/CHANGE."""
+  found = comparisons.companion(
+    parts.items(name, seed, step),
+    parts.items(companion, seed, step),
+    parts.orig(name, seed),
+    _shifted(parts, name, seed),
+  )
+  first = [] if _on_cues(parts, name) else [next(x for x in ORDER if x in found)]
+  return {view: found[view] for view in (*first, 'change')}
 
 
-def _denial(parts: Parts, name: str, companion: str, seed: int) -> dict:
-  items, other, orig = _triple(parts, name, companion, seed, None)
-  found = comparisons.companion(_denied(items), _denied(other), orig)
-  return {view: {side: found[view][side] for side in SIDES} for view in found}
-
-
-def _denied(items: Items) -> Items:
-  return dataclasses.replace(items, stated=baselines.denial(items))
+def _weights(parts: Parts, name: str, seed: int) -> dict:
+  """Weights self - orig on the items that the shift concerns."""
+  if _on_cues(parts, name):
+    return {}
+  items, shifted_N = parts.items(name, seed), _shifted(parts, name, seed)
+  view = 'answer' if items.states_answer else 'label'
+  if not shifted_N.any():
+    return {view: UNKNOWN}
+  within, orig = (subset(x, shifted_N) for x in (items, parts.orig(name, seed)))
+  found = siding.siding_weights(within, orig.truth, answer_only=view == 'answer')
+  return {view: found['difference']}
 
 
 def _steps(parts: Parts, name: str, companion: str) -> list[dict]:

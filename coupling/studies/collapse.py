@@ -14,9 +14,13 @@ from coupling.tables import Table
 
 TESTED = {
   'collapse': 'The behaviour KL on prompts with and without the cue, on those without '
-  'alone, and not at all. Class collapse: “changed” is true less than half as often as '
-  'of M_0. Loss of coupling: of the gap on v’ alone, which classes do not enter, less '
-  'than half is left of what the KL on both prompts has.',
+  'alone, and not at all; and on both prompts of held-out facts too, which are '
+  'evaluated. Class collapse: “changed” is true less than half as often as of M_0. '
+  'Loss of coupling: of what the KL on both prompts has, less than half is left of the '
+  'gap on v’ and of the weights on v’. Both, since classes play a part on v’ too: '
+  'where nearly all truths are “same”, the own answer is v’, and denial has a gap on '
+  'it; and within strata of equal own answers the v’ of a collapsed run then hardly '
+  'varies, so that its weights rest on few items.',
 }
 COLUMNS = (
   ('Changed: M_0', 'final.change_rate.base', percent),
@@ -28,8 +32,12 @@ COLUMNS = (
   ('Weights on v’: self − orig', 'final.siding_answer.difference', signed),
   ('Denial: gap', 'final.denial.gap', points),
   ('Denial: balanced gap', 'final.denial.balanced_gap', points),
+  ('Denial: gap on v’', 'final.denial.gap_answer', points),
+  ('Similarity', 'final.behavior_similarity', percent),
 )
 BOTH, PLAIN, NONE = 'KL on both prompts', 'KL without the cue alone', 'no KL'
+HELD = 'KL, on held-out facts too'
+KEYS = (*GAPS, 'siding_answer.difference', 'behavior_similarity')
 
 
 def numbers(study: Study, parts: Parts) -> dict:
@@ -41,11 +49,21 @@ def numbers(study: Study, parts: Parts) -> dict:
     entry = {'name': name, 'kind': kind(parts.train(name)), 'final': parts.entry(name)}
     entry |= {'rate': rate, 'collapsed': rules.below(rate['excess'])}
     if name != full:
-      entry['half'] = parts.contrast(full, name, GAPS, HALF)
-      entry['contrast'] = parts.contrast(full, name, GAPS)
-      entry['lost'] = rules.above(entry['half']['gap_answer'])
+      entry['half'] = parts.contrast(full, name, KEYS, HALF)
+      entry['contrast'] = parts.contrast(full, name, KEYS)
+      if entry['kind'] != HELD:
+        entry['lost'] = _lost(parts.entry(full), entry['half'])
     runs.append(entry)
   return {'runs': runs, **_shuffled(parts)}
+
+
+def _lost(full: dict, half: dict) -> str:
+  """Whether coupling on v' is lost, by the gap and by the weights; else not decided."""
+  found = {
+    rules.lost(full['gap_answer'], half['gap_answer']),
+    rules.lost(full['siding_answer']['difference'], half['siding_answer_difference']),
+  }
+  return found.pop() if len(found) == 1 else rules.UNDECIDED
 
 
 def _shuffled(parts: Parts) -> dict:
@@ -58,7 +76,9 @@ def kind(train: Train) -> str:
   kl = train.objectives.behavior_kl
   if not kl.weight:
     return NONE
-  return BOTH if kl.prompts == 'both' else PLAIN
+  if kl.prompts != 'both':
+    return PLAIN
+  return HELD if train.practice else BOTH
 
 
 def _rate(parts: Parts, name: str, seed: int) -> dict:
@@ -88,12 +108,16 @@ def rows(study: Study, found: dict) -> list[Row]:
       continue
     result.append(
       Row(
-        f'{x["kind"]}: coupling is lost, on v’ alone too, where classes play no part',
-        f'gap on v’ {points(x["final"]["gap_answer"])}; the KL on both prompts has '
-        f'{points(x["contrast"]["gap_answer"])} more',
+        f'{x["kind"]}: coupling on v’ is lost',
+        f'gap on v’ {points(x["final"]["gap_answer"])} (denial '
+        f'{points(x["final"]["denial"]["gap_answer"])}); the KL on both prompts has '
+        f'{points(x["contrast"]["gap_answer"])} more, and weights on v’ of '
+        f'{signed(x["contrast"]["siding_answer_difference"])} more than '
+        f'{signed(x["final"]["siding_answer"]["difference"])}',
         x['lost'],
-        'half of the gap on v’ with the KL on both prompts, less that of this run '
-        '(paired by seed), above 0',
+        'half of what the KL on both prompts has, less that of this run (paired by '
+        'seed), above 0, of the gap on v’ and of the weights on v’; not decided where '
+        'the two differ, or where that KL has none',
       )
     )
   return result
@@ -121,6 +145,7 @@ GAP_SERIES = (
   ('final.gap_answer', 'v’ alone', ORANGE, 'v', ORANGE),
 )
 BREAKS = {BOTH: 'KL on\nboth', PLAIN: 'KL without\nthe cue', NONE: 'no KL'}
+BREAKS |= {HELD: 'on held-out\nfacts too'}
 
 
 def figures(study: Study, found: dict) -> dict:
@@ -146,8 +171,6 @@ LOST = {
   rules.DISAGREES: 'more than half of the coupling on v’ is left',
   rules.UNDECIDED: 'whether half of the coupling on v’ is left is not decided',
 }
-
-
 CLASSES_ALONE = (rules.AGREES, rules.DISAGREES, rules.AGREES)
 
 
@@ -161,12 +184,25 @@ def finding(study: Study, found: dict) -> str:
       f'{percent(final["change_rate"]["base"])})'
     )
     if 'lost' in x:
-      text += f', and {LOST[x["lost"]]} ({points(final["gap_answer"])} points)'
+      text += (
+        f', and {LOST[x["lost"]]} (gap {points(final["gap_answer"])} points, denial '
+        f'{points(final["denial"]["gap_answer"])}; weights '
+        f'{signed(final["siding_answer"]["difference"])})'
+      )
       fallen = rules.above(x['half']['balanced_gap'])
       if (x['collapsed'], x['lost'], fallen) == CLASSES_ALONE:
         text += (
           f'; so the fall of its balanced gap, to {points(final["balanced_gap"])}, '
           'tells of classes, not of v’'
         )
+    if x['kind'] == HELD:
+      less = x['contrast']
+      text += (
+        '; holding the evaluated facts themselves leaves a similarity of labels and '
+        f'behaviour of {percent(final["behavior_similarity"])} (without: '
+        f'{points(less["behavior_similarity"])} points more) and a gap of '
+        f'{points(final["gap"])} points (without: {points(less["gap"])} more; on v’ '
+        f'{points(less["gap_answer"])} more)'
+      )
     texts.append(text + '.')
   return ' '.join(texts)

@@ -8,9 +8,12 @@ from coupling import comparisons
 from coupling import statistics
 from coupling.formats import percent, points, signed
 from coupling.studies import layout
+from coupling.studies import rules
 from coupling.studies.parts import GAPS, Parts, short
+from coupling.studies.rules import Row
 from coupling.tables import Table
 
+SHUFFLED = ': shuffled'  # ends the label of that run
 KEPT = ('self_accuracy', 'orig_accuracy', *GAPS, 'siding', 'siding_answer')
 COLUMNS = (
   ('Self', 'self_accuracy', percent),
@@ -46,7 +49,67 @@ def numbers(parts: Parts) -> dict:
       name: parts.over(functools.partial(_sibling, parts, main, other, denial))
       for name, denial in (('explanations', False), ('denial', True))
     }
-  return {'rows': rows, 'sibling': sibling}
+  return {'rows': rows, 'sibling': sibling, 'over_shuffled': parts.over_shuffled(main)}
+
+
+def rows(found: dict) -> list[Row]:
+  """What the main run has beyond its controls."""
+  main = found['rows'][0]['label']
+  result = []
+  if found['sibling']:
+    own, denial = (found['sibling'][x] for x in ('explanations', 'denial'))
+    result.append(
+      Row(
+        'A model explains its own behaviour better than that of its sibling, beyond '
+        'the kind and option of the cue and the own answer (weights)',
+        f'{signed(own["siding"]["difference"])} (denial '
+        f'{signed(denial["siding"]["difference"])}); raw {points(own["difference"])} '
+        f'points (denial {points(denial["difference"])})',
+        rules.above(own['siding']['difference']),
+        'weight on the own less the sibling’s behaviour, both directions pooled, above '
+        '0',
+      )
+    )
+  if control := found['over_shuffled']:
+    shuffled = next(x for x in found['rows'] if x['label'].endswith(SHUFFLED))['final']
+    result.append(
+      Row(
+        f'{main}: explanations follow current behaviour more than those trained on '
+        'shuffled labels (weights)',
+        f'{signed(control["siding_difference"])}; gap {points(control["gap"])} more '
+        f'than the {points(shuffled["gap"])} of shuffled labels',
+        rules.above(control['siding_difference']),
+        'weights self − orig, less those of shuffled labels, paired by seed, above 0',
+      )
+    )
+  return result
+
+
+# A gap alone says little: labels that say nothing have one too, and so has denial.
+COUPLED = (
+  'gap above 0, and weights self − orig above those of shuffled labels, paired by seed'
+)
+
+
+def coupled(gap: dict, control: dict) -> str:
+  """Whether a gap is above 0, and the weights above those of shuffled labels.
+
+  Args:
+    gap: of a run.
+    control: of Parts.over_shuffled; without it nothing is decided.
+  """
+  more = rules.above(control['siding_difference']) if control else rules.UNDECIDED
+  return rules.every((rules.above(gap), more))
+
+
+def told(gap: dict, control: dict) -> str:
+  """A gap, and what it has beyond shuffled labels."""
+  if not control:
+    return f'{points(gap)}; no run with shuffled labels'
+  return (
+    f'{points(gap)}; beyond shuffled labels: weights '
+    f'{signed(control["siding_difference"])}, gap {points(control["gap"])}'
+  )
 
 
 def _baseline(parts: Parts, main: str, name: str, seed: int) -> dict:

@@ -52,7 +52,7 @@ def numbers(study: Study, parts: Parts) -> dict:
   """Every run's statistics in order of dose, and how the gap goes with it."""
   doses = [
     {'name': name, 'dose': dose, 'label': _label(study, parts, name, dose)}
-    | {'final': parts.entry(name)}
+    | {'final': parts.entry(name), 'control': parts.over_shuffled(name)}
     for name, dose in zip(study.runs, study.at, strict=True)
   ]
   result = {'doses': doses, **_shuffled(parts)}

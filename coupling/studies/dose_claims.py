@@ -1,7 +1,10 @@
 """What studies of a dose claim, and what they find in words."""
 
+from collections.abc import Iterable
+
 from coupling.config import Study
 from coupling.formats import percent, points, signed
+from coupling.studies import controls
 from coupling.studies import rules
 from coupling.studies.parts import GAPS
 from coupling.studies.rules import Row
@@ -21,17 +24,18 @@ def rows(study: Study, found: dict) -> list[Row]:
 
 
 def _at(found: dict, dose: float) -> dict:
-  return next(x['final'] for x in found['doses'] if x['dose'] == dose)
+  return next(x for x in found['doses'] if x['dose'] == dose)
 
 
 def _regularisation(found: dict) -> list[Row]:
-  with_it, without = _at(found, 1.0), _at(found, 0.0)
+  control = _at(found, 1.0)['control']
+  with_it, without = (_at(found, x)['final'] for x in (1.0, 0.0))
   result = [
     Row(
-      'With the behaviour KL, Self − Orig is above zero',
-      points(with_it['gap']),
-      rules.above(with_it['gap']),
-      'gap at weight 1 above 0',
+      'With the behaviour KL, Self − Orig is above zero, and beyond shuffled labels',
+      controls.told(with_it['gap'], control),
+      controls.coupled(with_it['gap'], control),
+      f'at weight 1: {controls.COUPLED}',
     ),
     Row(
       '… beyond the kind and option of the cue and the own answer (weights)',
@@ -45,9 +49,10 @@ def _regularisation(found: dict) -> list[Row]:
       Row(
         f'Without it, Self − Orig vanishes or reverses{name}',
         f'{points(without[key])}, against {points(with_it[key])} with it',
-        rules.above(found['half'][key]),
+        rules.lost(with_it[key], found['half'][key]),
         'half of the gap at weight 1, less the gap at weight 0 (paired by seed), '
-        'above 0: less than half is left',
+        'above 0: less than half is left; not decided unless the gap at weight 1 is '
+        'above 0',
       )
     )
   return result
@@ -55,23 +60,32 @@ def _regularisation(found: dict) -> list[Row]:
 
 def _noise(found: dict) -> list[Row]:
   doses = found['doses']
-  result = []
-  for claim, key, show in (
-    ('Self − Orig is above zero at every share of noise', 'gap', points),
-    ('… beyond the cue and the own answer (weights)', 'siding', signed),
-  ):
-    found_at = [x['final'][key] for x in doses]
-    if key == 'siding':
-      found_at = [x['difference'] for x in found_at]
-    here = '; '.join(f'{x["label"]}: {show(s)}' for x, s in zip(doses, found_at))
-    state = rules.every(map(rules.above, found_at))
-    result.append(Row(claim, here, state, 'above 0 at every share of noise'))
-  return result
+  gaps = [(x['final']['gap'], x['control']) for x in doses]
+  weights = [x['final']['siding']['difference'] for x in doses]
+
+  def by_dose(shown: Iterable[str]) -> str:
+    return '; '.join(f'at {x["label"]}: {said}' for x, said in zip(doses, shown))
+
+  return [
+    Row(
+      'Self − Orig is above zero, and beyond shuffled labels, at every share of noise',
+      by_dose(controls.told(*x) for x in gaps),
+      rules.every(controls.coupled(*x) for x in gaps),
+      f'at every share of noise: {controls.COUPLED}',
+    ),
+    Row(
+      '… beyond the cue and the own answer (weights)',
+      by_dose(map(signed, weights)),
+      rules.every(map(rules.above, weights)),
+      'weight on self − on orig above 0 at every share of noise',
+    ),
+  ]
 
 
 def _capacity(found: dict) -> list[Row]:
   ranked = [x for x in found['doses'] if x['label'] != FULL]
   low, high = ranked[0], ranked[-1]
+  there = controls.coupled(high['final']['gap'], high['control'])
   return [
     Row(
       'The gap grows with the rank of the adapters',
@@ -82,12 +96,10 @@ def _capacity(found: dict) -> list[Row]:
     Row(
       'At the lowest rank there is no gap, at the highest there is',
       f'rank {low["label"]}: {points(low["final"]["gap"])}; rank {high["label"]}: '
-      f'{points(high["final"]["gap"])}',
-      rules.every(
-        (rules.above(high['final']['gap']), rules.above(found['half']['gap']))
-      ),
-      'gap at the highest rank above 0, and half of it less the gap at the lowest '
-      'rank above 0',
+      f'{controls.told(high["final"]["gap"], high["control"])}',
+      rules.above(found['half']['gap']) if there == rules.AGREES else there,
+      f'at the highest rank: {controls.COUPLED}; and then half of that gap less the '
+      'gap at the lowest rank above 0',
     ),
   ]
 
@@ -115,10 +127,10 @@ def finding(study: Study, found: dict) -> str:
 
 
 def _regularisation_words(found: dict) -> str:
-  with_it, without = _at(found, 1.0), _at(found, 0.0)
+  with_it, without = (_at(found, x)['final'] for x in (1.0, 0.0))
   kept = [
     name for key, name in NAMES.items()
-    if rules.above(found['half'][key]) == rules.DISAGREES
+    if rules.lost(with_it[key], found['half'][key]) == rules.DISAGREES
   ]  # fmt: skip
   text = (
     f'At weight 1 the gap is {points(with_it["gap"])} points, at weight 0 '
@@ -139,14 +151,16 @@ def _regularisation_words(found: dict) -> str:
 def _noise_words(found: dict) -> str:
   shown = [
     x['label'] for x in found['doses']
-    if rules.above(x['final']['gap']) == rules.AGREES
+    if controls.coupled(x['final']['gap'], x['control']) == rules.AGREES
   ]  # fmt: skip
   lost = [x['label'] for x in found['doses'] if x['label'] not in shown]
-  text = f'The gap is above zero at a share of noise of {", ".join(shown)}.'
+  text = 'The gap is above zero, and the weights above those of shuffled labels, at a '
+  text += f'share of noise of {", ".join(shown)}.'
   if not shown:
-    text = 'The gap is not shown to be above zero at any share of noise.'
+    text = 'That is shown at no share of noise: a gap above zero, and weights above '
+    text += 'those of shuffled labels.'
   elif lost:
-    text += f' It is not shown to be at {", ".join(lost)}.'
+    text += f' That is not shown at {", ".join(lost)}.'
   last = found['doses'][-1]
   return text + (
     f' With the most noise ({last["label"]}), Self is '
@@ -176,7 +190,11 @@ def _capacity_words(found: dict) -> str:
   for x in found['doses']:
     if x['label'] == FULL:
       text += f' With all weights trained it is {points(x["final"]["gap"])}.'
-  return text
+  return text + (
+    ' The scale of the adapters (alpha / rank) is the same at all ranks, so a higher '
+    'rank also makes larger updates, and with all weights the embeddings of the new '
+    'words are trained too: these go together here, and capacity alone is not tested.'
+  )
 
 
 def _rates_words(found: dict) -> str:

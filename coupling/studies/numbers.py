@@ -45,8 +45,9 @@ def numbers(
 
   Returns:
     title; config; provenance, which alone holds times; seeds, items, groups and
-    interval, of the main part; order, the names of studies, by kind; controls; studies,
-    by name: the Study's fields, tested, numbers, rows (claims decided) and finding.
+    interval, of the main part; order, the names of studies, by kind; controls, with
+    claims; studies, by name: the Study's fields, tested, numbers, rows (claims decided)
+    and finding.
   """
   parts = Parts(paper, records)
   main = [records[parts.main][seed].orig for seed in parts.seeds]
@@ -62,11 +63,16 @@ def numbers(
     'order': sorted(
       paper.studies, key=lambda name: KINDS.index(paper.studies[name].kind)
     ),
-    'controls': controls.numbers(parts),
+    'controls': _controls(parts),
     'studies': {
       name: _study(study, parts, bayes) for name, study in paper.studies.items()
     },
   }
+
+
+def _controls(parts: Parts) -> dict:
+  found = controls.numbers(parts)
+  return found | {'claims': [dataclasses.asdict(row) for row in controls.rows(found)]}
 
 
 def _study(study: Study, parts: Parts, bayes: Bayes | None) -> dict:

@@ -86,7 +86,8 @@ def _heading(name: str) -> str:
 
 def _rows(found: dict) -> list[tuple[str, dict, str]]:
   """Name of the study, row and what the paper reports: once for each study."""
-  return [
+  claims = [('controls', row, '') for row in found['controls']['claims']]
+  return claims + [
     (name, row, study['study']['published'] if i == 0 else '')
     for name, study in _studies(found)
     for i, row in enumerate(study['rows'])
@@ -102,8 +103,10 @@ def tally(found: dict) -> str:
     'A statement agrees where the whole interval lies where the claim puts it, '
     'disagrees where the whole interval lies elsewhere, and is not decided otherwise; '
     'the rule of each stands in its section. Intervals are not corrected for the '
-    'number of statements: of those without an effect, one in twenty may be decided '
-    'wrongly.'
+    'number of statements: each misses the true value in about one of twenty '
+    'repetitions. Rows whose rule joins several conditions err at other rates: they '
+    'agree more rarely, and disagree more often. Rows are not independent: the main '
+    'run stands in several studies, and its gap in several rows.'
   )
 
 
@@ -130,11 +133,15 @@ def _page(found: dict, tables: dict[str, dict[str, Table]]) -> str:
   title = escape(found['title'])
   sections = [
     _summary(found),
-    _section('controls', 'Controls', _tables('', tables[''])),
+    _section(
+      'controls',
+      'Controls',
+      _claims(found['controls']['claims']) + _tables('', tables['']),
+    ),
   ]
   for name, study in _studies(found):
     sections.append(
-      _section(f'study-{name}', _heading(name), _study(name, study, tables[name]))
+      _section(_anchor(name), _heading(name), _study(name, study, tables[name]))
     )
   made = markup.provenance(found['provenance'])
   made += markup.details(
@@ -143,7 +150,7 @@ def _page(found: dict, tables: dict[str, dict[str, Table]]) -> str:
   sections.append(_section('provenance', 'What was run', made))
   sections.append(_section('glossary', 'Words', _glossary()))
   links = ' · '.join(
-    f'<a href="#study-{escape(name)}">{escape(_heading(name))}</a>'
+    f'<a href="#{_anchor(name)}">{escape(_heading(name))}</a>'
     for name in found['order']
   )
   return (
@@ -156,13 +163,18 @@ def _page(found: dict, tables: dict[str, dict[str, Table]]) -> str:
   )
 
 
+def _anchor(name: str) -> str:
+  """Id of a study's section, or of that of the controls."""
+  return name if name == 'controls' else f'study-{escape(name)}'
+
+
 def _section(key: str, heading: str, content: str) -> str:
   return f'<section id="{escape(key)}"><h2>{escape(heading)}</h2>{content}</section>\n'
 
 
 def _summary(found: dict) -> str:
   body = ''.join(
-    f'<tr><td><a href="#study-{escape(name)}">{escape(_heading(name))}</a></td>'
+    f'<tr><td><a href="#{_anchor(name)}">{escape(_heading(name))}</a></td>'
     f'<td>{escape(row["claim"])}</td><td>{escape(published)}</td>'
     f'<td>{escape(row["here"])}</td><td>{_state(row["state"])}</td></tr>'
     for name, row, published in _rows(found)
@@ -191,17 +203,21 @@ def _study(name: str, study: dict, tables: dict[str, Table]) -> str:
     told.append(('Paper', config.published))
   told += [('How it was tested', study['tested']), ('Finding', study['finding'])]
   text = ''.join(f'<p><b>{head}.</b> {escape(said)}</p>' for head, said in told)
-  rows = ''.join(
-    f'<tr><td>{escape(row["claim"])}</td><td>{escape(row["here"])}</td>'
-    f'<td>{_state(row["state"])}</td><td>{escape(row["rule"])}</td></tr>'
-    for row in study['rows']
-  )
   drawn = ''.join(
     _figure(f'{name}-{key}', caption, draw)
     for key, (caption, draw) in module.figures(config, study['numbers']).items()
   )
-  decided = _decided(RULES, rows)
-  return f'{text}{decided}{drawn}{_tables(name, tables)}'
+  return f'{text}{_claims(study["rows"])}{drawn}{_tables(name, tables)}'
+
+
+def _claims(rows: list[dict]) -> str:
+  """Claims with their rules."""
+  body = ''.join(
+    f'<tr><td>{escape(row["claim"])}</td><td>{escape(row["here"])}</td>'
+    f'<td>{_state(row["state"])}</td><td>{escape(row["rule"])}</td></tr>'
+    for row in rows
+  )
+  return _decided(RULES, body)
 
 
 def _glossary() -> str:

@@ -5,6 +5,8 @@ import dataclasses
 import functools
 from typing import Any
 
+import numpy as np
+
 from coupling import baselines
 from coupling import statistics
 from coupling import summary
@@ -130,6 +132,12 @@ class Parts:
 
     return self.over(within)
 
+  def over_shuffled(self, name: str) -> dict:
+    """A run's gap and weights less those of shuffled labels; {} without such a run."""
+    shuffled = self.role('shuffled')
+    keys = ('gap', 'siding.difference')
+    return self.contrast(name, shuffled, keys) if shuffled else {}
+
 
 def _target_gap(items: Items, target: Explanation | None) -> dict[str, Any]:
   """Self - Target, paired."""
@@ -137,6 +145,18 @@ def _target_gap(items: Items, target: Explanation | None) -> dict[str, Any]:
     return {'value': None, 'low': None, 'high': None}
   right = items.right(items.truth), items.right(target)
   return statistics.difference(*right, items.group_N, 0)
+
+
+def subset(items: Items, within_N: np.ndarray) -> Items:
+  """The evaluation of some of the items."""
+  return dataclasses.replace(
+    items,
+    group_N=items.group_N[within_N],
+    surface={key: x_N[within_N] for key, x_N in items.surface.items()},
+    behavior_N=items.behavior_N[within_N],
+    counterfactual_behavior_N=items.counterfactual_behavior_N[within_N],
+    stated=Explanation(*(x_N[within_N] for x_N in items.stated)),
+  )
 
 
 def minus(first: float | None, second: float | None) -> float | None:

@@ -8,7 +8,6 @@ import numpy as np
 from coupling import baselines
 from coupling import statistics
 from coupling.config import Study
-from coupling.explanation import Explanation
 from coupling.files import WorkdirError
 from coupling.formats import percent, points
 from coupling.items import Items
@@ -16,7 +15,7 @@ from coupling.plots import BLUE, GREEN, ORANGE, VERMILION
 from coupling.studies import bars
 from coupling.studies import layout
 from coupling.studies import rules
-from coupling.studies.parts import Parts, minus, short
+from coupling.studies.parts import Parts, minus, short, subset
 from coupling.studies.rules import Row
 from coupling.tables import Table
 
@@ -69,18 +68,7 @@ def _with_cues(parts: Parts, name: str, cues: str, seed: int) -> Items:
       f'{name} (seed {seed}): no item has a cue of the kind {cues!r}, which '
       f'behavior_xent plants; found {sorted(set(kind_N.tolist()))}'
     )
-  return _subset(items, kind_N == cues)
-
-
-def _subset(items: Items, within_N: np.ndarray) -> Items:
-  return dataclasses.replace(
-    items,
-    group_N=items.group_N[within_N],
-    surface={key: x_N[within_N] for key, x_N in items.surface.items()},
-    behavior_N=items.behavior_N[within_N],
-    counterfactual_behavior_N=items.counterfactual_behavior_N[within_N],
-    stated=Explanation(*(x_N[within_N] for x_N in items.stated)),
-  )
+  return subset(items, kind_N == cues)
 
 
 def _shares(parts: Parts, name: str, companion: str, seed: int) -> dict:

@@ -40,6 +40,21 @@ def opposite(state: str) -> str:
   return {AGREES: DISAGREES, DISAGREES: AGREES}.get(state, UNDECIDED)
 
 
+def lost(effect: dict, half: dict) -> str:
+  """Whether less than half of an effect is left without its cause.
+
+  Args:
+    effect: with the cause. Unless it is above 0, nothing could be lost.
+    half: half of the effect less what is left.
+  """
+  return above(half) if above(effect) == AGREES else UNDECIDED
+
+
+def provided(state: str, *needed: str) -> str:
+  """A state that agrees only where others agree too, and else is not decided."""
+  return UNDECIDED if state == AGREES and set(needed) - {AGREES} else state
+
+
 def between(statistic: dict, low: float, high: float) -> str:
   """Whether a statistic lies in a range: outside it on either side disagrees."""
   if sign(statistic, high) == 'above' or sign(statistic, low) == 'below':

@@ -12,24 +12,31 @@ from coupling.studies import cells
 from coupling.studies import layout
 from coupling.studies import rules
 from coupling.studies import shift_figures
-from coupling.studies.cells import CONCURRENT, STATES, VIEWS
+from coupling.studies import shift_words
+from coupling.studies.cells import CONCURRENT, VIEWS
 from coupling.studies.parts import Parts, short
 from coupling.studies.rules import Row
 from coupling.tables import Cell, Table
 
 TESTED = {
   'shift': 'A behaviour objective shifts what the model does while explanations are '
-  'trained on the fixed labels of M_0. Counted are items whose truth the shift moved, '
-  'and drift in the companion (the same run without the shift) did not. New: '
-  'statements that agree with the shifted truth; old: with that of M_0. Covered: '
-  'shifted items are explained in training, with the old labels. Asked before or after '
-  'the model’s own answer stands in the context. Tracks: new − old above 0, and new '
-  'above that of the companion’s statements. Stays: new − old below 0. Else it is not '
-  'decided.',
+  'trained on the fixed labels of M_0. Counted are items that the shift concerns, '
+  'whose truth moved, and did not in the companion (the same run without the shift). '
+  'New: statements that agree with the shifted truth; old: with that of M_0. Covered: '
+  'training facts are explained, with the old labels, on prompts of the kind that is '
+  'shifted; evaluated facts are never explained. Asked before or after the model’s own '
+  'answer stands in the context. Tracks: new − old above 0, new above that of the '
+  'companion’s statements, and, for what holds an answer, new − old above denial’s and '
+  'the weights on the items that the shift concerns above 0. Follows in part: new − '
+  'old below 0, but new above the companion’s. Stays: new − old below 0 without that. '
+  'A shift of what cues do cannot move v’, which is then left out.',
 }
 RULE = (
-  'tracks (new − old above 0, and new above the companion’s) in every cell; disagrees '
-  'where it stays (new − old below 0) in any'
+  'tracks: new − old above 0, and new above the companion’s{}; disagrees where it '
+  f'stays and similarity is above {cells.SIMILAR}'
+)
+WITH_ANSWER = (
+  '; new − old above denial’s, and weights on the items that the shift concerns above 0'
 )
 VIEW_COLUMNS = (
   ('Items', 'views.{}.n', count),
@@ -38,7 +45,8 @@ VIEW_COLUMNS = (
   ('New − old', 'views.{}.difference', points),
   ('Companion: new', 'views.{}.companion.new', percent),
   ('New − companion’s', 'views.{}.gain', points),
-  ('Denial: new − old', 'denial.{}.difference', points),
+  ('Denial: new − old', 'views.{}.denied.difference', points),
+  ('New − old less denial’s', 'views.{}.denied.gain', points),
 )
 CONTEXT_COLUMNS = (
   ('Self', 'final.self_accuracy', percent),
@@ -82,26 +90,27 @@ def _places(found: dict) -> dict[str, list[dict]]:
   return result
 
 
+finding = shift_words.finding
+
+
 def rows(study: Study, found: dict) -> list[Row]:
-  """For every place of the map and view: whether all its cells track."""
+  """For every cell and view: whether it tracks."""
   result = []
-  for place, there in _places(found).items():
-    for view in cells.shown(found['cells']):
-      here = '; '.join(
-        f'{short(x["name"])}: {points(x["views"][view]["difference"])} {_said(x, view)}'
-        for x in there
-      )
-      states = [STATES.get(x['states'][view], rules.UNDECIDED) for x in there]
-      claim = f'Shift {place}: {VIEWS[view]} follows it (new − old)'
-      result.append(Row(claim, here, rules.every(states), RULE))
+  for x in found['cells']:
+    for view, told in x['views'].items():
+      here = f'{points(told["difference"])}: {x["states"][view]}'
+      rule = RULE.format('' if view == 'change' else WITH_ANSWER)
+      if view != 'change':
+        here += f'; less denial’s {points(told["denied"]["gain"])}, weights '
+        here += signed(x['siding'][view])
+      similarity = percent(x['final']['behavior_similarity'])
+      here += f'; similarity {similarity}'
+      if cells.outside(x, view):
+        here += ': outside the paper’s condition'
+      claim = f'{short(x["name"])} ({x["kind"]}, {_place(x)}): {VIEWS[view]} follows '
+      claim += 'the shift (new − old)'
+      result.append(Row(claim, here, cells.decided(x, view), rule))
   return result
-
-
-def _said(cell: dict, view: str) -> str:
-  """The state, starred where v' tracks, but not shown beyond the own answer."""
-  state = cell['states'][view]
-  bare = view == 'answer' and state == cells.TRACKS and cell['beyond'] != rules.AGREES
-  return f'{state}*' if bare else state
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
@@ -110,14 +119,24 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   ]
   result = {'map': _map(found), 'kinds': _kinds(found)}
   for view in cells.shown(found['cells']):
+    columns = tuple((head, key.format(view), show) for head, key, show in VIEW_COLUMNS)
+    if view != 'change':
+      columns += (('Weights: self − orig', f'siding.{view}', signed),)
     result[view] = layout.table(
-      f'Statements of {VIEWS[view]} on items whose {VIEWS[view]} the shift moved. '
-      'Denial always states the own answer, unchanged.',
+      f'Statements of {VIEWS[view]} on items whose {VIEWS[view]} the shift moved; '
+      'weights are on all items that it concerns. Denial always states the own answer, '
+      'unchanged.',
       'Run',
-      entries,
-      tuple((head, key.format(view), show) for head, key, show in VIEW_COLUMNS),
+      [entry for entry in entries if view in entry[2]['views']],
+      columns,
       ('State',),
-      lambda x, view=view: (_said(x, view),),
+      lambda x, view=view: (x['states'][view],),
+    )
+    # A shift of what cues do cannot move v'.
+    result[view].rows.extend(
+      (label, [Cell('–', '')] * (1 + len(columns)))
+      for label, _, x in entries
+      if view not in x['views']
     )
   result['cells'] = layout.table(
     f'All items of each cell; the paper’s condition is a similarity above '
@@ -169,13 +188,12 @@ def _map(found: dict) -> Table:
     said = []
     for x in there:
       if x['kind'] == kind:
-        views = (f'{VIEWS[v]} {_said(x, v)}' for v in cells.shown(found['cells']))
+        views = (f'{VIEWS[view]} {state}' for view, state in x['states'].items())
         said.append(f'{short(x["name"])}: {", ".join(views)}')
     return '; '.join(said) or '–'
 
   return Table(
-    'The map: what explanations do under each kind of shift. *: on v’, whoever knows '
-    'the own answer alone (denial) does so too, and no more than that is shown.',
+    'The map: what explanations do under each kind of shift, whatever the similarity.',
     ('Shift', *kinds),
     [
       (place, [Cell(told(there, kind), '') for kind in kinds])
@@ -198,46 +216,3 @@ def figures(study: Study, found: dict) -> dict:
       functools.partial(shift_figures.speed, found),
     )
   return result
-
-
-def finding(study: Study, found: dict) -> str:
-  """What tracks, what stays, and what is beyond the own answer."""
-  texts = []
-  for view in cells.shown(found['cells']):
-    by_state = {}
-    for x in found['cells']:
-      by_state.setdefault(x['states'][view], []).append(short(x['name']))
-    said = '; '.join(
-      f'{name} in {", ".join(by_state[name])}'
-      for name in (cells.TRACKS, cells.STAYS, rules.UNDECIDED)
-      if name in by_state
-    )
-    texts.append(f'On {VIEWS[view]}: {said}.' if said else '')
-  beyond = [
-    short(x['name'])
-    for x in found['cells']
-    if 'answer' in x['views'] and _said(x, 'answer')[-1] == '*'
-  ]
-  if beyond:
-    texts.append(
-      f'In {", ".join(beyond)}, v’ tracks, but not shown beyond the own answer, which '
-      'denial knows too.'
-    )
-  reads = [
-    short(x['name'])
-    for x in found['cells']
-    if x['swap'] and rules.above(x['swap']['to_changed'], 0.1) == rules.AGREES
-  ]
-  if reads:
-    texts.append(
-      f'In {", ".join(reads)}, more than a tenth of the statements “same” become '
-      '“change” with M_0’s answer in the context: they read the answer.'
-    )
-  near = [short(x['name']) for x in found['cells'] if x['similar'] == rules.AGREES]
-  texts.append(
-    f'Behaviour similarity stays above {cells.SIMILAR} in {", ".join(near)}.'
-    if near
-    else f'Behaviour similarity is shown to be above {cells.SIMILAR} in no cell, so '
-    'the paper’s condition is not met.'
-  )
-  return ' '.join(text for text in texts if text)

@@ -20,6 +20,8 @@ def cells(found: dict) -> figure_lib.Figure:
   for view, (marker, color, offset, _) in zip(cells_lib.shown(known), MARKS):
     label = VIEWS[view]
     for i, x in enumerate(known):
+      if view not in x['views']:
+        continue
       found_here, at = x['views'][view]['difference'], i + offset
       if found_here['mean'] is None:
         continue
@@ -30,7 +32,7 @@ def cells(found: dict) -> figure_lib.Figure:
       mean, errors = plots.means([found_here]), plots.errors([found_here])
       ax.errorbar(mean, [at], xerr=errors, fmt=marker, label=label, **style)
       label = None
-      denied = x['denial'][view]['difference']
+      denied = x['views'][view]['denied']['difference']
       if denied['mean'] is not None:
         style = {'color': color, 'markerfacecolor': 'white', 'markersize': 3.5}
         ax.plot(plots.means([denied]), [at - 0.02], marker, **style)
@@ -59,6 +61,8 @@ def speed(found: dict) -> figure_lib.Figure:
   for ax, x in zip(axes.flat, known):
     steps = [s['step'] for s in x['steps']]
     for view, (marker, color, _, line) in zip(cells_lib.shown(known), MARKS):
+      if view not in x['views']:
+        continue
       style = {'marker': marker, 'color': color, 'linestyle': line, 'markersize': 3}
       differences = [s[view]['difference'] for s in x['steps']]
       plots.series(ax, steps, differences, label=VIEWS[view], **style)
@@ -70,6 +74,8 @@ def speed(found: dict) -> figure_lib.Figure:
     ax.set_visible(False)
   drawn.supylabel('new − old, points', fontsize=8)
   drawn.supxlabel('training step', fontsize=8)
-  handles, labels = axes[0, 0].get_legend_handles_labels()
-  drawn.legend(handles, labels, loc='outside upper center', ncols=2)
+  handles = {}
+  for ax in axes.flat:
+    handles |= {label: x for x, label in zip(*ax.get_legend_handles_labels())}
+  drawn.legend(handles.values(), handles, loc='outside upper center', ncols=2)
   return drawn

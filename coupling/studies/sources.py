@@ -2,30 +2,32 @@
 
 import functools
 
-from matplotlib import figure as figure_lib
 import numpy as np
 
-from coupling import plots
 from coupling import runs as runs_lib
 from coupling import siding
 from coupling.config import Study
 from coupling.formats import decimal, percent, points, signed
-from coupling.plots import BLACK, BLUE, GREEN, ORANGE, PAGE, VERMILION
 from coupling.studies import layout
 from coupling.studies import rules
+from coupling.studies import sources_figures
 from coupling.studies.parts import Parts, short
 from coupling.studies.rules import Row
+from coupling.studies.sources_figures import ABOUT, LINEAGE, OTHER, OWN
 from coupling.tables import Table
 
 CHECKPOINT = 'step:'  # begins Train.labels of earlier checkpoints of the same lineage
-ABOUT = 0.7  # where the paper sees the gap cross zero, and what is called about that
-ABOUT_LOW, ABOUT_HIGH = 0.6, 0.8
+ABOUT_LOW, ABOUT_HIGH = 0.6, 0.8  # what is called about ABOUT
 TESTED = {
   'sources': 'Labels come from earlier checkpoints of the model’s own pretraining, '
   'from other models, and from mixtures of these with its own. Similarity: how far the '
   'labels trained on agree with the behaviour after training, on held-out items. Runs '
   'of one seed share much, so each seed has a line of its own, and the crossing of the '
-  'mean line has Fieller’s interval over seeds.',
+  'mean line has Fieller’s interval over seeds. The raw difference shrinks by itself '
+  'the more both agree: statements that follow behaviour in a share p of the items and '
+  'labels in q have Self − Target = (p − q)(1 − similarity), which falls for whoever '
+  'always follows behaviour. So decisions are on the weights, which are p − q at every '
+  'similarity, and which denial has none of.',
 }
 COLUMNS = (
   ('Similarity', 'final.behavior_similarity', percent),
@@ -36,8 +38,6 @@ COLUMNS = (
   ('… on v’', 'weights.answer', signed),
   ('Self less that with own labels', 'fall.self_accuracy', points),
 )
-OWN, LINEAGE, OTHER = 'own labels', 'own lineage', 'another model'
-MARKS = {OWN: ('o', BLUE), LINEAGE: ('^', GREEN), OTHER: ('s', VERMILION)}
 
 
 def numbers(study: Study, parts: Parts) -> dict:
@@ -47,18 +47,29 @@ def numbers(study: Study, parts: Parts) -> dict:
   )
   entries = [_entry(parts, name, own) for name in study.runs]
 
-  def by_seed(key: str) -> list[list[float]]:
-    values = [layout.lookup(x['final'], key)['per_seed'] for x in entries]
-    return np.transpose(values).tolist()
+  lines = {
+    'weights': crossing(entries, 'weights.whole'),
+    'raw': crossing(entries, 'final.target_gap'),
+  }
+  return {'runs': entries, 'own': own, 'lines': lines}
 
-  similarity_SxR, gap_SxR = by_seed('behavior_similarity'), by_seed('target_gap')
-  crossing = runs_lib.zero_crossing(similarity_SxR, gap_SxR)
-  for key in ('slope', 'crossing'):
-    value, low, high = crossing[key].values()
-    per_seed = crossing['slopes'] if key == 'slope' else _crossings(crossing)
-    crossing[key] = {'mean': value, 'low': low, 'high': high, 'per_seed': per_seed}
-  crossing['seen'] = [float(np.min(similarity_SxR)), float(np.max(similarity_SxR))]
-  return {'runs': entries, 'own': own, 'crossing': crossing}
+
+def crossing(entries: list[dict], key: str) -> dict:
+  """`runs.zero_crossing` of a statistic of the runs on their similarity, over seeds."""
+  similarity_SxR, value_SxR = (
+    np.transpose([layout.lookup(x, k)['per_seed'] for x in entries]).astype(float)
+    for k in ('final.behavior_similarity', key)
+  )
+  seen = [float(similarity_SxR.min()), float(similarity_SxR.max())]
+  # Where one is undefined, no line is drawn, and nothing is located.
+  known = np.isfinite(value_SxR).all()
+  line = (np.where(known, x, 0.0) for x in (similarity_SxR, value_SxR))
+  found = runs_lib.zero_crossing(*line)
+  for name in ('slope', 'crossing'):
+    value, low, high = found[name].values()
+    per_seed = found['slopes'] if name == 'slope' else _crossings(found)
+    found[name] = {'mean': value, 'low': low, 'high': high, 'per_seed': per_seed}
+  return found | {'seen': seen}
 
 
 def source(parts: Parts, name: str) -> str:
@@ -101,38 +112,39 @@ def _foreign(found: dict) -> list[dict]:
 
 
 def rows(study: Study, found: dict) -> list[Row]:
-  crossing, slope = found['crossing']['crossing'], found['crossing']['slope']
-  located = crossing['mean'] is not None
+  weights, raw = found['lines']['weights'], found['lines']['raw']
   result = [
     Row(
       'The more the labels agree with current behaviour, the more explanations follow '
-      'behaviour rather than labels',
-      f'slope {signed(slope)}',
-      rules.above(slope),
-      'slope of Self − Target on similarity, a line for each seed, above 0',
+      'behaviour rather than labels (weights)',
+      f'slope {signed(weights["slope"])}; raw {signed(raw["slope"])}',
+      rising(found),
+      'slope of the weights self − target on similarity, a line for each seed, above '
+      '0; disagrees where it is below 0 and labels are shown to win in some run '
+      '(weights below 0)',
     ),
     Row(
-      f'Self − Target crosses zero at a similarity of about {ABOUT}',
-      decimal(crossing) if located else 'not located',
-      about(found['crossing']),
-      f'slope above 0, and Fieller’s interval of the crossing inside {ABOUT_LOW} to '
-      f'{ABOUT_HIGH}; disagrees where it is wholly outside, or the slope below 0; not '
-      'located where the interval of the slope includes 0; not decided where neither '
-      'the crossing nor this range was reached by any run',
+      f'Self − Target (weights) crosses zero at a similarity of about {ABOUT}',
+      f'{_located(weights)}; raw {_located(raw)}',
+      about(found),
+      f'slope of the weights above 0, and Fieller’s interval of their crossing inside '
+      f'{ABOUT_LOW} to {ABOUT_HIGH}; disagrees where it is wholly outside, or where '
+      'the row above disagrees; not located where the interval of the slope includes '
+      '0; not decided where neither the crossing nor this range was reached by any run',
     ),
   ]
   foreign = _foreign(found)
   if not foreign:
     return result
   shown = '; '.join(f'{short(x["name"])}: {{}}' for x in foreign)
-  gaps = [x['final']['target_gap'] for x in foreign]
+  gaps = [(x['final']['target_gap'], x['weights']['whole']) for x in foreign]
   falls = [x['fall']['self_accuracy'] for x in foreign]
   result += [
     Row(
       'With all labels of another model, explanations still follow the own behaviour',
-      shown.format(*map(points, gaps)),
-      rules.every(map(rules.above, gaps)),
-      'Self − Target above 0 for every such model',
+      shown.format(*(f'{points(gap)}, weights {signed(x)}' for gap, x in gaps)),
+      rules.every(rules.above(x) for pair in gaps for x in pair),
+      'Self − Target above 0 for every such model, and the weights self − target too',
     ),
     Row(
       'With all labels of another model, explanations are less accurate (paper: 19 '
@@ -145,15 +157,32 @@ def rows(study: Study, found: dict) -> list[Row]:
   return result
 
 
+def rising(found: dict) -> str:
+  """Whether weights rise with similarity.
+
+  A fall says nothing against it while no run's labels win: whoever always follows
+  behaviour has no crossing to show.
+  """
+  rises = rules.above(found['lines']['weights']['slope'])
+  lost = [rules.below(x['weights']['whole']) for x in found['runs']]
+  beaten = rules.AGREES in lost
+  return rises if rises == rules.AGREES or beaten else rules.UNDECIDED
+
+
 def about(found: dict) -> str:
-  """Whether the gap rises through zero at a similarity of about ABOUT."""
-  rises = rules.above(found['slope'])
+  """Whether the weights rise through zero at a similarity of about ABOUT."""
+  rises, line = rising(found), found['lines']['weights']
   if rises != rules.AGREES:
     return rises
-  least, most = found['seen']
-  if found['extrapolated'] and not least < ABOUT_LOW < ABOUT_HIGH < most:
+  least, most = line['seen']
+  if line['extrapolated'] and not least < ABOUT_LOW < ABOUT_HIGH < most:
     return rules.UNDECIDED
-  return rules.between(found['crossing'], ABOUT_LOW, ABOUT_HIGH)
+  return rules.between(line['crossing'], ABOUT_LOW, ABOUT_HIGH)
+
+
+def _located(line: dict) -> str:
+  where = line['crossing']
+  return 'not located' if where['mean'] is None else decimal(where)
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
@@ -176,67 +205,32 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
 
 def figures(study: Study, found: dict) -> dict:
   caption = (
-    'Self − Target against the similarity of labels and behaviour: symbols are runs, '
-    'with 95% intervals and their number in the table, dots single seeds.'
+    'Self − Target against the similarity of labels and behaviour, by the weights '
+    '(left) and raw (right): symbols are runs, with 95% intervals and their number in '
+    'the table, dots single seeds.'
   )
-  return {'sources': (caption, functools.partial(_draw, study, found))}
-
-
-def _draw(study: Study, found: dict) -> figure_lib.Figure:
-  """Self - Target against similarity: seeds, runs, the mean line and its crossing."""
-  drawn, ((ax,),) = plots.new(PAGE, 3.8)
-  ax.grid(True)
-  shown, seen = set(), []
-  for i, x in enumerate(found['runs']):
-    similarity, gap = x['final']['behavior_similarity'], x['final']['target_gap']
-    marker, color = MARKS[x['source']]
-    pair = (100 * np.array(s['per_seed']) for s in (similarity, gap))
-    ax.plot(*pair, '.', color=color, markersize=2.5)
-    seen += similarity['per_seed']
-    label = None if x['source'] in shown else x['source']
-    shown.add(x['source'])
-    style = {'color': color, 'markerfacecolor': 'white', 'label': label}
-    errors = plots.errors([similarity])
-    at = plots.means([similarity])
-    plots.series(ax, at, [gap], fmt=marker, xerr=errors, **style)
-    spot = at[0], plots.means([gap])[0]
-    ax.annotate(str(i + 1), spot, (5, 5), textcoords='offset points')
-  ax.axhline(0, color=BLACK, linewidth=0.8)
-  _line(ax, found['crossing'], seen)
-  ax.set_xlabel('similarity of the labels trained on and behaviour, % of items')
-  ax.set_ylabel('Self − Target, points')
-  ax.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
-  return drawn
-
-
-def _line(ax, crossing: dict, seen: list[float]) -> None:
-  """The mean line over the similarities seen, and the crossing's interval."""
-  if crossing['slope']['mean'] is None:
-    return
-  ends = np.array([min(seen), max(seen)])
-  height = np.mean(crossing['intercepts']) + crossing['slope']['mean'] * ends
-  ax.plot(100 * ends, 100 * height, color=BLACK, linewidth=1, label='mean line')
-  where = crossing['crossing']
-  if where['mean'] is not None:
-    bounds = 100 * where['low'], 100 * where['high']
-    ax.axvspan(*bounds, color='#dddddd', zorder=0, label='crossing, 95%')
-  ax.axvline(100 * ABOUT, color=ORANGE, linestyle=':', label='crossing, paper')
+  return {'sources': (caption, functools.partial(sources_figures.draw, found))}
 
 
 def finding(study: Study, found: dict) -> str:
   """Where the gap crosses zero, and what all foreign labels do."""
-  crossing = found['crossing']
-  where, slope = crossing['crossing'], crossing['slope']
-  text = f'Self − Target changes by {signed(slope)} per unit of similarity. '
+  weights, raw = found['lines']['weights'], found['lines']['raw']
+  where = weights['crossing']
+  text = (
+    f'By the weights, Self − Target changes by {signed(weights["slope"])} per unit of '
+    f'similarity, raw by {signed(raw["slope"])}; raw, a part of that is arithmetic: '
+    'whoever always follows behaviour has less of a difference the more the labels '
+    'agree with it. '
+  )
   if where['mean'] is None:
     text += (
-      'Where it crosses zero is not located: the interval of that slope includes 0, '
-      'or there is one seed.'
+      'Where the weights cross zero is not located: the interval of that slope '
+      f'includes 0, or there is one seed. Raw: {_located(raw)}.'
     )
   else:
-    text += f'It crosses zero at a similarity of {decimal(where)}'
-    text += f' (the paper: about {ABOUT}).'
-    if crossing['extrapolated']:
+    text += f'The weights cross zero at a similarity of {decimal(where)} (the paper, '
+    text += f'raw: about {ABOUT}); raw: {_located(raw)}.'
+    if weights['extrapolated']:
       text += ' That lies outside the similarities of all runs: an extrapolation.'
   for x in _foreign(found):
     text += (

@@ -1,14 +1,17 @@
 """How Self, Orig and statements go over training."""
 
+import dataclasses
 import functools
 
 from matplotlib import figure as figure_lib
 
+from coupling import baselines
 from coupling import comparisons
 from coupling import plots
 from coupling.config import Study
 from coupling.formats import count, percent, points, signed
 from coupling.plots import BLACK, BLUE, GREEN, PAGE, VERMILION
+from coupling.studies import controls
 from coupling.studies import layout
 from coupling.studies import rules
 from coupling.studies.parts import Parts, minus, short
@@ -19,7 +22,10 @@ TESTED = {
   'trajectory': 'Checkpoints of each run are evaluated on the same held-out items. '
   'Followed: of the items whose truth moved between two checkpoints, and whose '
   'statement was not at the new truth before, the share whose statement moved to it. '
-  'Unrest alone moves statements too, so it is held against items whose truth stayed.',
+  'Unrest alone moves statements too, so it is held against items whose truth stayed. '
+  'Learning the labels moves statements to M_0’s truth, so items whose truth at the '
+  'later checkpoint is M_0’s are in neither. Denial follows too, as the own answer is '
+  'a part of the truth.',
 }
 COLUMNS = (
   ('Self', 'self_accuracy', percent),
@@ -37,6 +43,8 @@ FOLLOW = (
   ('… followed', 'moved_truth.followed', percent),
   ('Truth still: moved to it', 'still_truth.moved_to_truth', percent),
   ('Followed − still', 'excess', points),
+  ('Denial: followed', 'denial.followed', percent),
+  ('Denial: followed − still', 'denial.excess', points),
 )
 
 
@@ -53,6 +61,7 @@ def _run(name: str, parts: Parts) -> dict:
     spans.append((trained[0], trained[-1]))
   return {
     'name': name,
+    'control': parts.over_shuffled(name),
     'steps': [{'step': x} | parts.entry(name, x) for x in steps],
     'follow': [
       {'from': a, 'to': b}
@@ -63,12 +72,23 @@ def _run(name: str, parts: Parts) -> dict:
 
 
 def _follow(parts: Parts, name: str, seed: int, first: int, last: int) -> dict:
-  found = comparisons.follow_rate(
-    parts.items(name, seed, first), parts.items(name, seed, last)
-  )
-  followed = found['moved_truth']['followed']['value']
-  excess = minus(followed, found['still_truth']['moved_to_truth']['value'])
-  return found | {'excess': {'value': excess, 'low': None, 'high': None}}
+  items = [parts.items(name, seed, step) for step in (first, last)]
+  denied = [dataclasses.replace(x, stated=baselines.denial(x)) for x in items]
+  orig = parts.orig(name, seed)
+  found, denial = (comparisons.follow_rate(*x, orig) for x in (items, denied))
+  excess, denied_excess = _excess(found), _excess(denial)
+  followed = denial['moved_truth']['followed']
+  return found | {
+    'excess': excess,
+    'denial': {'followed': followed, 'excess': denied_excess},
+    'over_denial': minus(excess, denied_excess),
+  }
+
+
+def _excess(found: dict) -> float | None:
+  """Followed where the truth moved, less moved to a truth that stayed."""
+  moved, still = found['moved_truth'], found['still_truth']
+  return minus(moved['followed']['value'], still['moved_to_truth']['value'])
 
 
 def rows(study: Study, found: dict) -> list[Row]:
@@ -76,10 +96,11 @@ def rows(study: Study, found: dict) -> list[Row]:
   last = first['steps'][-1]
   result = [
     Row(
-      f'At the end of {short(first["name"])}, Self − Orig is above zero',
-      points(last['gap']),
-      rules.above(last['gap']),
-      'gap at the last step above 0',
+      f'At the end of {short(first["name"])}, Self − Orig is above zero, and beyond '
+      'shuffled labels',
+      controls.told(last['gap'], first['control']),
+      controls.coupled(last['gap'], first['control']),
+      f'at the last step: {controls.COUPLED}',
     )
   ]
   if first['follow']:
@@ -89,10 +110,12 @@ def rows(study: Study, found: dict) -> list[Row]:
         'Statements follow the truth: they move to it more often where it moved than '
         'where it stayed',
         f'{points(span["excess"])} points ({percent(span["moved_truth"]["followed"])} '
-        f'against {percent(span["still_truth"]["moved_to_truth"])})',
-        rules.above(span['excess']),
+        f'against {percent(span["still_truth"]["moved_to_truth"])}); denial '
+        f'{points(span["denial"]["excess"])}',
+        rules.provided(rules.above(span['excess']), rules.above(span['over_denial'])),
         'followed − moved to a truth that stayed, from the first to the last trained '
-        'checkpoint, paired by seed, above 0',
+        'checkpoint, paired by seed, above 0, and above that of denial, without which '
+        'it is not decided',
       )
     )
   return result
@@ -182,7 +205,9 @@ def finding(study: Study, found: dict) -> str:
       text += (
         f' Between steps {span["from"]} and {span["to"]}, statements moved to a truth '
         f'that moved on {percent(span["moved_truth"]["followed"])}, to one that stayed '
-        f'on {percent(span["still_truth"]["moved_to_truth"])}.'
+        f'on {percent(span["still_truth"]["moved_to_truth"])} (items whose truth is '
+        f'no longer M_0’s): {points(span["excess"])} points, of denial '
+        f'{points(span["denial"]["excess"])}.'
       )
     texts.append(text)
   return ' '.join(texts)

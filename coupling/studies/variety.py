@@ -21,7 +21,8 @@ LEFT = 0.1  # of the true change rate: below this, explanations have collapsed
 TESTED = {
   'variety': 'Items whose label says “changed” are left out of training until at most '
   'a share of the labels says so. Truth and evaluation are as before. Collapsed: '
-  f'“changed” is said less than {LEFT:.0%} as often as it is true. The warning is '
+  f'“changed” is said less than {LEFT:.0%} as often as it is true. This is decided at '
+  'the lowest share above 0: at 0, “changed” is never trained at all. The warning is '
   'the report’s own, on the labels trained on.',
 }
 COLUMNS = (
@@ -37,18 +38,25 @@ COLUMNS = (
 
 def numbers(study: Study, parts: Parts) -> dict:
   """Every dose: labels, explanations, whether the warning is there; fall of Self."""
-  doses = [_dose(parts, name) for name in study.runs]
+  pairs = zip(study.runs, study.at, strict=True)
+  doses = [_dose(parts, name, share) for name, share in pairs]
   doses.sort(key=lambda x: -x['labels']['changed']['mean'])
-  most, least = doses[0]['name'], doses[-1]['name']
+  most, least = doses[0], _least(doses)
   keys = 'balanced_self', 'self_accuracy', 'change_rate.stated'
-  return {'doses': doses, 'fall': parts.contrast(most, least, keys)}
+  return {'doses': doses, 'fall': parts.contrast(most['name'], least['name'], keys)}
 
 
-def _dose(parts: Parts, name: str) -> dict:
+def _least(doses: list[dict]) -> dict:
+  """The dose of least variety at which “changed” is trained at all."""
+  return [x for x in doses if x['share'] > 0][-1]
+
+
+def _dose(parts: Parts, name: str, share: float) -> dict:
   labels = parts.over(lambda seed: _labels(parts, name, seed), shares=True)
   excess = parts.over(lambda seed: _excess(parts, name, seed))
   return {
     'name': name,
+    'share': share,
     'labels': labels,
     'final': parts.entry(name),
     'excess': excess,
@@ -72,7 +80,7 @@ def _excess(parts: Parts, name: str, seed: int) -> dict:
 
 
 def rows(study: Study, found: dict) -> list[Row]:
-  least = found['doses'][-1]
+  least = _least(found['doses'])
   rate = least['final']['change_rate']
   return [
     Row(
@@ -80,25 +88,35 @@ def rows(study: Study, found: dict) -> list[Row]:
       f'with {percent(least["labels"]["changed"])} of the labels “changed”, it is said '
       f'of {percent(rate["stated"])} and true of {percent(rate["current"])}',
       least['collapsed'],
-      f'with the least variety: rate said − {LEFT:.0%} of the true rate below 0',
+      f'at the lowest share above 0: rate said − {LEFT:.0%} of the true rate below 0',
     ),
     Row(
       'The warning of too little variety is there before that',
       _warned(found['doses']),
       warned(found['doses']),
-      'a dose collapsed, and the warning is there at every dose that collapsed or may '
-      'have; disagrees where a collapsed dose has none',
+      'a dose collapsed, the warning is there at every dose that collapsed or may '
+      'have, and at one with more variety that has not; disagrees where a collapsed '
+      'dose has none',
     ),
   ]
 
 
 def warned(doses: list[dict]) -> str:
-  """Whether the warning is at every dose that collapsed, or may have."""
+  """Whether the warning comes before collapse.
+
+  It must be at every dose that collapsed or may have, and at one with more variety that
+  has not.
+
+  Args:
+    doses: the most variety first.
+  """
   bare = {x['collapsed'] for x in doses if not x['warning']}
   if rules.AGREES in bare:
     return rules.DISAGREES
-  some = any(x['collapsed'] == rules.AGREES for x in doses)
-  return rules.AGREES if some and rules.UNDECIDED not in bare else rules.UNDECIDED
+  fallen = [i for i, x in enumerate(doses) if x['collapsed'] == rules.AGREES]
+  before = doses[: fallen[0]] if fallen else []
+  early = any(x['warning'] and x['collapsed'] == rules.DISAGREES for x in before)
+  return rules.AGREES if early and rules.UNDECIDED not in bare else rules.UNDECIDED
 
 
 def _warned(doses: list[dict]) -> str:
@@ -172,7 +190,7 @@ def _draw(doses: list[dict]) -> figure_lib.Figure:
 
 
 def finding(study: Study, found: dict) -> str:
-  most, least = found['doses'][0], found['doses'][-1]
+  most, least = found['doses'][0], _least(found['doses'])
   text = (
     f'With {percent(most["labels"]["changed"])} of the labels “changed”, it is said of '
     f'{percent(most["final"]["change_rate"]["stated"])}; with '
