@@ -6,7 +6,8 @@ Claim (arXiv 2606.32038): the effect is robust to noise in the labels.
     --workdir=runs/label_noise --workers=2
 
 10 to 50% of the labels give way to another allowed statement, drawn uniformly. Agrees
-where the gap is above zero at every level.
+where, at every level, the gap is above zero and the weights on self less orig exceed
+those of the run on shuffled labels.
 
 Arguments: see common.py.
 """

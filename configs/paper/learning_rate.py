@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): a higher learning rate widens the gap.
   python main.py --config=configs/paper/learning_rate.py \\
     --workdir=runs/learning_rate --workers=2
 
-A quarter, once and twice the main run's rate. Agrees where the slope of the gap
-on the logarithm of the rate is above zero.
+A quarter, once and twice the main run's rate. Agrees where the slope of the gap on the
+logarithm of the rate is above zero.
 
 Arguments: see common.py.
 """

@@ -7,8 +7,9 @@ comes to exceed Orig.
     --workdir=runs/trajectory --workers=2
 
 The main run and the one without the KL, at eight checkpoints each. Agrees where the gap
-is above zero at the end, and statements follow the truth where it moved more often than
-they come to be true where it did not.
+is above zero at the end and the weights exceed those of the run on shuffled labels, and
+statements follow the truth where it moved more often than they come to be true where it
+did not, among items whose truth is no longer the label.
 
 Arguments: see common.py.
 """
