@@ -8,9 +8,9 @@ vanishes or reverses without.
     --workdir=runs/regularisation --workers=2
 
 Four weights from 0 to 10, the gap, the balanced gap and the gap on v' of each, and how
-far behaviour has drifted. Agrees where the gap at weight 1 is above zero and the weights
-on self less orig exceed those of the run on shuffled labels, and where more than half
-of the gap is gone at weight 0.
+far behaviour has drifted. Agrees where the gap at weight 1 is above zero and its
+weights on self less orig exceed those of the run on shuffled labels, and where more
+than half of the gap is gone at weight 0.
 
 Arguments: see common.py.
 """
