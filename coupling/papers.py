@@ -34,12 +34,14 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Paper:
       parts[name] = resolve_lib.resolve(part, part=True)
     except config_lib.ConfigError as error:
       problems += [f'parts.{name}.{problem}' for problem in error.problems]
-  problems += _part_problems(parts)
+  # What is in parts that are themselves wrong cannot be looked for.
+  known = len(parts) == len(config.get('parts', {}))
+  problems += _part_problems(parts) if known else []
   for name, values in config.to_dict().get('studies', {}).items():
     path, found = f'studies.{name}', []
     study = fields_lib.build(config_lib.Study, values, path, found, resolve_lib.misfit)
     studies[name] = study
-    problems += found or _study_problems(path, study, parts)
+    problems += found or (_study_problems(path, study, parts) if known else [])
   if problems:
     raise config_lib.ConfigError.of(problems)
   return config_lib.Paper(title=config.title, parts=parts, studies=studies)
