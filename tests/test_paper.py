@@ -189,19 +189,38 @@ def test_the_whole_paper_resolves():
     assert study.claim.endswith('.')
 
 
+def problems_of(config) -> list[str]:
+  with pytest.raises(config_lib.ConfigError) as error:
+    papers.resolve(config)
+  return error.value.problems
+
+
 def test_what_studies_name_must_be_there():
   config = tiny()
   config.studies.access.runs = ('main/kl', 'init/kl')
   config.studies.trajectory.at = (1.0,)
-  config.parts.main.train.noise = 1.5
-  with pytest.raises(config_lib.ConfigError) as error:
-    papers.resolve(config)
-  for text in (
+  config.studies.trajectory.kind = 'shift'
+  with config.unlocked():
+    config.parts.main.runs.foreign.labels = 'part:nobody'
+  found = problems_of(config)
+  wanted = (
     "studies.access.runs: 'init/kl' is no run",
     'studies.trajectory.at has 1 entries, but studies.trajectory.runs 2',
-    'parts.main.train.noise=1.5: must be at least 0 and at most 1',
-  ):
-    assert text in str(error.value)
+    'studies.trajectory.companions: empty, but a study of shift needs it',
+    "parts.main.runs.foreign.labels='part:nobody': choose from the parts",
+  )
+  for text in wanted:
+    assert sum(text in problem for problem in found) == 1, (text, found)
+  assert len(found) == len(wanted)
+
+
+def test_what_is_wrong_with_a_part_is_told_by_its_name_and_nothing_else():
+  config = tiny()
+  config.parts.main.train.noise = 1.5
+  config.studies.access.runs = ('main/kl', 'init/kl')
+  found = problems_of(config)
+  assert 'parts.main.train.noise=1.5: must be at least 0 and at most 1' in found
+  assert all(problem.startswith('parts.main.') for problem in found)
 
 
 @pytest.mark.parametrize(
