@@ -14,7 +14,6 @@ from coupling import fit as fit_lib
 from coupling import hub
 from coupling import inputs
 from coupling import models
-from coupling import steps
 from coupling import trained as trained_lib
 from coupling import weights
 from coupling import workdir as workdir_lib
@@ -61,7 +60,7 @@ def _pretrain(
   lines = inputs.task_module(e).read_corpus(inputs.corpus_builder(e, workdir, seed))
   texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
   model = inputs.decoder(e)
-  own_seed = seed + steps.SEED_STRIDE * e.base.seed
+  own_seed = inputs.sibling_seed(seed, e.base.seed)
   training = fit_lib.Training(
     title=f'seed {seed} · base',
     model=model,

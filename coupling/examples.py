@@ -126,7 +126,9 @@ def training_parts(
     rows = _explanation_rows(config, format, template, source)
     parts['explanation'] = (rows, config.explanation_batch)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
-    rows = _joined([_behavior_rows(objectives, format, template, x) for x in found])
+    every = [_behavior_rows(objectives, format, template, x) for x in found]
+    every = loader.fill_up(every)
+    rows = {name: np.concatenate([x[name] for x in every]) for name in every[0]}
     parts['behavior'] = (rows, config.behavior_batch)
   return parts
 
@@ -205,23 +207,3 @@ def _behavior_rows(
     held_Nx2 &= ~shifted.shifted_Nx2  # what is shifted is not held
   rows['mask'] = held_Nx2.T.reshape(-1, 1)
   return rows
-
-
-def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """Rows of several sources; those of fewer tokens or options are padded."""
-  if len(parts) == 1:
-    return parts[0]
-  fill = {'options': -1, 'reference': -np.inf}
-  joined = {}
-  for name in parts[0]:
-    arrays = [part[name] for part in parts]
-    width = max(x.shape[1] for x in arrays) if arrays[0].ndim == 2 else 0
-    joined[name] = np.concatenate(
-      [
-        np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=fill.get(name, 0))
-        if width
-        else x
-        for x in arrays
-      ]
-    )
-  return joined

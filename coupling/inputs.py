@@ -16,7 +16,6 @@ from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import explanation
 from coupling import hub
-from coupling import label as label_lib
 from coupling import models
 from coupling import sharding
 from coupling import train as train_lib
@@ -25,7 +24,6 @@ from coupling import weights
 from coupling import workdir as workdir_lib
 from data import formats
 from data import pairs as pairs_lib
-from data import splits
 from data import tokens as tokens_lib
 
 Experiment = config_lib.Experiment
@@ -99,6 +97,11 @@ def stage(e: Experiment, workdir: Path, seed: int, name: str) -> workdir_lib.Sta
   return workdir_lib.finished_stage(folder, stage_config(e, name, seed))
 
 
+def sibling_seed(seed: int, sibling: int) -> int:
+  """The seed of what an experiment has several of, which differ in their seed alone."""
+  return seed + 1_000_003 * sibling
+
+
 def task_module(e: Experiment) -> ModuleType:
   return importlib.import_module(e.task.module)
 
@@ -164,7 +167,7 @@ def format(e: Experiment) -> formats.Format:
   else:
     found = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
   if made_by is not None:
-    _check_fingerprint(found, made_by)
+    check_fingerprint(found, made_by)
   return found
 
 
@@ -294,75 +297,7 @@ def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.nd
     ) from error
 
 
-def label_stage(
-  e: Experiment, workdir: Path, seed: int, config: config_lib.Train
-) -> workdir_lib.Stage:
-  """The labels to train on: this workdir's own, or those the config names.
-
-  Raises:
-    WorkdirError: this workdir was made with another tokenizer, or the labels for other
-      pairs or by another question.
-  """
-  own = stage(e, workdir, seed, 'label')
-  for made_by in (own, stage(e, workdir, seed, 'base')):
-    _check_fingerprint(format(e), made_by)
-  if not config.labels:
-    return own
-  other = workdir_lib.finished_stage(label_lib.folder(config.labels, workdir, seed))
-  check_labels(f'train.labels={config.labels}', other, own.info(), own.config)
-  return other
-
-
-def label_source(e: Experiment, seed: int) -> workdir_lib.Stage | None:
-  """The label stage whose labels are taken for M_0's own; None where there is none.
-
-  Raises:
-    WorkdirError: it is not finished.
-  """
-  if e.label.source in ('', config_lib.TASK):
-    return None
-  return workdir_lib.finished_stage(Path(e.label.source.format(seed=seed)))
-
-
-def check_labels(
-  named: str, other: workdir_lib.Stage, info: dict, config: dict
-) -> None:
-  """Raises WorkdirError unless another workdir's labels are of the same pairs.
-
-  Args:
-    named: the field of the config that names them, and its value.
-    other: their stage, whatever its model and tokenizer.
-    info: what this workdir's own label stage says of its labels.
-    config: what it is made with.
-  """
-  wanted, found = _labelled(info, config), _labelled(other.info(), other.config)
-  for name in wanted:
-    here, there = wanted[name], found[name]
-    if isinstance(here, dict) and isinstance(there, dict):
-      # Pairs that are only practised need no labels of others.
-      here = {k: v for k, v in here.items() if k != splits.PRACTICE}
-      there = {k: v for k, v in there.items() if k != splits.PRACTICE}
-    if there != here:
-      raise workdir_lib.WorkdirError(
-        f'{named}: {name} in {other.path("manifest.json")} is {there!r}, but '
-        f'this workdir has {here!r}. Labels serve only the pairs and the question that '
-        'they were made for: make them anew with --stage=label in a workdir of this '
-        'task and seed.'
-      )
-
-
-def _labelled(info: dict, config: dict) -> dict:
-  """What label sets must have in common to serve one another's pairs."""
-  asked = config.get('questions', {})
-  return {
-    'info.pairs': info.get('pairs'),
-    'info.states_answer': info.get('states_answer'),
-    'config.questions.behavior': asked.get('behavior'),
-    'config.questions.detect': asked.get('detect'),
-  }
-
-
-def _check_fingerprint(found: formats.Format, made_by: workdir_lib.Stage) -> None:
+def check_fingerprint(found: formats.Format, made_by: workdir_lib.Stage) -> None:
   """Raises WorkdirError when a stage was made with another tokenizer or template."""
   now, then = found.fingerprint, made_by.info()['format']
   if now != then:

@@ -37,6 +37,7 @@ from coupling import fit as fit_lib
 from coupling import inputs
 from coupling import interrupt
 from coupling import label as label_lib
+from coupling import label_sets
 from coupling import labelling
 from coupling import progress
 from coupling import provenance
@@ -104,7 +105,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
   labels = '' if step is None else f'{label_lib.EARLIER}{step}'
   folder = label_lib.folder(labels, workdir, seed)
   needs = {k: inputs.stage(e, workdir, seed, k) for k in ('prepare', 'base')}
-  field, source = f'label.source={e.label.source}', inputs.label_source(e, seed)
+  field, source = f'label.source={e.label.source}', label_sets.source(e, seed)
   if source is not None:
     needs['source'] = source
   config = inputs.stage_config(e, 'label', seed, step=step)
@@ -123,7 +124,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
       'unexplained': list(inputs.questions(e).unexplained),
     }
     if source is not None:
-      inputs.check_labels(field, source, info, stage.config)
+      label_sets.check(field, source, info, stage.config)
     kept = {split: inputs.fitting(e, split, found) for split, found in every.items()}
     if e.label.source:
       labeller = labelling.taking(e, source)
@@ -191,7 +192,7 @@ def evaluate(
   """Evaluates every kept checkpoint of a run; `follow` waits for those to come."""
   root, split = workdir / f'seed{seed}', e.evaluate.split
   needs = {k: inputs.stage(e, workdir, seed, k) for k in ('base', 'label')}
-  needs['target'] = inputs.label_stage(e, workdir, seed, e.runs[run])
+  needs['target'] = label_sets.of_run(e, workdir, seed, e.runs[run])
   config = inputs.stage_config(e, 'evaluate', seed, run)
   folder = root / run / 'evaluate'
   train_folder = root / run / 'train'
@@ -314,8 +315,8 @@ def paper(p: config_lib.Paper, workdir: Path) -> bool:
       for part, e in p.parts.items()
       if e.runs
     }
-    first = next(iter(p.parts.values()))
     made = provenance.of_parts(p, workdir)
-    studies.write(stage.path(), p, found, made, inputs.bayes(first))
+    bayes = {part: inputs.bayes(e) for part, e in p.parts.items()}
+    studies.write(stage.path(), p, found, made, bayes)
     stage.finish({})
     return True

@@ -20,13 +20,12 @@ Experiment = config_lib.Experiment
 Path = pathlib.Path
 
 POLL_SECONDS = 2.0  # how often a following evaluation looks for new checkpoints
-SEED_STRIDE = 1_000_003  # between the seeds of siblings, beside those of experiments
 TELL_SECONDS = 60.0  # how often it says that it waits
 
 
 def train_seed(seed: int, config: config_lib.Train) -> int:
   """Of a run's data order and fresh adapters."""
-  return seed + SEED_STRIDE * config.seed
+  return inputs.sibling_seed(seed, config.seed)
 
 
 def fresh_adapters(e: Experiment, seed: int, run: str) -> models.Params:

@@ -12,18 +12,16 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from coupling import config as config_lib
 from coupling import fit as fit_lib
 from coupling import models
 from coupling import programs
 from coupling import sharding
+from data import loader
 
 # Parts of a batch that only some terms read.
 BEHAVIOR_TERMS = {'behavior_kl', 'behavior_xent'}
-# What stands for nothing in arrays that another run has longer; elsewhere it is 0.
-NOTHING = {'options': -1, 'reference': -np.inf}
 
 
 class Kind(NamedTuple):
@@ -173,19 +171,6 @@ def _of_equal_lengths(
   parts = [{} for _ in trainings]
   for name in trainings[0].parts:
     rows, sizes = zip(*(training.parts[name] for training in trainings))
-    for run, filled, size in zip(parts, _filled(rows), sizes):
+    for run, filled, size in zip(parts, loader.fill_up(rows), sizes):
       run[name] = filled, size
   return [dataclasses.replace(t, parts=run) for t, run in zip(trainings, parts)]
-
-
-def _filled(every: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-  """Each run's rows, their further axes filled up to the longest with nothing."""
-  shapes = {k: np.max([rows[k].shape for rows in every], axis=0) for k in every[0]}
-
-  def fill(name, x):
-    missing = [(0, size - has) for size, has in zip(shapes[name][1:], x.shape[1:])]
-    if not np.any(missing):
-      return x
-    return np.pad(x, [(0, 0), *missing], constant_values=NOTHING.get(name, 0))
-
-  return [{name: fill(name, x) for name, x in rows.items()} for rows in every]

@@ -9,6 +9,7 @@ from coupling import config as config_lib
 from coupling import examples
 from coupling import fit as fit_lib
 from coupling import inputs
+from coupling import label_sets
 from coupling import models
 from coupling import sources
 from coupling import steps
@@ -27,7 +28,7 @@ def open_stage(
   root, config = workdir / f'seed{seed}', e.runs[run]
   base_lib.check_trainable(e, seed)
   needs = {k: inputs.stage(e, workdir, seed, k) for k in ('base', 'label')}
-  needs['target'] = inputs.label_stage(e, workdir, seed, config)
+  needs['target'] = label_sets.of_run(e, workdir, seed, config)
   if config.start:
     of_start = inputs.stage_config(e, 'train', seed, config.start)
     first = root / config.start / 'train'

@@ -3,7 +3,7 @@
 So the position of a run is its step, and resuming needs nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import functools
 from typing import Any
 
@@ -35,6 +35,23 @@ def _lengths(arrays: Arrays) -> Iterator[int]:
   else:
     for part in arrays.values() if isinstance(arrays, dict) else arrays:
       yield from _lengths(part)
+
+
+# What stands for nothing in arrays that others have longer; elsewhere it is 0.
+NOTHING = {'options': -1, 'reference': -np.inf}
+
+
+def fill_up(every: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+  """Data sets with the same names, further axes filled up to the longest of each."""
+  shapes = {k: np.max([rows[k].shape for rows in every], axis=0) for k in every[0]}
+
+  def fill(name, x):
+    missing = [(0, size - has) for size, has in zip(shapes[name][1:], x.shape[1:])]
+    if not np.any(missing):
+      return x
+    return np.pad(x, [(0, 0), *missing], constant_values=NOTHING.get(name, 0))
+
+  return [{name: fill(name, x) for name, x in rows.items()} for rows in every]
 
 
 class ShuffledBatches:

@@ -57,7 +57,8 @@ def build(
     base = _behave(rng, question, np.full(n, base_change))
     for stage in ('prepare', 'base'):
       finish(workdir / f'seed{seed}' / stage, stage, {})
-    labels = {'row': np.arange(n)} | question | _behaviors(base)
+    texts = {'cue': [''] * n, 'provenance': [''] * n}
+    labels = {'row': np.arange(n)} | question | texts | _behaviors(base)
     files = {f'{split}-000000000': labels for split in ('train', 'test')}
     info = {
       'states_answer': True,

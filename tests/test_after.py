@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from configs import world
-from coupling import behavior
 from coupling import evaluate
 from coupling import examples
 from coupling import explanation
@@ -77,10 +76,12 @@ def test_the_answer_in_the_context_is_its_own_and_in_the_swap_test_the_others(
 
 def test_a_chat_is_asked_in_turns():
   format, template = chats.chat('qwen'), hint_mmlu.QUESTIONS
-  rows = evaluate.After(format, template, toy.ITEMS[:3], behaviors()).format.prompts(
-    behavior.explanation_texts(template, toy.ITEMS[:3], ['B', 'A', 'D'])
-  )
-  for row, pair, letter in zip(rows, toy.ITEMS, 'BAD'):
+  items = [dataclasses.replace(x, options=tuple('ABCD')) for x in toy.ITEMS]
+  did = behaviors()
+  asked = evaluate.After(format, template, items, did).questions(did)
+  rows = [row[valid] for row, valid in zip(asked['tokens'], asked['valid'])]
+  for row, pair, option in zip(rows, items, did.behavior_N):
+    letter = 'ABCD'[option]
     turns = [
       {'role': 'user', 'content': template.behavior.format(prompt=pair.prompt)},
       {'role': 'assistant', 'content': letter},
@@ -89,7 +90,7 @@ def test_a_chat_is_asked_in_turns():
     want = format.tokenizer.apply_chat_template(
       turns, add_generation_prompt=True, enable_thinking=False
     )
-    assert row == list(getattr(want, 'input_ids', want))
+    assert row.tolist() == list(getattr(want, 'input_ids', want))
 
 
 def test_training_asks_after_what_m_0_said_options_or_replies():
@@ -102,7 +103,8 @@ def test_training_asks_after_what_m_0_said_options_or_replies():
     source = examples.source(
       *(train, toy.FORMAT, template, toy.ITEMS, did, did.explanation, None, 0, 'train')
     )
-    rows = examples._explanation_rows(train, toy.FORMAT, template, source)
+    parts = examples.training_parts(train, toy.FORMAT, template, source, None)
+    rows, _ = parts['explanation']
     for i, pair in enumerate(toy.ITEMS):
       answer = did.answers([p.options for p in toy.ITEMS])[i]
       asked = ' '.join(words(rows['tokens'][i][rows['valid'][i]]))

@@ -17,6 +17,7 @@ from coupling import config as config_lib
 from coupling import export as export_lib
 from coupling import inputs
 from coupling import label
+from coupling import label_sets
 from coupling import pipeline
 from coupling import resolve as resolve_lib
 from coupling import stages
@@ -344,7 +345,7 @@ def test_published_answers_can_be_trained_on(of_answers, tmp_path):
   small(config)
   for stage in ('prepare', 'base', 'label'):
     e = run(config, tmp_path, stage)
-  target = inputs.label_stage(e, tmp_path, SEED, e.runs['no_kl'])
+  target = label_sets.of_run(e, tmp_path, SEED, e.runs['no_kl'])
   assert target.path() == of_answers / 'seed0' / 'label'
   row_N = label.read_rows(tmp_path / 'seed0' / 'label', 'train')
   own = label.read(tmp_path / 'seed0' / 'label', 'train')

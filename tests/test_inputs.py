@@ -13,6 +13,7 @@ from coupling import config as config_lib
 from coupling import explanation
 from coupling import inputs
 from coupling import label
+from coupling import label_sets
 from coupling import records
 from coupling import resolve as resolve_lib
 from coupling import stages
@@ -63,7 +64,7 @@ def target(own, labels) -> workdir_lib.Stage:
   """The label stage of a run that names these labels."""
   e, workdir = own
   train = dataclasses.replace(e.train, labels=str(labels))
-  return inputs.label_stage(e, workdir, 0, train)
+  return label_sets.of_run(e, workdir, 0, train)
 
 
 def test_labels_of_another_model_of_the_same_family_serve(own, root):
@@ -150,7 +151,7 @@ def test_labels_by_another_question_are_refused(own, monkeypatch):
   monkeypatch.setattr(inputs, 'questions', lambda e: asked)
   config = inputs.stage_config(e, 'label', 0)
   with pytest.raises(workdir_lib.WorkdirError, match='behavior') as refused:
-    inputs.check_labels(f'train.labels={labels}', made, info, config)
+    label_sets.check(f'train.labels={labels}', made, info, config)
   check_named(refused, labels)
   assert "'{prompt} Which one?'" in str(refused.value)
 
@@ -186,11 +187,11 @@ def test_a_workdir_of_another_tokenizer_is_refused(own, root, tmp_path):
   checkpoint = chat_checkpoints.save(tmp_path / 'm')
   e = experiment(checkpoint, own[0].task.config.path)
   labels = labelled(e, tmp_path / 'w')
-  inputs.label_stage(e, tmp_path / 'w', 0, e.train)
+  label_sets.of_run(e, tmp_path / 'w', 0, e.train)
   chat_tokenizers.save('llama', checkpoint)
   inputs.format.cache_clear()  # as in another process
   with pytest.raises(workdir_lib.WorkdirError, match='info.format') as refused:
-    inputs.label_stage(e, tmp_path / 'w', 0, e.train)
+    label_sets.of_run(e, tmp_path / 'w', 0, e.train)
   assert str(labels / 'manifest.json') in str(refused.value)
   assert 'use another --workdir' in str(refused.value)
   inputs.format.cache_clear()

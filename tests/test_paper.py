@@ -13,18 +13,18 @@ from configs.paper import common
 from configs.paper import everything
 from coupling import checkpoint
 from coupling import config as config_lib
+from coupling import inputs
 from coupling import interrupt
 from coupling import label
 from coupling import papers
 from coupling import pipeline
 from coupling import records
 from coupling import sharding
-from coupling import steps
 from coupling import sweep
 from coupling import trained
-from coupling.explanation import phi
+from coupling.explanation import agree, phi
 
-SEED = 21
+SEED = common.FIRST_SEED
 SHIFT = dict(target='rotate', strength=3.0, weight=1.0)
 RUNS = {
   'foreign': dict(labels=common.labels_of('init')),
@@ -43,7 +43,9 @@ RUNS = {
 def tiny() -> ConfigDict:
   """A paper of two parts and seven runs of four steps."""
   _, config = common.start('seeds=1,steps=4')
-  common.donor(config, 'init', base=dict(seed=1), reference='vocabulary')
+  # Of another corpus, of which the Bayes explainer of `main` must know nothing.
+  task, base = dict(corpus='contrary'), dict(seed=1)
+  common.donor(config, 'init', task, base, reference='vocabulary')
   common.add_runs(config, RUNS)
   common.add_runs(config, {'outsider': dict(labels=common.labels_of('main'))}, 'init')
   common.add_study(
@@ -83,7 +85,7 @@ def finished(tmp_path_factory, paper):
 
 def params_at(paper, workdir, run, step):
   e = paper.parts['main']
-  like = sharding.abstract_params(sharding.make_mesh(e.mesh), steps.inputs.decoder(e))
+  like = sharding.abstract_params(sharding.make_mesh(e.mesh), inputs.decoder(e))
   folder = workdir / 'main' / f'seed{SEED}' / run / 'train' / trained.FOLDER
   return checkpoint.read_params(folder, step, like)
 
@@ -145,7 +147,26 @@ def test_the_report_has_every_study(finished):
   assert (finished / 'main' / 'report' / 'index.html').exists()
 
 
-def test_a_second_run_does_nothing(paper, finished, capsys):
+def test_the_bayes_explainer_knows_the_corpus_of_the_model_that_is_explained(
+  paper, finished
+):
+  e = paper.parts['main']
+  items = records.read_seed(e, finished / 'main', SEED).final('kl')
+  table = records.read_evaluation(
+    finished / 'main' / f'seed{SEED}' / 'kl' / 'evaluate' / 'step-000000004.parquet'
+  )
+  report = json.loads((finished / 'report' / 'report.json').read_text())
+  speakers = report['studies']['access']['numbers']['speakers']
+  (found,) = (x for x in speakers if x['speaker'] == 'Bayes explainer')
+  stated = inputs.bayes(e)(SEED, table)
+  want = agree(stated, items.truth, items.states_answer).mean()
+  other = agree(
+    inputs.bayes(paper.parts['init'])(SEED, table), items.truth, items.states_answer
+  ).mean()
+  assert found['right']['mean'] == pytest.approx(want) != pytest.approx(other)
+
+
+def test_a_second_run_does_nothing(paper, finished):
   before = {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')}
   pipeline.run(paper, finished, 'run', 1, False)
   assert {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')} == before

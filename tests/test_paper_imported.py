@@ -1,7 +1,5 @@
 """The paper's configs on a small imported model and a real task: a step of each run."""
 
-import pathlib
-
 import pytest
 
 from configs import hint_mmlu
@@ -61,7 +59,7 @@ def test_every_study_takes_a_step_on_mmlu(tmp_path, monkeypatch):
     pipeline.run(found, tmp_path / 'w', stage, 1, False)
   for name in named:
     part, run = name.split('/')
-    folder = pathlib.Path(tmp_path / 'w' / part / 'seed0' / run / 'train')
+    folder = tmp_path / 'w' / part / 'seed0' / run / 'train'
     assert workdir_lib.is_finished(folder), name
   assert len(named) > 25
 

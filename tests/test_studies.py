@@ -225,7 +225,7 @@ def test_what_was_never_there_is_not_lost():
 def whole():
   paper, records = studied.paper()
   knows = lambda seed, table: records['main'][seed].orig.truth
-  return numbers_lib.numbers(paper, records, studied.PROVENANCE, knows)
+  return numbers_lib.numbers(paper, records, studied.PROVENANCE, {'main': knows})
 
 
 def test_every_kind_of_study_has_a_module(whole):
@@ -284,7 +284,7 @@ def test_equal_records_give_equal_numbers(whole):
     dataclasses.replace(paper, studies=studies),
     copy.deepcopy(records),
     studied.PROVENANCE,
-    knows,
+    {'main': knows},
   )
   assert again['studies']['noise'] == whole['studies']['noise']
   assert again['studies']['noise']['rows'][0]['state'] == rules.AGREES

@@ -196,7 +196,7 @@ ACCESS = dataclasses.replace(study('access', ()), runs=('main/kl', 'init/outside
 def test_access_is_who_is_right_about_the_main_run():
   parts = outsiders(STALE)
   knows = lambda seed, table: Explanation(*parts.orig('main/kl', seed).truth)
-  found = access.numbers(ACCESS, parts, knows)
+  found = access.numbers(ACCESS, parts, {'main': knows})
   speakers = {x['speaker']: x for x in found['speakers']}
   others = ('init/outsider', 'sibling', 'Bayes explainer')
   told = [f'{who}{more}' for who in others for more in ('', ', told')]
@@ -252,7 +252,7 @@ def test_who_is_as_good_once_told_is_no_privilege():
     wrong = Explanation(items.stated.answer_N, 1 - items.truth.changed_N)
     old = s.items['outsider'][10]
     s.items['outsider'][10] = dataclasses.replace(old, stated=wrong)
-  found = access.numbers(ACCESS, parts, None)
+  found = access.numbers(ACCESS, parts, {'main': None})
   row = access.rows(ACCESS, found)[0]
   assert row.state != AGREES
   speakers = {x['speaker']: x for x in found['speakers']}
@@ -260,7 +260,7 @@ def test_who_is_as_good_once_told_is_no_privilege():
 
 
 def test_without_a_bayes_explainer_there_is_no_row_of_it():
-  found = access.numbers(ACCESS, outsiders(STALE), None)
+  found = access.numbers(ACCESS, outsiders(STALE), {'main': None})
   assert len(access.rows(ACCESS, found)) == 2
   assert 'Bayes' not in access.finding(ACCESS, found)
 
@@ -268,8 +268,8 @@ def test_without_a_bayes_explainer_there_is_no_row_of_it():
 def test_an_outsider_of_other_labels_or_items_is_refused():
   other = outsiders(STALE, Run(STALE, labels=0.5))
   with pytest.raises(WorkdirError, match='its labels are not those of main/kl'):
-    access.numbers(ACCESS, other, None)
+    access.numbers(ACCESS, other, {'main': None})
   parts = outsiders(STALE)
   parts.records['init'][2] = studied.records({'outsider': Run(STALE)}, 9)
   with pytest.raises(WorkdirError, match=r'outsider \(seed 2\).*prompt'):
-    access.numbers(ACCESS, parts, None)
+    access.numbers(ACCESS, parts, {'main': None})

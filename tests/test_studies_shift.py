@@ -3,12 +3,10 @@
 import dataclasses
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from coupling import comparisons
 from coupling import formats
-from coupling import label
 from coupling import records
 from coupling.explanation import Explanation
 from coupling.studies import cells
@@ -237,19 +235,8 @@ def test_similarity_above_the_condition_is_told():
 
 
 @pytest.mark.parametrize('unexplained', [(), ('source1',)])
-def test_items_that_a_shift_concerns_are_those_its_config_names(
-  tmp_path, monkeypatch, unexplained
-):
+def test_items_that_a_shift_concerns_are_those_its_config_names(tmp_path, unexplained):
   recorded.build(tmp_path, unexplained=unexplained)
-  read = label.read_table
-
-  def with_text(folder, split, columns, **how):
-    """The recorded pairs have neither cue nor provenance."""
-    table = read(folder, split, set(columns) - {'cue', 'provenance'}, **how)
-    texts = pa.array([''] * len(table))
-    return table.append_column('cue', texts).append_column('provenance', texts)
-
-  monkeypatch.setattr(label, 'read_table', with_text)
   one = dict(target='ignore_cue', cues='source1')
   runs = {
     'kl': train(shift=one | {'weight': 1.0, 'cues': 'source0'}),

@@ -4,7 +4,7 @@ against their own, and how several experiments become one.
 Every config of configs/paper/ takes these arguments:
 
   on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
-  seeds      how many; worlds 21, 22, ... of the built-in world
+  seeds      how many; worlds 31, 32, ... of the built-in world
   steps      of each training; 0: as the task's own config says (world: 420)
   and, for an imported model, those of configs/common.py
 
@@ -20,7 +20,7 @@ from configs import common
 from configs import world
 
 # No setting was chosen on these worlds, and nothing was run on them before.
-FIRST_SEED = 21
+FIRST_SEED = 31
 WORLD_STEPS = 420  # of explanation training; chosen for the time that all of it takes
 CHECKPOINTS = 60
 PRACTICE_PAIRS = 9_600

@@ -1,5 +1,6 @@
 """What every experiment of a paper shows: numbers, figures, tables, and one page."""
 
+from collections.abc import Mapping
 import pathlib
 
 from coupling.config import Paper
@@ -14,7 +15,7 @@ def write(
   paper: Paper,
   records: dict[str, dict[int, SeedRecords]],
   provenance: dict,
-  bayes: Bayes | None = None,
+  bayes: Mapping[str, Bayes | None],
 ) -> None:
   """Writes index.html, report.json and report.md.
 
@@ -23,8 +24,8 @@ def write(
     paper: its experiments and studies.
     records: of every part and seed; seeds are the same in all parts.
     provenance: of provenance.of_parts.
-    bayes: what an explainer who knows the world and not the model states of the items
-      of a seed (seed, records); None where there is none.
+    bayes: by part, what an explainer who knows the world and not the model states of
+      the items of a seed (seed, records); None where there is none.
 
   Raises:
     WorkdirError: records do not fit together, or a number is not finite.

@@ -1,6 +1,6 @@
 """Privileged access: does a model explain itself better than another one can?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import pathlib
@@ -48,7 +48,7 @@ COLUMNS = (
 )
 
 
-def numbers(study: Study, parts: Parts, bayes: Bayes | None) -> dict:
+def numbers(study: Study, parts: Parts, bayes: Mapping[str, Bayes | None]) -> dict:
   """Who is right about the study's first run: it, the other runs, and baselines.
 
   Raises:
@@ -57,7 +57,8 @@ def numbers(study: Study, parts: Parts, bayes: Bayes | None) -> dict:
   main, *outsiders = study.runs
   if (sibling := parts.role('sibling')) and sibling not in outsiders:
     outsiders.append(sibling)
-  scored = {seed: _scored(parts, main, outsiders, bayes, seed) for seed in parts.seeds}
+  knows = bayes[main.split('/', 1)[0]]  # the world that the explained model was in
+  scored = {seed: _scored(parts, main, outsiders, knows, seed) for seed in parts.seeds}
   right = parts.over(lambda seed: scored[seed], shares=True)
   own = lambda seed, key: scored[seed]['itself'][key]['value']
 

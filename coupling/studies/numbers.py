@@ -1,5 +1,6 @@
 """From the records of a paper to all numbers of its report, as one JSON dict."""
 
+from collections.abc import Mapping
 import dataclasses
 import types
 import typing
@@ -37,7 +38,7 @@ def numbers(
   paper: Paper,
   records: dict[str, dict[int, SeedRecords]],
   provenance: dict,
-  bayes: Bayes | None,
+  bayes: Mapping[str, Bayes | None],
 ) -> dict:
   """All numbers of the report.
 
@@ -75,7 +76,7 @@ def _controls(parts: Parts) -> dict:
   return found | {'claims': [dataclasses.asdict(row) for row in controls.rows(found)]}
 
 
-def _study(study: Study, parts: Parts, bayes: Bayes | None) -> dict:
+def _study(study: Study, parts: Parts, bayes: Mapping[str, Bayes | None]) -> dict:
   module = BY_KIND[study.kind]
   given = (bayes,) if module is access else ()
   found = module.numbers(study, parts, *given)
