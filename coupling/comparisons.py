@@ -21,14 +21,14 @@ LIKELIHOOD = (
 )
 
 
-def follow_rate(items_s: Items, items_t: Items, orig: Items | None = None) -> dict:
+def follow_rate(items_s: Items, items_t: Items, orig: Items) -> dict:
   """Whether statements move with the truth between two checkpoints s and t.
 
   An item whose statement at s agreed with E(M_t) already has nowhere to go: it is in
   no number. So a statement that stays right while the truth comes and goes counts in
   neither cell. Statements also move as labels are learned, and where E(M_t) is the
-  label, that looks like following; with M_0's evaluation `orig`, only items with
-  E(M_t) != E(M_0) are counted, which no label tells.
+  label, that looks like following; so only items with E(M_t) != E(M_0), which no label
+  tells, are counted. `orig`: M_0's evaluation.
 
   Returns:
     moved_truth: of the other items with E(M_t) != E(M_s): their number n; followed,
@@ -41,8 +41,7 @@ def follow_rate(items_s: Items, items_t: Items, orig: Items | None = None) -> di
   check_same_items(items_s, items_t)
   states_answer, group_N = items_t.states_answer, items_t.group_N
   open_N = ~items_s.right(items_t.truth)
-  if orig is not None:
-    open_N &= ~agree(items_t.truth, orig.truth, states_answer)
+  open_N &= ~agree(items_t.truth, orig.truth, states_answer)
   same_N = agree(items_s.truth, items_t.truth, states_answer)
   moved_N, still_N = open_N & ~same_N, open_N & same_N
   restless_N = label_class(items_s.stated, states_answer) != label_class(

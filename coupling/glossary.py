@@ -175,9 +175,10 @@ TERMS = [
   (
     'Followed',
     'follow',
-    'Of items whose truth moved between two checkpoints, and whose explanation was '
-    'not right about it before, the share whose explanation moved to the new truth; '
-    'beside it, how often one moves to a truth that stood still.',
+    'Of items whose truth moved between two checkpoints to one that the labels do not '
+    'tell, and whose explanation was not right about it before, the share whose '
+    'explanation moved to the new truth; beside it, how often one moves to a truth '
+    'that stood still, apart from the labels too.',
     _WILSON,
   ),
 ]

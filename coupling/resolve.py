@@ -89,6 +89,7 @@ def resolve(
     problems += runs_lib.start_problems(trains)
   problems += runs_lib.label_problems(trains, built.get('base'))
   problems += runs_lib.mixture_problems(trains)
+  problems += [] if part else runs_lib.part_problems(trains)
   if built.get('label') is not None:
     problems += runs_lib.source_problems(built['label'], built.get('task'), trains)
   reported = built.get('report')

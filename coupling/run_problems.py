@@ -101,6 +101,18 @@ def label_problems(trains: dict[str, config_lib.Train | None], base: Any) -> lis
   return problems
 
 
+def part_problems(trains: dict[str, config_lib.Train | None]) -> list[str]:
+  """Labels of another part, in an experiment that is no part of several."""
+  return [
+    f'runs.{name}.labels={train.labels!r}: an experiment alone has no parts; name the '
+    'folder of a label stage'
+    for name, train in trains.items()
+    if train is not None
+    and isinstance(train.labels, str)
+    and label_lib.donor(train.labels) is not None
+  ]
+
+
 def mixture_problems(trains: dict[str, config_lib.Train | None]) -> list[str]:
   """Mixtures of one set, and answers in the context that the labels do not go with."""
   problems = []

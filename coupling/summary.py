@@ -285,7 +285,10 @@ def _follow(main: str, seeds: list[SeedRecords], across: Callable) -> list[dict]
   return [
     {'from': a, 'to': b}
     | across(
-      [comparisons.follow_rate(s.items[main][a], s.items[main][b]) for s in seeds]
+      [
+        comparisons.follow_rate(s.items[main][a], s.items[main][b], s.orig)
+        for s in seeds
+      ]
     )
     for a, b in spans
   ]

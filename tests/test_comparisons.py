@@ -21,7 +21,8 @@ def test_follow_rate_by_hand():
     [1, 1, 1, 1, 0, 0, 0],
     [(1, 1), (2, 1), (0, 0), (1, 1), (0, 0), (0, 0), (3, 1)],
   )
-  found = values(comparisons.follow_rate(before, after))
+  # An M_0 whose truth is nowhere that at t.
+  found = values(comparisons.follow_rate(before, after, make([2] * 7, [3] * 7)))
   # Items 3 and 4 were said beforehand: in no cell.
   assert found['moved_truth.n.'] == 3
   assert found['moved_truth.followed.value.'] == pytest.approx(1 / 3)

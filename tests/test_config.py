@@ -355,6 +355,14 @@ def test_labels_of_another_model_are_no_source_where_something_is_trained():
   assert 'the data of data.world bring no answers along' in problem
 
 
+def test_an_experiment_alone_has_no_part_to_take_labels_of():
+  config = world('kl=0')
+  config.train.labels = 'part:init'
+  [problem] = problems_of(config)
+  assert problem.startswith("runs.no_kl.labels='part:init': an experiment alone")
+  resolve_lib.resolve(config, part=True)
+
+
 def test_the_base_is_of_the_kind_that_its_fields_tell():
   config = audit('task=aita,model=local,checkpoint=w/seed{seed}/kl/train/checkpoints/8')
   step = 'w/seed{seed}/kl/train/checkpoints/8'

@@ -235,6 +235,7 @@ def test_follow_starts_with_the_first_trained_checkpoint(three, summary):
   first, last = columns(three, 'kl', 10), columns(three, 'kl', 20)
   moved_N = np.any(truth(first) != truth(last), axis=0)
   moved_N &= np.any(stated(first) != truth(last), axis=0)
+  moved_N &= np.any(truth(columns(three, 'kl', 0)) != truth(last), axis=0)
   arrived_N = np.any(stated(first) != stated(last), axis=0)
   arrived_N &= np.all(stated(last) == truth(last), axis=0)
   found = summary['follow'][0]['moved_truth']
