@@ -43,6 +43,8 @@ LABELS = dict(
   explained='all',
   context='before',
   practice=False,
+  trees=False,
+  remat='none',
   evaluated='kept',
 )
 NO_SHIFT = dict(weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all')
@@ -135,6 +137,8 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     labels=args['labels'],
     explanation_batch=32,
     behavior_batch=32,
+    trees=True,
+    remat='none' if local else 'full',
     lora=dict(
       rank=args['rank'],
       alpha=float(args['rank']),

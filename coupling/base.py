@@ -75,6 +75,7 @@ def _pretrain(
       'corpus': (behavior.questions(inputs.format(e), texts, answers), e.base.batch)
     },
     data_seed=own_seed,
+    plan=None,
     folder=stage.path(trained_lib.FOLDER),
     log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
   )

@@ -7,7 +7,7 @@ same function. Shapes: N or B items, T tokens, C positions read, K options, V
 vocabulary, S support of a distribution (vocabulary or options).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -26,6 +26,7 @@ from data import formats
 from data import loader
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
+from data import trees as trees_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,21 +110,46 @@ def pair_questions(
   format: formats.Format,
   items: Sequence[pairs_lib.Pair],
   template: pairs_lib.Questions,
+  explain: bool = False,
 ) -> dict[str, dict[str, np.ndarray] | np.ndarray]:
   """The two behaviour questions of each pair and its options.
 
+  Args:
+    format: how the model is asked.
+    items: the pairs.
+    template: how the task asks.
+    explain: also ask for explanations, before any answer, where the behaviour is a
+      forced choice.
+
   Returns:
-    pair: see `questions`, with an axis of x and x∖C after the first: tokens [N, 2, T];
-    options_NxK: of `option_tokens`; not where the behaviour is read from replies.
+    For a forced choice `trees`: those of data.trees.Trees, one a pair, and `read`
+    [N, 2 or 3], the last tokens of the questions on x and x∖C, and of that for the
+    explanation; and `options` [N, K] of `option_tokens`. For
+    behaviours that are read from replies `pair`: see `questions`, with an axis of x and
+    x∖C after the first, tokens [N, 2, T].
   """
   prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
-  asked = questions(format, [template.behavior.format(prompt=x) for x in prompts])
-  arrays = {
-    'pair': {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in asked.items()}
+  asked = [template.behavior.format(prompt=x) for x in prompts]
+  if template.detect is not None:
+    rows = questions(format, asked)
+    pair = {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in rows.items()}
+    return {'pair': pair}
+  ids = format.prompts(asked)
+  branches = [ids[0::2], ids[1::2]]
+  if explain:
+    branches.append(format.prompts(explanation_texts(template, items, None)))
+  trees, places = trees_lib.build(list(zip(*branches)), format.pad_token)
+  return {
+    'trees': {
+      'tokens': trees.tokens_NxT,
+      'position': trees.position_NxT,
+      'end': trees.end_NxT,
+      'size': trees.size_N,
+      'apart': trees.apart_N,
+      'read': np.array([[x[-1] for x in place] for place in places], np.int32),
+    },
+    'options': option_tokens(format, items),
   }
-  if template.detect is None:
-    arrays['options'] = option_tokens(format, items)
-  return arrays
 
 
 def option_tokens(
@@ -157,10 +183,34 @@ def read_logits(
   return models.unembed(config, params, hidden_BxCxD)
 
 
-def restrict(logits_BxV: jax.Array, options_BxK: jax.Array) -> jax.Array:
-  """Logits of the options [B, K]; -inf where an item has fewer than K (token -1)."""
-  logits_BxK = jnp.take_along_axis(logits_BxV, jnp.maximum(options_BxK, 0), axis=-1)
-  return jnp.where(options_BxK >= 0, logits_BxK, -jnp.inf)
+def read_trees(
+  config: models.DecoderConfig,
+  params: models.Params,
+  rows: dict[str, jax.Array],
+  reads: Mapping[str, jax.Array],
+) -> dict[str, jax.Array]:
+  """Logits at several sets of positions, in one pass over rows of prefix trees.
+
+  Args:
+    config: the decoder's shape.
+    params: its weights.
+    rows: tokens, position and end [B, T]: see data.trees.
+    reads: name -> positions [B, C].
+
+  Returns:
+    name -> float32 logits [B, C, V].
+  """
+  read_BxC = jnp.concatenate(list(reads.values()), axis=1)
+  hidden_BxCxD = models.apply_trees(config, params, rows, rows_BxC=read_BxC)
+  widths = np.cumsum([read.shape[1] for read in reads.values()])[:-1]
+  parts = jnp.split(hidden_BxCxD, widths, axis=1)
+  return {name: models.unembed(config, params, x) for name, x in zip(reads, parts)}
+
+
+def restrict(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
+  """Logits of the options [..., K]; -inf where an item has fewer than K (token -1)."""
+  logits_xK = jnp.take_along_axis(logits_xV, jnp.maximum(options_xK, 0), axis=-1)
+  return jnp.where(options_xK >= 0, logits_xK, -jnp.inf)
 
 
 def choose(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
@@ -198,12 +248,12 @@ def behaviors(
       config, reply.max_tokens, reply.format.end_tokens, reply.format.pad_token
     )
   parts = []
-  for rows, mask_B in loader.batches_in_order(asked, batch):
+  for rows, mask_B in batches(asked, batch):
     interrupt.check()
     out = run(params, sharding.put_batch(mesh, rows))
     wanted = (out['chosen'], out[support]) if reply is None else (out['generated'],)
     parts.append([x[mask_B] for x in jax.device_get(wanted)])
-  found = [np.concatenate(x) for x in zip(*parts)]
+  found = [in_order(np.concatenate(x), asked) for x in zip(*parts)]
   if reply is None:
     chosen_Nx2, logprobs_Nx2xS = found
     replies_Nx2 = np.zeros((len(chosen_Nx2), 0), object)
@@ -218,23 +268,53 @@ def behaviors(
   )
 
 
+def batches(
+  asked: dict[str, Any], batch: int
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+  """All pairs once, as loader.batches_in_order has them; trees in order of their size.
+
+  The largest come first, so that what does not fit a device fails at once.
+  """
+  if 'trees' in asked:
+    asked, _ = loader.by_size(asked, asked['trees']['size'])
+  for rows, mask_B in loader.batches_in_order(asked, batch):
+    if 'trees' in rows:
+      rows = rows | {'trees': trees_lib.cut(rows['trees'])}
+    yield rows, mask_B
+
+
+def in_order(found_N: np.ndarray, asked: dict[str, Any]) -> np.ndarray:
+  """What was found of the pairs in the order of `batches`, in their own."""
+  if 'trees' not in asked:
+    return found_N
+  _, place_N = loader.by_size((), asked['trees']['size'])
+  return found_N[place_N]
+
+
 @functools.lru_cache
 def _forced_choice(config: models.DecoderConfig) -> Callable:
   """The jitted behaviours of one batch of pair questions, and log-probabilities."""
 
   @jax.jit
   def run(params, batch):
-    pair = jax.tree.map(_rows, batch['pair'])  # x and x∖C in one pass
-    logits_2BxV = read_logits(config, params, pair)[:, 0]
-    logits_Bx2xV = logits_2BxV.reshape(-1, 2, logits_2BxV.shape[-1])
-    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
-    return {
-      'chosen': choose(logits_Bx2xV, options_Bx2xK),
-      'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
-      'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
-    }
+    trees = batch['trees']
+    reads = {'pair': trees['read'][:, :2]}
+    logits_Bx2xV = read_trees(config, params, trees, reads)['pair']
+    return pair_choices(logits_Bx2xV, batch['options'])
 
   return run
+
+
+def pair_choices(
+  logits_Bx2xV: jax.Array, options_BxK: jax.Array
+) -> dict[str, jax.Array]:
+  """Greedy behaviours on x and x∖C, and log-probabilities over both supports."""
+  options_Bx2xK = jnp.stack([options_BxK] * 2, axis=1)
+  return {
+    'chosen': choose(logits_Bx2xV, options_Bx2xK),
+    'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
+    'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
+  }
 
 
 @functools.lru_cache
@@ -246,11 +326,10 @@ def _greedy_replies(
   @jax.jit
   def run(params, batch):
     pair = jax.tree.map(_rows, batch['pair'])
-    generated_2BxG = decode.greedy(
+    generated_2BxG, _ = decode.greedy(
       config,
       params,
-      pair['tokens'],
-      pair['valid'],
+      decode.of_rows(pair['tokens'], pair['valid']),
       max_new_tokens=max_tokens,
       end_tokens=end_tokens,
       fill=fill,

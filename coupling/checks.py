@@ -170,6 +170,8 @@ def _batches(e: config_lib.Experiment) -> Iterator[tuple[str, int, int]]:
   yield 'label.batch', e.label.batch, 1
   for name, train in e.trained.items():
     parts = train.loop.accumulation
+    if train.trees:
+      continue  # rows of trees are made as many as divide
     if train.objectives.explanation_xent.weight:
       yield f'runs.{name}.explanation_batch', train.explanation_batch, parts
     if train.objectives.behavior_kl.weight or train.objectives.behavior_xent.weight:

@@ -216,6 +216,11 @@ class Train:
   practice: bool  # behaviour objectives have the split splits.PRACTICE too
   explanation_batch: int
   behavior_batch: int  # prompts, of x and x∖C alike
+  # Questions about one pair share what they begin with (packed.py). A draw is then of
+  # explanation_batch pairs that are explained, each with its two behaviour prompts,
+  # and, where pairs are not explained, of behavior_batch prompts of such pairs.
+  trees: bool
+  remat: Literal['none', 'dots', 'full']  # memory for time: models.REMAT
   lora: Lora
   loop: Loop
   optimizer: Optimizer

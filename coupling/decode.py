@@ -1,58 +1,103 @@
 """Greedy decoding with a key/value cache."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from coupling import models
 
 
+class Prompts(NamedTuple):
+  """What continuations follow, one a row."""
+
+  tokens_BxT: jax.Array
+  positions_BxT: jax.Array
+  longest: int  # all positions are below it; 0: known to be where they may
+  mask_BxTxT: jax.Array  # who sees whom
+  last_B: jax.Array  # the place that is continued; what it sees is the prompt
+
+
+def of_rows(tokens_BxT: jax.Array, valid_BxT: jax.Array) -> Prompts:
+  """One prompt a row; padding, where `valid` is False, may stand on either side."""
+  T = tokens_BxT.shape[1]
+  return Prompts(
+    tokens_BxT,
+    models.positions_of(valid_BxT),
+    T,
+    models.causal_mask(valid_BxT),
+    jnp.max(jnp.where(valid_BxT, jnp.arange(T), 0), axis=1),
+  )
+
+
+def in_trees(rows: dict[str, jax.Array], last_B: jax.Array) -> Prompts:
+  """The sequence of a prefix tree that ends at `last_B`, in rows of one tree each.
+
+  Args:
+    rows: tokens, position and end [B, T]: see data.trees. Positions and those of the
+      continuations must be below `learned_positions`, where a model has such.
+    last_B: places of its last tokens.
+  """
+  return Prompts(
+    rows['tokens'],
+    rows['position'],
+    0,
+    models.tree_mask(rows['end']),
+    last_B,
+  )
+
+
 def greedy(
   config: models.DecoderConfig,
   params: models.Params,
-  tokens_BxT: jax.Array,
-  valid_BxT: jax.Array,
+  prompts: Prompts,
   *,
   max_new_tokens: int,
   end_tokens: tuple[int, ...] = (),
   fill: int = 0,
-) -> jax.Array:
+  rows_BxC: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
   """The likeliest continuation, token by token.
 
-  Padding may stand on either side of a prompt. Decoding stops early once every row
-  has produced an end token.
+  Decoding stops early once every row has produced an end token.
 
   Args:
     config: the decoder's shape.
     params: its weights.
-    tokens_BxT: prompts.
-    valid_BxT: False at padding.
+    prompts: what is continued.
     max_new_tokens: G, at least 1.
     end_tokens: tokens that end a row; they are part of the output.
     fill: what follows an end token.
+    rows_BxC: further places of the prompts whose hidden states are wanted.
 
   Returns:
-    int32 [B, G].
+    int32 [B, G], and the hidden states [B, C, D] of these places.
   """
+  tokens_BxT, positions_BxT, longest, mask_BxTxT, last_B = prompts
   B, T = tokens_BxT.shape
   G = max_new_tokens
-  length_B = valid_BxT.sum(axis=1)
+  if longest:
+    longest += G - 1
+  last_Bx1 = last_B[:, None]
+  read_BxC = last_Bx1
+  if rows_BxC is not None:
+    read_BxC = jnp.concatenate([last_Bx1, rows_BxC], axis=1)
   # The cache has a slot for every prompt token and every generated token but the last.
-  slots_BxS = jnp.concatenate([valid_BxT, jnp.zeros((B, G - 1), bool)], axis=1)
-  prompt_mask_BxTxS = jnp.pad(
-    models.causal_mask(valid_BxT), ((0, 0), (0, 0), (0, G - 1))
-  )
-  last_B = jnp.max(jnp.where(valid_BxT, jnp.arange(T), 0), axis=1)
   out = models.apply(
     config,
     params,
     tokens_BxT,
-    valid_BxT,
-    rows_BxC=last_B[:, None],
-    mask_BxTxS=prompt_mask_BxTxS,
+    rows_BxC=read_BxC,
+    positions_BxT=positions_BxT,
+    longest=longest,
+    mask_BxTxS=jnp.pad(mask_BxTxT, ((0, 0), (0, 0), (0, G - 1))),
     cache=models.Cache.empty(config, B, T + G - 1),
   )
-  logits_BxV = models.unembed(config, params, out.hidden_BxCxD[:, 0])
-  token_B = jnp.argmax(logits_BxV, axis=-1)
+  first_BxV = models.unembed(config, params, out.hidden_BxCxD[:, 0])
+  token_B = jnp.argmax(first_BxV, axis=-1)
+  seen_BxT = jnp.take_along_axis(mask_BxTxT, last_Bx1[:, :, None], axis=1)[:, 0]
+  slots_BxS = jnp.pad(seen_BxT, ((0, 0), (0, G - 1)))
+  depth_B = jnp.take_along_axis(positions_BxT, last_Bx1, axis=1)[:, 0]
   ends = jnp.array(end_tokens, jnp.int32)
   generated_BxG = jnp.full((B, G), fill, jnp.int32).at[:, 0].set(token_B)
   done_B = jnp.isin(token_B, ends)
@@ -68,7 +113,8 @@ def greedy(
       config,
       params,
       token_B[:, None],
-      positions_BxT=(length_B + g - 1)[:, None],
+      positions_BxT=(depth_B + g)[:, None],
+      longest=longest,
       mask_BxTxS=slots_BxS[:, None],
       cache=cache,
     )
@@ -79,4 +125,5 @@ def greedy(
     return g + 1, token_B, slots_BxS, out.cache, done_B, generated_BxG
 
   carry = (1, token_B, slots_BxS, out.cache, done_B, generated_BxG)
-  return jax.lax.while_loop(unfinished, step, carry)[-1]
+  generated_BxG = jax.lax.while_loop(unfinished, step, carry)[-1]
+  return generated_BxG, out.hidden_BxCxD[:, 1:]

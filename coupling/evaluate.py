@@ -29,7 +29,6 @@ from coupling import models
 from coupling import scoring
 from coupling import sharding
 from data import formats
-from data import loader
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
 
@@ -44,9 +43,9 @@ def questions(
   """Arrays that ask for behaviours and explanations.
 
   Returns:
-    Those of behavior.pair_questions, `explain` (the explanation question) and
-    `statements` [N, M, G]: the tokens of every statement that parses, each with what
-    ends it and padded after that.
+    Those of behavior.pair_questions, with explanations; `explain` (the explanation
+    question alone); and `statements` [N, M, G]: the tokens of every statement that
+    parses, each with what ends it and padded after that.
 
   Raises:
     ConfigError: see check_ends.
@@ -67,7 +66,7 @@ def questions(
     for k, option in enumerate(pair.options):
       for changed, form in enumerate(forms):
         row_MxG[2 * k + changed] = padded[form.format(answer=option)]
-  return behavior.pair_questions(format, items, template) | {
+  return behavior.pair_questions(format, items, template, explain=True) | {
     'explain': behavior.questions(format, asked),
     'statements': statements_NxMxG,
   }
@@ -150,21 +149,42 @@ def _explain_batch(
   end_tokens: tuple[int, ...],
   pad_token: int,
   likelihood: bool,
+  whole: bool,
 ) -> Callable:
-  """The jitted explanations of a batch: (params, batch, mask_B) -> (said, counts)."""
+  """The jitted explanations of a batch: (params, batch, mask_B) -> (said, counts).
+
+  `whole`: with the behaviours of the batch, in one pass over its trees; else `self` and
+  `behavior` are among its arrays.
+  """
 
   @jax.jit
   def run(params, batch, mask_B):
-    explain, statements_BxMxG = batch['explain'], batch['statements']
-    generated_BxG = decode.greedy(
+    statements_BxMxG = batch['statements']
+    greedy = functools.partial(
+      decode.greedy,
       config,
       params,
-      explain['tokens'],
-      explain['valid'],
       max_new_tokens=statements_BxMxG.shape[-1],
       end_tokens=end_tokens,
       fill=pad_token,
     )
+    did = {}
+    if whole:
+      trees = batch['trees']
+      prompts = decode.in_trees(trees, trees['read'][:, 2])
+      generated_BxG, hidden_Bx2xD = greedy(prompts, rows_BxC=trees['read'][:, :2])
+      logits_Bx2xV = models.unembed(config, params, hidden_Bx2xD)
+      found = behavior.pair_choices(logits_Bx2xV, batch['options'])
+      did = {'chosen': found['chosen'], 'logprobs': found['options']}
+      behavior_B, counterfactual_B = found['chosen'].T
+      batch = batch | {
+        'behavior': behavior_B,
+        'self': explanation.phi(behavior_B, counterfactual_B),
+      }
+    else:
+      explain = batch['explain']
+      prompts = decode.of_rows(explain['tokens'], explain['valid'])
+      generated_BxG, _ = greedy(prompts)
     truth, orig, target = batch['self'], batch['orig'], batch['target']
     stated = parse(generated_BxG, statements_BxMxG, batch['behavior'], states_answer)
     agree = functools.partial(explanation.agree, stated, states_answer=states_answer)
@@ -177,14 +197,14 @@ def _explain_batch(
       'changed': truth.changed_N == 1,
       'moved': ~explanation.agree(truth, orig, states_answer),
     }
-    items = {
+    items = did | {
       'stated_answer': stated.answer_N,
       'stated_changed': stated.changed_N,
       'generated': generated_BxG,
     }
     if likelihood:
       logprobs_BxM = scoring.statement_logprobs(
-        config, params, explain, statements_BxMxG, end_tokens
+        config, params, batch['explain'], statements_BxMxG, end_tokens
       )
       likeliest_B = jnp.argmax(logprobs_BxM, axis=-1)
       scored = meaning(likeliest_B, batch['behavior'], states_answer)
@@ -243,23 +263,31 @@ def evaluate(
   """
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
-  names = ('statements', 'orig', 'target')
-  asked = {k: x for k, x in arrays.items() if k not in ('explain', *names)}
-  did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
-  asked = {name: arrays[name] for name in names} | {'self': did.explanation}
+  compiled = functools.partial(
+    _explain_batch, config, states_answer, format.end_tokens, format.pad_token
+  )
+  if reply is None and after is None:
+    asked = arrays if likelihood else {k: arrays[k] for k in arrays if k != 'explain'}
+    run = compiled(likelihood, True)
+    said, counts = _in_batches(run, params, asked, batch, mesh)
+    chosen_Nx2, logprobs_Nx2xK = said.pop('chosen'), said.pop('logprobs')
+    nothing_Nx2 = np.zeros((len(chosen_Nx2), 0), object)
+    did = explanation.Behaviors(*chosen_Nx2.T, logprobs_Nx2xK, nothing_Nx2)
+  else:
+    names = ('statements', 'orig', 'target')
+    asked = {k: x for k, x in arrays.items() if k not in ('explain', *names)}
+    did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
+    asked = {name: arrays[name] for name in names} | {'self': did.explanation}
 
-  def explain(question, behavior_N, likelihood):
-    run = _explain_batch(
-      config, states_answer, format.end_tokens, format.pad_token, likelihood
-    )
-    rows = asked | {'explain': question, 'behavior': behavior_N}
-    return _in_batches(run, params, rows, batch, mesh)
+    def explain(question, behavior_N, likelihood):
+      rows = asked | {'explain': question, 'behavior': behavior_N}
+      return _in_batches(compiled(likelihood, False), params, rows, batch, mesh)
 
-  question = arrays['explain'] if after is None else after.questions(did)
-  said, counts = explain(question, did.behavior_N, likelihood)
-  if after is not None:
-    swapped, _ = explain(after.questions(after.orig), after.orig.behavior_N, False)
-    said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
+    question = arrays['explain'] if after is None else after.questions(did)
+    said, counts = explain(question, did.behavior_N, likelihood)
+    if after is not None:
+      swapped, _ = explain(after.questions(after.orig), after.orig.behavior_N, False)
+      said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
   items = {
     'behavior': did.behavior_N,
     'counterfactual_behavior': did.counterfactual_behavior_N,
@@ -278,14 +306,25 @@ def _in_batches(
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
   """What `_explain_batch` makes of all items, and its counts."""
   parts, totals = [], None
-  for rows, mask_B in loader.batches_in_order(asked, batch):
+  for rows, mask_B in behavior.batches(asked, batch):
     interrupt.check()
     said, counts = run(params, *sharding.put_batch(mesh, (rows, mask_B)))
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
     parts.append((said, mask_B))
   rows = [{k: v[mask] for k, v in jax.device_get(x).items()} for x, mask in parts]
-  said = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+  said = {
+    name: behavior.in_order(np.concatenate([row[name] for row in rows]), asked)
+    for name in rows[0]
+  }
   return said, {name: int(x) for name, x in totals.items()}
+
+
+def tokens(arrays: dict[str, Any]) -> dict[str, int] | None:
+  """Tokens of the pairs' trees, and of their questions apart."""
+  if 'trees' not in arrays:
+    return None
+  names = {'trees': 'size', 'apart': 'apart'}
+  return {name: int(arrays['trees'][key].sum()) for name, key in names.items()}
 
 
 def write_records(

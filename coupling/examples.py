@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 import dataclasses
 
+import jax
 import numpy as np
 
 from coupling import behavior
 from coupling import config as config_lib
 from coupling import label as label_lib
+from coupling import packed
 from coupling import shift as shift_lib
 from coupling import targets
 from coupling.explanation import Behaviors, Explanation
@@ -113,7 +115,7 @@ def training_parts(
   Raises:
     ConfigError: an objective that shifts none of the pairs.
   """
-  parts, objectives = {}, config.objectives
+  objectives = config.objectives
   found = [source] if practice is None else [source, practice]
   shift = objectives.behavior_xent
   if shift.weight and not any(x.shift.pairs_N.any() for x in found):
@@ -122,15 +124,68 @@ def training_parts(
       'leave no pair of this task to shift (follow_cue needs cues that name an '
       'option); choose others, such as ignore_cue, or a weight of 0.'
     )
+  explanations, behaviors = None, []
   if objectives.explanation_xent.weight:
-    rows = _explanation_rows(config, format, template, source)
-    parts['explanation'] = (rows, config.explanation_batch)
+    explanations = _explanation_rows(config, format, template, source)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
     every = [_behavior_rows(objectives, format, template, x) for x in found]
-    every = loader.fill_up(every)
-    rows = {name: np.concatenate([x[name] for x in every]) for name in every[0]}
-    parts['behavior'] = (rows, config.behavior_batch)
+    behaviors = loader.fill_up(every)
+  if config.trees:
+    return _tree_parts(config, source, explanations, behaviors, format.pad_token)
+  parts = {}
+  if explanations is not None:
+    parts['explanation'] = (explanations, config.explanation_batch)
+  if behaviors:
+    parts['behavior'] = (_joined(behaviors), config.behavior_batch)
   return parts
+
+
+def _tree_parts(
+  config: config_lib.Train,
+  source: Source,
+  explanations: loader.Arrays | None,
+  behaviors: Sequence[loader.Arrays],
+  pad_token: int,
+) -> dict[str, tuple[loader.Arrays, int]]:
+  """The pairs that are explained, and the others; see packed.grow.
+
+  Args:
+    config: of the training.
+    source: the train split.
+    explanations: of `_explanation_rows`; None where none are trained.
+    behaviors: of `_behavior_rows`, of the train split and of `practice`; may be empty.
+    pad_token: fills rows.
+  """
+  N = len(source.pairs)
+  explained_N = np.zeros(N, bool) if explanations is None else source.explained_N
+  asked, members = {}, {}
+  if explanations is not None:
+    asked['explanation'] = explanations
+    members['explanation'] = np.arange(explained_N.sum())[:, None]
+  parts, others = {}, []
+  if behaviors:
+    prompts_Nx2 = np.arange(2 * N).reshape(2, N).T  # all x, then all x∖C
+    asked['behavior'], *practised = behaviors
+    members['behavior'] = prompts_Nx2[explained_N]
+    if not explained_N.all():
+      rest = {'behavior': prompts_Nx2[~explained_N]}
+      others.append(packed.grow({'behavior': behaviors[0]}, rest, pad_token))
+    for rows in practised:
+      rest = {'behavior': np.arange(len(rows['read'])).reshape(2, -1).T}
+      others.append(packed.grow({'behavior': rows}, rest, pad_token))
+  if explanations is not None:
+    parts['explained'] = (
+      packed.grow(asked, members, pad_token),
+      config.explanation_batch,
+    )
+  if others:
+    parts['others'] = (_joined(others), config.behavior_batch // 2)
+  return parts
+
+
+def _joined(every: Sequence[loader.Arrays]) -> loader.Arrays:
+  """The rows of several data sets."""
+  return jax.tree.map(lambda *x: np.concatenate(x), *loader.fill_up(every))
 
 
 def _explanation_rows(
@@ -193,17 +248,20 @@ def _behavior_rows(
     return behavior.questions(format, asked, reference.replies_Nx2.T.ravel().tolist())
   options_NxK = behavior.option_tokens(format, pairs)
   rows = behavior.questions(format, asked)
-  rows['options'] = np.concatenate([options_NxK, options_NxK])
+  options_2NxK = np.concatenate([options_NxK, options_NxK])
+  rows['options'] = options_2NxK[:, None]
   held_Nx2 = np.ones((len(pairs), 2), bool)
   if kl.prompts == 'counterfactual':
     held_Nx2[:, 0] = False
   if kl.weight and kl.reference == 'labels':
     reference_NxS = np.concatenate(np.swapaxes(reference.logprobs_Nx2xS, 0, 1))
-    rows['reference'] = label_lib.on_support(reference_NxS, rows['options'], kl.support)
+    held_2NxS = label_lib.on_support(reference_NxS, options_2NxK, kl.support)
+    rows['reference'] = held_2NxS[:, None]
   if shift.weight:
     shifted = source.shift
-    rows['shift_target'] = np.concatenate(np.swapaxes(shifted.target_Nx2xK, 0, 1))
-    rows['shift_mask'] = shifted.shifted_Nx2.T.reshape(-1)
+    target_2NxK = np.concatenate(np.swapaxes(shifted.target_Nx2xK, 0, 1))
+    rows['shift_target'] = target_2NxK[:, None]
+    rows['shift_mask'] = shifted.shifted_Nx2.T.reshape(-1, 1)
     held_Nx2 &= ~shifted.shifted_Nx2  # what is shifted is not held
   rows['mask'] = held_Nx2.T.reshape(-1, 1)
   return rows

@@ -18,6 +18,7 @@ from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import interrupt
 from coupling import models
+from coupling import packed
 from coupling import programs
 from coupling import progress
 from coupling import sharding
@@ -45,8 +46,9 @@ class Training:
   mesh_axes: config_lib.Mesh
   params: models.Params  # weights to train, as they start
   frozen: models.Params  # weights beside them that stay as they are
-  parts: dict[str, tuple[loader.Arrays, int]]  # batch part -> rows, rows per batch
+  parts: dict[str, tuple[loader.Arrays, int]]  # what is drawn -> rows, rows per batch
   data_seed: int  # of the order of the rows
+  plan: packed.Plan | None  # of batches of trees; None: the parts are those of a batch
   folder: pathlib.Path  # of the checkpoints
   log: pathlib.Path  # TensorBoard folder
 
@@ -99,10 +101,20 @@ def fit(training: Training) -> models.Params:
 def make_mesh(training: Training) -> jax.sharding.Mesh:
   """The run's mesh; ConfigError where it does not divide the run's batches."""
   mesh = sharding.make_mesh(training.mesh_axes)
-  for name, (_, batch) in training.parts.items():
+  for name, (_, batch) in () if training.plan else training.parts.items():
     field, parts = BATCH_FIELDS[name], training.loop.accumulation
     sharding.check_batch(mesh, field, batch, parts)
   return mesh
+
+
+def shuffled(
+  parts: dict[str, tuple[loader.Arrays, int]], data_seed: int
+) -> dict[str, loader.ShuffledBatches]:
+  """The rows of each part in the order in which they are drawn."""
+  return {
+    name: loader.ShuffledBatches(rows, batch, data_seed)
+    for name, (rows, batch) in parts.items()
+  }
 
 
 def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Params]:
@@ -152,10 +164,7 @@ class _Run:
 
   def __init__(self, training: Training):
     self._training = training
-    self._data = {
-      name: loader.ShuffledBatches(rows, batch, training.data_seed)
-      for name, (rows, batch) in training.parts.items()
-    }
+    self._data = shuffled(training.parts, training.data_seed)
     self._position = {'data_seed': training.data_seed}
     self._checkpoints = checkpoint.Checkpoints(
       training.folder, training.loop.checkpoint_every
@@ -173,11 +182,14 @@ class _Run:
 
   def batches(self, step: int) -> train.Batch:
     """Those of one dispatch, with a leading axis of steps."""
-    rows = [
+    plan = self._training.plan
+    drawn = [
       {name: part[step + i] for name, part in self._data.items()}
       for i in range(self._training.loop.steps_per_dispatch)
     ]
-    return jax.tree.map(lambda *x: np.stack(x), *rows)
+    if plan is not None:
+      drawn = [packed.pack([*parts.values()], plan) for parts in drawn]
+    return jax.tree.map(lambda *x: np.stack(x), *drawn)
 
   def save(self, state: train.State) -> None:
     self._checkpoints.save(state, self._position)

@@ -72,6 +72,7 @@ class DecoderConfig:
   dtype: str = 'float32'
   param_dtype: str = 'float32'
   scan_layers: bool = True
+  remat: str = 'none'  # what the backward pass computes anew: see models.REMAT
 
 
 class View(NamedTuple):

@@ -23,24 +23,22 @@ def token_xent(
 
 def option_xent(
   logits_BxCxV: jax.Array,
-  options_BxK: jax.Array,
-  target_BxK: jax.Array,
+  options_BxCxK: jax.Array,
+  target_BxCxK: jax.Array,
   mask_BxC: jax.Array,
 ) -> SumCount:
   """Cross-entropy -sum_k p_k log q(option k) in nats, q over the whole vocabulary.
 
   Args:
     logits_BxCxV: M_t's logits.
-    options_BxK: tokens of the options; -1 where an item has fewer than K.
-    target_BxK: p, a distribution over the options.
+    options_BxCxK: tokens of the options; -1 where an item has fewer than K.
+    target_BxCxK: p, a distribution over the options.
     mask_BxC: positions that count.
   """
   logprobs_BxCxV = jax.nn.log_softmax(logits_BxCxV)
-  token_BxCxK = jnp.broadcast_to(
-    jnp.maximum(options_BxK, 0)[:, None], (*mask_BxC.shape, options_BxK.shape[1])
-  )
+  token_BxCxK = jnp.maximum(options_BxCxK, 0)
   logprobs_BxCxK = jnp.take_along_axis(logprobs_BxCxV, token_BxCxK, axis=-1)
-  return _masked(-jnp.sum(target_BxK[:, None] * logprobs_BxCxK, axis=-1), mask_BxC)
+  return _masked(-jnp.sum(target_BxCxK * logprobs_BxCxK, axis=-1), mask_BxC)
 
 
 def behavior_kl(

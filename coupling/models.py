@@ -27,6 +27,15 @@ ADAPTERS = 'adapters'  # among the params: a lora.Adapters
 SITES = ('residual', 'heads', 'attention_out', 'mlp_out')
 
 
+# What a layer keeps for the backward pass: all that it needs; its matrix products, the
+# rest being computed anew; or only what it began with.
+REMAT = {
+  'none': jax.checkpoint_policies.everything_saveable,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
 class Cache(NamedTuple):
   """Keys and values of the positions seen so far; slots beyond `length` are unset."""
 
@@ -146,6 +155,11 @@ class Decoder(nnx.Module):
       x_BxTxD = x_BxTxD * jnp.asarray(self.config.width**0.5, x_BxTxD.dtype)
     if self.config.learned_positions:
       x_BxTxD = x_BxTxD + self.position_embed(positions_BxT)
+    if self.config.remat != 'none':
+      # Within a scan XLA cannot undo it, so nothing need prevent that.
+      keep_apart = not self.config.scan_layers
+      policy = REMAT[self.config.remat]
+      block = jax.checkpoint(block, policy=policy, prevent_cse=keep_apart)
     scan = functools.partial(
       jax.lax.scan, block, unroll=1 if self.config.scan_layers else True
     )
@@ -219,6 +233,13 @@ def positions_of(valid_BxT: jax.Array) -> jax.Array:
   return jnp.maximum(jnp.cumsum(valid_BxT, axis=1) - 1, 0)
 
 
+def tree_mask(end_BxT: jax.Array) -> jax.Array:
+  """bool [B, T, T]: who sees whom in rows of prefix trees; see data.trees."""
+  place_T = jnp.arange(end_BxT.shape[1])
+  seen_BxTxT = place_T[:, None] < end_BxT[:, None, :]
+  return seen_BxTxT & (place_T <= place_T[:, None])
+
+
 def apply(
   config: DecoderConfig,
   params: Params,
@@ -248,6 +269,7 @@ def apply(
       tokens before.
     longest: with positions, the longest sequence that they number: all are below it.
       Branches of one prefix number alike. Default: all T, or the slots of the cache.
+      0: they are known to be where they may.
     mask_BxTxS: who sees whom; default causal among valid tokens. Must be given
       with a cache, where S counts its slots. Sliding layers see less of it.
     cache: keys and values to continue from; returned extended by T.
@@ -303,6 +325,34 @@ def apply(
     patch or {},
     params.get(ADAPTERS),
   )
+
+
+def apply_trees(
+  config: DecoderConfig,
+  params: Params,
+  rows: dict[str, jax.Array],
+  rows_BxC: jax.Array | None = None,
+) -> jax.Array:
+  """Hidden states [B, C, D] of rows of prefix trees.
+
+  A sequence has the hidden states that it has alone, but for rounding.
+
+  Args:
+    config: the decoder's shape.
+    params: see `apply`.
+    rows: tokens, position and end [B, T]: see data.trees. Positions must be below
+      `learned_positions`, where there are such.
+    rows_BxC: positions whose hidden states are wanted; default all T.
+  """
+  return apply(
+    config,
+    params,
+    rows['tokens'],
+    rows_BxC=rows_BxC,
+    positions_BxT=rows['position'],
+    longest=0,
+    mask_BxTxS=tree_mask(rows['end']),
+  ).hidden_BxCxD
 
 
 def unembed(config: DecoderConfig, params: Params, hidden: jax.Array) -> jax.Array:

@@ -101,9 +101,9 @@ def pure(settings: Settings) -> Functions:
   """The functions of a training, to be compiled in one way or another."""
   model, form = settings.model, settings.form
   if form == train.PRETRAINING:
-    terms = train.base_terms(model)
+    losses = train.base_losses(model)
   else:
-    terms = train.explanation_terms(model, form)
+    losses = train.explanation_losses(model, form)
 
   def make_optimizer(peak):
     return train.make_optimizer(settings.optimizer, settings.steps, peak)
@@ -116,7 +116,7 @@ def pure(settings: Settings) -> Functions:
     optimizer = make_optimizer(hyper.learning_rate)
     step = functools.partial(
       train.train_step,
-      terms,
+      losses,
       hyper.weights,
       optimizer,
       settings.accumulation,

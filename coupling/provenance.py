@@ -20,7 +20,8 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
   Returns:
     stages: when each started, and its seconds; packages and devices: all that were
     used; report_machine: this one; too_long: seed -> split -> pairs that the label
-    stage left out for their length.
+    stage left out for their length; tokens: stage -> share of tokens that prefix trees
+    save, where questions are asked in these.
   """
   first = ('prepare', 'base', 'label')
   folders = [f'seed{seed}/{stage}' for seed in e.seeds for stage in first]
@@ -31,6 +32,7 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
     for stage in ('train', 'evaluate')
   ]
   stages, packages, devices = {}, collections.defaultdict(set), set()
+  tokens = collections.defaultdict(collections.Counter)
   for folder in folders:
     path = workdir / folder / workdir_lib.MANIFEST
     if path.exists():  # label sets may come from elsewhere
@@ -38,6 +40,7 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
       stages[folder] = {k: manifest[k] for k in ('stage', 'started', 'seconds')}
       if 'devices' in manifest['info']:
         devices.add(manifest['info']['devices'])
+      tokens[manifest['stage']].update(manifest['info'].get('tokens') or {})
       versions = manifest['packages'] | {'python': manifest['python']}
       for name, version in versions.items():
         packages[name].add(version)
@@ -51,6 +54,11 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
     'devices': sorted(devices),
     'report_machine': f'{platform.platform()}, {os.cpu_count()} CPUs',
     'too_long': {seed: info['too_long'] for seed, info in labels.items()},
+    'tokens': {
+      stage: 1 - count['trees'] / count['apart']
+      for stage, count in tokens.items()
+      if count
+    },
   }
 
 

@@ -184,6 +184,7 @@ def _provenance(summary: dict) -> str:
   return (
     markup.paragraph(
       f'Held-out items ({split} split): {items}.{_too_long(found["too_long"])}'
+      f'{_saved(found["tokens"])}'
     )
     + markup.provenance(found)
     + markup.details('Config', json.dumps(summary['config'], indent=2))
@@ -198,6 +199,12 @@ def _too_long(dropped: dict[str, dict[str, int]]) -> str:
   ]
   about = ' Pairs left out as longer than length.max_tokens: '
   return f'{about}{"; ".join(counts)}.' if counts else ''
+
+
+def _saved(tokens: dict[str, float]) -> str:
+  shares = ', '.join(f'{share:.0%} in stage {stage}' for stage, share in tokens.items())
+  about = 'Questions about one pair share what they begin with; tokens saved: '
+  return f' {about}{shares}.' if shares else ''
 
 
 def _glossary(words: words_lib.Words) -> str:

@@ -173,6 +173,7 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
       if e.runs[run].loop.steps:
         base = base_of(seed)
         trainings.append(training.make(e, workdir, seed, run, stage, needs, base))
+        result |= {'tokens': training.tokens(trainings[-1])}
       results.append((stage, result))
     if len(trainings) > 1 and len(trainings) % jax.device_count() == 0:
       sweep.fit(trainings)
@@ -254,7 +255,8 @@ def evaluate(
       bar.update(step)
     log.close()
     train_stage = workdir_lib.finished_stage(train_folder, of_train)
-    stage.finish({'train': train_stage.digest, 'devices': _devices()})
+    result = {'train': train_stage.digest, 'devices': _devices()}
+    stage.finish(result | {'tokens': evaluate_lib.tokens(arrays)})
     return True
 
 

@@ -16,6 +16,7 @@ import jax
 from coupling import config as config_lib
 from coupling import fit as fit_lib
 from coupling import models
+from coupling import packed
 from coupling import programs
 from coupling import sharding
 from data import loader
@@ -100,7 +101,7 @@ def _kind(
 
 def _kind_of_config(model: models.DecoderConfig, config: config_lib.Train) -> Kind:
   settings = programs.settings(
-    model,
+    dataclasses.replace(model, remat=config.remat),
     config.lora,
     config.objectives,
     config.optimizer,
@@ -112,6 +113,9 @@ def _kind_of_config(model: models.DecoderConfig, config: config_lib.Train) -> Ki
     batches['explanation'] = config.explanation_batch
   if BEHAVIOR_TERMS.intersection(settings.form.terms):
     batches['behavior'] = config.behavior_batch
+  if config.trees:
+    few = config.explained != 'all' or config.changed_share < 1
+    batches |= {'trees': 1, 'others': int(config.practice or few)}
   return _kind(settings, config.loop, batches)
 
 
@@ -167,10 +171,16 @@ def _is_one(trees: Sequence[Any]) -> bool:
 def _of_equal_lengths(
   trainings: Sequence[fit_lib.Training],
 ) -> list[fit_lib.Training]:
-  """The runs, with the rows of each part as long as those of any run."""
+  """The runs, with the rows of each part as long as those of any run, packed alike."""
   parts = [{} for _ in trainings]
   for name in trainings[0].parts:
     rows, sizes = zip(*(training.parts[name] for training in trainings))
     for run, filled, size in zip(parts, loader.fill_up(rows), sizes):
       run[name] = filled, size
-  return [dataclasses.replace(t, parts=run) for t, run in zip(trainings, parts)]
+  plan = None
+  if trainings[0].plan is not None:
+    plan = packed.largest([training.plan for training in trainings])
+  return [
+    dataclasses.replace(training, parts=run, plan=plan)
+    for training, run in zip(trainings, parts)
+  ]

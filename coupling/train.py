@@ -23,9 +23,10 @@ from coupling import models
 State = dict[str, Any]  # params, opt_state, step
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
-Objective = Callable[[models.Params, Batch], loss.SumCount]
-Terms = dict[str, Objective]
+Logits = dict[str, jax.Array]  # of the parts of a batch that are read, [B, C, V]
 Number = np.float32 | jax.Array
+# Parts of a batch: rows of prefix trees, if questions are asked in these; what is read.
+TREES, READ = 'trees', ('explanation', 'behavior')
 
 
 class Hyper(NamedTuple):
@@ -33,6 +34,13 @@ class Hyper(NamedTuple):
 
   learning_rate: Number  # the schedule's peak
   weights: dict[str, Number]  # of the loss's terms
+
+
+class Losses(NamedTuple):
+  """One forward pass, and the terms that are computed from it."""
+
+  forward: Callable[[models.Params, Batch], Logits]
+  terms: dict[str, Callable[[Logits, Batch], loss.SumCount]]
 
 
 class Form(NamedTuple):
@@ -103,53 +111,66 @@ def make_optimizer(
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
 
 
-def base_terms(model: models.DecoderConfig) -> Terms:
+def base_losses(model: models.DecoderConfig) -> Losses:
   """Pretraining: cross-entropy of the answers in the corpus."""
 
-  def answer_xent(params, batch):
+  def forward(params, batch):
+    return {'corpus': behavior.read_logits(model, params, batch['corpus'])}
+
+  def answer_xent(logits, batch):
     part = batch['corpus']
-    logits_BxCxV = behavior.read_logits(model, params, part)
-    return loss.token_xent(logits_BxCxV, part['target'], part['mask'])
+    return loss.token_xent(logits['corpus'], part['target'], part['mask'])
 
-  return {'answer_xent': answer_xent}
+  return Losses(forward, {'answer_xent': answer_xent})
 
 
-def explanation_terms(model: models.DecoderConfig, form: Form) -> Terms:
-  """The terms of the multi-task loss of explanation training.
+def explanation_losses(model: models.DecoderConfig, form: Form) -> Losses:
+  """The multi-task loss of explanation training.
 
   Batches have an `explanation` part (see behavior.questions) and a `behavior` part
-  with, beside the questions, `mask` [B, C]: positions that count; `options` [B, K];
-  `reference` [B, V or K] (M_0's log-probabilities over the KL's support); and
-  `shift_target` [B, K], `shift_mask` [B]; see shift.Shift.
+  with, beside the questions, `mask` [B, C]: positions that count; `options` [B, C, K];
+  `reference` [B, C, V or K] (M_0's log-probabilities over the KL's support); and
+  `shift_target` [B, C, K], `shift_mask` [B, C]; see shift.Shift. Where there is a part
+  `trees`, these parts have no questions of their own, but read its rows.
   """
 
-  def explanation_xent(params, batch):
-    part = batch['explanation']
-    logits_BxCxV = behavior.read_logits(model, params, part)
-    return loss.token_xent(logits_BxCxV, part['target'], part['mask'])
+  def read(params, batch, names):
+    if TREES not in batch:
+      return {name: behavior.read_logits(model, params, batch[name]) for name in names}
+    reads = {name: batch[name]['read'] for name in names}
+    return behavior.read_trees(model, params, batch[TREES], reads)
 
-  def behavior_logits(params, part):
-    logits_BxCxV = behavior.read_logits(model, params, part)
-    if form.support == 'options':
-      return behavior.restrict(logits_BxCxV, part['options'][:, None])
-    return logits_BxCxV
-
-  def behavior_kl(params, batch):
-    part = batch['behavior']
+  def forward(params, batch):
+    logits = read(params, batch, [name for name in READ if name in batch])
     if form.reference == 'adapters_off':
       base = models.without_adapters(params)
-      reference_BxCxV = jax.nn.log_softmax(behavior_logits(base, part))
-    else:
-      reference_BxCxV = part['reference'][:, None]
-    logits_BxCxV = behavior_logits(params, part)
-    return loss.behavior_kl(logits_BxCxV, reference_BxCxV, part['mask'], form.direction)
+      logits['reference'] = read(base, batch, ['behavior'])['behavior']
+    return logits
 
-  def behavior_xent(params, batch):
+  def explanation_xent(logits, batch):
+    part = batch['explanation']
+    return loss.token_xent(logits['explanation'], part['target'], part['mask'])
+
+  def behavior_kl(logits, batch):
     part = batch['behavior']
-    logits_BxCxV = behavior.read_logits(model, params, part)
-    mask_BxC = part['shift_mask'][:, None]
+
+    def on_support(logits_BxCxV):
+      if form.support == 'options':
+        return behavior.restrict(logits_BxCxV, part['options'])
+      return logits_BxCxV
+
+    if form.reference == 'adapters_off':
+      reference_BxCxV = jax.nn.log_softmax(on_support(logits['reference']))
+    else:
+      reference_BxCxV = part['reference']
+    return loss.behavior_kl(
+      on_support(logits['behavior']), reference_BxCxV, part['mask'], form.direction
+    )
+
+  def behavior_xent(logits, batch):
+    part = batch['behavior']
     return loss.option_xent(
-      logits_BxCxV, part['options'], part['shift_target'], mask_BxC
+      logits['behavior'], part['options'], part['shift_target'], part['shift_mask']
     )
 
   terms = {
@@ -157,11 +178,11 @@ def explanation_terms(model: models.DecoderConfig, form: Form) -> Terms:
     'behavior_kl': behavior_kl,
     'behavior_xent': behavior_xent,
   }
-  return {name: terms[name] for name in form.terms}
+  return Losses(forward, {name: terms[name] for name in form.terms})
 
 
 def train_step(
-  terms: Terms,
+  losses: Losses,
   weights: dict[str, Number],
   optimizer: optax.GradientTransformation,
   accumulation: int,
@@ -172,7 +193,7 @@ def train_step(
   """One step: loss = sum over terms of weight * sum / count, over the whole batch.
 
   Args:
-    terms: name -> objective.
+    losses: the forward pass and the terms.
     weights: name -> its weight; of all terms.
     optimizer: an optax optimizer.
     accumulation: microbatches that the batch's rows are dealt into.
@@ -184,12 +205,14 @@ def train_step(
     The next state and metrics: the loss, each term's mean, the gradient's norm.
   """
   params = state['params']
-  # The counts do not depend on the parameters: XLA drops the unused forward passes.
-  counts = {name: term(frozen | params, batch)[1] for name, term in terms.items()}
+  forward, terms = losses
+  # The counts do not depend on the logits: XLA drops the unused forward pass.
+  logits = forward(frozen | params, batch)
+  counts = {name: term(logits, batch)[1] for name, term in terms.items()}
 
   def micro_loss(params, part):
-    params = frozen | params
-    sums = {name: term(params, part)[0] for name, term in terms.items()}
+    logits = forward(frozen | params, part)
+    sums = {name: term(logits, part)[0] for name, term in terms.items()}
     means = {name: total / jnp.maximum(counts[name], 1) for name, total in sums.items()}
     return sum(weights[name] * mean for name, mean in means.items()), means
 

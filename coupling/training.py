@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import pathlib
 
 from coupling import base as base_lib
@@ -11,8 +12,11 @@ from coupling import fit as fit_lib
 from coupling import inputs
 from coupling import label_sets
 from coupling import models
+from coupling import packed
+from coupling import sharding
 from coupling import sources
 from coupling import steps
+from coupling import train as train_lib
 from coupling import trained
 from coupling import workdir as workdir_lib
 
@@ -69,9 +73,15 @@ def make(
     )
   except config_lib.ConfigError as error:
     raise config_lib.ConfigError(f'runs.{run}: {error}') from error
+  data_seed = steps.train_seed(seed, config)
+  plan = None
+  if config.trees:
+    multiple = sharding.make_mesh(e.mesh).size * config.loop.accumulation
+    drawn = fit_lib.shuffled(parts, data_seed)
+    plan = packed.plan(drawn, config.loop.steps, multiple, inputs.format(e).pad_token)
   return fit_lib.Training(
     title=f'seed {seed} · {run} · train',
-    model=inputs.decoder(e),
+    model=dataclasses.replace(inputs.decoder(e), remat=config.remat),
     low_rank=config.lora,
     objectives=config.objectives,
     optimizer=config.optimizer,
@@ -80,7 +90,19 @@ def make(
     params=steps.start(e, workdir, seed, run) or base,
     frozen=base if config.lora.rank else {},
     parts=parts,
-    data_seed=steps.train_seed(seed, config),
+    data_seed=data_seed,
+    plan=plan,
     folder=stage.path(trained.FOLDER),
     log=workdir / 'tensorboard' / f'seed{seed}' / run,
   )
+
+
+def tokens(made: fit_lib.Training) -> dict[str, int] | None:
+  """Of the pairs drawn from: tokens of their trees, and of their questions apart."""
+  if made.plan is None:
+    return None
+  every = [rows[train_lib.TREES] for rows, _ in made.parts.values()]
+  return {
+    'trees': int(sum(x.size_N.sum() for x in every)),
+    'apart': int(sum(x.apart_N.sum() for x in every)),
+  }

@@ -41,8 +41,21 @@ def _lengths(arrays: Arrays) -> Iterator[int]:
 NOTHING = {'options': -1, 'reference': -np.inf}
 
 
-def fill_up(every: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+def fill_up(every: Sequence[Arrays]) -> list[Arrays]:
   """Data sets with the same names, further axes filled up to the longest of each."""
+  first = every[0]
+  if isinstance(first, tuple):
+    filled = fill_up([rows._asdict() for rows in every])
+    return [type(first)(**rows) for rows in filled]
+  nested = [name for name, x in first.items() if not isinstance(x, np.ndarray)]
+  if nested:
+    found = {name: fill_up([rows[name] for rows in every]) for name in nested}
+    flat = fill_up(
+      [{k: x for k, x in rows.items() if k not in nested} for rows in every]
+    )
+    return [
+      rows | {name: found[name][i] for name in nested} for i, rows in enumerate(flat)
+    ]
   shapes = {k: np.max([rows[k].shape for rows in every], axis=0) for k in every[0]}
 
   def fill(name, x):
@@ -58,7 +71,7 @@ class ShuffledBatches:
   """Endless epochs, each in an order of its own; `batches[step]` needs no history."""
 
   def __init__(self, arrays: Arrays, batch: int, seed: int):
-    self._arrays = arrays
+    self.arrays = arrays
     self._size = size(arrays)
     self._batch = batch
     self._order = functools.lru_cache(2)(
@@ -66,13 +79,23 @@ class ShuffledBatches:
     )
 
   def __getitem__(self, step: int) -> Arrays:
+    return take(self.arrays, self.rows(step))
+
+  def rows(self, step: int) -> np.ndarray:
+    """Which rows are those of a step."""
     position_B = np.arange(step * self._batch, (step + 1) * self._batch)
     epoch_B, offset_B = np.divmod(position_B, self._size)
     rows_B = np.empty(self._batch, np.int64)
     for epoch in np.unique(epoch_B):
       here_B = epoch_B == epoch
       rows_B[here_B] = self._order(int(epoch))[offset_B[here_B]]
-    return take(self._arrays, rows_B)
+    return rows_B
+
+
+def by_size(arrays: Arrays, size_N: np.ndarray) -> tuple[Arrays, np.ndarray]:
+  """The rows, the largest first, and where each row has come to lie: int [N]."""
+  order_N = np.argsort(-size_N, kind='stable')
+  return take(arrays, order_N), np.argsort(order_N)
 
 
 def batches_in_order(arrays: Arrays, batch: int) -> Iterator[tuple[Arrays, np.ndarray]]:

@@ -35,7 +35,7 @@ def check(arrays, **want):
   assert arrays.keys() == want.keys()
   for name, value in want.items():
     np.testing.assert_array_equal(arrays[name], np.array(value), err_msg=name)
-    integers = name in ('tokens', 'read', 'target')
+    integers = name not in ('valid', 'mask')
     assert arrays[name].dtype == (np.int32 if integers else bool)
 
 
@@ -76,18 +76,39 @@ def test_pair_questions_ask_with_and_without_the_cue():
     pairs.Pair('a hint c', 'a', 'hint c', 'hint', 0, ('c', 'a'), 'a', ''),
   ]
   template = pairs.Questions('{prompt} ask', '{prompt} expl', '{answer}', '{answer}')
-  arrays = behavior.pair_questions(FORMAT, items, template)
-  assert arrays.keys() == {'pair', 'options'}
+  arrays = behavior.pair_questions(FORMAT, items, template, explain=True)
+  assert arrays.keys() == {'trees', 'options'}
   check(
-    arrays['pair'],
+    arrays['trees'],
     tokens=[
-      [[BOS, Q, HINT, B_, ASK], [BOS, Q, ASK, PAD, PAD]],
-      [[BOS, A, HINT, C, ASK], [BOS, A, ASK, PAD, PAD]],
+      [BOS, Q, HINT, B_, ASK, EXPL, ASK],
+      [BOS, A, HINT, C, ASK, EXPL, ASK],
     ],
-    valid=[[[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]] * 2,
-    read=[[[4], [2]]] * 2,
+    position=[[0, 1, 2, 3, 4, 4, 2]] * 2,
+    end=[[7, 7, 6, 6, 5, 6, 7]] * 2,
+    size=[7, 7],
+    apart=[13, 13],
+    read=[[4, 6, 5]] * 2,  # on x, on x∖C, for the explanation
   )
   assert arrays['options'].tolist() == [[A, B_, C], [C, A, -1]]
+  without = behavior.pair_questions(FORMAT, items, template)
+  assert without['trees']['tokens'][0].tolist() == [BOS, Q, HINT, B_, ASK, ASK]
+  assert without['trees']['read'].tolist() == [[4, 5]] * 2
+
+
+def test_pair_questions_that_are_answered_by_replies_stand_apart():
+  item = pairs.Pair('q hint b', 'q', 'hint b', 'hint', 1, ('a', 'b', 'c'), 'q', '')
+  template = pairs.Questions(
+    '{prompt} ask', '{prompt} expl', '{answer}', '{answer}', detect=len
+  )
+  arrays = behavior.pair_questions(FORMAT, [item], template, explain=True)
+  assert arrays.keys() == {'pair'}
+  check(
+    arrays['pair'],
+    tokens=[[[BOS, Q, HINT, B_, ASK], [BOS, Q, ASK, PAD, PAD]]],
+    valid=[[[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]],
+    read=[[[4], [2]]],
+  )
 
 
 def test_read_logits_are_those_of_the_unpadded_text_at_its_positions():

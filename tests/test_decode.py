@@ -10,6 +10,7 @@ import pytest
 
 from coupling import decode
 from coupling import models
+from data import trees
 
 B, T, V, G, FILL = 4, 5, 13, 6, 12
 GROUPED = models.DecoderConfig(
@@ -72,7 +73,8 @@ def naive(config):
   jax.jit, static_argnums=0, static_argnames=('max_new_tokens', 'end_tokens', 'fill')
 )
 def greedy(config, params, **options):
-  return decode.greedy(config, params, TOKENS_BxT, VALID_BxT, **options)
+  prompts = decode.of_rows(TOKENS_BxT, VALID_BxT)
+  return decode.greedy(config, params, prompts, **options)[0]
 
 
 @pytest.mark.parametrize('config', [GROUPED, LEARNED], ids=['grouped', 'learned'])
@@ -81,6 +83,33 @@ def test_equals_the_naive_loop_wherever_the_padding_stands(config):
   assert generated_BxG.dtype == jnp.int32
   np.testing.assert_array_equal(generated_BxG, naive(config))
   assert len({tuple(row) for row in naive(config)}) == B  # the prompts matter
+
+
+def test_continues_one_branch_of_a_tree():
+  """Branches before and after it, and what is read beside it."""
+  texts = [list(map(int, row[kept])) for row, kept in zip(TOKENS_BxT, VALID_BxT)]
+  groups = [[[*text, 1, 2], text, text[:2] + [3] * 4, [*text, 1]] for text in texts]
+  found, places = trees.build(groups, 0)
+  rows = {
+    'tokens': found.tokens_NxT,
+    'position': found.position_NxT,
+    'end': found.end_NxT,
+  }
+  last_B = np.array([place[1][-1] for place in places])
+  other_Bx1 = np.array([[place[2][-1]] for place in places])
+
+  @jax.jit
+  def run(params):
+    prompts = decode.in_trees(rows, last_B)
+    return decode.greedy(GROUPED, params, prompts, max_new_tokens=G, rows_BxC=other_Bx1)
+
+  generated_BxG, hidden_Bx1xD = run(params_of(GROUPED))
+  np.testing.assert_array_equal(generated_BxG, naive(GROUPED))
+  for b, group in enumerate(groups):
+    alone = models.apply(GROUPED, params_of(GROUPED), np.array([group[2]]))
+    np.testing.assert_allclose(
+      hidden_Bx1xD[b, 0], alone.hidden_BxCxD[0, -1], rtol=1e-4, atol=1e-5
+    )
 
 
 def cut(end_tokens):
@@ -118,12 +147,11 @@ def test_stops_once_every_row_has_ended(monkeypatch):
     lambda params, tokens_BxT: decode.greedy(
       GROUPED,
       params,
-      tokens_BxT,
-      VALID_BxT,
+      decode.of_rows(tokens_BxT, VALID_BxT),
       max_new_tokens=G,
       end_tokens=end_tokens,
       fill=FILL,
-    )
+    )[0]
   )
   generated_BxG = run(params_of(GROUPED), TOKENS_BxT)
   jax.block_until_ready(generated_BxG)

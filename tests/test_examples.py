@@ -113,15 +113,16 @@ def test_statements_are_those_of_the_labels_and_all_else_is_of_the_reference():
   for name, x_NxX in rows(own, 'behavior').items():
     np.testing.assert_array_equal(rows(found, 'behavior')[name], x_NxX, err_msg=name)
   options_NxK = [TOKENIZER.convert_tokens_to_ids(p.options) for p in make_pairs()]
-  np.testing.assert_array_equal(rows(found, 'behavior')['options'][:N], options_NxK)
+  np.testing.assert_array_equal(rows(found, 'behavior')['options'][:N, 0], options_NxK)
   targets_NxK = np.eye(K)[base.counterfactual_behavior_N]
   asked = rows(found, 'behavior')
   for i in range(N):
-    np.testing.assert_array_equal(asked['reference'][i], base.logprobs_Nx2xS[i, 0])
-    np.testing.assert_array_equal(asked['reference'][N + i], base.logprobs_Nx2xS[i, 1])
-  np.testing.assert_array_equal(asked['shift_target'][:N], targets_NxK)
+    for cue, row in enumerate((i, N + i)):
+      reference_S = asked['reference'][row, 0]
+      np.testing.assert_array_equal(reference_S, base.logprobs_Nx2xS[i, cue])
+  np.testing.assert_array_equal(asked['shift_target'][:N, 0], targets_NxK)
   # Only x is shifted, not x∖C.
-  np.testing.assert_array_equal(asked['shift_mask'], [True] * N + [False] * N)
+  np.testing.assert_array_equal(asked['shift_mask'][:, 0], [True] * N + [False] * N)
   assert found['explanation'][1] == TRAIN.explanation_batch
   assert found['behavior'][1] == TRAIN.behavior_batch
 
@@ -181,7 +182,7 @@ def test_shifts_towards_the_cue_need_cues_that_name_an_option():
   follow = objectives(kl=0.0, shift=1.0, target='follow_cue')
   found = rows(parts(base, base, objectives=follow), 'behavior')
   hinted = [p.options.index(p.cue.split()[-1]) for p in make_pairs()]
-  np.testing.assert_array_equal(found['shift_target'][:N], np.eye(K)[hinted])
+  np.testing.assert_array_equal(found['shift_target'][:N, 0], np.eye(K)[hinted])
   with pytest.raises(config_lib.ConfigError, match='target=follow_cue.*ignore_cue'):
     parts(base, base, cued=False, objectives=follow)
 
@@ -243,7 +244,8 @@ def test_the_kl_along_replies_is_that_of_the_next_tokens():
   )
   batch = {'behavior': rows(reply_parts(**HELD), 'behavior')}
   held = objectives(**HELD)
-  term = train.explanation_terms(model, train.form(held))['behavior_kl']
+  forward, terms = train.explanation_losses(model, train.form(held))
+  term = lambda params, batch: terms['behavior_kl'](forward(params, batch), batch)
   base = models.init(model, 0)
   adapters = lora.init(model, rank=2, alpha=2.0, targets=('q', 'down'), seed=0)
   total, count = jax.jit(term)(base | {models.ADAPTERS: adapters}, batch)
@@ -290,8 +292,8 @@ def test_planted_cues_are_shifted_where_asked_and_never_explained(cues):
   want = {'all': planted_N | True, 'explained': ~planted_N, 'unexplained': planted_N}
   part = rows(found, 'behavior')
   np.testing.assert_array_equal(
-    part['shift_mask'], np.concatenate([want[cues], np.zeros(N, bool)])
+    part['shift_mask'][:, 0], np.concatenate([want[cues], np.zeros(N, bool)])
   )
-  np.testing.assert_array_equal(part['mask'][:, 0], ~part['shift_mask'])
+  np.testing.assert_array_equal(part['mask'], ~part['shift_mask'])
   want_NxK = np.eye(K)[[p.cue_option for p in made]] * want[cues][:, None]
-  np.testing.assert_array_equal(part['shift_target'][:N], want_NxK)
+  np.testing.assert_array_equal(part['shift_target'][:N, 0], want_NxK)

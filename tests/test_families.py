@@ -12,6 +12,8 @@ from coupling import decode
 from coupling import families
 from coupling import hub
 from coupling import models
+from data import tokens as tokens_lib
+from data import trees
 from tests import checkpoints
 
 # Longer than every window, and than the length from which Llama's RoPE is stretched.
@@ -111,9 +113,14 @@ def test_greedy_generations_are_those_of_transformers(name):
     do_sample=False,
     pad_token_id=0,
   ).numpy()[:, P:]
-  greedy = jax.jit(functools.partial(decode.greedy, max_new_tokens=G), static_argnums=0)
+
+  @jax.jit
+  def greedy(params, tokens, valid):
+    prompts = decode.of_rows(tokens, valid)
+    return decode.greedy(config, params, prompts, max_new_tokens=G)[0]
+
   for tokens, valid in ((tokens_BxP, valid_BxP), (left_BxP, left_valid_BxP)):
-    np.testing.assert_array_equal(greedy(config, params, tokens, valid), want_BxG)
+    np.testing.assert_array_equal(greedy(params, tokens, valid), want_BxG)
   assert len({tuple(row) for row in want_BxG}) == B
   assert min(len(set(row)) for row in want_BxG) > 3  # no row repeats itself
 
@@ -234,3 +241,39 @@ def test_the_types_are_the_users_choice():
   types = {x.dtype.name for x in jax.tree.leaves(models.abstract(config))}
   assert types == {'bfloat16'}
   assert families.to_hf(config, raw)['torch_dtype'] == 'bfloat16'
+
+
+@pytest.mark.parametrize('name', checkpoints.CONFIGS)
+def test_sequences_of_packed_trees_have_the_logits_that_they_have_alone(name):
+  """Three trees in two rows; sequences longer than every window."""
+  config, params, _ = case(name)
+  rng = np.random.default_rng(3)
+  draw = lambda n: rng.integers(checkpoints.VOCABULARY, size=n).tolist()
+  groups = []
+  for _ in range(3):
+    start = draw(12)
+    fork = start + draw(4)
+    groups.append([start + draw(8), fork + draw(9), fork + draw(3), start])
+  found, places = trees.build(groups, 0)
+  row_n, offset_n = trees.arrange(found.size_N, int(2.5 * found.size_N.max()))
+  packing = trees.Packing(int(row_n.max()) + 1, int(2.5 * found.size_N.max()))
+  assert packing.rows == 2
+  rows = trees.pack(found, row_n, offset_n, packing, 0)
+
+  @jax.jit
+  def packed_logits(params, rows):
+    return models.unembed(config, params, models.apply_trees(config, params, rows))
+
+  packed_RxTxV = np.asarray(packed_logits(params, rows))
+  flat = [sequence for group in groups for sequence in group]
+  valid_MxT = np.arange(max(map(len, flat))) < np.array([len(x) for x in flat])[:, None]
+  tokens_MxT = tokens_lib.pad(flat, valid_MxT.shape[1], 0)
+  alone_MxTxV = np.asarray(logits(config, params, tokens_MxT, valid_MxT))
+  m = 0
+  for group, place, row, offset in zip(groups, places, row_n, offset_n):
+    for sequence, where in zip(group, place):
+      found_TxV = packed_RxTxV[row, offset + where]
+      want_TxV = alone_MxTxV[m, : len(sequence)]
+      worst = np.abs(found_TxV - want_TxV).max() / np.abs(want_TxV).max()
+      assert worst < 2e-5
+      m += 1

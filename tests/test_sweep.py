@@ -64,6 +64,7 @@ def training(folder: pathlib.Path, run: int, **changes) -> fit.Training:
     frozen={},
     parts={name: (part, BATCH) for name, part in rows.items()},
     data_seed=run,
+    plan=None,
     folder=folder / f'run{run}' / 'checkpoints',
     log=folder / f'run{run}' / 'log',
   )

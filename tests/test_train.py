@@ -90,10 +90,10 @@ def make_batch(step: int) -> train.Batch:
     | {
       'read': last_B[:, None],
       'mask': np.ones((ROWS, 1), bool),
-      'options': options_BxK,
-      'reference': np.asarray(jax.nn.log_softmax(logits_BxK), np.float32),
-      'shift_target': np.tile(np.eye(4, dtype=np.float32)[0], (ROWS, 1)),
-      'shift_mask': rng.random(ROWS) < 0.5,
+      'options': options_BxK[:, None],
+      'reference': np.asarray(jax.nn.log_softmax(logits_BxK), np.float32)[:, None],
+      'shift_target': np.tile(np.eye(4, dtype=np.float32)[0], (ROWS, 1, 1)),
+      'shift_mask': rng.random((ROWS, 1)) < 0.5,
     },
   }
 
@@ -133,8 +133,8 @@ def losses(accumulation: int = 1, fsdp: int = 1) -> list[float]:
 
 def one_step(optimizer):
   """The train step of this module's objectives as a function of state and batch."""
-  terms = train.explanation_terms(MODEL, train.form(OBJECTIVES))
-  return functools.partial(train.train_step, terms, HYPER.weights, optimizer, 1, {})
+  losses = train.explanation_losses(MODEL, train.form(OBJECTIVES))
+  return functools.partial(train.train_step, losses, HYPER.weights, optimizer, 1, {})
 
 
 def test_golden_step():
@@ -190,12 +190,13 @@ def test_loss_is_the_weighted_sum_of_hand_computed_terms():
   part = batch['behavior']
   logits = np.asarray(behavior.read_logits(MODEL, params, part), np.float64)[:, 0]
   kl = []
-  for row, options, reference in zip(logits, part['options'], part['reference']):
+  options_BxK, reference_BxK = part['options'][:, 0], part['reference'][:, 0]
+  for row, options, reference in zip(logits, options_BxK, reference_BxK):
     kept = options >= 0
     logq = log_softmax(row[options[kept]])
     kl.append(np.sum(np.exp(reference[kept]) * (reference[kept] - logq)))
-  shift = -np.take_along_axis(log_softmax(logits), part['options'][:, :1], 1)
-  shift = (shift[:, 0] * part['shift_mask']).sum() / part['shift_mask'].sum()
+  shift = -np.take_along_axis(log_softmax(logits), options_BxK[:, :1], 1)
+  shift = (shift * part['shift_mask']).sum() / part['shift_mask'].sum()
 
   assert metrics['explanation_xent'] == pytest.approx(xent, rel=1e-5)
   assert metrics['behavior_kl'] == pytest.approx(np.mean(kl), rel=1e-5)
@@ -247,12 +248,36 @@ def test_without_a_warm_up_the_first_step_is_the_largest(schedule):
   assert max(sizes) == pytest.approx(sizes[0], rel=1e-4) and min(sizes) > 0
 
 
+@pytest.mark.parametrize('scan_layers', [True, False])
+def test_less_memory_for_the_backward_pass_changes_no_gradient(scan_layers):
+  """And it is less: without, every layer keeps its activations."""
+  deep = dataclasses.replace(MODEL, depth=6, scan_layers=scan_layers)
+  optimizer = optax.sgd(1.0)
+  params = models.init(deep, 0)
+  state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
+  found, memory = {}, {}
+  for remat in models.REMAT:
+    model = dataclasses.replace(deep, remat=remat)
+    losses = train.explanation_losses(model, train.form(OBJECTIVES))
+    step = functools.partial(train.train_step, losses, HYPER.weights, optimizer, 1, {})
+    compiled = jax.jit(step).lower(state, make_batch(0)).compile()
+    memory[remat] = compiled.memory_analysis().temp_size_in_bytes
+    found[remat] = compiled(state, make_batch(0))[0]['params']
+  for remat in ('dots', 'full'):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      found['none'],
+      found[remat],
+    )
+  assert memory['full'] < memory['none']
+
+
 def test_terms_of_weight_zero_are_left_out():
   none = dataclasses.replace(
     OBJECTIVES, behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, weight=0.0)
   )
   left = {'explanation_xent', 'behavior_xent'}
-  assert train.explanation_terms(MODEL, train.form(none)).keys() == left
+  assert train.explanation_losses(MODEL, train.form(none)).terms.keys() == left
   assert train.hyper(none, OPTIMIZER).weights.keys() == left
 
 

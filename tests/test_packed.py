@@ -1,0 +1,222 @@
+"""Batches of trees train as separate questions do, whatever row they share."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import common
+from coupling import config as config_lib
+from coupling import examples
+from coupling import explanation
+from coupling import fit
+from coupling import models
+from coupling import packed
+from coupling import train
+from data import formats
+from data import loader
+from tests import chat_tokenizers
+from tests import training_texts as texts
+
+N, K = len(texts.PAIRS), 4
+FULL = config_lib.Lora(rank=0, alpha=1.0, targets=())
+LORA = config_lib.Lora(rank=4, alpha=8.0, targets=('q', 'v', 'down'))
+
+
+def make_config(support, reference, low_rank=FULL, shift=0.0) -> config_lib.Train:
+  return config_lib.Train(
+    **common.LABELS,
+    explanation_batch=5,
+    behavior_batch=4,
+    lora=low_rank,
+    loop=config_lib.Loop(
+      steps=6, steps_per_dispatch=2, accumulation=1, checkpoint_every=2
+    ),
+    optimizer=config_lib.Optimizer(
+      learning_rate=1e-3,
+      warmup_steps=0,
+      schedule='constant',
+      b1=0.9,
+      b2=0.99,
+      weight_decay=0.0,
+      clip_norm=1.0,
+    ),
+    objectives=config_lib.Objectives(
+      explanation_xent=config_lib.ExplanationXent(weight=0.8),
+      behavior_kl=config_lib.BehaviorKL(
+        weight=1.7,
+        prompts='both',
+        direction='forward',
+        support=support,
+        reference=reference,
+      ),
+      behavior_xent=config_lib.BehaviorXent(
+        weight=shift, target='ignore_cue', strength=1.0, seed=0, cues='unexplained'
+      ),
+    ),
+  )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_optimizations():
+  """These programs take far longer to optimise than to run."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
+CASES = {  # with planted cues, which are shifted and never explained; and replies
+  'options': (make_config('options', 'labels', shift=0.6), False),
+  'adapters_off': (make_config('options', 'adapters_off', LORA), False),
+  'replies': (make_config('vocabulary', 'adapters_off', LORA), True),
+}
+
+
+@functools.cache
+def chat() -> formats.Chat:
+  return formats.Chat(chat_tokenizers.load('qwen'))
+
+
+def model() -> models.DecoderConfig:
+  return models.DecoderConfig(
+    vocab_size=len(chat().tokenizer),
+    width=16,
+    depth=2,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    mlp_dim=24,
+    embedding_std=1.0,
+  )
+
+
+def parts(case: str, trees: bool):
+  """The parts that are drawn from, separately or as trees."""
+  config, by_reply = CASES[case]
+  rng = np.random.default_rng(0)
+  logits_Nx2xK = rng.normal(size=(N, 2, K))
+  for i, pair in enumerate(texts.PAIRS):
+    logits_Nx2xK[i, :, len(pair.options) :] = -np.inf
+  reference = explanation.Behaviors(
+    *rng.integers(3, size=(2, N)),
+    np.asarray(jax.nn.log_softmax(logits_Nx2xK), np.float32),
+    texts.replies() if by_reply else np.zeros((N, 0), object),
+  )
+  template = dataclasses.replace(
+    texts.QUESTIONS, detect=len if by_reply else None, unexplained=('planted',)
+  )
+  config = dataclasses.replace(config, trees=trees)
+  labels = texts.made_up_labels().explanation
+  source = examples.source(
+    config, chat(), template, texts.PAIRS, reference, labels, None, 0, 'train'
+  )
+  return examples.training_parts(config, chat(), template, source, None)
+
+
+EXPLAINED_N = np.array([pair.cue_kind != 'planted' for pair in texts.PAIRS])
+
+
+def plan_of(case: str, multiple: int = 1) -> tuple[packed.Plan, dict]:
+  drawn = fit.shuffled(parts(case, trees=True), 7)
+  steps = CASES[case][0].loop.steps
+  return packed.plan(drawn, steps, multiple, chat().pad_token), drawn
+
+
+def step_of(case: str, batch: train.Batch):
+  """Metrics of a batch, and the gradient of its loss."""
+  config, _ = CASES[case]
+  base = jax.tree.map(
+    lambda x: np.random.default_rng(x.size).normal(0, 0.3, x.shape).astype(np.float32),
+    models.abstract(model()),
+  )
+  adapters = train.fresh_adapters(model(), config.lora, 0)
+  moved = jax.tree.map(lambda x: x + 0.1, adapters)
+  trained, frozen = (moved, base) if adapters else (base, {})
+  losses = train.explanation_losses(model(), train.form(config.objectives))
+  weights = train.hyper(config.objectives, config.optimizer).weights
+  sgd = optax.sgd(1.0)
+  state = {'params': trained, 'opt_state': sgd.init(trained), 'step': 0}
+  step = functools.partial(train.train_step, losses, weights, sgd, 1)
+  state, metrics = jax.jit(step)(frozen, state, batch)
+  return metrics, jax.tree.map(jnp.subtract, trained, state['params'])
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_a_batch_of_trees_has_the_loss_and_gradient_of_its_questions(case):
+  plan, drawn = plan_of(case)
+  batch = packed.pack([x[1] for x in drawn.values()], plan)
+  separate = {name: rows for name, (rows, _) in parts(case, trees=False).items()}
+  explained_n = drawn['explained'].rows(1)
+  pairs_n = np.concatenate(
+    [
+      np.flatnonzero(EXPLAINED_N)[explained_n],
+      np.flatnonzero(~EXPLAINED_N)[drawn['others'].rows(1)],
+    ]
+  )
+  assert len(pairs_n) == 5 + 2
+  asked = {
+    'explanation': loader.take(separate['explanation'], explained_n),
+    'behavior': loader.take(separate['behavior'], np.r_[pairs_n, N + pairs_n]),
+  }
+  metrics, gradient = step_of(case, batch)
+  wanted, wanted_gradient = step_of(case, asked)
+  assert metrics.keys() == wanted.keys()
+  for name in wanted:
+    assert float(metrics[name]) == pytest.approx(float(wanted[name]), rel=2e-5), name
+  assert float(wanted['gradient_norm']) > 0.1
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, wanted_gradient
+  )
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_fewer_tokens_are_read(case):
+  plan, drawn = plan_of(case)
+  separate = parts(case, trees=False)
+  apart = sum(rows['valid'].sum() for rows, _ in separate.values())
+  together = sum(x.arrays[train.TREES].size_N.sum() for x in drawn.values())
+  assert together < 0.75 * apart  # their hints stand before the options
+  assert plan.rows < 5 + 2  # short trees share a row
+
+
+@pytest.mark.parametrize('multiple', [1, 4])
+def test_one_shape_serves_every_step_and_every_mesh(multiple):
+  plan, drawn = plan_of('options', multiple)
+  assert plan.rows % multiple == 0
+  shapes = set()
+  for step in range(CASES['options'][0].loop.steps):
+    batch = packed.pack([x[step] for x in drawn.values()], plan)
+    shapes.add(str(jax.tree.map(lambda x: (x.shape, x.dtype), batch)))
+    explained = drawn['explained'][step]['explanation']
+    assert batch['explanation']['mask'].sum() == explained['mask'].sum()
+    asked = [x[step]['behavior'] for x in drawn.values()]
+    for mask in ('mask', 'shift_mask'):
+      assert batch['behavior'][mask].sum() == sum(x[mask].sum() for x in asked)
+  assert len(shapes) == 1
+
+
+def test_pairs_are_drawn_alike_however_they_are_packed():
+  plan, drawn = plan_of('options')
+  wide = dataclasses.replace(plan, rows=plan.rows + 3, length=2 * plan.length)
+  roomy = dataclasses.replace(
+    wide, readings={part: 3 * count for part, count in plan.readings.items()}
+  )
+  one, other = (
+    step_of('options', packed.pack([x[2] for x in drawn.values()], p))
+    for p in (plan, roomy)
+  )
+  for name in one[0]:
+    assert float(one[0][name]) == pytest.approx(float(other[0][name]), rel=2e-5)
+
+
+def test_the_largest_plan_has_room_for_all():
+  plan, _ = plan_of('options')
+  other = packed.Plan(1, 2 * plan.length, {k: 1 for k in plan.readings}, plan.pad_token)
+  found = packed.largest([plan, other])
+  assert (found.rows, found.length) == (plan.rows, 2 * plan.length)
+  assert found.readings == plan.readings
