@@ -47,8 +47,8 @@ def make_batches(config, vocabulary: int, seed: int) -> train.Batch:
     }
 
   behavior = part(config.behavior_batch, 1)
-  logits_SxBxV = rng.normal(size=(steps, config.behavior_batch, vocabulary))
-  behavior['reference'] = np.asarray(jax.nn.log_softmax(logits_SxBxV), np.float32)
+  logits_SxBx1xV = rng.normal(size=(steps, config.behavior_batch, 1, vocabulary))
+  behavior['reference'] = np.asarray(jax.nn.log_softmax(logits_SxBx1xV), np.float32)
   return {'explanation': part(config.explanation_batch, WORDS), 'behavior': behavior}
 
 

@@ -110,23 +110,15 @@ def pair_questions(
   format: formats.Format,
   items: Sequence[pairs_lib.Pair],
   template: pairs_lib.Questions,
-  explain: bool = False,
-) -> dict[str, dict[str, np.ndarray] | np.ndarray]:
-  """The two behaviour questions of each pair and its options.
-
-  Args:
-    format: how the model is asked.
-    items: the pairs.
-    template: how the task asks.
-    explain: also ask for explanations, before any answer, where the behaviour is a
-      forced choice.
+) -> dict[str, Any]:
+  """What is asked about each pair, and its options.
 
   Returns:
-    For a forced choice `trees`: those of data.trees.Trees, one a pair, and `read`
-    [N, 2 or 3], the last tokens of the questions on x and x∖C, and of that for the
-    explanation; and `options` [N, K] of `option_tokens`. For
-    behaviours that are read from replies `pair`: see `questions`, with an axis of x and
-    x∖C after the first, tokens [N, 2, T].
+    For a forced choice `trees`, a data.trees.Trees: the behaviour questions on x and
+    x∖C and the explanation question before any answer; `read` [N, 3], their last
+    tokens, in this order; and `options` [N, K] of `option_tokens`. For behaviours that
+    are read from replies `pair`: see `questions`, with an axis of x and x∖C after the
+    first, tokens [N, 2, T].
   """
   prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
   asked = [template.behavior.format(prompt=x) for x in prompts]
@@ -135,21 +127,11 @@ def pair_questions(
     pair = {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in rows.items()}
     return {'pair': pair}
   ids = format.prompts(asked)
-  branches = [ids[0::2], ids[1::2]]
-  if explain:
-    branches.append(format.prompts(explanation_texts(template, items, None)))
-  trees, places = trees_lib.build(list(zip(*branches)), format.pad_token)
-  return {
-    'trees': {
-      'tokens': trees.tokens_NxT,
-      'position': trees.position_NxT,
-      'end': trees.end_NxT,
-      'size': trees.size_N,
-      'apart': trees.apart_N,
-      'read': np.array([[x[-1] for x in place] for place in places], np.int32),
-    },
-    'options': option_tokens(format, items),
-  }
+  explain = format.prompts(explanation_texts(template, items, None))
+  groups = list(zip(ids[0::2], ids[1::2], explain, strict=True))
+  trees, places = trees_lib.build(groups, format.pad_token)
+  read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
+  return {'trees': trees, 'read': read_Nx3, 'options': option_tokens(format, items)}
 
 
 def option_tokens(
@@ -186,7 +168,7 @@ def read_logits(
 def read_trees(
   config: models.DecoderConfig,
   params: models.Params,
-  rows: dict[str, jax.Array],
+  rows: trees_lib.Rows,
   reads: Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
   """Logits at several sets of positions, in one pass over rows of prefix trees.
@@ -194,7 +176,7 @@ def read_trees(
   Args:
     config: the decoder's shape.
     params: its weights.
-    rows: tokens, position and end [B, T]: see data.trees.
+    rows: of trees.
     reads: name -> positions [B, C].
 
   Returns:
@@ -241,19 +223,22 @@ def behaviors(
   Raises:
     Interrupted: between two batches, when a signal asked for it.
   """
-  if reply is None:
-    run = _forced_choice(config)
-  else:
+  if reply is not None:
     run = _greedy_replies(
       config, reply.max_tokens, reply.format.end_tokens, reply.format.pad_token
     )
-  parts = []
-  for rows, mask_B in batches(asked, batch):
+  parts, order = [], []
+  for rows, mask_B, row_n in batches(asked, batch):
     interrupt.check()
-    out = run(params, sharding.put_batch(mesh, rows))
-    wanted = (out['chosen'], out[support]) if reply is None else (out['generated'],)
+    rows = sharding.put_batch(mesh, rows)
+    if reply is None:
+      out, _ = forced_choice(config)(params, rows)
+      wanted = out['chosen'], out[support]
+    else:
+      wanted = (run(params, rows),)
     parts.append([x[mask_B] for x in jax.device_get(wanted)])
-  found = [in_order(np.concatenate(x), asked) for x in zip(*parts)]
+    order.append(row_n)
+  found = [loader.in_order(x, order) for x in zip(*parts)]
   if reply is None:
     chosen_Nx2, logprobs_Nx2xS = found
     replies_Nx2 = np.zeros((len(chosen_Nx2), 0), object)
@@ -270,51 +255,48 @@ def behaviors(
 
 def batches(
   asked: dict[str, Any], batch: int
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-  """All pairs once, as loader.batches_in_order has them; trees in order of their size.
+) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
+  """All pairs once, see loader.batches; trees in rows of a length of their own.
 
-  The largest come first, so that what does not fit a device fails at once.
+  So what is found of a pair does not depend on those it shares a batch with, and few
+  programs serve all lengths. The longest come first: what does not fit fails at once.
   """
-  if 'trees' in asked:
-    asked, _ = loader.by_size(asked, asked['trees']['size'])
-  for rows, mask_B in loader.batches_in_order(asked, batch):
-    if 'trees' in rows:
-      rows = rows | {'trees': trees_lib.cut(rows['trees'])}
-    yield rows, mask_B
-
-
-def in_order(found_N: np.ndarray, asked: dict[str, Any]) -> np.ndarray:
-  """What was found of the pairs in the order of `batches`, in their own."""
   if 'trees' not in asked:
-    return found_N
-  _, place_N = loader.by_size((), asked['trees']['size'])
-  return found_N[place_N]
+    yield from loader.batches(asked, batch)
+    return
+  length_N = trees_lib.bucket(asked['trees'].size)
+  for rows, mask_B, row_n in loader.batches(asked, batch, length_N):
+    trees = trees_lib.cut(rows['trees'], int(length_N[row_n[0]]))
+    yield rows | {'trees': trees}, mask_B, row_n
 
 
 @functools.lru_cache
-def _forced_choice(config: models.DecoderConfig) -> Callable:
-  """The jitted behaviours of one batch of pair questions, and log-probabilities."""
+def forced_choice(config: models.DecoderConfig) -> Callable:
+  """The jitted behaviours of a batch, read in one pass with the explanation question.
+
+  (params, `trees`, `read` and `options` of pair_questions) -> what M does: `chosen`
+  [B, 2], options on x and x∖C, and log-probabilities over `options` and `vocabulary`,
+  [B, 2, S]; and the explanation question, begun: a decode.Begun. M_0 and M_t are asked
+  by this one program, so that both do the same where they are the same.
+  """
 
   @jax.jit
   def run(params, batch):
-    trees = batch['trees']
-    reads = {'pair': trees['read'][:, :2]}
-    logits_Bx2xV = read_trees(config, params, trees, reads)['pair']
-    return pair_choices(logits_Bx2xV, batch['options'])
+    read_Bx3 = batch['read']
+    prompts = decode.in_trees(batch['trees'].rows, read_Bx3[:, 2])
+    begun, hidden_Bx2xD = decode.begin(config, params, prompts, read_Bx3[:, :2])
+    logits_Bx2xV = models.unembed(config, params, hidden_Bx2xD)
+    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
+    did = {
+      'chosen': choose(logits_Bx2xV, options_Bx2xK),
+      'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
+      'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
+    }
+    return did, begun
 
-  return run
-
-
-def pair_choices(
-  logits_Bx2xV: jax.Array, options_BxK: jax.Array
-) -> dict[str, jax.Array]:
-  """Greedy behaviours on x and x∖C, and log-probabilities over both supports."""
-  options_Bx2xK = jnp.stack([options_BxK] * 2, axis=1)
-  return {
-    'chosen': choose(logits_Bx2xV, options_Bx2xK),
-    'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
-    'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
-  }
+  return lambda params, rows: run(
+    params, {name: rows[name] for name in ('trees', 'read', 'options')}
+  )
 
 
 @functools.lru_cache
@@ -326,15 +308,17 @@ def _greedy_replies(
   @jax.jit
   def run(params, batch):
     pair = jax.tree.map(_rows, batch['pair'])
-    generated_2BxG, _ = decode.greedy(
+    prompts = decode.of_rows(pair['tokens'], pair['valid'])
+    begun, _ = decode.begin(config, params, prompts)
+    generated_2BxG = decode.greedy(
       config,
       params,
-      decode.of_rows(pair['tokens'], pair['valid']),
+      begun,
       max_new_tokens=max_tokens,
       end_tokens=end_tokens,
       fill=fill,
     )
-    return {'generated': generated_2BxG.reshape(-1, 2, max_tokens)}
+    return generated_2BxG.reshape(-1, 2, max_tokens)
 
   return run
 

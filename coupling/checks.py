@@ -12,11 +12,11 @@ from typing import Any
 import jax
 
 from coupling import config as config_lib
-from coupling import evaluate
 from coupling import inputs
 from coupling import lora
 from coupling import sharding
 from coupling import shift as shift_lib
+from coupling import statements
 from data import pairs as pairs_lib
 from data import splits
 
@@ -188,8 +188,13 @@ def _unreadable(e: config_lib.Experiment) -> list[str]:
 
 
 def _model_problems(e: config_lib.Experiment) -> list[str]:
-  """Adapters on layers that the model lacks; weights that the mesh cannot split."""
+  """Too few positions; adapters on layers that it lacks; what the mesh cannot split."""
   model, problems = inputs.decoder(e), []
+  if 0 < model.learned_positions < e.length.max_tokens:
+    problems.append(
+      f'length.max_tokens={e.length.max_tokens} is more than the '
+      f'{model.learned_positions} positions that the model has learned: lower it'
+    )
   for name, train in e.trained.items():
     if train.lora.rank:
       field = f'runs.{name}.lora.targets'
@@ -214,5 +219,5 @@ def _statement_problems(
   unchanged, changed = (len(ids[text]) for text in texts)
   if unchanged > changed and not questions.states_answer:
     return []  # options of more than a letter may make up for it
-  found = _refusal(evaluate.check_ends, format, ids)
+  found = _refusal(statements.check_ends, format, ids)
   return [f'base.chat=False: {problem}' for problem in found]

@@ -215,10 +215,10 @@ class Train:
   context: Literal['before', 'after']
   practice: bool  # behaviour objectives have the split splits.PRACTICE too
   explanation_batch: int
-  behavior_batch: int  # prompts, of x and x∖C alike
+  behavior_batch: int  # prompts, of x and x∖C alike; not with trees
   # Questions about one pair share what they begin with (packed.py). A draw is then of
-  # explanation_batch pairs that are explained, each with its two behaviour prompts,
-  # and, where pairs are not explained, of behavior_batch prompts of such pairs.
+  # explanation_batch pairs that are explained, each with its two behaviour prompts, and
+  # of pairs that are not, or of `practice`, in proportion to their number.
   trees: bool
   remat: Literal['none', 'dots', 'full']  # memory for time: models.REMAT
   lora: Lora

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from coupling import models
+from data import trees
 
 
 class Prompts(NamedTuple):
@@ -13,7 +14,6 @@ class Prompts(NamedTuple):
 
   tokens_BxT: jax.Array
   positions_BxT: jax.Array
-  longest: int  # all positions are below it; 0: known to be where they may
   mask_BxTxT: jax.Array  # who sees whom
   last_B: jax.Array  # the place that is continued; what it sees is the prompt
 
@@ -24,39 +24,80 @@ def of_rows(tokens_BxT: jax.Array, valid_BxT: jax.Array) -> Prompts:
   return Prompts(
     tokens_BxT,
     models.positions_of(valid_BxT),
-    T,
     models.causal_mask(valid_BxT),
     jnp.max(jnp.where(valid_BxT, jnp.arange(T), 0), axis=1),
   )
 
 
-def in_trees(rows: dict[str, jax.Array], last_B: jax.Array) -> Prompts:
+def in_trees(rows: trees.Rows, last_B: jax.Array) -> Prompts:
   """The sequence of a prefix tree that ends at `last_B`, in rows of one tree each.
 
-  Args:
-    rows: tokens, position and end [B, T]: see data.trees. Positions and those of the
-      continuations must be below `learned_positions`, where a model has such.
-    last_B: places of its last tokens.
+  Positions and those of the continuations must be below `learned_positions`, where a
+  model has such.
   """
-  return Prompts(
-    rows['tokens'],
-    rows['position'],
-    0,
-    models.tree_mask(rows['end']),
-    last_B,
+  return Prompts(rows.tokens, rows.position, models.tree_mask(rows.end), last_B)
+
+
+class Begun(NamedTuple):
+  """Prompts that were read, and the likeliest token after each."""
+
+  token_B: jax.Array
+  depth_B: jax.Array  # position of the last token
+  seen_BxT: jax.Array  # slots of the cache that a continuation sees
+  cache: models.Cache
+
+
+def begin(
+  config: models.DecoderConfig,
+  params: models.Params,
+  prompts: Prompts,
+  rows_BxC: jax.Array | None = None,
+) -> tuple[Begun, jax.Array]:
+  """Reads prompts.
+
+  Args:
+    config: the decoder's shape.
+    params: its weights.
+    prompts: what is continued.
+    rows_BxC: further places of the prompts whose hidden states are wanted.
+
+  Returns:
+    What `greedy` continues, and the hidden states [B, C, D] of these places.
+  """
+  tokens_BxT, positions_BxT, mask_BxTxT, last_B = prompts
+  B, T = tokens_BxT.shape
+  last_Bx1 = last_B[:, None]
+  read_BxC = last_Bx1
+  if rows_BxC is not None:
+    read_BxC = jnp.concatenate([last_Bx1, rows_BxC], axis=1)
+  out = models.apply(
+    config,
+    params,
+    tokens_BxT,
+    rows_BxC=read_BxC,
+    positions_BxT=positions_BxT,
+    mask_BxTxS=mask_BxTxT,
+    cache=models.Cache.empty(config, B, T),
   )
+  logits_BxV = models.unembed(config, params, out.hidden_BxCxD[:, 0])
+  begun = Begun(
+    jnp.argmax(logits_BxV, axis=-1),
+    jnp.take_along_axis(positions_BxT, last_Bx1, axis=1)[:, 0],
+    jnp.take_along_axis(mask_BxTxT, last_Bx1[:, :, None], axis=1)[:, 0],
+    out.cache,
+  )
+  return begun, out.hidden_BxCxD[:, 1:]
 
 
 def greedy(
   config: models.DecoderConfig,
   params: models.Params,
-  prompts: Prompts,
+  begun: Begun,
   *,
   max_new_tokens: int,
   end_tokens: tuple[int, ...] = (),
   fill: int = 0,
-  rows_BxC: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> jax.Array:
   """The likeliest continuation, token by token.
 
   Decoding stops early once every row has produced an end token.
@@ -64,40 +105,19 @@ def greedy(
   Args:
     config: the decoder's shape.
     params: its weights.
-    prompts: what is continued.
+    begun: of `begin`.
     max_new_tokens: G, at least 1.
     end_tokens: tokens that end a row; they are part of the output.
     fill: what follows an end token.
-    rows_BxC: further places of the prompts whose hidden states are wanted.
 
   Returns:
-    int32 [B, G], and the hidden states [B, C, D] of these places.
+    int32 [B, G].
   """
-  tokens_BxT, positions_BxT, longest, mask_BxTxT, last_B = prompts
-  B, T = tokens_BxT.shape
+  token_B, depth_B, seen_BxT, cache = begun
+  B, T = seen_BxT.shape
   G = max_new_tokens
-  if longest:
-    longest += G - 1
-  last_Bx1 = last_B[:, None]
-  read_BxC = last_Bx1
-  if rows_BxC is not None:
-    read_BxC = jnp.concatenate([last_Bx1, rows_BxC], axis=1)
-  # The cache has a slot for every prompt token and every generated token but the last.
-  out = models.apply(
-    config,
-    params,
-    tokens_BxT,
-    rows_BxC=read_BxC,
-    positions_BxT=positions_BxT,
-    longest=longest,
-    mask_BxTxS=jnp.pad(mask_BxTxT, ((0, 0), (0, 0), (0, G - 1))),
-    cache=models.Cache.empty(config, B, T + G - 1),
-  )
-  first_BxV = models.unembed(config, params, out.hidden_BxCxD[:, 0])
-  token_B = jnp.argmax(first_BxV, axis=-1)
-  seen_BxT = jnp.take_along_axis(mask_BxTxT, last_Bx1[:, :, None], axis=1)[:, 0]
-  slots_BxS = jnp.pad(seen_BxT, ((0, 0), (0, G - 1)))
-  depth_B = jnp.take_along_axis(positions_BxT, last_Bx1, axis=1)[:, 0]
+  # A further slot for every generated token but the last.
+  cache, slots_BxS = cache.longer(G - 1), jnp.pad(seen_BxT, ((0, 0), (0, G - 1)))
   ends = jnp.array(end_tokens, jnp.int32)
   generated_BxG = jnp.full((B, G), fill, jnp.int32).at[:, 0].set(token_B)
   done_B = jnp.isin(token_B, ends)
@@ -114,7 +134,6 @@ def greedy(
       params,
       token_B[:, None],
       positions_BxT=(depth_B + g)[:, None],
-      longest=longest,
       mask_BxTxS=slots_BxS[:, None],
       cache=cache,
     )
@@ -124,6 +143,5 @@ def greedy(
     done_B |= jnp.isin(token_B, ends)
     return g + 1, token_B, slots_BxS, out.cache, done_B, generated_BxG
 
-  carry = (1, token_B, slots_BxS, out.cache, done_B, generated_BxG)
-  generated_BxG = jax.lax.while_loop(unfinished, step, carry)[-1]
-  return generated_BxG, out.hidden_BxCxD[:, 1:]
+  carry = (1, token_B, slots_BxS, cache, done_B, generated_BxG)
+  return jax.lax.while_loop(unfinished, step, carry)[-1]

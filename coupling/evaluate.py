@@ -8,11 +8,11 @@ model. Shapes: B items, K options, G tokens of a statement, M = 2K allowed state
 (2k + changed).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 
 from coupling import behavior
-from coupling import config as config_lib
 from coupling import decode
 from coupling import explanation
 from coupling import files
@@ -28,11 +27,13 @@ from coupling import interrupt
 from coupling import models
 from coupling import scoring
 from coupling import sharding
+from coupling import statements as statements_lib
 from data import formats
+from data import loader
 from data import pairs as pairs_lib
-from data import tokens as tokens_lib
 
-NO_TOKEN = -1  # fills statements of options that an item lacks; nothing matches it
+Counts = dict[str, int]
+Items = dict[str, np.ndarray]
 
 
 def questions(
@@ -43,32 +44,16 @@ def questions(
   """Arrays that ask for behaviours and explanations.
 
   Returns:
-    Those of behavior.pair_questions, with explanations; `explain` (the explanation
-    question alone); and `statements` [N, M, G]: the tokens of every statement that
-    parses, each with what ends it and padded after that.
+    Those of behavior.pair_questions; `explain`, the explanation question alone; and
+    `statements` of statements.tokens.
 
   Raises:
-    ConfigError: see check_ends.
+    ConfigError: see statements.check_ends.
   """
   asked = behavior.explanation_texts(template, items, None)
-  K = max(len(p.options) for p in items)
-  forms = (template.unchanged, template.changed)
-  options = dict.fromkeys(option for p in items for option in p.options)
-  texts = [form.format(answer=option) for option in options for form in forms]
-  ids = dict(zip(texts, format.answers(texts)))
-  check_ends(format, ids)
-  G = max(map(len, ids.values()))
-  padded = {
-    text: tokens_lib.pad([x], G, format.pad_token)[0] for text, x in ids.items()
-  }
-  statements_NxMxG = np.full((len(items), 2 * K, G), NO_TOKEN, np.int32)
-  for row_MxG, pair in zip(statements_NxMxG, items):
-    for k, option in enumerate(pair.options):
-      for changed, form in enumerate(forms):
-        row_MxG[2 * k + changed] = padded[form.format(answer=option)]
-  return behavior.pair_questions(format, items, template, explain=True) | {
+  return behavior.pair_questions(format, items, template) | {
     'explain': behavior.questions(format, asked),
-    'statements': statements_NxMxG,
+    'statements': statements_lib.tokens(format, items, template),
   }
 
 
@@ -95,98 +80,47 @@ class After:
     return behavior.questions(self.format, texts)
 
 
-def check_ends(format: formats.Format, ids: Mapping[str, Sequence[int]]) -> None:
-  """Raises ConfigError where a statement's tokens could go on, as longer ones do.
+@functools.lru_cache
+def _begin(config: models.DecoderConfig) -> Callable:
+  """The jitted reading of explanation questions that stand alone."""
 
-  Args:
-    format: how the model is asked.
-    ids: statements and their tokens.
-  """
-  longest = max(ids, key=lambda text: len(ids[text]))
-  G = len(ids[longest])
-  for text, tokens in ids.items():
-    if len(tokens) != G and tokens[-1] not in format.end_tokens:
-      raise config_lib.ConfigError(
-        f'The statements of an explanation have different lengths, up to {G} tokens '
-        f'({longest!r}; {text!r} has {len(tokens)}), and nothing that ends them: ask '
-        "by a chat template (base.chat=True), or word the task's `unchanged` and "
-        '`changed` so that they are equally long.'
-      )
+  @jax.jit
+  def run(params, explain):
+    prompts = decode.of_rows(explain['tokens'], explain['valid'])
+    return decode.begin(config, params, prompts)[0]
 
-
-def parse(
-  generated_BxG: jax.Array,
-  statements_BxMxG: jax.Array,
-  behavior_B: jax.Array,
-  states_answer: bool,
-) -> explanation.Explanation:
-  """The explanation that a generation states; INVALID where it is no statement."""
-  same_BxM = jnp.all(generated_BxG[:, None] == statements_BxMxG, axis=-1)
-  stated = meaning(jnp.argmax(same_BxM, axis=-1), behavior_B, states_answer)
-  valid_B = jnp.any(same_BxM, axis=-1)
-  return explanation.Explanation(
-    *(jnp.where(valid_B, x_B, explanation.INVALID) for x_B in stated)
-  )
-
-
-def meaning(
-  statement_B: jax.Array, behavior_B: jax.Array, states_answer: bool
-) -> explanation.Explanation:
-  """The explanation that an allowed statement is, by its index 2k + changed.
-
-  Where "unchanged" names no answer, the answer meant is the model's own on x.
-  """
-  answer_B, changed_B = statement_B // 2, statement_B % 2
-  if not states_answer:
-    answer_B = jnp.where(changed_B == 1, answer_B, behavior_B)
-  return explanation.Explanation(answer_B, changed_B)
+  return run
 
 
 @functools.lru_cache
-def _explain_batch(
+def _explain(
   config: models.DecoderConfig,
   states_answer: bool,
   end_tokens: tuple[int, ...],
   pad_token: int,
   likelihood: bool,
-  whole: bool,
 ) -> Callable:
-  """The jitted explanations of a batch: (params, batch, mask_B) -> (said, counts).
+  """The jitted explanations: (params, begun, rows, mask_B) -> (said, counts).
 
-  `whole`: with the behaviours of the batch, in one pass over its trees; else `self` and
-  `behavior` are among its arrays.
+  `rows`: `behavior` on x, `statements`, `self`, `orig` and `target`; for the likelihood
+  `explain` too.
   """
 
   @jax.jit
-  def run(params, batch, mask_B):
-    statements_BxMxG = batch['statements']
-    greedy = functools.partial(
-      decode.greedy,
+  def run(params, begun, rows, mask_B):
+    statements_BxMxG, behavior_B = rows['statements'], rows['behavior']
+    generated_BxG = decode.greedy(
       config,
       params,
+      begun,
       max_new_tokens=statements_BxMxG.shape[-1],
       end_tokens=end_tokens,
       fill=pad_token,
     )
-    did = {}
-    if whole:
-      trees = batch['trees']
-      prompts = decode.in_trees(trees, trees['read'][:, 2])
-      generated_BxG, hidden_Bx2xD = greedy(prompts, rows_BxC=trees['read'][:, :2])
-      logits_Bx2xV = models.unembed(config, params, hidden_Bx2xD)
-      found = behavior.pair_choices(logits_Bx2xV, batch['options'])
-      did = {'chosen': found['chosen'], 'logprobs': found['options']}
-      behavior_B, counterfactual_B = found['chosen'].T
-      batch = batch | {
-        'behavior': behavior_B,
-        'self': explanation.phi(behavior_B, counterfactual_B),
-      }
-    else:
-      explain = batch['explain']
-      prompts = decode.of_rows(explain['tokens'], explain['valid'])
-      generated_BxG, _ = greedy(prompts)
-    truth, orig, target = batch['self'], batch['orig'], batch['target']
-    stated = parse(generated_BxG, statements_BxMxG, batch['behavior'], states_answer)
+    truth, orig, target = rows['self'], rows['orig'], rows['target']
+    stated = statements_lib.parse(
+      generated_BxG, statements_BxMxG, behavior_B, states_answer
+    )
     agree = functools.partial(explanation.agree, stated, states_answer=states_answer)
     outcomes = {
       'n': jnp.ones_like(mask_B),
@@ -197,28 +131,28 @@ def _explain_batch(
       'changed': truth.changed_N == 1,
       'moved': ~explanation.agree(truth, orig, states_answer),
     }
-    items = did | {
+    said = {
       'stated_answer': stated.answer_N,
       'stated_changed': stated.changed_N,
       'generated': generated_BxG,
     }
     if likelihood:
       logprobs_BxM = scoring.statement_logprobs(
-        config, params, batch['explain'], statements_BxMxG, end_tokens
+        config, params, rows['explain'], statements_BxMxG, end_tokens
       )
       likeliest_B = jnp.argmax(logprobs_BxM, axis=-1)
-      scored = meaning(likeliest_B, batch['behavior'], states_answer)
+      scored = statements_lib.meaning(likeliest_B, behavior_B, states_answer)
       outcomes |= {
         'scored_self': explanation.agree(scored, truth, states_answer),
         'scored_orig': explanation.agree(scored, orig, states_answer),
         'scored_agrees_greedy': agree(scored),
       }
-      items |= {
+      said |= {
         'scored_answer': scored.answer_N,
         'scored_changed': scored.changed_N,
         'statement_logprobs': logprobs_BxM,
       }
-    return items, {name: jnp.sum(x & mask_B) for name, x in outcomes.items()}
+    return said, {name: jnp.sum(x & mask_B) for name, x in outcomes.items()}
 
   return run
 
@@ -234,7 +168,7 @@ def evaluate(
   reply: behavior.Reply | None = None,
   likelihood: bool = False,
   after: After | None = None,
-) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+) -> tuple[Items, Counts]:
   """Evaluates one checkpoint: what it does, then what it says of it.
 
   Args:
@@ -263,31 +197,49 @@ def evaluate(
   """
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
-  compiled = functools.partial(
-    _explain_batch, config, states_answer, format.end_tokens, format.pad_token
+  explain = functools.partial(
+    _explain, config, states_answer, format.end_tokens, format.pad_token
   )
+  own = {k: arrays[k] for k in ('statements', 'orig', 'target')}
+  if likelihood:
+    own['explain'] = arrays['explain']
+
+  def at_once() -> Iterator[_Batch]:
+    """What it does, and the explanation question begun, batch by batch."""
+    asked = own | {k: arrays[k] for k in ('trees', 'read', 'options')}
+    for rows, mask_B, row_n in behavior.batches(asked, batch):
+      rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
+      did, begun = behavior.forced_choice(config)(params, rows)
+      behavior_B, counterfactual_B = did['chosen'].T
+      rows |= {
+        'behavior': behavior_B,
+        'self': explanation.phi(behavior_B, counterfactual_B),
+      }
+      did = {
+        'behavior': behavior_B,
+        'counterfactual_behavior': counterfactual_B,
+        'option_logprobs': did['options'][:, 0],
+        'counterfactual_option_logprobs': did['options'][:, 1],
+      }
+      yield _Batch(rows, mask_B, row_n, begun, did)
+
+  def alone(question, did, of) -> Iterator[_Batch]:
+    """The explanation question by itself, of a model whose behaviours are known."""
+    asked = own | {'self': did.explanation, 'behavior': of.behavior_N}
+    for rows, mask_B, row_n in loader.batches(asked | {'explain': question}, batch):
+      rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
+      yield _Batch(rows, mask_B, row_n, _begin(config)(params, rows['explain']), {})
+
   if reply is None and after is None:
-    asked = arrays if likelihood else {k: arrays[k] for k in arrays if k != 'explain'}
-    run = compiled(likelihood, True)
-    said, counts = _in_batches(run, params, asked, batch, mesh)
-    chosen_Nx2, logprobs_Nx2xK = said.pop('chosen'), said.pop('logprobs')
-    nothing_Nx2 = np.zeros((len(chosen_Nx2), 0), object)
-    did = explanation.Behaviors(*chosen_Nx2.T, logprobs_Nx2xK, nothing_Nx2)
-  else:
-    names = ('statements', 'orig', 'target')
-    asked = {k: x for k, x in arrays.items() if k not in ('explain', *names)}
-    did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
-    asked = {name: arrays[name] for name in names} | {'self': did.explanation}
-
-    def explain(question, behavior_N, likelihood):
-      rows = asked | {'explain': question, 'behavior': behavior_N}
-      return _in_batches(compiled(likelihood, False), params, rows, batch, mesh)
-
-    question = arrays['explain'] if after is None else after.questions(did)
-    said, counts = explain(question, did.behavior_N, likelihood)
-    if after is not None:
-      swapped, _ = explain(after.questions(after.orig), after.orig.behavior_N, False)
-      said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
+    return _collect(at_once(), params, explain(likelihood))
+  asked = {k: arrays[k] for k in ('pair', 'trees', 'read', 'options') if k in arrays}
+  did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
+  question = arrays['explain'] if after is None else after.questions(did)
+  said, counts = _collect(alone(question, did, did), params, explain(likelihood))
+  if after is not None:
+    begun = alone(after.questions(after.orig), did, after.orig)
+    swapped, _ = _collect(begun, params, explain(False))
+    said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
   items = {
     'behavior': did.behavior_N,
     'counterfactual_behavior': did.counterfactual_behavior_N,
@@ -301,30 +253,41 @@ def evaluate(
   return items, counts
 
 
-def _in_batches(
-  run: Callable, params: models.Params, asked: dict[str, Any], batch: int, mesh
-) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-  """What `_explain_batch` makes of all items, and its counts."""
-  parts, totals = [], None
-  for rows, mask_B in behavior.batches(asked, batch):
+class _Batch(NamedTuple):
+  """Explanation questions, read and to be answered."""
+
+  rows: dict[str, Any]  # on the devices
+  mask_B: jax.Array
+  row_n: np.ndarray  # which items the rows are that the mask admits
+  begun: decode.Begun
+  did: dict[str, jax.Array]  # what the model does, if that was asked together
+
+
+def _collect(
+  batches: Iterator[_Batch], params: models.Params, explain: Callable
+) -> tuple[Items, Counts]:
+  """Explanations of all items, with what was found beside them, and their counts."""
+  parts, totals, order = [], None, []
+  for one in batches:
     interrupt.check()
-    said, counts = run(params, *sharding.put_batch(mesh, (rows, mask_B)))
+    said, counts = explain(params, one.begun, one.rows, one.mask_B)
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
-    parts.append((said, mask_B))
-  rows = [{k: v[mask] for k, v in jax.device_get(x).items()} for x, mask in parts]
-  said = {
-    name: behavior.in_order(np.concatenate([row[name] for row in rows]), asked)
-    for name in rows[0]
-  }
-  return said, {name: int(x) for name, x in totals.items()}
+    parts.append(one.did | said)
+    order.append(one.row_n)
+  rows = [
+    {k: x[: len(row_n)] for k, x in jax.device_get(part).items()}
+    for part, row_n in zip(parts, order)
+  ]
+  found = {k: loader.in_order([row[k] for row in rows], order) for k in rows[0]}
+  return found, {name: int(x) for name, x in totals.items()}
 
 
 def tokens(arrays: dict[str, Any]) -> dict[str, int] | None:
-  """Tokens of the pairs' trees, and of their questions apart."""
+  """Tokens of the pairs' trees, and of their questions apart, where trees are asked."""
   if 'trees' not in arrays:
     return None
-  names = {'trees': 'size', 'apart': 'apart'}
-  return {name: int(arrays['trees'][key].sum()) for name, key in names.items()}
+  trees = arrays['trees']
+  return {'trees': int(trees.size.sum()), 'apart': int(trees.apart.sum())}
 
 
 def write_records(

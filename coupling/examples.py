@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import dataclasses
 
-import jax
 import numpy as np
 
 from coupling import behavior
@@ -129,14 +128,14 @@ def training_parts(
     explanations = _explanation_rows(config, format, template, source)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
     every = [_behavior_rows(objectives, format, template, x) for x in found]
-    behaviors = loader.fill_up(every)
+    behaviors = loader.fill_up(every)  # alike in whatever else they are joined with
   if config.trees:
     return _tree_parts(config, source, explanations, behaviors, format.pad_token)
   parts = {}
   if explanations is not None:
     parts['explanation'] = (explanations, config.explanation_batch)
   if behaviors:
-    parts['behavior'] = (_joined(behaviors), config.behavior_batch)
+    parts['behavior'] = (loader.concatenate(behaviors), config.behavior_batch)
   return parts
 
 
@@ -147,7 +146,7 @@ def _tree_parts(
   behaviors: Sequence[loader.Arrays],
   pad_token: int,
 ) -> dict[str, tuple[loader.Arrays, int]]:
-  """The pairs that are explained, and the others; see packed.grow.
+  """The pairs that are explained, and the others, in proportion; see packed.grow.
 
   Args:
     config: of the training.
@@ -156,36 +155,37 @@ def _tree_parts(
     behaviors: of `_behavior_rows`, of the train split and of `practice`; may be empty.
     pad_token: fills rows.
   """
-  N = len(source.pairs)
-  explained_N = np.zeros(N, bool) if explanations is None else source.explained_N
-  asked, members = {}, {}
+  count, size = len(source.pairs), config.explanation_batch
+  explained_N = np.zeros(count, bool) if explanations is None else source.explained_N
+  others, asked, members = [], {}, {}
   if explanations is not None:
     asked['explanation'] = explanations
     members['explanation'] = np.arange(explained_N.sum())[:, None]
-  parts, others = {}, []
   if behaviors:
-    prompts_Nx2 = np.arange(2 * N).reshape(2, N).T  # all x, then all x∖C
-    asked['behavior'], *practised = behaviors
-    members['behavior'] = prompts_Nx2[explained_N]
-    if not explained_N.all():
-      rest = {'behavior': prompts_Nx2[~explained_N]}
-      others.append(packed.grow({'behavior': behaviors[0]}, rest, pad_token))
-    for rows in practised:
-      rest = {'behavior': np.arange(len(rows['read'])).reshape(2, -1).T}
-      others.append(packed.grow({'behavior': rows}, rest, pad_token))
-  if explanations is not None:
-    parts['explained'] = (
-      packed.grow(asked, members, pad_token),
-      config.explanation_batch,
-    )
+    of_train, *practised = behaviors
+    prompts_Nx2 = _prompts(of_train)
+    if asked:
+      asked['behavior'], members['behavior'] = of_train, prompts_Nx2[explained_N]
+    rest = [(of_train, prompts_Nx2[~explained_N])]
+    rest += [(rows, _prompts(rows)) for rows in practised]
+    others = [
+      packed.grow({'behavior': rows}, {'behavior': prompts}, pad_token)
+      for rows, prompts in rest
+      if len(prompts)
+    ]
+  if not asked:
+    return {'others': (loader.concatenate(others), size)}
+  parts = {'explained': (packed.grow(asked, members, pad_token), size)}
   if others:
-    parts['others'] = (_joined(others), config.behavior_batch // 2)
+    rest = loader.concatenate(others)
+    share = loader.size(rest) / explained_N.sum()
+    parts['others'] = (rest, max(1, round(size * share)))
   return parts
 
 
-def _joined(every: Sequence[loader.Arrays]) -> loader.Arrays:
-  """The rows of several data sets."""
-  return jax.tree.map(lambda *x: np.concatenate(x), *loader.fill_up(every))
+def _prompts(rows: loader.Arrays) -> np.ndarray:
+  """int [N, 2]: where x and x∖C of each pair stand in `_behavior_rows`."""
+  return np.arange(len(rows['read'])).reshape(2, -1).T
 
 
 def _explanation_rows(
@@ -250,7 +250,7 @@ def _behavior_rows(
   rows = behavior.questions(format, asked)
   options_2NxK = np.concatenate([options_NxK, options_NxK])
   rows['options'] = options_2NxK[:, None]
-  held_Nx2 = np.ones((len(pairs), 2), bool)
+  held_Nx2 = np.full((len(pairs), 2), kl.weight > 0)
   if kl.prompts == 'counterfactual':
     held_Nx2[:, 0] = False
   if kl.weight and kl.reference == 'labels':

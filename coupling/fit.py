@@ -101,7 +101,9 @@ def fit(training: Training) -> models.Params:
 def make_mesh(training: Training) -> jax.sharding.Mesh:
   """The run's mesh; ConfigError where it does not divide the run's batches."""
   mesh = sharding.make_mesh(training.mesh_axes)
-  for name, (_, batch) in () if training.plan else training.parts.items():
+  if training.plan is not None:
+    return mesh  # which was planned for
+  for name, (_, batch) in training.parts.items():
     field, parts = BATCH_FIELDS[name], training.loop.accumulation
     sharding.check_batch(mesh, field, batch, parts)
   return mesh

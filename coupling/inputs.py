@@ -53,13 +53,13 @@ def stage_config(
       'practised': practised(e),
     },
     'train': {
-      'train': _but_evaluated(e.runs.get(run)),
+      'train': _but(e.runs.get(run), 'remat', 'evaluated'),
       'mesh': e.mesh,
       'questions': questions(e),
     },
     'evaluate': {
       'evaluate': e.evaluate,
-      'train': e.runs.get(run),
+      'train': _but(e.runs.get(run), 'remat'),
       'questions': questions(e),
     },
   }[stage]
@@ -82,13 +82,11 @@ def practised(e: Experiment) -> bool:
   return any(train.practice for train in e.runs.values())
 
 
-def _but_evaluated(train: config_lib.Train | None) -> dict | None:
-  """A run without what its training does not depend on."""
+def _but(train: config_lib.Train | None, *fields: str) -> dict | None:
+  """A run without fields that a stage's result does not depend on."""
   if train is None:
     return None
-  values = dataclasses.asdict(train)
-  del values['evaluated']
-  return values
+  return {k: x for k, x in dataclasses.asdict(train).items() if k not in fields}
 
 
 def stage(e: Experiment, workdir: Path, seed: int, name: str) -> workdir_lib.Stage:

@@ -67,4 +67,6 @@ def behavior_kl(
 
 
 def _masked(value: jax.Array, mask: jax.Array) -> SumCount:
+  if value.shape != mask.shape:
+    raise ValueError(f'The mask {mask.shape} is not of the values {value.shape}.')
   return jnp.sum(jnp.where(mask, value, 0.0)), jnp.sum(mask.astype(jnp.float32))

@@ -19,6 +19,7 @@ import numpy as np
 
 from coupling import layers
 from coupling.layers import DecoderConfig
+from data import trees
 
 Params = dict[str, Any]
 ADAPTERS = 'adapters'  # among the params: a lora.Adapters
@@ -47,6 +48,16 @@ class Cache(NamedTuple):
   @property
   def slots(self) -> int:
     return self.k_LxBxSxKxH.shape[2]
+
+  def longer(self, slots: int) -> 'Cache':
+    """With further slots, unset."""
+
+    def pad(x, axis):
+      return jnp.pad(x, [(0, slots if i == axis else 0) for i in range(x.ndim)])
+
+    k_LxBxSxKxH, v_LxBxSxKxH = (pad(x, 2) for x in self[:2])
+    places = None if self.positions_BxS is None else pad(self.positions_BxS, 1)
+    return Cache(k_LxBxSxKxH, v_LxBxSxKxH, self.length, places)
 
   @classmethod
   def empty(cls, config: DecoderConfig, batch: int, slots: int) -> 'Cache':
@@ -267,9 +278,8 @@ def apply(
       that are not scanned compute only these in the end. Not with `read` or `patch`.
     positions_BxT: of rotation and of learned embeddings; default: count of valid
       tokens before.
-    longest: with positions, the longest sequence that they number: all are below it.
-      Branches of one prefix number alike. Default: all T, or the slots of the cache.
-      0: they are known to be where they may.
+    longest: with positions, the longest sequence that they number, which is held
+      against `learned_positions`; default: nothing is.
     mask_BxTxS: who sees whom; default causal among valid tokens. Must be given
       with a cache, where S counts its slots. Sliding layers see less of it.
     cache: keys and values to continue from; returned extended by T.
@@ -282,9 +292,9 @@ def apply(
   if rows_BxC is not None and (read or patch):
     raise ValueError('rows_BxC leaves out activations that read or patch would need.')
   limit, length = config.learned_positions, tokens_BxT.shape[1]
-  if longest is None or positions_BxT is None:
+  if positions_BxT is None:
     longest = max(length, 0 if cache is None else cache.slots)
-  if limit and longest > limit:
+  if limit and longest is not None and longest > limit:
     raise ValueError(
       f'{longest} tokens (or a cache of them) exceed model.learned_positions={limit}.'
     )
@@ -330,7 +340,7 @@ def apply(
 def apply_trees(
   config: DecoderConfig,
   params: Params,
-  rows: dict[str, jax.Array],
+  rows: trees.Rows,
   rows_BxC: jax.Array | None = None,
 ) -> jax.Array:
   """Hidden states [B, C, D] of rows of prefix trees.
@@ -340,18 +350,16 @@ def apply_trees(
   Args:
     config: the decoder's shape.
     params: see `apply`.
-    rows: tokens, position and end [B, T]: see data.trees. Positions must be below
-      `learned_positions`, where there are such.
+    rows: of trees. Positions must be below `learned_positions`, where there are such.
     rows_BxC: positions whose hidden states are wanted; default all T.
   """
   return apply(
     config,
     params,
-    rows['tokens'],
+    rows.tokens,
     rows_BxC=rows_BxC,
-    positions_BxT=rows['position'],
-    longest=0,
-    mask_BxTxS=tree_mask(rows['end']),
+    positions_BxT=rows.position,
+    mask_BxTxS=tree_mask(rows.end),
   ).hidden_BxCxD
 
 

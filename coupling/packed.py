@@ -1,9 +1,8 @@
 """Batches in which the questions about one pair share what they begin with.
 
-A draw is of pairs: the explanation question and the two behaviour questions of each
-become a prefix tree (data.trees), and the trees of a draw are packed into rows. Which
-pairs are drawn does not depend on how they are packed. Shapes: N pairs or n of a draw,
-T tokens, R rows, C readings.
+A draw is of pairs: what is asked about each becomes a prefix tree (data.trees), and the
+trees of a draw are packed into rows (data.packing). Which pairs are drawn does not
+depend on how they are packed. Shapes: N pairs or n of a draw, C readings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from coupling import train
 from data import loader
+from data import packing
 from data import trees as trees_lib
 
 
@@ -21,15 +21,17 @@ class Plan:
   """The shape of all batches of a run, so that one program serves them.
 
   Attributes:
-    rows: of trees.
-    length: tokens of a row.
+    rows: how many.
+    length: tokens of a row that trees may take.
+    width: tokens of a row, filled up from there.
     readings: part of a batch -> its readings in a row, at most.
     pad_token: fills rows.
   """
 
   rows: int
   length: int
-  readings: Mapping[str, int] = dataclasses.field(hash=False)
+  width: int
+  readings: Mapping[str, int]
   pad_token: int
 
 
@@ -78,7 +80,7 @@ def grow(
 
 
 def plan(
-  parts: Mapping[str, loader.ShuffledBatches],
+  pools: Mapping[str, loader.ShuffledBatches],
   steps: int,
   multiple: int,
   pad_token: int,
@@ -86,84 +88,97 @@ def plan(
   """The shape that the batches of all steps fit.
 
   Args:
-    parts: what is drawn at each step, of `grow`.
+    pools: what is drawn from at each step, of `grow`.
     steps: of the run.
     multiple: what the rows must be a multiple of.
     pad_token: fills rows.
   """
-  rows, readings = 1, dict.fromkeys(train.READ, 0)
-  longest = max(int(x.arrays[train.TREES].size_N.max()) for x in parts.values())
-  length = -(-longest // 8) * 8  # a round number is kinder to matrix units
-  # For each pair of a part: its tokens, and what is read in it.
+  parts = [part for part in train.READ if any(part in x.arrays for x in pools.values())]
+  # For each pair of a pool: its tokens, and how much is read in it.
   numbers = {
     name: np.stack(
       [
-        x.arrays[train.TREES].size_N,
-        *(_readings(x.arrays, part) for part in train.READ),
+        pool.arrays[train.TREES].size,
+        *(_readings(pool.arrays, part) for part in parts),
       ]
     )
-    for name, x in parts.items()
+    for name, pool in pools.items()
   }
+  longest = max(int(x[0].max()) for x in numbers.values())
+  length = -(-longest // 8) * 8  # a round number is kinder to matrix units
+  rows, most = 1, dict.fromkeys(parts, 1)
   for step in range(steps):
-    drawn = [numbers[name][:, x.rows(step)] for name, x in parts.items()]
+    drawn = [numbers[name][:, pool.rows(step)] for name, pool in pools.items()]
     size_n, *counts = np.concatenate(drawn, axis=1)
-    row_n, _ = trees_lib.arrange(size_n, length)
+    row_n, _ = packing.arrange(size_n, length)
     rows = max(rows, int(row_n.max()) + 1)
-    for part, count_n in zip(train.READ, counts):
-      most = np.bincount(row_n, weights=count_n).max()
-      readings[part] = max(readings[part], int(most))
-  rows = -(-rows // multiple) * multiple
-  return Plan(rows, length, {k: n for k, n in readings.items() if n}, pad_token)
+    for part, count_n in zip(parts, counts):
+      in_row_R = np.bincount(row_n, weights=count_n)
+      most[part] = max(most[part], int(in_row_R.max()))
+  return Plan(-(-rows // multiple) * multiple, length, length, most, pad_token)
 
 
-def _readings(arrays: loader.Arrays, part: str) -> np.ndarray:
-  """int [N]: how much is read of each pair."""
-  if part not in arrays:
-    return np.zeros(len(arrays[train.TREES].size_N), np.int64)
-  return _read(arrays[part]).sum(axis=1)
-
-
-def largest(plans: Sequence[Plan]) -> Plan:
-  """A plan that has room for the batches of all."""
+def joint(plans: Sequence[Plan]) -> list[Plan]:
+  """The plans of several runs, each packed as it is alone, in one shape."""
   first = plans[0]
-  return Plan(
-    max(plan.rows for plan in plans),
-    max(plan.length for plan in plans),
-    {part: max(plan.readings[part] for plan in plans) for part in first.readings},
-    first.pad_token,
-  )
+  readings = {p: max(plan.readings[p] for plan in plans) for p in first.readings}
+  rows, width = (max(x) for x in zip(*((plan.rows, plan.width) for plan in plans)))
+  return [
+    dataclasses.replace(plan, rows=rows, width=width, readings=readings)
+    for plan in plans
+  ]
 
 
 def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> train.Batch:
   """The batch of a draw.
 
   Args:
-    drawn: trees and readings, of `grow`.
+    drawn: trees and readings of each pool, of `grow`.
     plan: of the run.
   """
-  every = loader.fill_up([x[train.TREES] for x in drawn])
-  trees = trees_lib.Trees(*map(np.concatenate, zip(*every)))
-  row_n, offset_n = trees_lib.arrange(trees.size_N, plan.length)
-  packing = trees_lib.Packing(plan.rows, plan.length)
-  batch = {train.TREES: trees_lib.pack(trees, row_n, offset_n, packing, plan.pad_token)}
-  sizes = np.cumsum([len(x[train.TREES].size_N) for x in drawn])[:-1]
-  places = list(zip(drawn, np.split(row_n, sizes), np.split(offset_n, sizes)))
+  trees = loader.concatenate([x[train.TREES] for x in drawn])
+  row_n, offset_n = packing.arrange(trees.size, plan.length)
+  shape = plan.rows, plan.width
+  batch = {train.TREES: packing.pack(trees, row_n, offset_n, shape, plan.pad_token)}
+  ends = np.cumsum([len(x[train.TREES].size) for x in drawn])[:-1]
+  places = list(zip(drawn, np.split(row_n, ends), np.split(offset_n, ends)))
   for part, slots in plan.readings.items():
-    having = [(x[part], row, offset) for x, row, offset in places if part in x]
-    rows_n = np.concatenate([row for _, row, _ in having])
-    kept_nxC = np.concatenate([_read(x) for x, _, _ in having])
-    batch[part] = {}
-    for name in having[0][0]:
-      values = [
-        x[name] + offset[:, None] if name == 'read' else x[name]
-        for x, _, offset in having
-      ]
-      # Nothing is read in a slot that is left, yet its gradient must be a number.
-      fill = 0 if name == 'options' else loader.NOTHING.get(name, 0)
-      batch[part][name] = trees_lib.deal(
-        np.concatenate(values), kept_nxC, rows_n, (plan.rows, slots), fill
+    having = [
+      (x[part] | {'read': x[part]['read'] + offset[:, None]}, row)
+      for x, row, offset in places
+      if part in x
+    ]
+    values = loader.concatenate([x for x, _ in having])
+    rows_n = np.concatenate([row for _, row in having])
+    kept_nxC = _read(values)
+    batch[part] = {
+      name: packing.deal(
+        x,
+        kept_nxC,
+        rows_n,
+        (plan.rows, slots),
+        # Nothing is read in a slot that is left, yet its gradient must be a number.
+        0 if name == 'options' else loader.NOTHING.get(name, 0),
       )
+      for name, x in values.items()
+    }
   return batch
+
+
+def tokens(pools: Sequence[loader.Arrays]) -> dict[str, int]:
+  """Of all pairs drawn from: tokens of their trees, and of their questions apart."""
+  every = [rows[train.TREES] for rows in pools]
+  return {
+    'trees': int(sum(x.size.sum() for x in every)),
+    'apart': int(sum(x.apart.sum() for x in every)),
+  }
+
+
+def _readings(arrays: loader.Arrays, part: str) -> np.ndarray:
+  """int [N]: how much is read of each pair."""
+  if part not in arrays:
+    return np.zeros_like(arrays[train.TREES].size)
+  return _read(arrays[part]).sum(axis=1)
 
 
 def _read(part: loader.Arrays) -> np.ndarray:

@@ -45,11 +45,6 @@ def objective_problems(section: str, train: config_lib.Train) -> list[str]:
   weights = [getattr(terms, f.name) for f in dataclasses.fields(terms)]
   if not any(term is None or term.weight for term in weights):
     return [f'{section}.objectives: every weight is 0; nothing would be trained']
-  if train.trees and train.behavior_batch % 2:
-    return [
-      f'{section}.behavior_batch={train.behavior_batch}: with {section}.trees both '
-      'prompts of a pair are asked; make it even'
-    ]
   kl = terms.behavior_kl
   if kl and kl.weight and kl.reference == 'adapters_off' and not train.lora.rank:
     return [

@@ -19,6 +19,7 @@ from coupling import models
 from coupling import packed
 from coupling import programs
 from coupling import sharding
+from coupling import train
 from data import loader
 
 # Parts of a batch that only some terms read.
@@ -114,13 +115,14 @@ def _kind_of_config(model: models.DecoderConfig, config: config_lib.Train) -> Ki
   if BEHAVIOR_TERMS.intersection(settings.form.terms):
     batches['behavior'] = config.behavior_batch
   if config.trees:
-    few = config.explained != 'all' or config.changed_share < 1
-    batches |= {'trees': 1, 'others': int(config.practice or few)}
+    batches = {train.TREES: config.explanation_batch}
   return _kind(settings, config.loop, batches)
 
 
 def _kind_of(training: fit_lib.Training) -> Kind:
   batches = {name: batch for name, (_, batch) in training.parts.items()}
+  if training.plan is not None:  # in which the parts are joined
+    batches = {train.TREES: next(iter(batches.values()))}
   return _kind(training.settings, training.loop, batches)
 
 
@@ -172,15 +174,12 @@ def _of_equal_lengths(
   trainings: Sequence[fit_lib.Training],
 ) -> list[fit_lib.Training]:
   """The runs, with the rows of each part as long as those of any run, packed alike."""
+  if trainings[0].plan is not None:
+    plans = packed.joint([training.plan for training in trainings])
+    return [dataclasses.replace(t, plan=plan) for t, plan in zip(trainings, plans)]
   parts = [{} for _ in trainings]
   for name in trainings[0].parts:
     rows, sizes = zip(*(training.parts[name] for training in trainings))
     for run, filled, size in zip(parts, loader.fill_up(rows), sizes):
       run[name] = filled, size
-  plan = None
-  if trainings[0].plan is not None:
-    plan = packed.largest([training.plan for training in trainings])
-  return [
-    dataclasses.replace(training, parts=run, plan=plan)
-    for training, run in zip(trainings, parts)
-  ]
+  return [dataclasses.replace(t, parts=run) for t, run in zip(trainings, parts)]

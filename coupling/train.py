@@ -23,10 +23,12 @@ from coupling import models
 State = dict[str, Any]  # params, opt_state, step
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
-Logits = dict[str, jax.Array]  # of the parts of a batch that are read, [B, C, V]
+# [B, C, V] of the parts of a batch that are read; `reference`: M_0's of `behavior`.
+Logits = dict[str, jax.Array]
 Number = np.float32 | jax.Array
-# Parts of a batch: rows of prefix trees, if questions are asked in these; what is read.
-TREES, READ = 'trees', ('explanation', 'behavior')
+# Parts of a batch: what is read; and rows of prefix trees, if it is read in these.
+READ = ('explanation', 'behavior')
+TREES = 'trees'
 
 
 class Hyper(NamedTuple):

@@ -16,7 +16,6 @@ from coupling import packed
 from coupling import sharding
 from coupling import sources
 from coupling import steps
-from coupling import train as train_lib
 from coupling import trained
 from coupling import workdir as workdir_lib
 
@@ -76,9 +75,10 @@ def make(
   data_seed = steps.train_seed(seed, config)
   plan = None
   if config.trees:
-    multiple = sharding.make_mesh(e.mesh).size * config.loop.accumulation
-    drawn = fit_lib.shuffled(parts, data_seed)
-    plan = packed.plan(drawn, config.loop.steps, multiple, inputs.format(e).pad_token)
+    devices = sharding.make_mesh(e.mesh).size if e.runs_at_once == 1 else 1
+    multiple = devices * config.loop.accumulation
+    pools = fit_lib.shuffled(parts, data_seed)
+    plan = packed.plan(pools, config.loop.steps, multiple, inputs.format(e).pad_token)
   return fit_lib.Training(
     title=f'seed {seed} · {run} · train',
     model=dataclasses.replace(inputs.decoder(e), remat=config.remat),
@@ -101,8 +101,4 @@ def tokens(made: fit_lib.Training) -> dict[str, int] | None:
   """Of the pairs drawn from: tokens of their trees, and of their questions apart."""
   if made.plan is None:
     return None
-  every = [rows[train_lib.TREES] for rows, _ in made.parts.values()]
-  return {
-    'trees': int(sum(x.size_N.sum() for x in every)),
-    'apart': int(sum(x.apart_N.sum() for x in every)),
-  }
+  return packed.tokens([rows for rows, _ in made.parts.values()])

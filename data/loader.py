@@ -67,6 +67,20 @@ def fill_up(every: Sequence[Arrays]) -> list[Arrays]:
   return [{name: fill(name, x) for name, x in rows.items()} for rows in every]
 
 
+def concatenate(every: Sequence[Arrays]) -> Arrays:
+  """Several data sets as one, further axes filled up to the longest of each."""
+  return _concatenate(fill_up(every))
+
+
+def _concatenate(every: Sequence[Arrays]) -> Arrays:
+  first = every[0]
+  if isinstance(first, dict):
+    return {name: _concatenate([x[name] for x in every]) for name in first}
+  if isinstance(first, tuple):
+    return type(first)(*map(_concatenate, zip(*every)))
+  return np.concatenate(every)
+
+
 class ShuffledBatches:
   """Endless epochs, each in an order of its own; `batches[step]` needs no history."""
 
@@ -92,21 +106,29 @@ class ShuffledBatches:
     return rows_B
 
 
-def by_size(arrays: Arrays, size_N: np.ndarray) -> tuple[Arrays, np.ndarray]:
-  """The rows, the largest first, and where each row has come to lie: int [N]."""
-  order_N = np.argsort(-size_N, kind='stable')
-  return take(arrays, order_N), np.argsort(order_N)
+def batches(
+  arrays: Arrays, batch: int, group_N: np.ndarray | None = None
+) -> Iterator[tuple[Arrays, np.ndarray, np.ndarray]]:
+  """All rows once; yields (batch, mask_B, row_n).
 
+  Every batch has `batch` rows: the last one of a group is filled up with copies of its
+  first row, which `mask_B` marks False. row_n tells which rows the others are.
 
-def batches_in_order(arrays: Arrays, batch: int) -> Iterator[tuple[Arrays, np.ndarray]]:
-  """All rows once, in order; yields (batch, mask_B).
-
-  Every batch has `batch` rows: the last one is filled up with copies of its first
-  row, which `mask_B` marks False.
+  Args:
+    arrays: the rows.
+    batch: rows per batch.
+    group_N: batches are of one group; the highest comes first. Default: one of all.
   """
-  n = size(arrays)
-  for start in range(0, n, batch):
-    rows_B = np.arange(start, start + batch)
-    mask_B = rows_B < n
-    rows_B = np.where(mask_B, rows_B, start)
-    yield take(arrays, rows_B), mask_B
+  group_N = np.zeros(size(arrays), int) if group_N is None else group_N
+  for group in np.unique(group_N)[::-1]:
+    rows_G = np.flatnonzero(group_N == group)
+    for start in range(0, len(rows_G), batch):
+      row_n = rows_G[start : start + batch]
+      mask_B = np.arange(batch) < len(row_n)
+      rows_B = np.pad(row_n, (0, batch - len(row_n)), constant_values=row_n[0])
+      yield take(arrays, rows_B), mask_B, row_n
+
+
+def in_order(found: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> np.ndarray:
+  """What was found batch by batch, in the order of the rows that `batches` told."""
+  return np.concatenate(found)[np.argsort(np.concatenate(rows))]

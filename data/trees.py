@@ -1,4 +1,4 @@
-"""Prefix trees of token sequences, and rows that hold several of them.
+"""Prefix trees of token sequences.
 
 Sequences that begin alike (a prompt with and without its cue, the explanation question
 about it) are laid out as one tree (DESIGN section 5, counterfactual trees): what they
@@ -6,33 +6,35 @@ share stands there once, and branches follow in depth-first order. Positions cou
 the root, so each sequence is numbered as it is alone. One integer per token tells who
 sees it: `end`, the exclusive end of its subtree,
 
-  visible[q, k] = (k <= q) & (q < end[k]),
+  visible[q, k] = (k <= q) & (q < end[k]).
 
-and in a row that holds several trees no tree sees another. Shapes: N trees or n of a
-batch, T tokens of a tree or row, R rows, C readings.
+Shapes: N trees, T tokens.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from data import tokens as tokens_lib
+
+Array = Any  # numpy.ndarray or jax.Array
+
+
+class Rows(NamedTuple):
+  """Rows of trees, int32 [N, T] each; what fills a row up sees itself alone."""
+
+  tokens: Array
+  position: Array  # from the root
+  end: Array  # of the token's subtree, exclusive
+
 
 class Trees(NamedTuple):
-  """N trees, each filled up on the right; filling sees itself alone."""
+  """N trees, one a row."""
 
-  tokens_NxT: np.ndarray  # int32
-  position_NxT: np.ndarray  # int32, from the root
-  end_NxT: np.ndarray  # int32
-  size_N: np.ndarray  # int32, tokens of a tree
-  apart_N: np.ndarray  # int32, tokens of its sequences, each standing alone
-
-
-class Packing(NamedTuple):
-  """The shape of every packed batch of a run."""
-
-  rows: int
-  length: int
+  rows: Rows
+  size: Array  # int32 [N], tokens of a tree
+  apart: Array  # int32 [N], tokens of its sequences, each standing alone
 
 
 def build(
@@ -45,44 +47,39 @@ def build(
     pad_token: fills rows.
 
   Returns:
-    The trees, and where each sequence of each group lies in its tree: the place of
-    every token of it.
+    The trees, in rows of a length among those of `bucket`; and where each sequence of
+    each group lies in its tree: the place of every token of it.
   """
   grown = [_grow([np.asarray(x, np.int32) for x in group]) for group in groups]
-  size_N = np.array([len(tokens) for (tokens, _, _), _ in grown], np.int32)
-  T = int(size_N.max())
-  columns = zip(*(tree for tree, _ in grown))
-  tokens_NxT, position_NxT, end_NxT = (
-    np.stack([np.pad(x, (0, T - len(x))) for x in column]) for column in columns
+  sizes = np.array([len(tree.tokens) for tree, _ in grown], np.int32)
+  T = int(bucket(sizes.max()))
+  fill = np.arange(1, T + 1, dtype=np.int32)
+  rows = Rows(
+    tokens_lib.pad([tree.tokens for tree, _ in grown], T, pad_token),
+    tokens_lib.pad([tree.position for tree, _ in grown], T, 0),
+    np.stack([np.r_[tree.end, fill[len(tree.end) :]] for tree, _ in grown]),
   )
-  filling_NxT = np.arange(T) >= size_N[:, None]
-  tokens_NxT[filling_NxT] = pad_token
-  end_NxT = np.where(filling_NxT, np.arange(1, T + 1), end_NxT).astype(np.int32)
-  apart_N = np.array([sum(map(len, group)) for group in groups], np.int32)
-  trees = Trees(tokens_NxT, position_NxT, end_NxT, size_N, apart_N)
-  return trees, [places for _, places in grown]
+  apart = np.array([sum(map(len, group)) for group in groups], np.int32)
+  return Trees(rows, sizes, apart), [places for _, places in grown]
 
 
-def cut(trees: dict[str, np.ndarray], step: int = 64) -> dict[str, np.ndarray]:
-  """Rows no longer than the largest of their trees needs, in steps of so many tokens.
+def bucket(size: Array) -> np.ndarray:
+  """The shortest of a few lengths that has room: 8, 12, 16, 24, 32, 48, 64, 96, ...
 
-  So trees of similar sizes have one of a few lengths, for each of which a program is
-  compiled.
-
-  Args:
-    trees: tokens, position and end [B, T], size [B], and any other arrays.
-    step: of the lengths.
+  Each is at most half longer than needed, and a program is compiled for each.
   """
-  length = -(-int(trees['size'].max()) // step) * step
-  return trees | {
-    name: trees[name][:, :length] for name in ('tokens', 'position', 'end')
-  }
+  size = np.maximum(size, 8)
+  power = 2 ** np.ceil(np.log2(size)).astype(np.int64)
+  return np.where(size <= power * 3 // 4, power * 3 // 4, power)
 
 
-def _grow(
-  sequences: Sequence[np.ndarray],
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list[np.ndarray]]:
-  """Tokens, positions and ends of one tree, and the places of each sequence."""
+def cut(trees: Trees, length: int) -> Trees:
+  """Trees of no more than `length` tokens in rows of so many."""
+  return trees._replace(rows=Rows(*(x[:, :length] for x in trees.rows)))
+
+
+def _grow(sequences: Sequence[np.ndarray]) -> tuple[Rows, list[np.ndarray]]:
+  """One tree [T], and the places of each sequence."""
   # In the order of their tokens, each shares the most with the one before it.
   order = sorted(range(len(sequences)), key=lambda i: sequences[i].tolist())
   tokens, positions, places = [], [], [np.zeros(0, np.int64)] * len(sequences)
@@ -98,7 +95,7 @@ def _grow(
     path = np.concatenate([path[:shared], np.arange(size, size + new)])
     size, before, places[i] = size + new, sequence, path
   end[path] = size
-  return (np.concatenate(tokens), np.concatenate(positions), end[:size]), places
+  return Rows(np.concatenate(tokens), np.concatenate(positions), end[:size]), places
 
 
 def _shared(a: np.ndarray, b: np.ndarray) -> int:
@@ -106,76 +103,3 @@ def _shared(a: np.ndarray, b: np.ndarray) -> int:
   short = min(len(a), len(b))
   differ = np.flatnonzero(a[:short] != b[:short])
   return int(differ[0]) if len(differ) else short
-
-
-def arrange(size_n: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-  """First-fit decreasing: a row and an offset for every tree.
-
-  Args:
-    size_n: tokens of each tree, at most `length`.
-    length: of a row.
-
-  Returns:
-    row_n and offset_n; rows are numbered from 0 without gaps.
-  """
-  row_n, offset_n = np.zeros_like(size_n), np.zeros_like(size_n)
-  used_R = np.zeros(len(size_n), np.int64)  # no more rows than trees
-  for i in np.argsort(-size_n, kind='stable'):
-    row = int(np.argmax(used_R + size_n[i] <= length))
-    row_n[i], offset_n[i] = row, used_R[row]
-    used_R[row] += size_n[i]
-  return row_n, offset_n
-
-
-def pack(
-  trees: Trees, row_n: np.ndarray, offset_n: np.ndarray, packing: Packing, pad: int
-) -> dict[str, np.ndarray]:
-  """Rows that hold the trees.
-
-  Returns:
-    tokens, position and end [R, T]; of an end, filling sees itself alone.
-  """
-  R, T = packing
-  within_nxT = np.arange(trees.tokens_NxT.shape[1]) < trees.size_N[:, None]
-  start_n = row_n.astype(np.int64) * T + offset_n
-  place = (start_n[:, None] + np.arange(within_nxT.shape[1]))[within_nxT]
-  tokens = np.full(R * T, pad, np.int32)
-  position = np.zeros(R * T, np.int32)
-  end = np.tile(np.arange(1, T + 1, dtype=np.int32), R)
-  tokens[place] = trees.tokens_NxT[within_nxT]
-  position[place] = trees.position_NxT[within_nxT]
-  end[place] = (trees.end_NxT + offset_n[:, None])[within_nxT]
-  found = {'tokens': tokens, 'position': position, 'end': end}
-  return {name: x.reshape(R, T) for name, x in found.items()}
-
-
-def slots(row_m: np.ndarray) -> np.ndarray:
-  """int [m]: the how-manieth of its row each reading is."""
-  order_m = np.argsort(row_m, kind='stable')
-  sorted_m = row_m[order_m]
-  first_m = np.searchsorted(sorted_m, sorted_m)
-  slot_m = np.empty_like(row_m)
-  slot_m[order_m] = np.arange(len(row_m)) - first_m
-  return slot_m
-
-
-def deal(
-  value_nxC: np.ndarray,
-  kept_nxC: np.ndarray,
-  row_n: np.ndarray,
-  shape: tuple[int, int],
-  fill: float = 0,
-) -> np.ndarray:
-  """Readings of trees as those of their rows.
-
-  Args:
-    value_nxC: one value of any further shape for each reading.
-    kept_nxC: readings that there are.
-    row_n: of each tree.
-    shape: R rows, and slots for readings in each.
-    fill: of slots that are left.
-  """
-  row_m = np.broadcast_to(row_n[:, None], kept_nxC.shape)[kept_nxC]
-  dealt = np.full((*shape, *value_nxC.shape[2:]), fill, value_nxC.dtype)
-  dealt[row_m, slots(row_m)] = value_nxC[kept_nxC]
-  return dealt

@@ -35,7 +35,7 @@ def check(arrays, **want):
   assert arrays.keys() == want.keys()
   for name, value in want.items():
     np.testing.assert_array_equal(arrays[name], np.array(value), err_msg=name)
-    integers = name not in ('valid', 'mask')
+    integers = name in ('tokens', 'read', 'target')
     assert arrays[name].dtype == (np.int32 if integers else bool)
 
 
@@ -76,24 +76,18 @@ def test_pair_questions_ask_with_and_without_the_cue():
     pairs.Pair('a hint c', 'a', 'hint c', 'hint', 0, ('c', 'a'), 'a', ''),
   ]
   template = pairs.Questions('{prompt} ask', '{prompt} expl', '{answer}', '{answer}')
-  arrays = behavior.pair_questions(FORMAT, items, template, explain=True)
-  assert arrays.keys() == {'trees', 'options'}
-  check(
-    arrays['trees'],
-    tokens=[
-      [BOS, Q, HINT, B_, ASK, EXPL, ASK],
-      [BOS, A, HINT, C, ASK, EXPL, ASK],
-    ],
-    position=[[0, 1, 2, 3, 4, 4, 2]] * 2,
-    end=[[7, 7, 6, 6, 5, 6, 7]] * 2,
-    size=[7, 7],
-    apart=[13, 13],
-    read=[[4, 6, 5]] * 2,  # on x, on x∖C, for the explanation
-  )
+  arrays = behavior.pair_questions(FORMAT, items, template)
+  assert arrays.keys() == {'trees', 'read', 'options'}
+  rows, size, apart = arrays['trees']
+  assert rows.tokens.tolist() == [
+    [BOS, Q, HINT, B_, ASK, EXPL, ASK, PAD],
+    [BOS, A, HINT, C, ASK, EXPL, ASK, PAD],
+  ]
+  assert rows.position.tolist() == [[0, 1, 2, 3, 4, 4, 2, 0]] * 2
+  assert rows.end.tolist() == [[7, 7, 6, 6, 5, 6, 7, 8]] * 2
+  assert size.tolist() == [7, 7] and apart.tolist() == [13, 13]
+  assert arrays['read'].tolist() == [[4, 6, 5]] * 2  # x, x∖C, the explanation
   assert arrays['options'].tolist() == [[A, B_, C], [C, A, -1]]
-  without = behavior.pair_questions(FORMAT, items, template)
-  assert without['trees']['tokens'][0].tolist() == [BOS, Q, HINT, B_, ASK, ASK]
-  assert without['trees']['read'].tolist() == [[4, 5]] * 2
 
 
 def test_pair_questions_that_are_answered_by_replies_stand_apart():
@@ -101,7 +95,7 @@ def test_pair_questions_that_are_answered_by_replies_stand_apart():
   template = pairs.Questions(
     '{prompt} ask', '{prompt} expl', '{answer}', '{answer}', detect=len
   )
-  arrays = behavior.pair_questions(FORMAT, [item], template, explain=True)
+  arrays = behavior.pair_questions(FORMAT, [item], template)
   assert arrays.keys() == {'pair'}
   check(
     arrays['pair'],

@@ -73,8 +73,8 @@ def naive(config):
   jax.jit, static_argnums=0, static_argnames=('max_new_tokens', 'end_tokens', 'fill')
 )
 def greedy(config, params, **options):
-  prompts = decode.of_rows(TOKENS_BxT, VALID_BxT)
-  return decode.greedy(config, params, prompts, **options)[0]
+  begun, _ = decode.begin(config, params, decode.of_rows(TOKENS_BxT, VALID_BxT))
+  return decode.greedy(config, params, begun, **options)
 
 
 @pytest.mark.parametrize('config', [GROUPED, LEARNED], ids=['grouped', 'learned'])
@@ -90,18 +90,14 @@ def test_continues_one_branch_of_a_tree():
   texts = [list(map(int, row[kept])) for row, kept in zip(TOKENS_BxT, VALID_BxT)]
   groups = [[[*text, 1, 2], text, text[:2] + [3] * 4, [*text, 1]] for text in texts]
   found, places = trees.build(groups, 0)
-  rows = {
-    'tokens': found.tokens_NxT,
-    'position': found.position_NxT,
-    'end': found.end_NxT,
-  }
   last_B = np.array([place[1][-1] for place in places])
   other_Bx1 = np.array([[place[2][-1]] for place in places])
 
   @jax.jit
   def run(params):
-    prompts = decode.in_trees(rows, last_B)
-    return decode.greedy(GROUPED, params, prompts, max_new_tokens=G, rows_BxC=other_Bx1)
+    prompts = decode.in_trees(found.rows, last_B)
+    begun, hidden_Bx1xD = decode.begin(GROUPED, params, prompts, other_Bx1)
+    return decode.greedy(GROUPED, params, begun, max_new_tokens=G), hidden_Bx1xD
 
   generated_BxG, hidden_Bx1xD = run(params_of(GROUPED))
   np.testing.assert_array_equal(generated_BxG, naive(GROUPED))
@@ -143,16 +139,15 @@ def test_stops_once_every_row_has_ended(monkeypatch):
   end_tokens = tuple({int(row[2]) for row in naive(GROUPED)})
   want_BxG, length_B = cut(end_tokens)
   assert 1 < max(length_B) < G
-  run = jax.jit(
-    lambda params, tokens_BxT: decode.greedy(
-      GROUPED,
-      params,
-      decode.of_rows(tokens_BxT, VALID_BxT),
-      max_new_tokens=G,
-      end_tokens=end_tokens,
-      fill=FILL,
-    )[0]
-  )
+
+  @jax.jit
+  def run(params, tokens_BxT):
+    prompts = decode.of_rows(tokens_BxT, VALID_BxT)
+    begun, _ = decode.begin(GROUPED, params, prompts)
+    return decode.greedy(
+      GROUPED, params, begun, max_new_tokens=G, end_tokens=end_tokens, fill=FILL
+    )
+
   generated_BxG = run(params_of(GROUPED), TOKENS_BxT)
   jax.block_until_ready(generated_BxG)
   jax.effects_barrier()

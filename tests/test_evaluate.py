@@ -25,6 +25,7 @@ from coupling import models
 from coupling import records
 from coupling import programs
 from coupling import sharding
+from coupling import statements
 from coupling import train
 from data import loader
 from data import formats
@@ -326,7 +327,7 @@ def test_every_statement_parses_to_its_meaning_and_nothing_else_does(states_answ
   template = QUESTIONS[states_answer]
   arrays = evaluate.questions(FORMAT, ITEMS, template)
   own_B = np.array([len(p.options) - 1 for p in ITEMS])
-  parse = jax.jit(evaluate.parse, static_argnums=3)
+  parse = jax.jit(statements.parse, static_argnums=3)
   vocabulary = range(len(TOKENIZER))
   texts = [(first, second) for first in vocabulary for second in vocabulary]
   for b, pair in list(enumerate(ITEMS))[:4]:

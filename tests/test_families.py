@@ -12,6 +12,7 @@ from coupling import decode
 from coupling import families
 from coupling import hub
 from coupling import models
+from data import packing
 from data import tokens as tokens_lib
 from data import trees
 from tests import checkpoints
@@ -116,8 +117,8 @@ def test_greedy_generations_are_those_of_transformers(name):
 
   @jax.jit
   def greedy(params, tokens, valid):
-    prompts = decode.of_rows(tokens, valid)
-    return decode.greedy(config, params, prompts, max_new_tokens=G)[0]
+    begun, _ = decode.begin(config, params, decode.of_rows(tokens, valid))
+    return decode.greedy(config, params, begun, max_new_tokens=G)
 
   for tokens, valid in ((tokens_BxP, valid_BxP), (left_BxP, left_valid_BxP)):
     np.testing.assert_array_equal(greedy(params, tokens, valid), want_BxG)
@@ -255,10 +256,10 @@ def test_sequences_of_packed_trees_have_the_logits_that_they_have_alone(name):
     fork = start + draw(4)
     groups.append([start + draw(8), fork + draw(9), fork + draw(3), start])
   found, places = trees.build(groups, 0)
-  row_n, offset_n = trees.arrange(found.size_N, int(2.5 * found.size_N.max()))
-  packing = trees.Packing(int(row_n.max()) + 1, int(2.5 * found.size_N.max()))
-  assert packing.rows == 2
-  rows = trees.pack(found, row_n, offset_n, packing, 0)
+  length = int(2.5 * found.size.max())
+  row_n, offset_n = packing.arrange(found.size, length)
+  assert row_n.max() == 1
+  rows = packing.pack(found, row_n, offset_n, (2, length), 0)
 
   @jax.jit
   def packed_logits(params, rows):
@@ -277,3 +278,31 @@ def test_sequences_of_packed_trees_have_the_logits_that_they_have_alone(name):
       worst = np.abs(found_TxV - want_TxV).max() / np.abs(want_TxV).max()
       assert worst < 2e-5
       m += 1
+
+
+@pytest.mark.parametrize('name', ['mistral', 'qwen3', 'gemma3'])
+def test_a_branch_is_continued_as_it_is_alone(name):
+  """Longer than the window, with branches before and after it."""
+  config, params, _ = case(name)
+  rng = np.random.default_rng(4)
+  draw = lambda n: rng.integers(checkpoints.VOCABULARY, size=n).tolist()
+  start = draw(14)
+  groups = [[start + draw(6), start + draw(9), start + draw(3)] for _ in range(3)]
+  found, places = trees.build(groups, 0)
+
+  @jax.jit
+  def in_tree(params, last_B):
+    prompts = decode.in_trees(found.rows, last_B)
+    begun, _ = decode.begin(config, params, prompts)
+    return decode.greedy(config, params, begun, max_new_tokens=G)
+
+  @jax.jit
+  def alone(params, tokens_BxT):
+    prompts = decode.of_rows(tokens_BxT, np.ones(tokens_BxT.shape, bool))
+    begun, _ = decode.begin(config, params, prompts)
+    return decode.greedy(config, params, begun, max_new_tokens=G)
+
+  for branch in range(3):
+    last_B = np.array([place[branch][-1] for place in places])
+    want_BxG = alone(params, np.array([group[branch] for group in groups]))
+    np.testing.assert_array_equal(in_tree(params, last_B), want_BxG)

@@ -1,5 +1,7 @@
 """Step-indexed batches: every row once an epoch, and no history."""
 
+import collections
+
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
@@ -55,10 +57,11 @@ def test_a_batch_does_not_depend_on_what_was_read_before(n_and_batch, steps):
 
 @given(sizes)
 @settings(deadline=None, max_examples=50)
-def test_batches_in_order_cover_each_row_once(n_and_batch):
+def test_batches_cover_each_row_once_in_order(n_and_batch):
   n, batch = n_and_batch
   rows, count = [], 0
-  for part, mask_B in loader.batches_in_order(arrays(n), batch):
+  for part, mask_B, row_n in loader.batches(arrays(n), batch):
+    assert row_n.tolist() == rows_of(part)[: mask_B.sum()]
     part = rows_of(part)
     assert len(part) == batch and mask_B.shape == (batch,)
     first = part[0]
@@ -67,6 +70,36 @@ def test_batches_in_order_cover_each_row_once(n_and_batch):
     count += 1
   assert rows == list(range(n))
   assert count == -(-n // batch)
+
+
+@given(sizes, st.data())
+@settings(deadline=None, max_examples=50)
+def test_batches_of_groups_cover_each_row_once_and_come_back_in_order(
+  n_and_batch, data
+):
+  n, batch = n_and_batch
+  group_N = np.array(data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
+  found, rows, groups = [], [], []
+  for part, mask_B, row_n in loader.batches(arrays(n), batch, group_N):
+    assert len(set(group_N[row_n])) == 1 and mask_B.sum() == len(row_n)
+    groups.append(group_N[row_n[0]])
+    found.append(np.array(rows_of(part))[mask_B])
+    rows.append(row_n)
+  assert groups == sorted(groups, reverse=True)
+  assert loader.in_order(found, rows).tolist() == [*range(n)]
+
+
+def test_data_sets_of_other_lengths_become_one():
+  one = {'a': np.ones((2, 1), int), 'b': {'options': np.ones((2, 3), int)}}
+  two = {'a': np.ones((1, 2), int), 'b': {'options': np.ones((1, 1), int)}}
+  found = loader.concatenate([one, two])
+  assert found['a'].tolist() == [[1, 0], [1, 0], [1, 1]]
+  assert found['b']['options'].tolist() == [[1, 1, 1], [1, 1, 1], [1, -1, -1]]
+  Point = collections.namedtuple('Point', 'x y')
+  points = [Point(np.zeros((1, n), int), np.full(1, n)) for n in (1, 3)]
+  joined = loader.concatenate(points)
+  assert type(joined) is Point and joined.x.shape == (2, 3)
+  assert joined.y.tolist() == [1, 3]
 
 
 def test_arrays_must_agree_on_their_length():

@@ -158,7 +158,7 @@ def test_a_batch_of_trees_has_the_loss_and_gradient_of_its_questions(case):
       np.flatnonzero(~EXPLAINED_N)[drawn['others'].rows(1)],
     ]
   )
-  assert len(pairs_n) == 5 + 2
+  assert len(pairs_n) == 5 + drawn['others'].rows(1).size
   asked = {
     'explanation': loader.take(separate['explanation'], explained_n),
     'behavior': loader.take(separate['behavior'], np.r_[pairs_n, N + pairs_n]),
@@ -179,9 +179,8 @@ def test_fewer_tokens_are_read(case):
   plan, drawn = plan_of(case)
   separate = parts(case, trees=False)
   apart = sum(rows['valid'].sum() for rows, _ in separate.values())
-  together = sum(x.arrays[train.TREES].size_N.sum() for x in drawn.values())
+  together = sum(x.arrays[train.TREES].size.sum() for x in drawn.values())
   assert together < 0.75 * apart  # their hints stand before the options
-  assert plan.rows < 5 + 2  # short trees share a row
 
 
 @pytest.mark.parametrize('multiple', [1, 4])
@@ -202,7 +201,9 @@ def test_one_shape_serves_every_step_and_every_mesh(multiple):
 
 def test_pairs_are_drawn_alike_however_they_are_packed():
   plan, drawn = plan_of('options')
-  wide = dataclasses.replace(plan, rows=plan.rows + 3, length=2 * plan.length)
+  wide = dataclasses.replace(
+    plan, rows=plan.rows + 3, length=2 * plan.length, width=2 * plan.length + 5
+  )
   roomy = dataclasses.replace(
     wide, readings={part: 3 * count for part, count in plan.readings.items()}
   )
@@ -214,9 +215,27 @@ def test_pairs_are_drawn_alike_however_they_are_packed():
     assert float(one[0][name]) == pytest.approx(float(other[0][name]), rel=2e-5)
 
 
-def test_the_largest_plan_has_room_for_all():
-  plan, _ = plan_of('options')
-  other = packed.Plan(1, 2 * plan.length, {k: 1 for k in plan.readings}, plan.pad_token)
-  found = packed.largest([plan, other])
-  assert (found.rows, found.length) == (plan.rows, 2 * plan.length)
-  assert found.readings == plan.readings
+def test_runs_share_a_shape_and_are_packed_as_they_are_alone():
+  plan, drawn = plan_of('options')
+  longer = dataclasses.replace(
+    plan, rows=1, length=plan.length + 8, width=plan.length + 8
+  )
+  joined, other = packed.joint([plan, longer])
+  assert (joined.rows, joined.width) == (plan.rows, plan.length + 8)
+  assert (other.rows, other.width) == (joined.rows, joined.width)
+  assert joined.length == plan.length and joined.readings == other.readings
+  for step in range(CASES['options'][0].loop.steps):
+    pools = [x[step] for x in drawn.values()]
+    one, wide = packed.pack(pools, plan), packed.pack(pools, joined)
+    np.testing.assert_array_equal(
+      one['trees'].tokens, wide['trees'].tokens[:, : plan.width]
+    )
+    for part in one:
+      if part != 'trees':
+        jax.tree.map(np.testing.assert_array_equal, one[part], wide[part])
+
+
+def test_pairs_that_are_not_explained_are_drawn_in_proportion():
+  explained, others = parts('options', trees=True).values()
+  assert explained[1] == 5
+  assert others[1] == round(5 * (~EXPLAINED_N).sum() / EXPLAINED_N.sum())

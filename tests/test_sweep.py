@@ -201,15 +201,13 @@ def test_vectorised_runs_of_uneven_lengths_are_the_runs_alone_to_rounding(
 def longer(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Further tokens that are not valid, answers that do not count, absent options."""
   nothing = {'options': -1, 'reference': -np.inf, 'tokens': 7, 'target': 3}
-  return {
-    name: np.pad(
-      x, [(0, 0), *[(0, 2)] * (x.ndim - 1)], constant_values=nothing.get(name, 0)
-    )
+
+  def wider(name, x):
     # A choice is read at one position.
-    if x.shape[1:] != (1,)
-    else x
-    for name, x in rows.items()
-  }
+    wide = [(0, 0) if size == 1 else (0, 2) for size in x.shape[1:]]
+    return np.pad(x, [(0, 0), *wide], constant_values=nothing.get(name, 0))
+
+  return {name: wider(name, x) for name, x in rows.items()}
 
 
 @pytest.mark.parametrize('one_base', [True, False])
