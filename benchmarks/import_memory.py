@@ -53,7 +53,7 @@ def import_from(folder: pathlib.Path) -> None:
   raw = hub.read_config(folder)
   dtype = raw.get('dtype', raw.get('torch_dtype'))
   config = hub.decoder_config(folder, dtype=dtype, param_dtype=dtype)
-  mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=-1))
+  mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=-1, tensor=1))
   params = weights.load(folder, config, sharding.abstract_params(mesh, config))
   seconds = time.monotonic() - start
   assert all(x.dtype == dtype for x in jax.tree.leaves(params))

@@ -172,7 +172,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     ),
   )
   config.evaluate = dict(split='test', batch=32, likelihood=False)
-  config.mesh = dict(data=1, fsdp=-1)
+  config.mesh = dict(data=1, fsdp=-1, tensor=1)
   config.runs_at_once = 1
   runs = {
     'kl': {},

@@ -100,7 +100,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ),
   )
   config.evaluate = dict(split='test', batch=256, likelihood=False)
-  config.mesh = dict(data=-1, fsdp=1)
+  config.mesh = dict(data=-1, fsdp=1, tensor=1)
   config.runs_at_once = 1
   runs = {
     'kl': {},

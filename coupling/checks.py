@@ -199,8 +199,13 @@ def _model_problems(e: config_lib.Experiment) -> list[str]:
     if train.lora.rank:
       field = f'runs.{name}.lora.targets'
       problems += _refusal(lora.check_targets, model, train.lora.targets, field)
-  if e.mesh.fsdp != 1 and not _refusal(sharding.make_mesh, e.mesh):
+  if not _refusal(sharding.make_mesh, e.mesh):
     mesh = sharding.make_mesh(e.mesh)
+    if model.num_kv_heads % mesh.shape['tensor']:
+      problems.append(
+        f"mesh.tensor={mesh.shape['tensor']} does not divide the model's "
+        f'{model.num_kv_heads} heads of keys and values: choose a divisor'
+      )
     problems += _refusal(sharding.abstract_params, mesh, model)
   return problems
 

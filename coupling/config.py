@@ -241,6 +241,7 @@ class Mesh:
 
   data: int
   fsdp: int
+  tensor: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,13 @@
 """The device mesh, and where parameters, optimizer state and batches live on it.
 
-Axes: `data` splits the batch; `fsdp` splits the batch and the parameters. A machine
-with one device is a mesh of one.
+Axes: `data` splits the batch; `fsdp` splits the batch and the parameters, which are
+gathered layer by layer; `tensor` splits the parameters so that each device computes its
+part of every layer (Shoeybi et al. 2019): heads and features. A machine with one device
+is a mesh of one.
 """
 
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,6 +17,17 @@ import numpy as np
 from coupling import config as config_lib
 from coupling import models
 
+BATCH_AXES = ('data', 'fsdp')
+# Which axis of a weight `tensor` splits, by its layer and name: outputs of layers that
+# go into heads and features, inputs of those that come out of them, the vocabulary.
+_OUTPUTS = ('q', 'k', 'v', 'gate', 'up', 'head')
+_INPUTS = ('out', 'o', 'down')
+_TENSOR_AXIS = {
+  **{(layer, name): -1 for layer in _OUTPUTS for name in ('kernel', 'bias', 'b')},
+  **{(layer, name): -2 for layer in _INPUTS for name in ('kernel', 'a')},
+  ('embed', 'embedding'): -2,
+}
+
 
 def make_mesh(config: config_lib.Mesh) -> Mesh:
   """The mesh that the config asks for, over all devices.
@@ -22,15 +36,18 @@ def make_mesh(config: config_lib.Mesh) -> Mesh:
     ConfigError: when the axes do not multiply to the number of devices.
   """
   devices = np.asarray(jax.devices())
-  sizes = {'data': config.data, 'fsdp': config.fsdp}
+  sizes = dataclasses.asdict(config)
   free = [axis for axis, size in sizes.items() if size == -1]
   known = int(np.prod([size for size in sizes.values() if size != -1]))
   if len(free) == 1 and known and devices.size % known == 0:
     sizes[free[0]] = devices.size // known
   if int(np.prod(list(sizes.values()))) != devices.size or min(sizes.values()) < 1:
     raise config_lib.ConfigError(
-      f'mesh.data={config.data} x mesh.fsdp={config.fsdp} does not give the '
-      f'{devices.size} devices here; set one axis to -1 for "all that remain".'
+      ' x '.join(
+        f'mesh.{axis}={size}' for axis, size in dataclasses.asdict(config).items()
+      )
+      + f' does not give the {devices.size} devices here; set one axis to -1 for "all '
+      'that remain".'
     )
   return Mesh(devices.reshape(tuple(sizes.values())), tuple(sizes))
 
@@ -40,8 +57,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-  """Batches are split over all axes, after `leading` axes that are not."""
-  return NamedSharding(mesh, P(*[None] * leading, mesh.axis_names))
+  """Batches are split over BATCH_AXES, after `leading` axes that are not."""
+  return NamedSharding(mesh, P(*[None] * leading, BATCH_AXES))
+
+
+def batch_parts(mesh: Mesh) -> int:
+  """How many parts a batch is split into."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
@@ -65,7 +87,8 @@ def abstract_params(mesh: Mesh, model: models.DecoderConfig) -> Any:
 def stack_runs(mesh: Mesh, runs: Sequence[Any]) -> Any:
   """Trees of several runs as one, its leading axis of runs dealt over all devices."""
   stacked = jax.tree.map(lambda *x: np.stack(x), *runs)  # on the host: a device may
-  return jax.device_put(stacked, batch_sharding(mesh))  # not have room for all runs
+  dealt = NamedSharding(mesh, P(mesh.axis_names))
+  return jax.device_put(stacked, dealt)  # not have room for all runs
 
 
 def take_run(stacked: Any, run: int) -> Any:
@@ -97,35 +120,52 @@ def check_runs(mesh: Mesh, runs: int) -> None:
 
 
 def check_batch(mesh: Mesh, field: str, batch: int, parts: int = 1) -> None:
-  """Raises ConfigError unless the batch splits evenly over parts and devices."""
-  if batch % (mesh.size * parts):
+  """Raises ConfigError unless the batch splits evenly over microbatches and devices."""
+  split = batch_parts(mesh)
+  if batch % (split * parts):
     raise config_lib.ConfigError(
-      f'{field}={batch} does not divide over {parts} microbatches on {mesh.size} '
-      f'devices: make it a multiple of {mesh.size * parts}.'
+      f'{field}={batch} does not divide over {parts} microbatches on {split} '
+      f'devices: make it a multiple of {split * parts}.'
     )
 
 
 def state_shardings(mesh: Mesh, state: Any) -> Any:
   """Shardings of a train state (or of its abstract shapes), leaf by leaf.
 
-  A leaf with two or more axes is split over `fsdp` along the last axis that divides;
-  vectors and scalars are replicated. The rule looks at shapes alone, so a parameter
-  and its optimizer moments always lie together.
+  A weight is split over `tensor` as its layer says, and over `fsdp` along the last
+  other axis that divides; further vectors and scalars are replicated. The rule looks at
+  shapes and at the last names of a path, so a parameter and its optimizer moments
+  always lie together.
 
   Raises:
-    ConfigError: when a matrix has no axis that divides.
+    ConfigError: when an axis does not divide, or a matrix has none that does.
   """
-  size = mesh.shape['fsdp']
+  fsdp, tensor = mesh.shape['fsdp'], mesh.shape['tensor']
 
   def one(path, x):
-    if x.ndim < 2 or size == 1:
-      return replicated(mesh)
+    axes, where = [None] * x.ndim, jax.tree_util.keystr(path)
+    split = _TENSOR_AXIS.get(tuple(map(_name, path[-2:])))
+    if tensor > 1 and split is not None and x.ndim >= 2:
+      if x.shape[split] % tensor:
+        raise config_lib.ConfigError(
+          f'mesh.tensor={tensor} does not divide axis {split} of {where} with shape '
+          f'{x.shape}: choose a divisor of it.'
+        )
+      axes[split] = 'tensor'
+    if x.ndim < 2 or fsdp == 1:
+      return NamedSharding(mesh, P(*axes))
     for axis in reversed(range(x.ndim)):
-      if x.shape[axis] % size == 0:
-        return NamedSharding(mesh, P(*[None] * axis, 'fsdp'))
+      if axes[axis] is None and x.shape[axis] % fsdp == 0:
+        axes[axis] = 'fsdp'
+        return NamedSharding(mesh, P(*axes))
     raise config_lib.ConfigError(
-      f'mesh.fsdp={size} divides no axis of {jax.tree_util.keystr(path)} with shape '
-      f"{x.shape}: choose a divisor of the model's width."
+      f'mesh.fsdp={fsdp} divides no axis of {where} with shape {x.shape}: choose a '
+      "divisor of the model's width."
     )
 
   return jax.tree_util.tree_map_with_path(one, state)
+
+
+def _name(key: Any) -> str:
+  """What a key of a path is called, whatever kind of container it is of."""
+  return str(getattr(key, 'key', getattr(key, 'name', key)))

@@ -75,8 +75,8 @@ def make(
   data_seed = steps.train_seed(seed, config)
   plan = None
   if config.trees:
-    devices = sharding.make_mesh(e.mesh).size if e.runs_at_once == 1 else 1
-    multiple = devices * config.loop.accumulation
+    mesh = sharding.make_mesh(e.mesh)
+    multiple = sharding.batch_parts(mesh) * config.loop.accumulation
     pools = fit_lib.shuffled(parts, data_seed)
     plan = packed.plan(pools, config.loop.steps, multiple, inputs.format(e).pad_token)
   return fit_lib.Training(

@@ -69,7 +69,7 @@ def test_imported_checkpoints_pass_without_weights_and_data(
 def test_all_problems_are_listed_at_once(checkpoint):
   config = imported(checkpoint)
   config.base.chat = False
-  config.mesh = dict(data=3, fsdp=1)
+  config.mesh = dict(data=3, fsdp=1, tensor=1)
   config.train.lora.targets = ('q', 'head')
   config.train.objectives.behavior_kl.support = 'vocabulary'
   config.train.objectives.behavior_xent.update(weight=1.0, cues='unexplained')
@@ -78,7 +78,8 @@ def test_all_problems_are_listed_at_once(checkpoint):
   starts = [
     'runs.kl.objectives.behavior_kl.support=vocabulary, but label.reference=options',
     'runs.kl.objectives.behavior_xent.cues=unexplained: this task explains cues of all',
-    f'mesh.data=3 x mesh.fsdp=1 does not give the {jax.device_count()} devices here',
+    'mesh.data=3 x mesh.fsdp=1 x mesh.tensor=1 does not give the '
+    f'{jax.device_count()} devices here',
     "runs.kl.lora.targets=('q', 'head'): this model has no such layers; choose from",
     'base.chat=False: The statements of an explanation have different lengths',
   ]
@@ -141,9 +142,10 @@ def test_adapters_need_layers_that_the_model_has():
   checks.check(resolve_lib.resolve(config))
 
 
-def mesh_of(monkeypatch, data: int, fsdp: int) -> None:
+def mesh_of(monkeypatch, data: int, fsdp: int, tensor: int = 1) -> None:
   """Makes all meshes of this many devices, though they are not there."""
-  mesh = jax.sharding.AbstractMesh((data, fsdp), ('data', 'fsdp'))
+  axes = ('data', 'fsdp', 'tensor')
+  mesh = jax.sharding.AbstractMesh((data, fsdp, tensor), axes)
   monkeypatch.setattr(sharding, 'make_mesh', lambda config: mesh)
 
 
@@ -187,6 +189,19 @@ def test_weights_that_the_mesh_cannot_split_are_named(monkeypatch):
   mesh_of(monkeypatch, 1, 7)
   [found] = problems(config)
   assert found.startswith('mesh.fsdp=7 divides no axis of')
+
+
+def test_heads_and_features_that_the_mesh_cannot_split_are_named(monkeypatch):
+  config = world.get_config()
+  config.mesh.tensor = 8
+  mesh_of(monkeypatch, 1, 1, 8)
+  found = problems(config)
+  assert found[0].startswith('mesh.tensor=8 does not divide the model')
+  assert found[1].startswith('mesh.tensor=8 does not divide axis')
+  config.mesh.tensor = 2
+  config.base.model.update(num_heads=6, num_kv_heads=3)
+  mesh_of(monkeypatch, 1, 1, 2)
+  assert "the model's 3 heads of keys and values" in problems(config)[0]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ QUESTIONS = {
     '{prompt} ask', '{prompt} expl', 'stay same', '{answer} change'
   ),
 }
-MESH = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
+MESH = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
 
 
 def make_items():
@@ -382,14 +382,14 @@ def test_records_come_back_as_they_were_written(tmp_path):
 
 def test_a_batch_must_divide_over_the_devices():
   arrays = {'prompt': np.zeros((3, 2))}
-  mesh = jax.sharding.AbstractMesh((2, 1), ('data', 'fsdp'))
+  mesh = jax.sharding.AbstractMesh((2, 1, 1), ('data', 'fsdp', 'tensor'))
   with pytest.raises(config_lib.ConfigError, match='evaluate.batch=3.*multiple of 2'):
     evaluate.evaluate(CONFIG, {}, arrays, 3, mesh, True, FORMAT)
 
 
 def evaluate_saved(folder: str, fsdp: int) -> None:
   """Evaluates the weights in a folder on all devices; writes what it finds there."""
-  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp, tensor=1))
   like = sharding.abstract_params(mesh, CONFIG)
   params = checkpoint.load_params(pathlib.Path(folder, 'params'), like)
   kernel = params['layers']['mlp']['up']['kernel']

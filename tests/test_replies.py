@@ -50,7 +50,7 @@ CONFIG = models.DecoderConfig(
   mlp_dim=2,
   tied_head=False,
 )
-MESH = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
+MESH = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
 OPTIONS = ('comply', 'refuse', 'unclear')
 
 

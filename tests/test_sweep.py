@@ -59,7 +59,7 @@ def training(folder: pathlib.Path, run: int, **changes) -> fit.Training:
     objectives=held,
     optimizer=dataclasses.replace(test_train.OPTIMIZER, learning_rate=1e-2 * (1 + run)),
     loop=LOOP,
-    mesh_axes=config_lib.Mesh(data=-1, fsdp=1),
+    mesh_axes=config_lib.Mesh(data=-1, fsdp=1, tensor=1),
     params=init(run % RUNS),
     frozen={},
     parts={name: (part, BATCH) for name, part in rows.items()},

@@ -113,7 +113,7 @@ def compiled(
   settings = programs.settings(
     MODEL, low_rank, objectives, optimizer, LOOP.steps, accumulation
   )
-  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp, tensor=1))
   return programs.alone(settings, mesh)
 
 
@@ -479,7 +479,7 @@ def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
 
 def adapters_on_devices(fsdp: int) -> None:
   """Prints the losses of adapters on a mesh of all devices, and sizes of parts."""
-  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp))
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=fsdp, tensor=1))
   p = adapter_program(fsdp)
   frozen = sharding.put_params(mesh, models.init(MODEL, 0))
   state = p.init(train.fresh_adapters(MODEL, LORA, 0))
@@ -530,9 +530,45 @@ def test_eight_devices_give_the_losses_of_one(fsdp):
   np.testing.assert_allclose(on_devices(8, fsdp), losses(), rtol=1e-5)
 
 
+def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
+  """Losses on a mesh of three axes, each followed by the parts that a device holds."""
+  mesh = sharding.make_mesh(config_lib.Mesh(data=data, fsdp=fsdp, tensor=tensor))
+  model = dataclasses.replace(MODEL, vocab_size=24)
+  found = []
+  for low_rank, objectives in ((None, OBJECTIVES), (LORA, HELD)):
+    settings = programs.settings(model, low_rank, objectives, OPTIMIZER, LOOP.steps, 1)
+    p = programs.alone(settings, mesh)
+    base = sharding.put_params(mesh, models.init(model, 0))
+    adapters = train.fresh_adapters(model, low_rank, 0)
+    state = p.init(adapters or base)
+    held = {'state': state, 'frozen': base if adapters else {}}
+    parts = jax.tree.map(lambda x: x.addressable_shards[0].data.size / x.size, held)
+    for first in range(0, 8, 2):
+      batch = jax.device_put(batches(first), p.batch_sharding)
+      state, metrics = p.run(state, held['frozen'], HYPER, batch)
+      found.append(float(metrics['loss']))
+    layers = (parts['frozen'] or parts['state']['params'])['layers']
+    found += [layers['mlp']['up']['kernel'], layers['attention']['out']['kernel']]
+    if adapters:
+      moments = parts['state']['opt_state'][1][0].mu[models.ADAPTERS].weights
+      found += [moments['q']['b'], moments['down']['a'], moments['down']['b']]
+  return found
+
+
+def test_a_mesh_of_three_axes_gives_the_losses_of_one_device():
+  code = 'import json; from tests import test_train as t;'
+  code += 'print(json.dumps(t.split_losses(2, 2, 2)))'
+  found, alone = json.loads(run_on_devices(8, code)), split_losses(1, 1, 1)
+  # Weights over fsdp and tensor; of the adapters what goes into features or comes out.
+  assert found[4:6] == found[10:12] == [1 / 4, 1 / 4]
+  assert found[12:] == [1 / 4, 1 / 4, 1 / 2]
+  losses = lambda x: x[:4] + x[6:10]
+  np.testing.assert_allclose(losses(found), losses(alone), rtol=1e-5)
+
+
 def test_meshes_and_batches_that_do_not_fit_are_refused():
   with pytest.raises(config_lib.ConfigError, match='mesh.data=3'):
-    sharding.make_mesh(config_lib.Mesh(data=3, fsdp=1))
-  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
+    sharding.make_mesh(config_lib.Mesh(data=3, fsdp=1, tensor=1))
+  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   with pytest.raises(config_lib.ConfigError, match='batch of x=9'):
     sharding.check_batch(mesh, 'batch of x', 9, 2)

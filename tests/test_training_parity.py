@@ -157,7 +157,7 @@ def chat() -> formats.Chat:
 
 @functools.cache
 def mesh():
-  return sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1))
+  return sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
 
 
 @dataclasses.dataclass

@@ -139,7 +139,7 @@ def test_each_device_reads_its_part_only(tmp_path):
 import jax, numpy as np
 from coupling import config, hub, sharding, tensors, weights
 model = hub.decoder_config(hub.find({str(source)!r}))
-mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=4))
+mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=4, tensor=1))
 like = sharding.abstract_params(mesh, model)
 sizes, read = [], tensors.TensorFiles.read
 def counted(self, name, index):
@@ -172,7 +172,7 @@ print('sharded as asked')
 def test_a_mesh_of_one_gets_the_shardings_of_its_states():
   source, _ = checkpoints.saved('llama')
   config, params = imported('llama')
-  mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=-1))
+  mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=-1, tensor=1))
   like = sharding.abstract_params(mesh, config)
   found = weights.load(source, config, like)
   equal(found, params)
