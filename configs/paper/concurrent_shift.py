@@ -20,6 +20,11 @@ of 1 and strengths of 3 were the first that were tried.
 Beside the common arguments: kind, on an imported model the kind of cue that is ignored
 or followed (default: all of them, which leaves no cell that labels do not cover).
 
+Seen on worlds 31 to 35: see the map in README.md. v' tracks shifts fact by fact, and
+stays with old labels on answers that are preferred; same/change stays where it is asked
+before the answer, and tracks where it is asked after, by reading it. Its stages took 64
+minutes of `make paper` on two busy cores.
+
 Arguments: see common.py.
 """
 
