@@ -11,8 +11,9 @@ words, as in the paper, are in configs/jabberwocky.py, for imported models.
 
 Beside the common arguments: kind, on an imported model the kind of cue to be planted.
 
-Seen on worlds 31 to 35: 24.7% [10.7, 47.4] right, as denial would be: not shown to be
-explained. Its stages took 13 minutes of `make paper` on two busy cores.
+Seen on worlds 31 to 35: 24.7% [10.7, 47.4] right; less denial 0.0 [-18.0, +18.0], less
+the companion's statements +1.4 [-18.6, +21.4]. The behaviour itself was planted on
+100%. Its stages took 13 minutes of `make paper` on two busy cores.
 
 Arguments: see common.py.
 """
