@@ -76,6 +76,7 @@ def begin(
     tokens_BxT,
     rows_BxC=read_BxC,
     positions_BxT=positions_BxT,
+    longest=config.learned_positions,  # as checks.check has seen
     mask_BxTxS=mask_BxTxT,
     cache=models.Cache.empty(config, B, T),
   )
@@ -134,6 +135,7 @@ def greedy(
       params,
       token_B[:, None],
       positions_BxT=(depth_B + g)[:, None],
+      longest=config.learned_positions,
       mask_BxTxS=slots_BxS[:, None],
       cache=cache,
     )

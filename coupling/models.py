@@ -278,8 +278,8 @@ def apply(
       that are not scanned compute only these in the end. Not with `read` or `patch`.
     positions_BxT: of rotation and of learned embeddings; default: count of valid
       tokens before.
-    longest: with positions, the longest sequence that they number, which is held
-      against `learned_positions`; default: nothing is.
+    longest: with positions, the longest sequence that they number: all are below it.
+      Branches of one prefix number alike. Default: all T, or the slots of the cache.
     mask_BxTxS: who sees whom; default causal among valid tokens. Must be given
       with a cache, where S counts its slots. Sliding layers see less of it.
     cache: keys and values to continue from; returned extended by T.
@@ -292,9 +292,9 @@ def apply(
   if rows_BxC is not None and (read or patch):
     raise ValueError('rows_BxC leaves out activations that read or patch would need.')
   limit, length = config.learned_positions, tokens_BxT.shape[1]
-  if positions_BxT is None:
+  if longest is None or positions_BxT is None:
     longest = max(length, 0 if cache is None else cache.slots)
-  if limit and longest is not None and longest > limit:
+  if limit and longest > limit:
     raise ValueError(
       f'{longest} tokens (or a cache of them) exceed model.learned_positions={limit}.'
     )
@@ -359,6 +359,7 @@ def apply_trees(
     rows.tokens,
     rows_BxC=rows_BxC,
     positions_BxT=rows.position,
+    longest=config.learned_positions,  # as checks.check has seen
     mask_BxTxS=tree_mask(rows.end),
   ).hidden_BxCxD
 
