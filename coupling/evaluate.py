@@ -31,6 +31,7 @@ from coupling import statements as statements_lib
 from data import formats
 from data import loader
 from data import pairs as pairs_lib
+from data import trees
 
 Counts = dict[str, int]
 Items = dict[str, np.ndarray]
@@ -284,10 +285,7 @@ def _collect(
 
 def tokens(arrays: dict[str, Any]) -> dict[str, int] | None:
   """Tokens of the pairs' trees, and of their questions apart, where trees are asked."""
-  if 'trees' not in arrays:
-    return None
-  trees = arrays['trees']
-  return {'trees': int(trees.size.sum()), 'apart': int(trees.apart.sum())}
+  return trees.tokens([arrays['trees']]) if 'trees' in arrays else None
 
 
 def write_records(

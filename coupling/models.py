@@ -28,10 +28,9 @@ ADAPTERS = 'adapters'  # among the params: a lora.Adapters
 SITES = ('residual', 'heads', 'attention_out', 'mlp_out')
 
 
-# What a layer keeps for the backward pass: all that it needs; its matrix products, the
-# rest being computed anew; or only what it began with.
+# What a layer keeps for the backward pass, the rest being computed anew: its matrix
+# products, or only what it began with. With `none` it keeps all that is needed.
 REMAT = {
-  'none': jax.checkpoint_policies.everything_saveable,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
   'full': jax.checkpoint_policies.nothing_saveable,
 }

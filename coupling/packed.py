@@ -10,10 +10,13 @@ import dataclasses
 
 import numpy as np
 
-from coupling import train
 from data import loader
 from data import packing
 from data import trees as trees_lib
+
+# Parts of a batch: what is read; and rows of trees, if it is read in these.
+READ = ('explanation', 'behavior')
+TREES = 'trees'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,7 @@ def grow(
     for one in zip(*members.values(), strict=True)
   ]
   trees, places = trees_lib.build(groups, pad_token)
-  grown, first = {train.TREES: trees}, 0
+  grown, first = {TREES: trees}, 0
   for part, member_NxX in members.items():
     N, X = member_NxX.shape
     kept = {
@@ -93,12 +96,12 @@ def plan(
     multiple: what the rows must be a multiple of.
     pad_token: fills rows.
   """
-  parts = [part for part in train.READ if any(part in x.arrays for x in pools.values())]
+  parts = [part for part in READ if any(part in x.arrays for x in pools.values())]
   # For each pair of a pool: its tokens, and how much is read in it.
   numbers = {
     name: np.stack(
       [
-        pool.arrays[train.TREES].size,
+        pool.arrays[TREES].size,
         *(_readings(pool.arrays, part) for part in parts),
       ]
     )
@@ -129,18 +132,18 @@ def joint(plans: Sequence[Plan]) -> list[Plan]:
   ]
 
 
-def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> train.Batch:
+def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> loader.Arrays:
   """The batch of a draw.
 
   Args:
     drawn: trees and readings of each pool, of `grow`.
     plan: of the run.
   """
-  trees = loader.concatenate([x[train.TREES] for x in drawn])
+  trees = loader.concatenate([x[TREES] for x in drawn])
   row_n, offset_n = packing.arrange(trees.size, plan.length)
   shape = plan.rows, plan.width
-  batch = {train.TREES: packing.pack(trees, row_n, offset_n, shape, plan.pad_token)}
-  ends = np.cumsum([len(x[train.TREES].size) for x in drawn])[:-1]
+  batch = {TREES: packing.pack(trees, row_n, offset_n, shape, plan.pad_token)}
+  ends = np.cumsum([len(x[TREES].size) for x in drawn])[:-1]
   places = list(zip(drawn, np.split(row_n, ends), np.split(offset_n, ends)))
   for part, slots in plan.readings.items():
     having = [
@@ -165,19 +168,10 @@ def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> train.Batch:
   return batch
 
 
-def tokens(pools: Sequence[loader.Arrays]) -> dict[str, int]:
-  """Of all pairs drawn from: tokens of their trees, and of their questions apart."""
-  every = [rows[train.TREES] for rows in pools]
-  return {
-    'trees': int(sum(x.size.sum() for x in every)),
-    'apart': int(sum(x.apart.sum() for x in every)),
-  }
-
-
 def _readings(arrays: loader.Arrays, part: str) -> np.ndarray:
   """int [N]: how much is read of each pair."""
   if part not in arrays:
-    return np.zeros_like(arrays[train.TREES].size)
+    return np.zeros_like(arrays[TREES].size)
   return _read(arrays[part]).sum(axis=1)
 
 

@@ -98,7 +98,6 @@ def _tree(valid_BxT: jax.Array, M: int, X: int) -> tuple[jax.Array, jax.Array]:
   # A slot is seen up to the end of its subtree: all of it, or its branch.
   branch_ends_X = np.repeat(T + X * np.arange(1, M + 1), X)
   end_S = jnp.asarray(np.concatenate([np.full(T, S), branch_ends_X]))
-  query_Sx1, key_S = jnp.arange(S)[:, None], jnp.arange(S)
-  visible_SxS = (key_S <= query_Sx1) & (query_Sx1 < end_S)
   valid_BxS = jnp.pad(valid_BxT, ((0, 0), (0, M * X)), constant_values=True)
-  return positions_BxS, visible_SxS & (valid_BxS[:, None] | (key_S == query_Sx1))
+  end_BxS = jnp.where(valid_BxS, end_S, jnp.arange(S) + 1)  # padding: itself alone
+  return positions_BxS, models.tree_mask(end_BxS)

@@ -19,7 +19,6 @@ from coupling import models
 from coupling import packed
 from coupling import programs
 from coupling import sharding
-from coupling import train
 from data import loader
 
 # Parts of a batch that only some terms read.
@@ -115,14 +114,14 @@ def _kind_of_config(model: models.DecoderConfig, config: config_lib.Train) -> Ki
   if BEHAVIOR_TERMS.intersection(settings.form.terms):
     batches['behavior'] = config.behavior_batch
   if config.trees:
-    batches = {train.TREES: config.explanation_batch}
+    batches = {packed.TREES: config.explanation_batch}
   return _kind(settings, config.loop, batches)
 
 
 def _kind_of(training: fit_lib.Training) -> Kind:
   batches = {name: batch for name, (_, batch) in training.parts.items()}
   if training.plan is not None:  # in which the parts are joined
-    batches = {train.TREES: next(iter(batches.values()))}
+    batches = {packed.TREES: next(iter(batches.values()))}
   return _kind(training.settings, training.loop, batches)
 
 

@@ -19,6 +19,7 @@ from coupling import config as config_lib
 from coupling import lora
 from coupling import loss
 from coupling import models
+from coupling import packed
 
 State = dict[str, Any]  # params, opt_state, step
 Batch = dict[str, Any]
@@ -26,9 +27,6 @@ Metrics = dict[str, jax.Array]
 # [B, C, V] of the parts of a batch that are read; `reference`: M_0's of `behavior`.
 Logits = dict[str, jax.Array]
 Number = np.float32 | jax.Array
-# Parts of a batch: what is read; and rows of prefix trees, if it is read in these.
-READ = ('explanation', 'behavior')
-TREES = 'trees'
 
 
 class Hyper(NamedTuple):
@@ -137,13 +135,13 @@ def explanation_losses(model: models.DecoderConfig, form: Form) -> Losses:
   """
 
   def read(params, batch, names):
-    if TREES not in batch:
+    if packed.TREES not in batch:
       return {name: behavior.read_logits(model, params, batch[name]) for name in names}
     reads = {name: batch[name]['read'] for name in names}
-    return behavior.read_trees(model, params, batch[TREES], reads)
+    return behavior.read_trees(model, params, batch[packed.TREES], reads)
 
   def forward(params, batch):
-    logits = read(params, batch, [name for name in READ if name in batch])
+    logits = read(params, batch, [name for name in packed.READ if name in batch])
     if form.reference == 'adapters_off':
       base = models.without_adapters(params)
       logits['reference'] = read(base, batch, ['behavior'])['behavior']

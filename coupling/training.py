@@ -18,6 +18,7 @@ from coupling import sources
 from coupling import steps
 from coupling import trained
 from coupling import workdir as workdir_lib
+from data import trees
 
 Experiment = config_lib.Experiment
 Path = pathlib.Path
@@ -101,4 +102,4 @@ def tokens(made: fit_lib.Training) -> dict[str, int] | None:
   """Of the pairs drawn from: tokens of their trees, and of their questions apart."""
   if made.plan is None:
     return None
-  return packed.tokens([rows for rows, _ in made.parts.values()])
+  return trees.tokens([rows[packed.TREES] for rows, _ in made.parts.values()])

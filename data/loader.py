@@ -43,28 +43,25 @@ NOTHING = {'options': -1, 'reference': -np.inf}
 
 def fill_up(every: Sequence[Arrays]) -> list[Arrays]:
   """Data sets with the same names, further axes filled up to the longest of each."""
+  return _fill_up('', every)
+
+
+def _fill_up(name: str, every: Sequence[Arrays]) -> list[Arrays]:
   first = every[0]
+  if isinstance(first, dict):
+    columns = [_fill_up(k, [rows[k] for rows in every]) for k in first]
+    return [dict(zip(first, row)) for row in zip(*columns)]
   if isinstance(first, tuple):
-    filled = fill_up([rows._asdict() for rows in every])
-    return [type(first)(**rows) for rows in filled]
-  nested = [name for name, x in first.items() if not isinstance(x, np.ndarray)]
-  if nested:
-    found = {name: fill_up([rows[name] for rows in every]) for name in nested}
-    flat = fill_up(
-      [{k: x for k, x in rows.items() if k not in nested} for rows in every]
+    columns = map(_fill_up, first._fields, zip(*every))
+    return [type(first)(*row) for row in zip(*columns)]
+  shape = np.max([x.shape[1:] for x in every], axis=0, initial=0)
+  fill = NOTHING.get(name, 0)
+  return [
+    np.pad(
+      x, [(0, 0), *zip([0] * len(shape), shape - x.shape[1:])], constant_values=fill
     )
-    return [
-      rows | {name: found[name][i] for name in nested} for i, rows in enumerate(flat)
-    ]
-  shapes = {k: np.max([rows[k].shape for rows in every], axis=0) for k in every[0]}
-
-  def fill(name, x):
-    missing = [(0, size - has) for size, has in zip(shapes[name][1:], x.shape[1:])]
-    if not np.any(missing):
-      return x
-    return np.pad(x, [(0, 0), *missing], constant_values=NOTHING.get(name, 0))
-
-  return [{name: fill(name, x) for name, x in rows.items()} for rows in every]
+    for x in every
+  ]
 
 
 def concatenate(every: Sequence[Arrays]) -> Arrays:

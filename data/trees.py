@@ -78,6 +78,14 @@ def cut(trees: Trees, length: int) -> Trees:
   return trees._replace(rows=Rows(*(x[:, :length] for x in trees.rows)))
 
 
+def tokens(every: Sequence[Trees]) -> dict[str, int]:
+  """How many tokens all trees have, and their sequences, each standing alone."""
+  return {
+    'trees': int(sum(x.size.sum() for x in every)),
+    'apart': int(sum(x.apart.sum() for x in every)),
+  }
+
+
 def _grow(sequences: Sequence[np.ndarray]) -> tuple[Rows, list[np.ndarray]]:
   """One tree [T], and the places of each sequence."""
   # In the order of their tokens, each shares the most with the one before it.

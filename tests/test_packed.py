@@ -20,60 +20,38 @@ from coupling import train
 from data import formats
 from data import loader
 from tests import chat_tokenizers
+from tests import test_train
 from tests import training_texts as texts
 
 N, K = len(texts.PAIRS), 4
-FULL = config_lib.Lora(rank=0, alpha=1.0, targets=())
-LORA = config_lib.Lora(rank=4, alpha=8.0, targets=('q', 'v', 'down'))
+pytestmark = pytest.mark.usefixtures('few_optimizations')
 
 
-def make_config(support, reference, low_rank=FULL, shift=0.0) -> config_lib.Train:
+def make_config(support, reference, low_rank=None, shift=0.0) -> config_lib.Train:
+  of = test_train.OBJECTIVES
   return config_lib.Train(
     **common.LABELS,
     explanation_batch=5,
     behavior_batch=4,
-    lora=low_rank,
-    loop=config_lib.Loop(
-      steps=6, steps_per_dispatch=2, accumulation=1, checkpoint_every=2
-    ),
-    optimizer=config_lib.Optimizer(
-      learning_rate=1e-3,
-      warmup_steps=0,
-      schedule='constant',
-      b1=0.9,
-      b2=0.99,
-      weight_decay=0.0,
-      clip_norm=1.0,
-    ),
-    objectives=config_lib.Objectives(
-      explanation_xent=config_lib.ExplanationXent(weight=0.8),
-      behavior_kl=config_lib.BehaviorKL(
-        weight=1.7,
-        prompts='both',
-        direction='forward',
-        support=support,
-        reference=reference,
+    lora=low_rank or config_lib.Lora(rank=0, alpha=1.0, targets=()),
+    loop=dataclasses.replace(test_train.LOOP, steps=6),
+    optimizer=test_train.OPTIMIZER,
+    objectives=dataclasses.replace(
+      of,
+      behavior_kl=dataclasses.replace(
+        of.behavior_kl, support=support, reference=reference
       ),
-      behavior_xent=config_lib.BehaviorXent(
-        weight=shift, target='ignore_cue', strength=1.0, seed=0, cues='unexplained'
+      behavior_xent=dataclasses.replace(
+        of.behavior_xent, weight=shift, cues='unexplained'
       ),
     ),
   )
 
 
-@pytest.fixture(scope='module', autouse=True)
-def few_optimizations():
-  """These programs take far longer to optimise than to run."""
-  before = jax.config.read('jax_disable_most_optimizations')
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', before)
-
-
 CASES = {  # with planted cues, which are shifted and never explained; and replies
   'options': (make_config('options', 'labels', shift=0.6), False),
-  'adapters_off': (make_config('options', 'adapters_off', LORA), False),
-  'replies': (make_config('vocabulary', 'adapters_off', LORA), True),
+  'adapters_off': (make_config('options', 'adapters_off', test_train.LORA), False),
+  'replies': (make_config('vocabulary', 'adapters_off', test_train.LORA), True),
 }
 
 
@@ -83,16 +61,8 @@ def chat() -> formats.Chat:
 
 
 def model() -> models.DecoderConfig:
-  return models.DecoderConfig(
-    vocab_size=len(chat().tokenizer),
-    width=16,
-    depth=2,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=8,
-    mlp_dim=24,
-    embedding_std=1.0,
-  )
+  size = len(chat().tokenizer)
+  return dataclasses.replace(test_train.MODEL, vocab_size=size, embedding_std=1.0)
 
 
 def parts(case: str, trees: bool):
@@ -179,7 +149,7 @@ def test_fewer_tokens_are_read(case):
   plan, drawn = plan_of(case)
   separate = parts(case, trees=False)
   apart = sum(rows['valid'].sum() for rows, _ in separate.values())
-  together = sum(x.arrays[train.TREES].size.sum() for x in drawn.values())
+  together = sum(x.arrays[packed.TREES].size.sum() for x in drawn.values())
   assert together < 0.75 * apart  # their hints stand before the options
 
 

@@ -34,6 +34,8 @@ from tests import checkpoints
 from tests import torch_training
 from tests import training_texts as texts
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 STEPS, DATA_SEED = 20, 3
 FULL = config_lib.Lora(rank=0, alpha=1.0, targets=())
 LORA = config_lib.Lora(rank=8, alpha=20.0, targets=('q', 'k', 'v', 'o', 'up', 'down'))
@@ -111,15 +113,6 @@ CASES = {
     by_reply=True,
   ),
 }
-
-
-@pytest.fixture(scope='module', autouse=True)
-def few_optimizations():
-  """These programs take far longer to optimise than to run."""
-  before = jax.config.read('jax_disable_most_optimizations')
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', before)
 
 
 @functools.cache
