@@ -16,6 +16,7 @@ from coupling import config as config_lib
 from coupling import interrupt
 from coupling import papers
 from coupling import pipeline
+from coupling import plan
 from coupling import resolve as resolve_lib
 from coupling import workdir as workdir_lib
 from data import readers
@@ -24,13 +25,27 @@ CONFIG = config_flags.DEFINE_config_file(
   'config', help_string='File of the experiment, as configs/world.py:seeds=1'
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
-STAGE_HELP = 'Stage to run; run is all of them but export.'
-STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES), STAGE_HELP)
+STAGE_HELP = (
+  'Stage to run; run is all of them but export. plan tells what a training would need '
+  'of machines that are not at hand.'
+)
+STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES, 'plan'), STAGE_HELP)
 WORKERS = flags.DEFINE_integer(
   'workers', 1, 'Processes on the CPU that share the seeds and runs.'
 )
 FOLLOW = flags.DEFINE_bool('follow', False, 'Evaluate a run that is still training.')
-flags.mark_flags_as_required(['config', 'workdir'])
+TARGET = flags.DEFINE_multi_string(
+  'target', [], 'Of --stage=plan: devices, as v5e:4x4 or cpu:8; may be repeated.'
+)
+TOKENS = flags.DEFINE_integer(
+  'tokens', None, 'Of --stage=plan: tokens of a prompt; default: length.max_tokens.'
+)
+flags.mark_flags_as_required(['config'])
+flags.register_multi_flags_validator(
+  ['workdir', 'stage'],
+  lambda given: given['workdir'] or given['stage'] == 'plan',
+  message='--workdir must have a value: the folder of the experiment.',
+)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -57,10 +72,13 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(_) -> None:
   interrupt.install()
-  workdir = pathlib.Path(WORKDIR.value)
   try:
     resolve = papers.resolve if 'parts' in CONFIG.value else resolve_lib.resolve
     experiment = resolve(CONFIG.value)
+    if STAGE.value == 'plan':
+      plan.run(experiment, TARGET.value, TOKENS.value)
+      return
+    workdir = pathlib.Path(WORKDIR.value)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in ('run', 'report'):
       print(f'report: {workdir}/report/index.html')

@@ -29,13 +29,15 @@ _TENSOR_AXIS = {
 }
 
 
-def make_mesh(config: config_lib.Mesh) -> Mesh:
-  """The mesh that the config asks for, over all devices.
+def make_mesh(
+  config: config_lib.Mesh, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """The mesh that the config asks for, over these devices; default: all there are.
 
   Raises:
     ConfigError: when the axes do not multiply to the number of devices.
   """
-  devices = np.asarray(jax.devices())
+  devices = np.asarray(jax.devices() if devices is None else devices)
   sizes = dataclasses.asdict(config)
   free = [axis for axis, size in sizes.items() if size == -1]
   known = int(np.prod([size for size in sizes.values() if size != -1]))
@@ -46,7 +48,7 @@ def make_mesh(config: config_lib.Mesh) -> Mesh:
       ' x '.join(
         f'mesh.{axis}={size}' for axis, size in dataclasses.asdict(config).items()
       )
-      + f' does not give the {devices.size} devices here; set one axis to -1 for "all '
+      + f' does not give {devices.size} devices; set one axis to -1 for "all '
       'that remain".'
     )
   return Mesh(devices.reshape(tuple(sizes.values())), tuple(sizes))

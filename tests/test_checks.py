@@ -78,8 +78,8 @@ def test_all_problems_are_listed_at_once(checkpoint):
   starts = [
     'runs.kl.objectives.behavior_kl.support=vocabulary, but label.reference=options',
     'runs.kl.objectives.behavior_xent.cues=unexplained: this task explains cues of all',
-    'mesh.data=3 x mesh.fsdp=1 x mesh.tensor=1 does not give the '
-    f'{jax.device_count()} devices here',
+    'mesh.data=3 x mesh.fsdp=1 x mesh.tensor=1 does not give '
+    f'{jax.device_count()} devices',
     "runs.kl.lora.targets=('q', 'head'): this model has no such layers; choose from",
     'base.chat=False: The statements of an explanation have different lengths',
   ]

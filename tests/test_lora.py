@@ -41,9 +41,9 @@ def imported(name):
   return checkpoints.imported(checkpoints.saved(name)[0])
 
 
-def trained(config, targets=tuple(MODULES), seed=0):
+def trained(config, targets=tuple(MODULES), seed=0, rank=RANK):
   """Adapters that do something: B is not zero."""
-  shapes = lora.abstract(config, rank=RANK, alpha=ALPHA, targets=targets)
+  shapes = lora.abstract(config, rank=rank, alpha=ALPHA, targets=targets)
   rng = np.random.default_rng(seed)
   draw = lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.2), x.dtype)
   return jax.tree.map(draw, shapes)
@@ -96,6 +96,24 @@ def test_each_target_is_what_merging_it_gives(target):
     if x is not y
   ]
   assert len(changed) == 1  # and what is not adapted is the same array, not a copy
+
+
+def test_a_high_rank_is_multiplied_out_first():
+  """Of rank 100 there is one product more a layer for many inputs, not two."""
+  config, params = imported('qwen3')
+  assert max(config.width, config.mlp_dim) < 100
+  adapters = trained(config, rank=100)
+  merged = lora.merge(params, adapters)
+  want = logits(config, merged, TOKENS_BxT, VALID_BxT)
+  found = logits(config, params, TOKENS_BxT, VALID_BxT, adapters)
+  assert checkpoints.worst_relative(found, np.asarray(want), VALID_BxT) < 2e-4
+  loss = lambda a: logits(config, params, TOKENS_BxT, VALID_BxT, a).std()
+  few = trained(config, rank=RANK)
+  flops = {
+    x.rank: jax.jit(jax.grad(loss)).lower(x).cost_analysis()['flops']
+    for x in (few, adapters)
+  }
+  assert flops[100] < 3 * flops[RANK]  # not 100 / RANK times as many
 
 
 def test_merging_by_hand():

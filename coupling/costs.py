@@ -1,0 +1,165 @@
+"""What a compiled program costs: matrix products, and traffic between devices."""
+
+from collections.abc import Iterator
+import collections
+import dataclasses
+import functools
+import math
+import re
+
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+COLLECTIVES = (
+  'all-gather',
+  'all-reduce',
+  'reduce-scatter',
+  'all-to-all',
+  'collective-permute',
+)
+_COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) .*\{$')
+_CALLED = re.compile(
+  r'(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)'
+)
+_BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_GROUPS = re.compile(r'replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})')
+_PARTITIONS = re.compile(r'num_partitions=(\d+)')
+_ARRAY = re.compile(r'\b(pred|[a-z]+\d+[a-z\d]*)\[([\d,]*)\]')
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+  """Of one kind of collective on one device, in one run of a program.
+
+  Attributes:
+    count: how often it runs.
+    sent: bytes that a ring sends from each device.
+  """
+
+  count: int
+  sent: float
+
+
+def product_flops(jaxpr: core.ClosedJaxpr) -> float:
+  """Floating-point operations of all matrix products, on all devices together.
+
+  Those of loops count as often as they run, those that nothing reads not at all; what
+  rematerialisation computes anew is counted anew. A branch counts as its longest.
+  """
+  used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+  return _product_flops(used)
+
+
+def _product_flops(jaxpr: core.Jaxpr) -> float:
+  total = 0.0
+  for equation in jaxpr.eqns:
+    name, params = equation.primitive.name, equation.params
+    if name == 'dot_general':
+      (contracted, _), _ = params['dimension_numbers']
+      left = equation.invars[0].aval.shape
+      out = equation.outvars[0].aval.shape
+      total += 2.0 * math.prod(out) * math.prod(left[i] for i in contracted)
+      continue
+    inner = [_product_flops(x) for x in core.jaxprs_in_params(params)]
+    if name == 'cond':
+      total += max(inner, default=0.0)
+    else:
+      total += sum(inner) * params.get('length', 1)
+  return total
+
+
+def traffic(hlo: str) -> dict[str, Traffic]:
+  """The collectives of a compiled program: kind -> Traffic.
+
+  Args:
+    hlo: text of the optimised program of one device (`Compiled.as_text()`).
+
+  A loop whose number of turns the compiler does not know counts as one turn. Bytes are
+  those of a ring over n devices: an all-gather or reduce-scatter sends (n - 1) / n of
+  the whole array, an all-reduce twice that.
+  """
+  bodies, entry = _computations(hlo)
+  match = _PARTITIONS.search(hlo)
+  devices = int(match[1]) if match else 1
+
+  @functools.cache
+  def of(name: str) -> dict[str, tuple[int, float]]:
+    found = collections.defaultdict(lambda: (0, 0.0))
+
+    def add(kind, count, sent):
+      found[kind] = found[kind][0] + count, found[kind][1] + sent
+
+    for line in bodies.get(name, ()):
+      if (one := _collective(line, devices)) is not None:
+        add(one[0], 1, one[1])
+      match = _TRIPS.search(line)
+      turns = int(match[1]) if match else 1
+      for called in _called(line):
+        for kind, (count, sent) in of(called).items():
+          add(kind, count * turns, sent * turns)
+    return dict(found)
+
+  return {kind: Traffic(*x) for kind, x in sorted(of(entry).items())}
+
+
+def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
+  """Lines of each computation, and the name of the first that runs."""
+  bodies, entry, lines = {}, '', []
+  for line in hlo.splitlines():
+    if match := _COMPUTATION.match(line):
+      lines = bodies.setdefault(match[1], [])
+      if line.startswith('ENTRY'):
+        entry = match[1]
+    else:
+      lines.append(line)
+  return bodies, entry
+
+
+def _called(line: str) -> Iterator[str]:
+  """Computations that an instruction runs; not those that reduce within it."""
+  if _operation(line) in {'', 'reduce', 'reduce-window', 'scatter', 'sort', 'map'}:
+    return
+  for match in _CALLED.finditer(line):
+    yield match[1]
+  for match in _BRANCHES.finditer(line):
+    yield from (x.strip().lstrip('%') for x in match[1].split(','))
+
+
+def _operation(line: str) -> str:
+  """An instruction's operation; '' where a line is none."""
+  _, equals, rest = line.partition(' = ')
+  match = re.search(r'[\s)}]([a-z][a-z\-]*)\(', ' ' + rest) if equals else None
+  return match[1] if match else ''
+
+
+def _collective(line: str, devices: int) -> tuple[str, float] | None:
+  """Kind of an instruction that talks to other devices, and the bytes that it sends."""
+  operation = _operation(line)
+  kind = operation.removesuffix('-start')
+  if kind not in COLLECTIVES:
+    return None
+  result = line.partition(' = ')[2].partition(f' {operation}(')[0]
+  result = result.replace('u32[]', '')  # of a start: what its end waits for
+  sizes = [_bytes(*match.groups()) for match in _ARRAY.finditer(result)]
+  if kind != operation and kind != 'all-reduce':
+    sizes = sizes[len(sizes) // 2 :]  # operands stand before results
+  whole, n = sum(sizes), _group(line, devices)
+  if kind == 'collective-permute':
+    return kind, whole
+  if kind == 'reduce-scatter':
+    whole *= n
+  return kind, whole * (n - 1) / n * (2 if kind == 'all-reduce' else 1)
+
+
+def _group(line: str, devices: int) -> int:
+  """How many devices take part; where no group is named, all of them."""
+  match = _GROUPS.search(line)
+  if match is None or match[2] == '':
+    return devices
+  return int(match[1]) if match[1] else len(match[2].split(','))
+
+
+def _bytes(dtype: str, shape: str) -> float:
+  bits = 8 if dtype == 'pred' else int(re.search(r'\d+', dtype)[0])
+  return math.prod(int(x) for x in shape.split(',') if x) * bits / 8

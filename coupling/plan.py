@@ -1,0 +1,354 @@
+"""What a configured run would need of machines that are not at hand.
+
+Its train step, and the behaviours of its evaluation, are compiled ahead of time for
+named targets, on examples of made-up words: no weights, no data and no accelerator are
+needed, only the checkpoint's config.json.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+import numpy as np
+
+from coupling import behavior
+from coupling import config as config_lib
+from coupling import costs
+from coupling import inputs
+from coupling import models
+from coupling import packed
+from coupling import programs
+from coupling import sharding
+from coupling import train
+from data import loader
+from data import trees as trees_lib
+
+Experiment = config_lib.Experiment
+Config = config_lib.Train
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """What a device has, by its maker's data sheet.
+
+  Attributes:
+    memory: bytes.
+    flops: bfloat16 operations a second of its matrix units.
+    links: bytes a second that it can send to other chips of its slice.
+  """
+
+  memory: float
+  flops: float
+  links: float
+
+
+# cloud.google.com/tpu/docs, system architecture.
+CHIPS = {
+  'TPU v4': Chip(32e9, 275e12, 300e9),
+  'TPU v5 lite': Chip(16e9, 197e12, 200e9),
+  'TPU v5': Chip(95e9, 459e12, 600e9),
+  'TPU v6 lite': Chip(32e9, 918e12, 400e9),
+}
+# Of the peak, in the estimate of time: what well-tuned trainings of this kind reach.
+USED = 0.4
+# Of a made-up pair, tokens beside those of x.
+CUE, ASKED, OPTIONS, STATEMENT = 24, 16, 4, 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+  """One program on one target; bytes and operations are those of one device.
+
+  Attributes:
+    memory: bytes that it needs; None where the compiler says that they do not fit.
+    problem: what the compiler says then.
+    flops: matrix products of one run of the program, shared out evenly.
+    traffic: kind of collective -> how often, and bytes sent.
+  """
+
+  target: str
+  devices: int
+  chip: Chip | None  # None: not known, as of a CPU
+  memory: float | None
+  problem: str
+  flops: float
+  traffic: dict[str, costs.Traffic]
+
+  @property
+  def seconds(self) -> float | None:
+    """Of one run of the program: its products at USED of the peak, then its traffic,
+    nothing at the same time."""
+    if self.chip is None or self.memory is None:
+      return None
+    sent = sum(x.sent for x in self.traffic.values())
+    return self.flops / (USED * self.chip.flops) + sent / self.chip.links
+
+
+def find_devices(target: str) -> Sequence[jax.Device]:
+  """Devices to compile for: a TPU slice such as `v5e:4x4`, or `cpu:8`.
+
+  Raises:
+    ConfigError: no such slice, or the TPU's compiler is not installed.
+  """
+  kind, _, shape = target.partition(':')
+  if kind == 'cpu':
+    found = jax.devices('cpu')
+    if not shape.isdigit() or int(shape) > len(found):
+      raise config_lib.ConfigError(
+        f'--target={target}: there are {len(found)} CPU devices here; set '
+        f'JAX_NUM_CPU_DEVICES={shape or 8} in the environment.'
+      )
+    return found[: int(shape)]
+  try:
+    return topologies.get_topology_desc(target, platform='tpu').devices
+  except Exception as error:  # of many kinds
+    raise config_lib.ConfigError(
+      f'--target={target}: {str(error).splitlines()[0]}. Slices are named as v5e:4x4, '
+      'v5p:2x2x1 or v6e:2x4; they are compiled for by the package libtpu '
+      '(`pip install libtpu`), whose version JAX must know.'
+    ) from error
+
+
+def made_up(model: models.DecoderConfig, tokens: int, pairs: int) -> dict[str, Any]:
+  """Token ids of pairs: on x, on x∖C, and of the explanation with its statement.
+
+  The cue stands in the middle of x, so that a tree shares its first half.
+  """
+  rng = np.random.default_rng(0)
+  draw = lambda length: rng.integers(1, model.vocab_size, (pairs, length), np.int32)
+  half = (tokens - CUE) // 2
+  first, cue, rest = draw(half), draw(CUE), draw(tokens - CUE - half)
+  behave, explain, statement = draw(ASKED), draw(2 * ASKED), draw(STATEMENT)
+  x = np.concatenate([first, cue, rest], axis=1)
+  return {
+    'x': np.concatenate([x, behave], axis=1),
+    'counterfactual': np.concatenate([first, rest, behave], axis=1),
+    'explanation': np.concatenate([x, explain], axis=1),
+    'statement': statement,
+  }
+
+
+def train_parts(
+  config: Config, model: models.DecoderConfig, tokens: int, pairs: int
+) -> dict[str, loader.Arrays]:
+  """Rows of made-up pairs as examples.training_parts makes them of real ones."""
+  made, objectives = made_up(model, tokens, pairs), config.objectives
+  parts = {}
+  if objectives.explanation_xent.weight:
+    asked, said = made['explanation'], made['statement']
+    rows = np.concatenate([asked, said[:, :-1]], axis=1)
+    read = np.arange(asked.shape[1] - 1, rows.shape[1], dtype=np.int32)
+    parts['explanation'] = _rows(rows, np.tile(read, (pairs, 1))) | {
+      'target': said,
+      'mask': np.ones(said.shape, bool),
+    }
+  if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
+    length = made['x'].shape[1]
+    short = np.pad(made['counterfactual'], ((0, 0), (0, CUE)))
+    rows = np.concatenate([made['x'], short])
+    last = np.repeat([length - 1, length - 1 - CUE], pairs).astype(np.int32)
+    part = _rows(rows, last[:, None])
+    options = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (2 * pairs, 1, 1))
+    part |= {'options': options, 'mask': np.ones((2 * pairs, 1), bool)}
+    kl = objectives.behavior_kl
+    if kl.weight and kl.reference == 'labels':
+      support = OPTIONS if kl.support == 'options' else model.vocab_size
+      part['reference'] = np.zeros((2 * pairs, 1, support), np.float32)
+    if objectives.behavior_xent.weight:
+      part['shift_target'] = np.full(options.shape, 1 / OPTIONS, np.float32)
+      part['shift_mask'] = np.ones((2 * pairs, 1), bool)
+    parts['behavior'] = part
+  return parts
+
+
+def _rows(tokens_NxT: np.ndarray, read_NxC: np.ndarray) -> dict[str, np.ndarray]:
+  valid = np.arange(tokens_NxT.shape[1]) <= read_NxC[:, -1:]
+  return {'tokens': tokens_NxT, 'valid': valid, 'read': read_NxC}
+
+
+def train_batch(
+  config: Config, model: models.DecoderConfig, tokens: int, multiple: int
+) -> loader.Arrays:
+  """One batch of made-up pairs; `multiple`: what its rows must be a multiple of."""
+  pairs = config.explanation_batch
+  if not config.trees:
+    sizes = {'explanation': pairs, 'behavior': config.behavior_batch}
+    made = train_parts(config, model, tokens, max(sizes.values()))
+    return {
+      name: jax.tree.map(lambda x, n=sizes[name]: x[:n], rows)
+      for name, rows in made.items()
+    }
+  asked = train_parts(config, model, tokens, pairs)
+  of_pair = {'explanation': 1, 'behavior': 2}
+  members = {name: np.arange(of_pair[name] * pairs) for name in asked}
+  members = {k: x.reshape(of_pair[k], pairs).T for k, x in members.items()}
+  grown = packed.grow(asked, members, pad_token=0)
+  pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}
+  return packed.pack([grown], packed.plan(pools, 1, multiple, pad_token=0))
+
+
+def estimate_training(
+  config: Config, model: models.DecoderConfig, mesh: jax.sharding.Mesh, tokens: int
+) -> tuple[Any, float]:
+  """The train step of a run, to be compiled, and its matrix products."""
+  loop = config.loop
+  settings = programs.settings(
+    model,
+    config.lora,
+    config.objectives,
+    config.optimizer,
+    loop.steps,
+    loop.accumulation,
+  )
+  program, functions = programs.alone(settings, mesh), programs.pure(settings)
+  multiple = sharding.batch_parts(mesh) * loop.accumulation
+  batch = train_batch(config, model, tokens, multiple)
+  one_step = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (1, *x.shape), x.dtype, sharding=program.batch_sharding
+    ),
+    batch,
+  )
+  frozen = _placed(functions.frozen, sharding.state_shardings(mesh, functions.frozen))
+  hyper = train.hyper(config.objectives, config.optimizer)
+  traced = program.run.trace(program.like, frozen, hyper, one_step)
+  return traced.lower(), costs.product_flops(traced.jaxpr)
+
+
+def estimate_behaviors(
+  e: Experiment, model: models.DecoderConfig, mesh: jax.sharding.Mesh, tokens: int
+) -> tuple[Any, float]:
+  """The behaviours of one batch of evaluation, likewise: see behavior.forced_choice."""
+  made = made_up(model, tokens, e.evaluate.batch)
+  asked = [made[name] for name in ('x', 'counterfactual', 'explanation')]
+  trees, places = trees_lib.build(list(zip(*asked)), pad_token=0)
+  read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
+  options_NxK = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (len(read_Nx3), 1))
+  batch = {'trees': trees, 'read': read_Nx3, 'options': options_NxK}
+  where = sharding.batch_sharding(mesh)
+  batch = _placed(batch, jax.tree.map(lambda _: where, batch))
+  params = sharding.abstract_params(mesh, model)
+  low_rank = e.runs[e.report.main].lora
+  if low_rank.rank:
+    adapters = jax.eval_shape(lambda: train.fresh_adapters(model, low_rank, 0))
+    params |= _placed(adapters, sharding.state_shardings(mesh, adapters))
+  traced = jax.jit(behavior.forced_choice(model)).trace(params, batch)
+  return traced.lower(), costs.product_flops(traced.jaxpr)
+
+
+def _placed(shapes: Any, shardings: Any) -> Any:
+  """Shapes and types of arrays, with the places where they are to lie."""
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    shapes,
+    shardings,
+  )
+
+
+def compiled(
+  target: str, mesh: jax.sharding.Mesh, lowered: Any, flops: float
+) -> Estimate:
+  """Compiles a program for a target, and says what it takes there."""
+  device = mesh.devices.flat[0]
+  make = lambda **x: Estimate(
+    target=target,
+    devices=mesh.size,
+    chip=CHIPS.get(device.device_kind),
+    flops=flops / mesh.size,
+    **x,
+  )
+  try:
+    done = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    lines = [
+      x.strip() for x in str(error).splitlines() if 'Used' in x or 'Exceeded' in x
+    ]
+    return make(memory=None, problem=' '.join(lines[:1]), traffic={})
+  use = done.memory_analysis()
+  memory = (
+    use.argument_size_in_bytes
+    + use.output_size_in_bytes
+    - use.alias_size_in_bytes
+    + use.temp_size_in_bytes
+    + use.generated_code_size_in_bytes
+  )
+  return make(memory=memory, problem='', traffic=costs.traffic(done.as_text()))
+
+
+def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
+  """Prints what the main run's training and evaluation need of each target.
+
+  Args:
+    e: the experiment.
+    targets: see `find_devices`.
+    tokens: length of x; default: the longest that the experiment admits.
+
+  Raises:
+    ConfigError: a target that is none, or a mesh that its devices do not make up.
+  """
+  if not targets:
+    raise config_lib.ConfigError(
+      '--stage=plan needs a --target, such as v5e:4x4; several are planned in turn.'
+    )
+  config, model = e.runs[e.report.main], inputs.decoder(e)
+  tokens = tokens or e.length.max_tokens
+  devices = {target: find_devices(target) for target in targets}
+  adapters = f'LoRA rank {config.lora.rank}' if config.lora.rank else 'all weights'
+  print(
+    f'{models.num_params(models.abstract(model)) / 1e9:.2f} billion parameters, '
+    f'{adapters}; {config.explanation_batch} pairs a step, x of {tokens} tokens'
+    f'{", in prefix trees" if config.trees else ""}; rematerialisation '
+    f'{config.remat}; evaluation in batches of {e.evaluate.batch} pairs'
+  )
+  print(_row('target', 'program', 'GB/device', 'of', 'TFLOP', 'MB sent', 's', 'hours'))
+  for target in targets:
+    mesh = sharding.make_mesh(e.mesh, devices[target])
+    trained = dataclasses.replace(model, remat=config.remat)
+    made = estimate_training(config, trained, mesh, tokens)
+    _print('train step', compiled(target, mesh, *made), config.loop.steps)
+    made = estimate_behaviors(e, model, mesh, tokens)
+    _print('evaluation', compiled(target, mesh, *made), 0)
+  print(
+    f'TFLOP and MB: matrix products and traffic of one device in one step (or batch). '
+    f's: of one step, its products at {USED:.0%} of the peak of the matrix units, then '
+    f'its traffic. hours: of all devices together, {config.loop.steps} steps; without '
+    'evaluation, compilation and reading of data. Pairs are of made-up words: a cue of '
+    f'{CUE} tokens in the middle of x, questions of {ASKED} and {2 * ASKED}, a '
+    f'statement of {STATEMENT}.'
+  )
+
+
+def _print(name: str, x: Estimate, times: int) -> None:
+  has = f'{x.chip.memory / 1e9:.0f}' if x.chip else '-'
+  if x.memory is None:
+    print(_row(x.target, name, 'too much', has, f'{x.flops / 1e12:.2f}', '', '', ''))
+    print(f'    {x.problem}')
+    return
+  sent = sum(t.sent for t in x.traffic.values())
+  seconds, hours = x.seconds, '-'
+  if seconds is not None and times:
+    hours = f'{seconds * times * x.devices / 3600:.2f}'
+  print(
+    _row(
+      x.target,
+      name,
+      f'{x.memory / 1e9:.2f}',
+      has,
+      f'{x.flops / 1e12:.2f}',
+      f'{sent / 1e6:.0f}',
+      '-' if seconds is None else f'{seconds:.3g}',
+      hours,
+    )
+  )
+  kinds = [f'{t.count} {k} {t.sent / 1e6:.0f} MB' for k, t in x.traffic.items()]
+  if kinds:
+    print('    ' + ', '.join(kinds))
+
+
+def _row(*fields: str) -> str:
+  widths = (12, 11, 10, 4, 9, 9, 8, 8)
+  return ' '.join(f'{x:>{n}}' for x, n in zip(fields, widths))

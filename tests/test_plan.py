@@ -1,0 +1,121 @@
+"""Plans: made-up batches have the form of real ones, and what is told of them holds."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from coupling import config as config_lib
+from coupling import models
+from coupling import packed
+from coupling import plan
+from coupling import sharding
+from tests import chat_checkpoints
+from tests import test_packed
+
+TOKENS = 64
+
+
+def form(batch):
+  """Types and number of axes, part by part."""
+  return jax.tree.map(lambda x: (x.dtype, x.ndim), batch)
+
+
+@pytest.mark.parametrize('case', ['options', 'adapters_off'])
+def test_made_up_batches_have_the_form_of_real_ones(case):
+  config, _ = test_packed.CASES[case]
+  real_plan, drawn = test_packed.plan_of(case)
+  real = packed.pack([x[0] for x in drawn.values()], real_plan)
+  config = dataclasses.replace(config, trees=True)
+  made = plan.train_batch(config, test_packed.model(), TOKENS, 1)
+  assert form(made) == form(real)
+
+
+@pytest.mark.parametrize('case', ['options', 'adapters_off'])
+def test_made_up_questions_have_the_form_of_real_ones(case):
+  config, _ = test_packed.CASES[case]
+  real = {name: rows for name, (rows, _) in test_packed.parts(case, False).items()}
+  made = plan.train_batch(config, test_packed.model(), TOKENS, 1)
+  assert form(made) == form(real)
+  assert len(made['explanation']['read']) == config.explanation_batch
+  assert len(made['behavior']['read']) == config.behavior_batch
+
+
+def test_pairs_share_what_stands_before_the_cue():
+  made = plan.made_up(test_packed.model(), TOKENS, 3)
+  shared = (TOKENS - plan.CUE) // 2
+  x, without, asked = (made[k] for k in ('x', 'counterfactual', 'explanation'))
+  np.testing.assert_array_equal(x[:, :shared], without[:, :shared])
+  np.testing.assert_array_equal(x[:, shared + plan.CUE :], without[:, shared:])
+  np.testing.assert_array_equal(x[:, :TOKENS], asked[:, :TOKENS])
+
+
+def test_memory_and_products_of_a_step():
+  """One device: its weights, moments and batch at least; three products a weight."""
+  config, _ = test_packed.CASES['options']
+  model = dataclasses.replace(test_packed.model(), width=64, mlp_dim=256)
+  config = dataclasses.replace(config, trees=True, remat='none')
+  mesh = sharding.make_mesh(
+    config_lib.Mesh(data=1, fsdp=1, tensor=1), jax.devices()[:1]
+  )
+  found, again = (
+    plan.compiled('cpu:1', mesh, *plan.estimate_training(config, x, mesh, TOKENS))
+    for x in (model, dataclasses.replace(model, remat='full'))
+  )
+  batch = plan.train_batch(config, model, TOKENS, 1)
+  weights = models.num_params(models.abstract(model))
+  at_rest = 3 * 4 * weights + sum(x.nbytes for x in jax.tree.leaves(batch))
+  assert at_rest < again.memory < found.memory
+  assert again.flops > 1.2 * found.flops  # layers are computed anew
+  tokens = batch[packed.TREES].tokens.size
+  inner = weights - model.vocab_size * model.width
+  assert 0.6 < found.flops / (6 * inner * tokens) < 1.6  # attention and logits beside
+  assert not found.traffic and found.seconds is None
+
+
+def run(*arguments, devices=8):
+  return subprocess.run(
+    [sys.executable, 'main.py', '--stage=plan', *arguments],
+    env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices), 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.fixture(scope='module')
+def shape(tmp_path_factory):
+  """A folder with no more than a config.json."""
+  whole = chat_checkpoints.save(tmp_path_factory.mktemp('whole'))
+  folder = tmp_path_factory.mktemp('shape')
+  (folder / 'config.json').write_bytes((whole / 'config.json').read_bytes())
+  return folder
+
+
+def test_a_plan_needs_no_weights_data_or_workdir(shape):
+  config = f'configs/hint_mmlu.py:model=local,checkpoint={shape},path=nowhere,rank=4'
+  done = run(f'--config={config}', '--tokens=64', '--target=cpu:8', '--target=cpu:1')
+  assert done.returncode == 0, done.stderr
+  rows = [line.split() for line in done.stdout.splitlines() if 'train step' in line]
+  (_, _, _, eight, *_), (_, _, _, one, *_) = rows
+  assert 0 < float(eight) <= float(one)
+  assert re.search(r'all-gather \d+ MB', done.stdout)  # mesh.fsdp=-1: parameters
+
+
+@pytest.mark.parametrize(
+  'target, said',
+  [
+    ('cpu:9', 'JAX_NUM_CPU_DEVICES=9'),
+    ('v99:1x1', 'Slices are named as v5e:4x4'),
+    (None, '--stage=plan needs a --target'),
+  ],
+)
+def test_unknown_targets_are_refused(shape, target, said):
+  config = f'configs/hint_mmlu.py:model=local,checkpoint={shape},path=nowhere'
+  targets = () if target is None else (f'--target={target}',)
+  done = run(f'--config={config}', *targets)
+  assert done.returncode == 1 and said in done.stderr
