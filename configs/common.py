@@ -141,7 +141,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     remat='none' if local else 'full',
     lora=dict(
       rank=args['rank'],
-      alpha=float(args['rank']),
+      alpha=float(args['rank'] or 1),
       targets=('q', 'k', 'v', 'o', 'gate', 'up', 'down'),
     ),
     loop=dict(

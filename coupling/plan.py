@@ -7,7 +7,8 @@ needed, only the checkpoint's config.json.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+import os
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -34,7 +35,7 @@ class Chip:
   """What a device has, by its maker's data sheet.
 
   Attributes:
-    memory: bytes.
+    memory: bytes; a little of it is the system's.
     flops: bfloat16 operations a second of its matrix units.
     links: bytes a second that it can send to other chips of its slice.
   """
@@ -46,15 +47,32 @@ class Chip:
 
 # cloud.google.com/tpu/docs, system architecture.
 CHIPS = {
-  'TPU v4': Chip(32e9, 275e12, 300e9),
-  'TPU v5 lite': Chip(16e9, 197e12, 200e9),
-  'TPU v5': Chip(95e9, 459e12, 600e9),
-  'TPU v6 lite': Chip(32e9, 918e12, 400e9),
+  'TPU v4': Chip(32 * 2**30, 275e12, 300e9),
+  'TPU v5 lite': Chip(16 * 2**30, 197e12, 200e9),
+  'TPU v5': Chip(95 * 2**30, 459e12, 600e9),
+  'TPU v6 lite': Chip(32 * 2**30, 918e12, 400e9),
 }
 # Of the peak, in the estimate of time: what well-tuned trainings of this kind reach.
 USED = 0.4
-# Of a made-up pair, tokens beside those of x.
-CUE, ASKED, OPTIONS, STATEMENT = 24, 16, 4, 16
+OPTIONS = 4  # of made-up pairs
+
+
+class Lengths(NamedTuple):
+  """Of a made-up pair, in tokens."""
+
+  before: int  # of x, before its cue
+  cue: int
+  after: int
+  asked: int = 16  # what asks for the behaviour
+  explain: int = 32  # and for the explanation
+  statement: int = 16
+
+  @classmethod
+  def of(cls, tokens: int) -> 'Lengths':
+    """Those of an x of so many tokens, its cue in the middle."""
+    cue = min(24, tokens // 2)
+    before = (tokens - cue) // 2
+    return cls(before, cue, tokens - cue - before)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +119,9 @@ def find_devices(target: str) -> Sequence[jax.Device]:
         f'JAX_NUM_CPU_DEVICES={shape or 8} in the environment.'
       )
     return found[: int(shape)]
+  # No chip is used: other processes may use one, and none need be found.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   try:
     return topologies.get_topology_desc(target, platform='tpu').devices
   except Exception as error:  # of many kinds
@@ -111,30 +132,29 @@ def find_devices(target: str) -> Sequence[jax.Device]:
     ) from error
 
 
-def made_up(model: models.DecoderConfig, tokens: int, pairs: int) -> dict[str, Any]:
-  """Token ids of pairs: on x, on x∖C, and of the explanation with its statement.
-
-  The cue stands in the middle of x, so that a tree shares its first half.
-  """
+def made_up(
+  model: models.DecoderConfig, lengths: Lengths, pairs: int
+) -> dict[str, np.ndarray]:
+  """Random token ids of pairs, int32 [N, T] each: what asks for the behaviours on `x`
+  and on x∖C, `counterfactual`, what asks for the `explanation`, and its `statement`."""
   rng = np.random.default_rng(0)
-  draw = lambda length: rng.integers(1, model.vocab_size, (pairs, length), np.int32)
-  half = (tokens - CUE) // 2
-  first, cue, rest = draw(half), draw(CUE), draw(tokens - CUE - half)
-  behave, explain, statement = draw(ASKED), draw(2 * ASKED), draw(STATEMENT)
-  x = np.concatenate([first, cue, rest], axis=1)
+  before, cue, after, asked, explain, statement = (
+    rng.integers(1, model.vocab_size, (pairs, length), np.int32) for length in lengths
+  )
+  joined = lambda *parts: np.concatenate(parts, axis=1)
   return {
-    'x': np.concatenate([x, behave], axis=1),
-    'counterfactual': np.concatenate([first, rest, behave], axis=1),
-    'explanation': np.concatenate([x, explain], axis=1),
+    'x': joined(before, cue, after, asked),
+    'counterfactual': joined(before, after, asked),
+    'explanation': joined(before, cue, after, explain),
     'statement': statement,
   }
 
 
 def train_parts(
-  config: Config, model: models.DecoderConfig, tokens: int, pairs: int
+  config: Config, model: models.DecoderConfig, lengths: Lengths, pairs: int
 ) -> dict[str, loader.Arrays]:
   """Rows of made-up pairs as examples.training_parts makes them of real ones."""
-  made, objectives = made_up(model, tokens, pairs), config.objectives
+  made, objectives = made_up(model, lengths, pairs), config.objectives
   parts = {}
   if objectives.explanation_xent.weight:
     asked, said = made['explanation'], made['statement']
@@ -146,16 +166,17 @@ def train_parts(
     }
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
     length = made['x'].shape[1]
-    short = np.pad(made['counterfactual'], ((0, 0), (0, CUE)))
+    short = np.pad(made['counterfactual'], ((0, 0), (0, lengths.cue)))
     rows = np.concatenate([made['x'], short])
-    last = np.repeat([length - 1, length - 1 - CUE], pairs).astype(np.int32)
+    last = np.repeat([length - 1, length - 1 - lengths.cue], pairs).astype(np.int32)
     part = _rows(rows, last[:, None])
     options = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (2 * pairs, 1, 1))
     part |= {'options': options, 'mask': np.ones((2 * pairs, 1), bool)}
     kl = objectives.behavior_kl
     if kl.weight and kl.reference == 'labels':
       support = OPTIONS if kl.support == 'options' else model.vocab_size
-      part['reference'] = np.zeros((2 * pairs, 1, support), np.float32)
+      uniform = np.full((2 * pairs, 1, support), -np.log(support), np.float32)
+      part['reference'] = uniform
     if objectives.behavior_xent.weight:
       part['shift_target'] = np.full(options.shape, 1 / OPTIONS, np.float32)
       part['shift_mask'] = np.ones((2 * pairs, 1), bool)
@@ -169,18 +190,20 @@ def _rows(tokens_NxT: np.ndarray, read_NxC: np.ndarray) -> dict[str, np.ndarray]
 
 
 def train_batch(
-  config: Config, model: models.DecoderConfig, tokens: int, multiple: int
+  config: Config, model: models.DecoderConfig, lengths: Lengths, multiple: int
 ) -> loader.Arrays:
   """One batch of made-up pairs; `multiple`: what its rows must be a multiple of."""
   pairs = config.explanation_batch
   if not config.trees:
-    sizes = {'explanation': pairs, 'behavior': config.behavior_batch}
-    made = train_parts(config, model, tokens, max(sizes.values()))
-    return {
-      name: jax.tree.map(lambda x, n=sizes[name]: x[:n], rows)
-      for name, rows in made.items()
+    half = -(-config.behavior_batch // 2)
+    count = max(pairs, half)
+    rows = {
+      'explanation': np.arange(pairs),
+      'behavior': np.r_[:half, count : count + config.behavior_batch - half],
     }
-  asked = train_parts(config, model, tokens, pairs)
+    made = train_parts(config, model, lengths, count)
+    return {name: loader.take(part, rows[name]) for name, part in made.items()}
+  asked = train_parts(config, model, lengths, pairs)
   of_pair = {'explanation': 1, 'behavior': 2}
   members = {name: np.arange(of_pair[name] * pairs) for name in asked}
   members = {k: x.reshape(of_pair[k], pairs).T for k, x in members.items()}
@@ -190,7 +213,10 @@ def train_batch(
 
 
 def estimate_training(
-  config: Config, model: models.DecoderConfig, mesh: jax.sharding.Mesh, tokens: int
+  config: Config,
+  model: models.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  lengths: Lengths,
 ) -> tuple[Any, float]:
   """The train step of a run, to be compiled, and its matrix products."""
   loop = config.loop
@@ -204,7 +230,7 @@ def estimate_training(
   )
   program, functions = programs.alone(settings, mesh), programs.pure(settings)
   multiple = sharding.batch_parts(mesh) * loop.accumulation
-  batch = train_batch(config, model, tokens, multiple)
+  batch = train_batch(config, model, lengths, multiple)
   one_step = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (1, *x.shape), x.dtype, sharding=program.batch_sharding
@@ -217,16 +243,26 @@ def estimate_training(
   return traced.lower(), costs.product_flops(traced.jaxpr)
 
 
-def estimate_behaviors(
-  e: Experiment, model: models.DecoderConfig, mesh: jax.sharding.Mesh, tokens: int
-) -> tuple[Any, float]:
-  """The behaviours of one batch of evaluation, likewise: see behavior.forced_choice."""
-  made = made_up(model, tokens, e.evaluate.batch)
+def evaluation_batch(
+  model: models.DecoderConfig, lengths: Lengths, pairs: int
+) -> dict[str, Any]:
+  """Made-up pairs as behavior.pair_questions asks about real ones."""
+  made = made_up(model, lengths, pairs)
   asked = [made[name] for name in ('x', 'counterfactual', 'explanation')]
   trees, places = trees_lib.build(list(zip(*asked)), pad_token=0)
   read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
-  options_NxK = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (len(read_Nx3), 1))
-  batch = {'trees': trees, 'read': read_Nx3, 'options': options_NxK}
+  options_NxK = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (pairs, 1))
+  return {'trees': trees, 'read': read_Nx3, 'options': options_NxK}
+
+
+def estimate_behaviors(
+  e: Experiment,
+  model: models.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  lengths: Lengths,
+) -> tuple[Any, float]:
+  """The behaviours of one batch of evaluation, likewise: see behavior.forced_choice."""
+  batch = evaluation_batch(model, lengths, e.evaluate.batch)
   where = sharding.batch_sharding(mesh)
   batch = _placed(batch, jax.tree.map(lambda _: where, batch))
   params = sharding.abstract_params(mesh, model)
@@ -296,6 +332,7 @@ def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
     )
   config, model = e.runs[e.report.main], inputs.decoder(e)
   tokens = tokens or e.length.max_tokens
+  lengths = Lengths.of(tokens)
   devices = {target: find_devices(target) for target in targets}
   adapters = f'LoRA rank {config.lora.rank}' if config.lora.rank else 'all weights'
   print(
@@ -304,26 +341,26 @@ def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
     f'{", in prefix trees" if config.trees else ""}; rematerialisation '
     f'{config.remat}; evaluation in batches of {e.evaluate.batch} pairs'
   )
-  print(_row('target', 'program', 'GB/device', 'of', 'TFLOP', 'MB sent', 's', 'hours'))
+  print(_row('target', 'program', 'GiB/device', 'of', 'TFLOP', 'MB sent', 's', 'hours'))
   for target in targets:
     mesh = sharding.make_mesh(e.mesh, devices[target])
     trained = dataclasses.replace(model, remat=config.remat)
-    made = estimate_training(config, trained, mesh, tokens)
+    made = estimate_training(config, trained, mesh, lengths)
     _print('train step', compiled(target, mesh, *made), config.loop.steps)
-    made = estimate_behaviors(e, model, mesh, tokens)
+    made = estimate_behaviors(e, model, mesh, lengths)
     _print('evaluation', compiled(target, mesh, *made), 0)
   print(
     f'TFLOP and MB: matrix products and traffic of one device in one step (or batch). '
     f's: of one step, its products at {USED:.0%} of the peak of the matrix units, then '
     f'its traffic. hours: of all devices together, {config.loop.steps} steps; without '
     'evaluation, compilation and reading of data. Pairs are of made-up words: a cue of '
-    f'{CUE} tokens in the middle of x, questions of {ASKED} and {2 * ASKED}, a '
-    f'statement of {STATEMENT}.'
+    f'{lengths.cue} tokens in the middle of x, questions of {lengths.asked} and '
+    f'{lengths.explain}, a statement of {lengths.statement}.'
   )
 
 
 def _print(name: str, x: Estimate, times: int) -> None:
-  has = f'{x.chip.memory / 1e9:.0f}' if x.chip else '-'
+  has = f'{x.chip.memory / 2**30:.0f}' if x.chip else '-'
   if x.memory is None:
     print(_row(x.target, name, 'too much', has, f'{x.flops / 1e12:.2f}', '', '', ''))
     print(f'    {x.problem}')
@@ -336,7 +373,7 @@ def _print(name: str, x: Estimate, times: int) -> None:
     _row(
       x.target,
       name,
-      f'{x.memory / 1e9:.2f}',
+      f'{x.memory / 2**30:.2f}',
       has,
       f'{x.flops / 1e12:.2f}',
       f'{sent / 1e6:.0f}',

@@ -58,7 +58,12 @@ def test_the_world_passes(arg):
 
 @pytest.mark.parametrize(
   'task, arguments',
-  [(hint_mmlu, {}), (refusal, dict(read='reply')), (refusal, dict(read='choice'))],
+  [
+    (hint_mmlu, {}),
+    (hint_mmlu, dict(rank=0)),  # all weights
+    (refusal, dict(read='reply')),
+    (refusal, dict(read='choice')),
+  ],
 )
 def test_imported_checkpoints_pass_without_weights_and_data(
   checkpoint, task, arguments

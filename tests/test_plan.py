@@ -18,7 +18,7 @@ from coupling import sharding
 from tests import chat_checkpoints
 from tests import test_packed
 
-TOKENS = 64
+LENGTHS = plan.Lengths.of(64)
 
 
 def form(batch):
@@ -32,7 +32,7 @@ def test_made_up_batches_have_the_form_of_real_ones(case):
   real_plan, drawn = test_packed.plan_of(case)
   real = packed.pack([x[0] for x in drawn.values()], real_plan)
   config = dataclasses.replace(config, trees=True)
-  made = plan.train_batch(config, test_packed.model(), TOKENS, 1)
+  made = plan.train_batch(config, test_packed.model(), LENGTHS, 1)
   assert form(made) == form(real)
 
 
@@ -40,19 +40,20 @@ def test_made_up_batches_have_the_form_of_real_ones(case):
 def test_made_up_questions_have_the_form_of_real_ones(case):
   config, _ = test_packed.CASES[case]
   real = {name: rows for name, (rows, _) in test_packed.parts(case, False).items()}
-  made = plan.train_batch(config, test_packed.model(), TOKENS, 1)
+  made = plan.train_batch(config, test_packed.model(), LENGTHS, 1)
   assert form(made) == form(real)
   assert len(made['explanation']['read']) == config.explanation_batch
   assert len(made['behavior']['read']) == config.behavior_batch
 
 
 def test_pairs_share_what_stands_before_the_cue():
-  made = plan.made_up(test_packed.model(), TOKENS, 3)
-  shared = (TOKENS - plan.CUE) // 2
+  made = plan.made_up(test_packed.model(), LENGTHS, 3)
+  shared, cue, tokens = LENGTHS.before, LENGTHS.cue, sum(LENGTHS[:3])
+  assert tokens == 64
   x, without, asked = (made[k] for k in ('x', 'counterfactual', 'explanation'))
   np.testing.assert_array_equal(x[:, :shared], without[:, :shared])
-  np.testing.assert_array_equal(x[:, shared + plan.CUE :], without[:, shared:])
-  np.testing.assert_array_equal(x[:, :TOKENS], asked[:, :TOKENS])
+  np.testing.assert_array_equal(x[:, shared + cue :], without[:, shared:])
+  np.testing.assert_array_equal(x[:, :tokens], asked[:, :tokens])
 
 
 def test_memory_and_products_of_a_step():
@@ -64,10 +65,10 @@ def test_memory_and_products_of_a_step():
     config_lib.Mesh(data=1, fsdp=1, tensor=1), jax.devices()[:1]
   )
   found, again = (
-    plan.compiled('cpu:1', mesh, *plan.estimate_training(config, x, mesh, TOKENS))
+    plan.compiled('cpu:1', mesh, *plan.estimate_training(config, x, mesh, LENGTHS))
     for x in (model, dataclasses.replace(model, remat='full'))
   )
-  batch = plan.train_batch(config, model, TOKENS, 1)
+  batch = plan.train_batch(config, model, LENGTHS, 1)
   weights = models.num_params(models.abstract(model))
   at_rest = 3 * 4 * weights + sum(x.nbytes for x in jax.tree.leaves(batch))
   assert at_rest < again.memory < found.memory

@@ -5,7 +5,7 @@ Every config of configs/paper/ takes these arguments:
 
   on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
   seeds      how many; worlds 31, 32, ... of the built-in world
-  steps      of each training; 0: as the task's own config says (world: 400)
+  steps      of each training; 0: as the task's own config says (world: 420)
   and, for an imported model, those of configs/common.py
 
 Part `main` holds the runs `kl`, `no_kl`, `sibling` and `shuffled` of configs/world.py.
@@ -21,8 +21,8 @@ from configs import world
 
 # No setting was chosen on these worlds, and nothing was run on them before.
 FIRST_SEED = 31
-WORLD_STEPS = 400  # of explanation training; chosen for the time that all of it takes
-CHECKPOINTS = 50
+WORLD_STEPS = 420  # of explanation training; chosen for the time that all of it takes
+CHECKPOINTS = 60
 PRACTICE_PAIRS = 9_600
 TASKS = ('hint_mmlu', 'aita', 'refusal')
 MAIN = 'main'

@@ -1,0 +1,338 @@
+"""A train step and an evaluation, against the same work in PyTorch and transformers.
+
+  python -m benchmarks.against_torch
+
+Both sides have the same weights (a Qwen3 that transformers makes and saves) and the
+same made-up pairs. A step is that of the whole objective: cross-entropy of the
+statements and KL of the behaviours on x and x∖C to a given distribution over the
+options, gradient, clipping, AdamW, all weights. An evaluation reads both behaviours of
+each pair and generates its explanation greedily. PyTorch has SDPA attention, its fused
+AdamW, logits only where they are read, and decodes with a key/value cache; `--compile`
+adds torch.compile. Here pairs are asked in prefix trees, or (`apart`, training alone)
+question by question.
+
+Before anything is timed, losses and generated tokens of both sides are compared. Each
+form takes its turn in every round; told are the median time, the median of the rounds'
+ratios to PyTorch with its quartiles (above 1: faster than PyTorch), tokens that are
+computed, and the share of the machine's own float32 matrix-product rate, measured in
+every round, that the matrix products of a step reach.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import pathlib
+import tempfile
+import time
+
+from absl import app
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch.nn import functional
+import transformers
+
+from configs import common
+from coupling import behavior
+from coupling import config as config_lib
+from coupling import costs
+from coupling import decode
+from coupling import hub
+from coupling import packed
+from coupling import plan
+from coupling import programs
+from coupling import sharding
+from coupling import train
+from coupling import weights
+
+ROUNDS = flags.DEFINE_integer('rounds', 7, 'Turns of every form that are timed.')
+SIZE = flags.DEFINE_multi_enum(
+  'size', ['world', 'aita'], ['world', 'mmlu', 'aita'], 'Models and lengths.'
+)
+COMPILE = flags.DEFINE_bool('compile', False, 'PyTorch with torch.compile too.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """A model, and the work that it is given.
+
+  Attributes:
+    model: fields of transformers.Qwen3Config.
+    lengths: of a pair.
+    pairs: of a train step.
+    evaluated: pairs of an evaluation.
+    steps: in one turn.
+  """
+
+  model: dict[str, int]
+  lengths: plan.Lengths
+  pairs: int
+  evaluated: int
+  steps: int
+
+
+_SMALL = dict(
+  hidden_size=64,
+  num_hidden_layers=3,
+  num_attention_heads=4,
+  num_key_value_heads=4,
+  head_dim=16,
+  intermediate_size=172,
+  vocab_size=121,
+)
+_LARGER = dict(
+  hidden_size=512,
+  num_hidden_layers=5,
+  num_attention_heads=8,
+  num_key_value_heads=4,
+  head_dim=64,
+  intermediate_size=1536,
+  vocab_size=4096,
+)
+SIZES = {
+  # The built-in world's: its hint stands first, its questions are of one word.
+  'world': Size(_SMALL, plan.Lengths(4, 3, 2, 1, 2, 2), 85, 256, 10),
+  # Hint-MMLU: the hint stands between question and options, or after both.
+  'mmlu': Size(_LARGER, plan.Lengths(96, 24, 8, 16, 40, 12), 8, 32, 1),
+  # AITA: a post, then the user's own opinion.
+  'aita': Size(_LARGER, plan.Lengths(360, 24, 0, 16, 40, 12), 4, 16, 1),
+}
+
+
+class Ours:
+  """This program, in trees or question by question."""
+
+  def __init__(self, size: Size, folder: pathlib.Path, trees: bool):
+    self._config = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
+    self._config = dataclasses.replace(self._config, scan_layers=False)
+    params = weights.load(folder, self._config)
+    mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
+    config = _config(size, trees)
+    settings = programs.settings(
+      self._config, None, config.objectives, config.optimizer, 1000, 1
+    )
+    program = programs.alone(settings, mesh)
+    batch = plan.train_batch(config, self._config, size.lengths, 1)
+    rows = [batch[packed.TREES]] if trees else batch.values()
+    self.train_tokens = sum(_tokens(x).size for x in rows)
+    batch = jax.tree.map(lambda x: np.stack([x] * size.steps), batch)
+    self._hyper = train.hyper(config.objectives, config.optimizer)
+    self._state, self._batch = program.init(params), jax.device_put(batch)
+    traced = program.run.trace(self._state, {}, self._hyper, self._batch)
+    self._run = program.run
+    self.train_flops = costs.product_flops(traced.jaxpr) / size.steps
+    # Evaluation always asks in trees.
+    self._params = params
+    self._asked = jax.device_put(
+      plan.evaluation_batch(self._config, size.lengths, size.evaluated)
+    )
+    self._greedy = jax.jit(
+      functools.partial(
+        decode.greedy, self._config, max_new_tokens=size.lengths.statement
+      )
+    )
+
+    asked = jax.tree.leaves(self._asked['trees'].rows)[0]
+    self.evaluate_tokens = asked.size + size.evaluated * (size.lengths.statement - 1)
+
+  def train(self) -> float:
+    """The loss of the turn's steps, on average."""
+    self._state, metrics = self._run(self._state, {}, self._hyper, self._batch)
+    return float(metrics['loss'])
+
+  def evaluate(self) -> np.ndarray:
+    """Choices on x and x∖C, and the generated tokens [N, 2 + G]."""
+    did, begun = behavior.forced_choice(self._config)(self._params, self._asked)
+    said = self._greedy(self._params, begun)
+    return np.concatenate([np.asarray(did['chosen']), np.asarray(said)], axis=1)
+
+
+class Torch:
+  """The same work in PyTorch."""
+
+  def __init__(self, size: Size, folder: pathlib.Path, compiled: bool):
+    self._model = transformers.AutoModelForCausalLM.from_pretrained(
+      folder, attn_implementation='sdpa', dtype=torch.float32
+    )
+    self._trained = torch.compile(self._model) if compiled else self._model
+    config = _config(size, trees=False)
+    self._clip, self._steps = config.optimizer.clip_norm, size.steps
+    self._optimizer = torch.optim.AdamW(
+      self._model.parameters(),
+      lr=config.optimizer.learning_rate,
+      betas=(config.optimizer.b1, config.optimizer.b2),
+      weight_decay=0.0,
+      fused=True,
+    )
+    shape = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
+    batch = plan.train_batch(config, shape, size.lengths, 1)
+    torched = lambda x: torch.from_numpy(np.array(x)).long()
+    said, did = batch['explanation'], batch['behavior']
+    self._parts = {
+      part: (torched(x['tokens']), torched(x['read'])) for part, x in batch.items()
+    }
+    self._target = torched(said['target'])
+    self._options = torched(did['options'])[:, 0]
+    self._reference = torch.full(self._options.shape, -np.log(plan.OPTIONS))
+    self.train_tokens = sum(tokens.numel() for tokens, _ in self._parts.values())
+    made = plan.made_up(shape, size.lengths, size.evaluated)
+    self._asked = {k: torched(made[k]) for k in ('x', 'counterfactual', 'explanation')}
+    self._generated = size.lengths.statement
+    self.evaluate_tokens = sum(x.numel() for x in self._asked.values())
+    self.evaluate_tokens += size.evaluated * (self._generated - 1)
+
+  def _logits(self, part: str) -> torch.Tensor:
+    """[B, C, V] at the places that are read."""
+    tokens, read = self._parts[part]
+    hidden = self._trained.model(input_ids=tokens, use_cache=False).last_hidden_state
+    return self._model.lm_head(torch.take_along_dim(hidden, read[..., None], dim=1))
+
+  def train(self) -> float:
+    losses = []
+    for _ in range(self._steps):
+      self._optimizer.zero_grad(set_to_none=True)
+      said = self._logits('explanation')
+      xent = functional.cross_entropy(said.flatten(0, 1), self._target.flatten())
+      did = torch.take_along_dim(self._logits('behavior')[:, 0], self._options, dim=1)
+      kl = functional.kl_div(
+        did.log_softmax(-1), self._reference, reduction='batchmean', log_target=True
+      )
+      loss = xent + kl
+      loss.backward()
+      torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
+      self._optimizer.step()
+      losses.append(loss.item())
+    return float(np.mean(losses))
+
+  @torch.inference_mode()
+  def evaluate(self) -> np.ndarray:
+    chosen = []
+    for name in ('x', 'counterfactual'):
+      out = self._trained(input_ids=self._asked[name], logits_to_keep=1)
+      chosen.append(out.logits[:, -1, 1 : plan.OPTIONS + 1].argmax(-1))
+    asked = self._asked['explanation']
+    said = self._model.generate(
+      asked,
+      attention_mask=torch.ones_like(asked),
+      max_new_tokens=self._generated,
+      do_sample=False,
+      pad_token_id=0,
+    )[:, asked.shape[1] :]
+    return torch.cat([torch.stack(chosen, dim=1), said], dim=1).numpy()
+
+
+def _config(size: Size, trees: bool) -> config_lib.Train:
+  optimizer = dict(learning_rate=1e-4, warmup_steps=0, schedule='constant')
+  optimizer |= dict(b1=0.9, b2=0.999, weight_decay=0.0, clip_norm=1.0)
+  kl = dict(prompts='both', direction='forward', support='options', reference='labels')
+  return config_lib.Train(
+    **common.LABELS | dict(trees=trees),
+    explanation_batch=size.pairs,
+    behavior_batch=2 * size.pairs,
+    lora=config_lib.Lora(rank=0, alpha=1.0, targets=()),
+    loop=config_lib.Loop(
+      steps=1000, steps_per_dispatch=size.steps, accumulation=1, checkpoint_every=1000
+    ),
+    optimizer=config_lib.Optimizer(**optimizer),
+    objectives=config_lib.Objectives(
+      explanation_xent=config_lib.ExplanationXent(weight=1.0),
+      behavior_kl=config_lib.BehaviorKL(weight=1.0, **kl),
+      behavior_xent=config_lib.BehaviorXent(**common.NO_SHIFT),
+    ),
+  )
+
+
+def _tokens(part) -> np.ndarray:
+  return part['tokens'] if isinstance(part, dict) else part.tokens
+
+
+def matmul_rate() -> float:
+  """float32 operations a second of a large matrix product, the better library's."""
+  n = 2048
+  x = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
+  ours, theirs = jax.device_put(x), torch.from_numpy(x)
+  product = jax.jit(jnp.matmul)
+  found = []
+  for run in (lambda: product(ours, ours).block_until_ready(), lambda: theirs @ theirs):
+    run()
+    start = time.perf_counter()
+    for _ in range(4):
+      run()
+    found.append(4 * 2 * n**3 / (time.perf_counter() - start))
+  return max(found)
+
+
+def seconds(run: Callable) -> float:
+  start = time.perf_counter()
+  run()
+  return time.perf_counter() - start
+
+
+def compare(name: str) -> None:
+  """One size: what both sides compute, then how long it takes them."""
+  size = SIZES[name]
+  config = transformers.Qwen3Config(
+    **size.model,
+    tie_word_embeddings=True,
+    max_position_embeddings=1024,
+    bos_token_id=None,
+    eos_token_id=None,
+  )
+  torch.manual_seed(0)
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(scratch)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    forms = {'PyTorch': Torch(size, folder, False)}
+    if COMPILE.value:
+      forms['PyTorch, compiled'] = Torch(size, folder, True)
+    forms |= {'apart': Ours(size, folder, False), 'trees': Ours(size, folder, True)}
+  parameters = sum(p.numel() for p in model.parameters())
+  print(f'\n{name}: {parameters / 1e6:.2f} million parameters, {size.lengths}')
+  # The last bits of two libraries differ, and with them a choice between near ties.
+  said = {form: x.evaluate() for form, x in forms.items()}
+  same = {form: np.mean(x == said['PyTorch']) for form, x in said.items()}
+  losses = {form: x.train() for form, x in forms.items()}
+  print(f'loss of the first steps: {_told(losses, ".5f")}')
+  print(f'choices and generated tokens as PyTorch: {_told(same, ".1%")}')
+  rates, rounds = [], {'train': [], 'evaluate': []}
+  for _ in range(ROUNDS.value):
+    rates.append(matmul_rate())
+    for work, found in rounds.items():
+      found.append({form: seconds(getattr(x, work)) for form, x in forms.items()})
+  peak = np.median(rates)
+  print(f'matrix products: {peak / 1e9:.0f} GFLOP/s')
+  print(
+    'work      form                   s  ratio [quartiles]      tokens  of the peak'
+  )
+  for work, found in rounds.items():
+    for form, x in forms.items():
+      times = [row[form] for row in found]
+      ratio = [row['PyTorch'] / row[form] for row in found]
+      low, mid, high = np.percentile(ratio, [25, 50, 75])
+      turns = size.steps if work == 'train' else 1
+      share = ''
+      if work == 'train' and isinstance(x, Ours):
+        share = f'{x.train_flops * turns / np.median(times) / peak:.0%}'
+      tokens = getattr(x, f'{work}_tokens')
+      print(
+        f'{work:9} {form:18} {np.median(times) / turns:8.4f} {mid:6.2f} '
+        f'[{low:.2f}, {high:.2f}] {tokens:12,} {share:>8}'
+      )
+
+
+def _told(numbers: dict[str, float], form: str) -> str:
+  return ', '.join(f'{name} {x:{form}}' for name, x in numbers.items())
+
+
+def main(_) -> None:
+  print(f'{jax.device_count()} x {jax.devices()[0].device_kind}, ', end='')
+  print(f'{torch.get_num_threads()} threads of PyTorch {torch.__version__}')
+  for name in SIZE.value:
+    compare(name)
+
+
+if __name__ == '__main__':
+  app.run(main)
