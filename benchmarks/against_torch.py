@@ -108,7 +108,7 @@ class Ours:
     self._config = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
     self._config = dataclasses.replace(self._config, scan_layers=False)
     params = weights.load(folder, self._config)
-    mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
+    mesh = self._mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
     config = _config(size, trees)
     settings = programs.settings(
       self._config, None, config.objectives, config.optimizer, 1000, 1
@@ -144,7 +144,9 @@ class Ours:
 
   def evaluate(self) -> np.ndarray:
     """Choices on x and x∖C, and the generated tokens [N, 2 + G]."""
-    did, begun = behavior.forced_choice(self._config)(self._params, self._asked)
+    did, begun = behavior.forced_choice(self._config, self._mesh)(
+      self._params, self._asked
+    )
     said = self._greedy(self._params, begun)
     return np.concatenate([np.asarray(did['chosen']), np.asarray(said)], axis=1)
 

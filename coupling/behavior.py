@@ -225,14 +225,14 @@ def behaviors(
   """
   if reply is not None:
     run = _greedy_replies(
-      config, reply.max_tokens, reply.format.end_tokens, reply.format.pad_token
+      config, mesh, reply.max_tokens, reply.format.end_tokens, reply.format.pad_token
     )
   parts, order = [], []
   for rows, mask_B, row_n in batches(asked, batch):
     interrupt.check()
     rows = sharding.put_batch(mesh, rows)
     if reply is None:
-      out, _ = forced_choice(config)(params, rows)
+      out, _ = forced_choice(config, mesh)(params, rows)
       wanted = out['chosen'], out[support]
     else:
       wanted = (run(params, rows),)
@@ -271,7 +271,7 @@ def batches(
 
 
 @functools.lru_cache
-def forced_choice(config: models.DecoderConfig) -> Callable:
+def forced_choice(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
   """The jitted behaviours of a batch, read in one pass with the explanation question.
 
   (params, `trees`, `read` and `options` of pair_questions) -> what M does: `chosen`
@@ -284,7 +284,7 @@ def forced_choice(config: models.DecoderConfig) -> Callable:
   def run(params, batch):
     read_Bx3 = batch['read']
     prompts = decode.in_trees(batch['trees'].rows, read_Bx3[:, 2])
-    begun, hidden_Bx2xD = decode.begin(config, params, prompts, read_Bx3[:, :2])
+    begun, hidden_Bx2xD = decode.begin(config, params, prompts, mesh, read_Bx3[:, :2])
     logits_Bx2xV = models.unembed(config, params, hidden_Bx2xD)
     options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
     did = {
@@ -301,7 +301,11 @@ def forced_choice(config: models.DecoderConfig) -> Callable:
 
 @functools.lru_cache
 def _greedy_replies(
-  config: models.DecoderConfig, max_tokens: int, end_tokens: tuple[int, ...], fill: int
+  config: models.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  max_tokens: int,
+  end_tokens: tuple[int, ...],
+  fill: int,
 ) -> Callable:
   """The jitted greedy replies to one batch of pair questions, int32 [B, 2, G]."""
 
@@ -309,7 +313,7 @@ def _greedy_replies(
   def run(params, batch):
     pair = jax.tree.map(_rows, batch['pair'])
     prompts = decode.of_rows(pair['tokens'], pair['valid'])
-    begun, _ = decode.begin(config, params, prompts)
+    begun, _ = decode.begin(config, params, prompts, mesh)
     generated_2BxG = decode.greedy(
       config,
       params,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from coupling import models
+from coupling import sharding
 from data import trees
 
 
@@ -51,6 +52,7 @@ def begin(
   config: models.DecoderConfig,
   params: models.Params,
   prompts: Prompts,
+  mesh: jax.sharding.Mesh,
   rows_BxC: jax.Array | None = None,
 ) -> tuple[Begun, jax.Array]:
   """Reads prompts.
@@ -59,6 +61,8 @@ def begin(
     config: the decoder's shape.
     params: its weights.
     prompts: what is continued.
+    mesh: devices that the prompts are split over, and the cache with them, which the
+      compiler may otherwise put whole on each.
     rows_BxC: further places of the prompts whose hidden states are wanted.
 
   Returns:
@@ -87,7 +91,15 @@ def begin(
     jnp.take_along_axis(mask_BxTxT, last_Bx1[:, :, None], axis=1)[:, 0],
     out.cache,
   )
+  begun = jax.lax.with_sharding_constraint(begun, _shardings(mesh))
   return begun, out.hidden_BxCxD[:, 1:]
+
+
+def _shardings(mesh: jax.sharding.Mesh) -> Begun:
+  rows = sharding.batch_sharding(mesh)
+  of_layers = sharding.batch_sharding(mesh, leading=1)
+  cache = models.Cache(of_layers, of_layers, sharding.replicated(mesh), rows)
+  return Begun(rows, rows, rows, cache)
 
 
 def greedy(

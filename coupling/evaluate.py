@@ -82,13 +82,13 @@ class After:
 
 
 @functools.lru_cache
-def _begin(config: models.DecoderConfig) -> Callable:
+def _begin(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
   """The jitted reading of explanation questions that stand alone."""
 
   @jax.jit
   def run(params, explain):
     prompts = decode.of_rows(explain['tokens'], explain['valid'])
-    return decode.begin(config, params, prompts)[0]
+    return decode.begin(config, params, prompts, mesh)[0]
 
   return run
 
@@ -210,7 +210,7 @@ def evaluate(
     asked = own | {k: arrays[k] for k in ('trees', 'read', 'options')}
     for rows, mask_B, row_n in behavior.batches(asked, batch):
       rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
-      did, begun = behavior.forced_choice(config)(params, rows)
+      did, begun = behavior.forced_choice(config, mesh)(params, rows)
       behavior_B, counterfactual_B = did['chosen'].T
       rows |= {
         'behavior': behavior_B,
@@ -229,7 +229,9 @@ def evaluate(
     asked = own | {'self': did.explanation, 'behavior': of.behavior_N}
     for rows, mask_B, row_n in loader.batches(asked | {'explain': question}, batch):
       rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
-      yield _Batch(rows, mask_B, row_n, _begin(config)(params, rows['explain']), {})
+      yield _Batch(
+        rows, mask_B, row_n, _begin(config, mesh)(params, rows['explain']), {}
+      )
 
   if reply is None and after is None:
     return _collect(at_once(), params, explain(likelihood))

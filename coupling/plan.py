@@ -212,14 +212,24 @@ def train_batch(
   return packed.pack([grown], packed.plan(pools, 1, multiple, pad_token=0))
 
 
-def estimate_training(
-  config: Config,
+def train_program(
+  e: Experiment,
   model: models.DecoderConfig,
   mesh: jax.sharding.Mesh,
   lengths: Lengths,
-) -> tuple[Any, float]:
-  """The train step of a run, to be compiled, and its matrix products."""
+) -> tuple[jax.stages.Lowered, float]:
+  """A step of the main run, to be compiled, and the operations of its products.
+
+  Raises:
+    ConfigError: the mesh does not divide the batch or a weight.
+  """
+  config = e.runs[e.report.main]
   loop = config.loop
+  if not config.trees:
+    for field in ('explanation_batch', 'behavior_batch'):
+      batch = getattr(config, field)
+      sharding.check_batch(mesh, f'train.{field}', batch, loop.accumulation)
+  model = dataclasses.replace(model, remat=config.remat)
   settings = programs.settings(
     model,
     config.lora,
@@ -255,13 +265,14 @@ def evaluation_batch(
   return {'trees': trees, 'read': read_Nx3, 'options': options_NxK}
 
 
-def estimate_behaviors(
+def evaluation_program(
   e: Experiment,
   model: models.DecoderConfig,
   mesh: jax.sharding.Mesh,
   lengths: Lengths,
-) -> tuple[Any, float]:
+) -> tuple[jax.stages.Lowered, float]:
   """The behaviours of one batch of evaluation, likewise: see behavior.forced_choice."""
+  sharding.check_batch(mesh, 'evaluate.batch', e.evaluate.batch)
   batch = evaluation_batch(model, lengths, e.evaluate.batch)
   where = sharding.batch_sharding(mesh)
   batch = _placed(batch, jax.tree.map(lambda _: where, batch))
@@ -270,7 +281,7 @@ def estimate_behaviors(
   if low_rank.rank:
     adapters = jax.eval_shape(lambda: train.fresh_adapters(model, low_rank, 0))
     params |= _placed(adapters, sharding.state_shardings(mesh, adapters))
-  traced = jax.jit(behavior.forced_choice(model)).trace(params, batch)
+  traced = jax.jit(behavior.forced_choice(model, mesh)).trace(params, batch)
   return traced.lower(), costs.product_flops(traced.jaxpr)
 
 
@@ -284,7 +295,7 @@ def _placed(shapes: Any, shardings: Any) -> Any:
 
 
 def compiled(
-  target: str, mesh: jax.sharding.Mesh, lowered: Any, flops: float
+  target: str, mesh: jax.sharding.Mesh, lowered: jax.stages.Lowered, flops: float
 ) -> Estimate:
   """Compiles a program for a target, and says what it takes there."""
   device = mesh.devices.flat[0]
@@ -300,10 +311,7 @@ def compiled(
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    lines = [
-      x.strip() for x in str(error).splitlines() if 'Used' in x or 'Exceeded' in x
-    ]
-    return make(memory=None, problem=' '.join(lines[:1]), traffic={})
+    return make(memory=None, problem=str(error).splitlines()[0], traffic={})
   use = done.memory_analysis()
   memory = (
     use.argument_size_in_bytes
@@ -344,11 +352,16 @@ def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
   print(_row('target', 'program', 'GiB/device', 'of', 'TFLOP', 'MB sent', 's', 'hours'))
   for target in targets:
     mesh = sharding.make_mesh(e.mesh, devices[target])
-    trained = dataclasses.replace(model, remat=config.remat)
-    made = estimate_training(config, trained, mesh, lengths)
-    _print('train step', compiled(target, mesh, *made), config.loop.steps)
-    made = estimate_behaviors(e, model, mesh, lengths)
-    _print('evaluation', compiled(target, mesh, *made), 0)
+    for name, make in (
+      ('train step', train_program),
+      ('evaluation', evaluation_program),
+    ):
+      try:
+        found = compiled(target, mesh, *make(e, model, mesh, lengths))
+      except config_lib.ConfigError as error:  # the mesh does not divide something
+        print(_row(target, name, 'cannot run', *[''] * 5) + f'\n    {error}')
+        continue
+      _print(name, found, config.loop.steps if make is train_program else 0)
   print(
     f'TFLOP and MB: matrix products and traffic of one device in one step (or batch). '
     f's: of one step, its products at {USED:.0%} of the peak of the matrix units, then '

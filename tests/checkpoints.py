@@ -4,18 +4,22 @@ import functools
 import pathlib
 import tempfile
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
 
+from coupling import config as config_lib
 from coupling import hub
 from coupling import models
+from coupling import sharding
 from coupling import weights
 
 torch.set_num_threads(1)  # these models are too small to share
 
 VOCABULARY = 101
+MESH = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1), jax.devices()[:1])
 # Sizes that no two axes share, so that none can be mistaken for another.
 _SIZES = {
   'vocab_size': VOCABULARY,

@@ -11,6 +11,7 @@ import pytest
 from coupling import decode
 from coupling import models
 from data import trees
+from tests.checkpoints import MESH
 
 B, T, V, G, FILL = 4, 5, 13, 6, 12
 GROUPED = models.DecoderConfig(
@@ -73,7 +74,7 @@ def naive(config):
   jax.jit, static_argnums=0, static_argnames=('max_new_tokens', 'end_tokens', 'fill')
 )
 def greedy(config, params, **options):
-  begun, _ = decode.begin(config, params, decode.of_rows(TOKENS_BxT, VALID_BxT))
+  begun, _ = decode.begin(config, params, decode.of_rows(TOKENS_BxT, VALID_BxT), MESH)
   return decode.greedy(config, params, begun, **options)
 
 
@@ -96,7 +97,7 @@ def test_continues_one_branch_of_a_tree():
   @jax.jit
   def run(params):
     prompts = decode.in_trees(found.rows, last_B)
-    begun, hidden_Bx1xD = decode.begin(GROUPED, params, prompts, other_Bx1)
+    begun, hidden_Bx1xD = decode.begin(GROUPED, params, prompts, MESH, other_Bx1)
     return decode.greedy(GROUPED, params, begun, max_new_tokens=G), hidden_Bx1xD
 
   generated_BxG, hidden_Bx1xD = run(params_of(GROUPED))
@@ -143,7 +144,7 @@ def test_stops_once_every_row_has_ended(monkeypatch):
   @jax.jit
   def run(params, tokens_BxT):
     prompts = decode.of_rows(tokens_BxT, VALID_BxT)
-    begun, _ = decode.begin(GROUPED, params, prompts)
+    begun, _ = decode.begin(GROUPED, params, prompts, MESH)
     return decode.greedy(
       GROUPED, params, begun, max_new_tokens=G, end_tokens=end_tokens, fill=FILL
     )

@@ -395,8 +395,16 @@ def evaluate_saved(folder: str, fsdp: int) -> None:
   kernel = params['layers']['mlp']['up']['kernel']
   items, counts = evaluate_on(mesh, params, True)
   np.savez(pathlib.Path(folder, 'items.npz'), **items)
-  shard = kernel.addressable_shards[0].data.size / kernel.size
-  print(json.dumps([jax.device_count(), shard, counts]))
+  asked = behavior.pair_questions(FORMAT, ITEMS, QUESTIONS[True])
+  rows, _, _ = next(behavior.batches(asked, BATCH))
+  _, begun = behavior.forced_choice(CONFIG, mesh)(
+    params, sharding.put_batch(mesh, rows)
+  )
+  parts = [
+    x.addressable_shards[0].data.size / x.size
+    for x in (kernel, begun.cache.k_LxBxSxKxH, begun.cache.v_LxBxSxKxH)
+  ]
+  print(json.dumps([jax.device_count(), parts, counts]))
 
 
 @pytest.mark.parametrize('fsdp', [1, 4])
@@ -413,7 +421,7 @@ def test_eight_devices_find_what_one_finds(tmp_path, fsdp):
     text=True,
     check=True,
   ).stdout
-  assert json.loads(out) == [8, 1 / fsdp, counts]
+  assert json.loads(out) == [8, [1 / fsdp, 1 / 8, 1 / 8], counts]
   with np.load(tmp_path / 'items.npz') as there:
     assert set(there) == set(items)
     for name, values in items.items():

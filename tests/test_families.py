@@ -117,7 +117,9 @@ def test_greedy_generations_are_those_of_transformers(name):
 
   @jax.jit
   def greedy(params, tokens, valid):
-    begun, _ = decode.begin(config, params, decode.of_rows(tokens, valid))
+    begun, _ = decode.begin(
+      config, params, decode.of_rows(tokens, valid), checkpoints.MESH
+    )
     return decode.greedy(config, params, begun, max_new_tokens=G)
 
   for tokens, valid in ((tokens_BxP, valid_BxP), (left_BxP, left_valid_BxP)):
@@ -293,13 +295,13 @@ def test_a_branch_is_continued_as_it_is_alone(name):
   @jax.jit
   def in_tree(params, last_B):
     prompts = decode.in_trees(found.rows, last_B)
-    begun, _ = decode.begin(config, params, prompts)
+    begun, _ = decode.begin(config, params, prompts, checkpoints.MESH)
     return decode.greedy(config, params, begun, max_new_tokens=G)
 
   @jax.jit
   def alone(params, tokens_BxT):
     prompts = decode.of_rows(tokens_BxT, np.ones(tokens_BxT.shape, bool))
-    begun, _ = decode.begin(config, params, prompts)
+    begun, _ = decode.begin(config, params, prompts, checkpoints.MESH)
     return decode.greedy(config, params, begun, max_new_tokens=G)
 
   for branch in range(3):

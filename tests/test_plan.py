@@ -10,10 +10,13 @@ import jax
 import numpy as np
 import pytest
 
+from configs import hint_mmlu
 from coupling import config as config_lib
+from coupling import inputs
 from coupling import models
 from coupling import packed
 from coupling import plan
+from coupling import resolve
 from coupling import sharding
 from tests import chat_checkpoints
 from tests import test_packed
@@ -56,19 +59,21 @@ def test_pairs_share_what_stands_before_the_cue():
   np.testing.assert_array_equal(x[:, :tokens], asked[:, :tokens])
 
 
-def test_memory_and_products_of_a_step():
+def test_memory_and_products_of_a_step(shape):
   """One device: its weights, moments and batch at least; three products a weight."""
-  config, _ = test_packed.CASES['options']
-  model = dataclasses.replace(test_packed.model(), width=64, mlp_dim=256)
-  config = dataclasses.replace(config, trees=True, remat='none')
-  mesh = sharding.make_mesh(
-    config_lib.Mesh(data=1, fsdp=1, tensor=1), jax.devices()[:1]
-  )
-  found, again = (
-    plan.compiled('cpu:1', mesh, *plan.estimate_training(config, x, mesh, LENGTHS))
-    for x in (model, dataclasses.replace(model, remat='full'))
-  )
-  batch = plan.train_batch(config, model, LENGTHS, 1)
+  arg = f'model=local,checkpoint={shape},path=nowhere,rank=0'
+  config = hint_mmlu.get_config(arg)
+  estimates = []
+  axes = config_lib.Mesh(data=1, fsdp=1, tensor=1)
+  mesh = sharding.make_mesh(axes, jax.devices()[:1])
+  for remat in ('none', 'full'):
+    config.train.remat = remat
+    e = resolve.resolve(config)
+    model = dataclasses.replace(inputs.decoder(e), width=64, mlp_dim=256)
+    made = plan.train_program(e, model, mesh, LENGTHS)
+    estimates.append(plan.compiled('cpu:1', mesh, *made))
+  found, again = estimates
+  batch = plan.train_batch(e.runs['kl'], model, LENGTHS, 1)
   weights = models.num_params(models.abstract(model))
   at_rest = 3 * 4 * weights + sum(x.nbytes for x in jax.tree.leaves(batch))
   assert at_rest < again.memory < found.memory
@@ -105,6 +110,18 @@ def test_a_plan_needs_no_weights_data_or_workdir(shape):
   (_, _, _, eight, *_), (_, _, _, one, *_) = rows
   assert 0 < float(eight) <= float(one)
   assert re.search(r'all-gather \d+ MB', done.stdout)  # mesh.fsdp=-1: parameters
+
+
+def test_a_mesh_that_does_not_divide_is_told_and_the_next_target_planned(shape):
+  config = f'configs/hint_mmlu.py:model=local,checkpoint={shape},path=nowhere,rank=4'
+  more = '--config.evaluate.batch=12', '--config.mesh.data=-1', '--config.mesh.fsdp=1'
+  done = run(f'--config={config}', '--target=cpu:8', '--target=cpu:4', *more)
+  assert done.returncode == 0, done.stderr
+  first, second = (
+    line for line in done.stdout.splitlines() if line.split()[1:2] == ['evaluation']
+  )
+  assert 'cannot run' in first and 'cannot run' not in second
+  assert 'evaluate.batch=12 does not divide' in done.stdout
 
 
 @pytest.mark.parametrize(
