@@ -23,6 +23,10 @@ _CALLED = re.compile(
 )
 _BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_LOOP = re.compile(r'condition=%?([\w.\-]+), body=%?([\w.\-]+)')
+_COUNTER = re.compile(r'get-tuple-element\(\S+\), index=(\d+)')
+_MADE = re.compile(r'\s*(?:ROOT )?%([\w.\-]+) = (.*)')
+_BOUND = re.compile(r'= [su]32\[\]\S* constant\((\d+)\)')
 _GROUPS = re.compile(r'replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})')
 _PARTITIONS = re.compile(r'num_partitions=(\d+)')
 _ARRAY = re.compile(r'\b(pred|[a-z]+\d+[a-z\d]*)\[([\d,]*)\]')
@@ -75,7 +79,8 @@ def traffic(hlo: str) -> dict[str, Traffic]:
   Args:
     hlo: text of the optimised program of one device (`Compiled.as_text()`).
 
-  A loop whose number of turns the compiler does not know counts as one turn. Bytes are
+  Turns of a loop are those that the compiler noted, or else the bound that its counter,
+  which begins at 0, is held against; a loop with neither counts as one turn. Bytes are
   those of a ring over n devices: an all-gather or reduce-scatter sends (n - 1) / n of
   the whole array, an all-reduce twice that.
   """
@@ -93,8 +98,7 @@ def traffic(hlo: str) -> dict[str, Traffic]:
     for line in bodies.get(name, ()):
       if (one := _collective(line, devices)) is not None:
         add(one[0], 1, one[1])
-      match = _TRIPS.search(line)
-      turns = int(match[1]) if match else 1
+      turns = _turns(line, bodies)
       for called in _called(line):
         for kind, (count, sent) in of(called).items():
           add(kind, count * turns, sent * turns)
@@ -124,6 +128,38 @@ def _called(line: str) -> Iterator[str]:
     yield match[1]
   for match in _BRANCHES.finditer(line):
     yield from (x.strip().lstrip('%') for x in match[1].split(','))
+
+
+def _turns(line: str, bodies: dict[str, list[str]]) -> int:
+  """How often what an instruction calls runs."""
+  if match := _TRIPS.search(line):
+    return int(match[1])
+  loop = _LOOP.search(line)
+  if loop is None:
+    return 1
+  condition, body = (bodies[name] for name in loop.groups())
+  text = '\n'.join(condition)
+  bounds, counters = _BOUND.findall(text), _COUNTER.findall(text)
+  if len(bounds) != 1 or len(counters) != 1 or 'direction=LT' not in text:
+    return 1
+  return -(-int(bounds[0]) // _stride(body, int(counters[0])))
+
+
+def _stride(body: list[str], place: int) -> int:
+  """What a loop adds to the counter at a place of its tuple; 1 if that is not plain."""
+  made = dict(match.groups() for line in body if (match := _MADE.match(line)))
+  root = next(line for line in body if line.lstrip().startswith('ROOT'))
+  names = re.findall(r'%([\w.\-]+)', root.partition('tuple(')[2].partition(')')[0])
+
+  def added(name: str) -> int:
+    made_by = made.get(name, '')
+    if match := re.search(r' constant\((\d+)\)', made_by):
+      return int(match[1])
+    if match := re.search(r' add\(%([\w.\-]+), %([\w.\-]+)\)', made_by):
+      return added(match[1]) + added(match[2])
+    return 0  # the counter itself, or what is not followed
+
+  return (added(names[place]) if place < len(names) else 0) or 1
 
 
 def _operation(line: str) -> str:

@@ -338,6 +338,7 @@ def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
     raise config_lib.ConfigError(
       '--stage=plan needs a --target, such as v5e:4x4; several are planned in turn.'
     )
+  jax.config.update('jax_platforms', 'cpu')  # an accelerator here is left alone
   config, model = e.runs[e.report.main], inputs.decoder(e)
   tokens = tokens or e.length.max_tokens
   lengths = Lengths.of(tokens)
