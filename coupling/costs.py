@@ -28,6 +28,8 @@ _COUNTER = re.compile(r'get-tuple-element\(\S+\), index=(\d+)')
 _MADE = re.compile(r'\s*(?:ROOT )?%([\w.\-]+) = (.*)')
 _BOUND = re.compile(r'= [su]32\[\]\S* constant\((\d+)\)')
 _GROUPS = re.compile(r'replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})')
+_PIECE = re.compile(r'channel_id=(\d+).*chain_id="(\d+)"')
+_MESH = re.compile(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}')
 _PARTITIONS = re.compile(r'num_partitions=(\d+)')
 _ARRAY = re.compile(r'\b(pred|[a-z]+\d+[a-z\d]*)\[([\d,]*)\]')
 
@@ -89,22 +91,30 @@ def traffic(hlo: str) -> dict[str, Traffic]:
   devices = int(match[1]) if match else 1
 
   @functools.cache
-  def of(name: str) -> dict[str, tuple[int, float]]:
-    found = collections.defaultdict(lambda: (0, 0.0))
-
-    def add(kind, count, sent):
-      found[kind] = found[kind][0] + count, found[kind][1] + sent
-
-    for line in bodies.get(name, ()):
+  def of(name: str) -> dict[str, tuple[str, int, float]]:
+    """Kind, count and bytes of each collective that a computation runs."""
+    found = {}
+    for number, line in enumerate(bodies.get(name, ())):
       if (one := _collective(line, devices)) is not None:
-        add(one[0], 1, one[1])
+        found[_identity(line) or f'{name} {number}'] = one[0], 1, one[1]
       turns = _turns(line, bodies)
       for called in _called(line):
-        for kind, (count, sent) in of(called).items():
-          add(kind, count * turns, sent * turns)
-    return dict(found)
+        for key, (kind, count, sent) in of(called).items():
+          key = key if key.startswith('chain') else f'{name} {number} {key}'
+          found[key] = kind, count * turns, sent * turns
+    return found
 
-  return {kind: Traffic(*x) for kind, x in sorted(of(entry).items())}
+  totals = collections.defaultdict(lambda: (0, 0.0))
+  for kind, count, sent in of(entry).values():
+    totals[kind] = totals[kind][0] + count, totals[kind][1] + sent
+  return {kind: Traffic(*x) for kind, x in sorted(totals.items())}
+
+
+def _identity(line: str) -> str:
+  """What tells the pieces of one collective, which the TPU's compiler spreads over
+  several instructions to run beside others; '' where it is whole."""
+  match = _PIECE.search(line)
+  return f'chain {match[2]} {match[1]}' if match else ''
 
 
 def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
@@ -190,6 +200,9 @@ def _collective(line: str, devices: int) -> tuple[str, float] | None:
 
 def _group(line: str, devices: int) -> int:
   """How many devices take part; where no group is named, all of them."""
+  if match := _MESH.search(line):
+    sizes = dict(re.findall(r"'([^']+)'=(\d+)", match[1]))
+    return math.prod(int(sizes[x]) for x in re.findall(r"'([^']+)'", match[2]))
   match = _GROUPS.search(line)
   if match is None or match[2] == '':
     return devices

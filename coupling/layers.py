@@ -13,7 +13,9 @@ from typing import NamedTuple
 from flax import nnx
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
+ROW_AXES = ('data', 'fsdp')  # of the mesh: those that rows of a batch are split over
 ACTIVATIONS = {
   'relu': jax.nn.relu,
   'silu': jax.nn.silu,
@@ -319,7 +321,19 @@ class Block(nnx.Module):
     fed_BxCxD = self.mlp(self.mlp_norm(x_BxCxD), hooks)
     if self.config.post_norms:
       fed_BxCxD = self.mlp_post_norm(fed_BxCxD)
-    return x_BxCxD + hooks.site('mlp_out', fed_BxCxD), cache
+    return keep_rows(x_BxCxD + hooks.site('mlp_out', fed_BxCxD)), cache
+
+
+def keep_rows(x_BxTxX: jax.Array) -> jax.Array:
+  """x, split over devices by its rows alone, where the program names its mesh.
+
+  Left to itself the compiler splits activations as weights lie, by their features, and
+  gathers them again and again.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if not set(ROW_AXES) <= set(mesh.auto_axes):
+    return x_BxTxX
+  return jax.lax.with_sharding_constraint(x_BxTxX, P(ROW_AXES))
 
 
 def take(x_BxTxX: jax.Array, rows_BxC: jax.Array | None) -> jax.Array:

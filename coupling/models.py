@@ -165,6 +165,7 @@ class Decoder(nnx.Module):
       x_BxTxD = x_BxTxD * jnp.asarray(self.config.width**0.5, x_BxTxD.dtype)
     if self.config.learned_positions:
       x_BxTxD = x_BxTxD + self.position_embed(positions_BxT)
+    x_BxTxD = layers.keep_rows(x_BxTxD)
     if self.config.remat != 'none':
       # Within a scan XLA cannot undo it, so nothing need prevent that.
       keep_apart = not self.config.scan_layers

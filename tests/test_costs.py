@@ -104,21 +104,34 @@ HloModule jit_f, num_partitions=8
   ROOT %done = f32[80]{0} all-gather-done(%start)
 }
 
+%begins (p: f32[8]) -> f32[16] {
+  ROOT %g = f32[16]{0} all-gather(%p), channel_id=3, MESH, x={chain_id="1"}
+}
+
+%goes_on (p: f32[8]) -> f32[16] {
+  ROOT %g.2 = f32[16]{0} all-gather(%p), channel_id=3, MESH, x={chain_id="1"}
+}
+
 ENTRY %main (x: f32[4,8]) -> f32[] {
   %counted = (s32[]) while(%init), condition=%condition, body=%body
   %loop = (s32[]) while(%init), body=%body, x={"known_trip_count":{"n":"36"}}
   %fused = f32[80]{0} fusion(%x), kind=kCustom, calls=%wrapped
+  %piece = f32[16]{0} fusion(%x), kind=kCustom, calls=%begins
+  %more = f32[16]{0} fusion(%piece), kind=kCustom, calls=%goes_on
   %send = (f32[5]{0}, f32[5]{0}, u32[], u32[]) collective-permute-start(%x)
   ROOT %all = (f32[], f32[100]{0}) all-reduce(%a, %b), replica_groups=[1,8]<=[8]
 }
 """
 
 
+MESH = "replica_groups=mesh['data'=4,'fsdp'=2] {'fsdp'}"
+
+
 def test_traffic_is_counted_by_hand():
-  found = costs.traffic(HLO)
-  gathers = 39 * (16 * 8 * 2) * 3 / 4 + (80 * 4) * 7 / 8
+  found = costs.traffic(HLO.replace('MESH', MESH))
+  gathers = 39 * (16 * 8 * 2) * 3 / 4 + (80 * 4) * 7 / 8 + (16 * 4) / 2
   assert found == {
-    'all-gather': costs.Traffic(40, gathers),
+    'all-gather': costs.Traffic(41, gathers),
     'all-reduce': costs.Traffic(1, 2 * (101 * 4) * 7 / 8),
     'collective-permute': costs.Traffic(1, 20),
     'reduce-scatter': costs.Traffic(39, 39 * (2 * 2 * 8 * 4) / 2),

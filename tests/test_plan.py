@@ -137,3 +137,30 @@ def test_unknown_targets_are_refused(shape, target, said):
   targets = () if target is None else (f'--target={target}',)
   done = run(f'--config={config}', *targets)
   assert done.returncode == 1 and said in done.stderr
+
+
+def traffic_of_a_step(shape: str) -> None:
+  """Prints what a step on eight devices sends, as a multiple of the weights' bytes."""
+  config = hint_mmlu.get_config(f'model=local,checkpoint={shape},path=nowhere,rank=2')
+  e = resolve.resolve(config)
+  small = inputs.decoder(e)
+  model = dataclasses.replace(small, width=64, mlp_dim=256, num_heads=8, depth=3)
+  mesh = sharding.make_mesh(e.mesh)
+  made = plan.train_program(e, model, mesh, LENGTHS)
+  found = plan.compiled('cpu:8', mesh, *made)
+  weights = 4 * models.num_params(models.abstract(model))
+  print(sum(x.sent for x in found.traffic.values()) / weights)
+
+
+def test_a_step_gathers_weights_and_not_activations(shape):
+  """Once forwards, once backwards; without layers.keep_rows it sends several times as
+  much, since activations are split as weights lie and gathered layer by layer."""
+  code = 'import sys; from tests import test_plan as t; t.traffic_of_a_step(sys.argv[1])'
+  done = subprocess.run(
+    [sys.executable, '-c', code, str(shape)],
+    env=os.environ | {'JAX_NUM_CPU_DEVICES': '8', 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert float(done.stdout.splitlines()[-1]) < 3
