@@ -83,7 +83,8 @@ class Estimate:
     memory: bytes that it needs; None where the compiler says that they do not fit.
     problem: what the compiler says then.
     flops: matrix products of one run of the program, shared out evenly.
-    traffic: kind of collective -> how often, and bytes sent.
+    traffic: kind of collective -> how often, and bytes sent; None where the compiler
+      does not tell.
   """
 
   target: str
@@ -92,13 +93,13 @@ class Estimate:
   memory: float | None
   problem: str
   flops: float
-  traffic: dict[str, costs.Traffic]
+  traffic: dict[str, costs.Traffic] | None
 
   @property
   def seconds(self) -> float | None:
     """Of one run of the program: its products at USED of the peak, then its traffic,
     nothing at the same time."""
-    if self.chip is None or self.memory is None:
+    if self.chip is None or self.memory is None or self.traffic is None:
       return None
     sent = sum(x.sent for x in self.traffic.values())
     return self.flops / (USED * self.chip.flops) + sent / self.chip.links
@@ -320,7 +321,11 @@ def compiled(
     + use.temp_size_in_bytes
     + use.generated_code_size_in_bytes
   )
-  return make(memory=memory, problem='', traffic=costs.traffic(done.as_text()))
+  try:
+    traffic = costs.traffic(done.as_text())
+  except jax.errors.JaxRuntimeError:  # of v5p, libtpu 0.0.52 cannot always write it out
+    traffic = None
+  return make(memory=memory, problem='', traffic=traffic)
 
 
 def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
@@ -379,8 +384,8 @@ def _print(name: str, x: Estimate, times: int) -> None:
     print(_row(x.target, name, 'too much', has, f'{x.flops / 1e12:.2f}', '', '', ''))
     print(f'    {x.problem}')
     return
-  sent = sum(t.sent for t in x.traffic.values())
-  seconds, hours = x.seconds, '-'
+  traffic, seconds, hours = x.traffic or {}, x.seconds, '-'
+  sent = f'{sum(t.sent for t in traffic.values()) / 1e6:.0f}'
   if seconds is not None and times:
     hours = f'{seconds * times * x.devices / 3600:.2f}'
   print(
@@ -390,12 +395,12 @@ def _print(name: str, x: Estimate, times: int) -> None:
       f'{x.memory / 2**30:.2f}',
       has,
       f'{x.flops / 1e12:.2f}',
-      f'{sent / 1e6:.0f}',
+      '-' if x.traffic is None else sent,
       '-' if seconds is None else f'{seconds:.3g}',
       hours,
     )
   )
-  kinds = [f'{t.count} {k} {t.sent / 1e6:.0f} MB' for k, t in x.traffic.items()]
+  kinds = [f'{t.count} {k} {t.sent / 1e6:.0f} MB' for k, t in traffic.items()]
   if kinds:
     print('    ' + ', '.join(kinds))
 

@@ -155,7 +155,9 @@ def traffic_of_a_step(shape: str) -> None:
 def test_a_step_gathers_weights_and_not_activations(shape):
   """Once forwards, once backwards; without layers.keep_rows it sends several times as
   much, since activations are split as weights lie and gathered layer by layer."""
-  code = 'import sys; from tests import test_plan as t; t.traffic_of_a_step(sys.argv[1])'
+  code = (
+    'import sys; from tests import test_plan as t; t.traffic_of_a_step(sys.argv[1])'
+  )
   done = subprocess.run(
     [sys.executable, '-c', code, str(shape)],
     env=os.environ | {'JAX_NUM_CPU_DEVICES': '8', 'JAX_PLATFORMS': 'cpu'},
