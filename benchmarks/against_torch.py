@@ -40,8 +40,8 @@ from coupling import config as config_lib
 from coupling import costs
 from coupling import decode
 from coupling import hub
+from coupling import made_up
 from coupling import packed
-from coupling import plan
 from coupling import programs
 from coupling import sharding
 from coupling import train
@@ -67,7 +67,7 @@ class Size:
   """
 
   model: dict[str, int]
-  lengths: plan.Lengths
+  lengths: made_up.Lengths
   pairs: int
   evaluated: int
   steps: int
@@ -93,11 +93,11 @@ _LARGER = dict(
 )
 SIZES = {
   # The built-in world's: its hint stands first, its questions are of one word.
-  'world': Size(_SMALL, plan.Lengths(4, 3, 2, 1, 2, 2), 85, 256, 10),
+  'world': Size(_SMALL, made_up.Lengths(4, 3, 2, 1, 2, 2), 85, 256, 10),
   # Hint-MMLU: the hint stands between question and options, or after both.
-  'mmlu': Size(_LARGER, plan.Lengths(96, 24, 8, 16, 40, 12), 8, 32, 1),
+  'mmlu': Size(_LARGER, made_up.Lengths(96, 24, 8, 16, 40, 12), 8, 32, 1),
   # AITA: a post, then the user's own opinion.
-  'aita': Size(_LARGER, plan.Lengths(360, 24, 0, 16, 40, 12), 4, 16, 1),
+  'aita': Size(_LARGER, made_up.Lengths(360, 24, 0, 16, 40, 12), 4, 16, 1),
 }
 
 
@@ -110,11 +110,9 @@ class Ours:
     params = weights.load(folder, self._config)
     mesh = self._mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
     config = _config(size, trees)
-    settings = programs.settings(
-      self._config, None, config.objectives, config.optimizer, 1000, 1
-    )
+    settings = programs.of_run(self._config, config)
     program = programs.alone(settings, mesh)
-    batch = plan.train_batch(config, self._config, size.lengths, 1)
+    batch = made_up.train_batch(config, self._config, size.lengths, 1)
     rows = [batch[packed.TREES]] if trees else batch.values()
     self.train_tokens = sum(_tokens(x).size for x in rows)
     batch = jax.tree.map(lambda x: np.stack([x] * size.steps), batch)
@@ -126,7 +124,7 @@ class Ours:
     # Evaluation always asks in trees.
     self._params = params
     self._asked = jax.device_put(
-      plan.evaluation_batch(self._config, size.lengths, size.evaluated)
+      made_up.evaluation_batch(self._config, size.lengths, size.evaluated)
     )
     self._greedy = jax.jit(
       functools.partial(
@@ -158,7 +156,8 @@ class Torch:
     self._model = transformers.AutoModelForCausalLM.from_pretrained(
       folder, attn_implementation='sdpa', dtype=torch.float32
     )
-    self._trained = torch.compile(self._model) if compiled else self._model
+    decoder = self._model.model
+    self._decoder = torch.compile(decoder) if compiled else decoder
     config = _config(size, trees=False)
     self._clip, self._steps = config.optimizer.clip_norm, size.steps
     self._optimizer = torch.optim.AdamW(
@@ -169,7 +168,7 @@ class Torch:
       fused=True,
     )
     shape = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
-    batch = plan.train_batch(config, shape, size.lengths, 1)
+    batch = made_up.train_batch(config, shape, size.lengths, 1)
     torched = lambda x: torch.from_numpy(np.array(x)).long()
     said, did = batch['explanation'], batch['behavior']
     self._parts = {
@@ -177,9 +176,9 @@ class Torch:
     }
     self._target = torched(said['target'])
     self._options = torched(did['options'])[:, 0]
-    self._reference = torch.full(self._options.shape, -np.log(plan.OPTIONS))
+    self._reference = torch.full(self._options.shape, -np.log(made_up.OPTIONS))
     self.train_tokens = sum(tokens.numel() for tokens, _ in self._parts.values())
-    made = plan.made_up(shape, size.lengths, size.evaluated)
+    made = made_up.questions(shape, size.lengths, size.evaluated)
     self._asked = {k: torched(made[k]) for k in ('x', 'counterfactual', 'explanation')}
     self._generated = size.lengths.statement
     self.evaluate_tokens = sum(x.numel() for x in self._asked.values())
@@ -188,7 +187,7 @@ class Torch:
   def _logits(self, part: str) -> torch.Tensor:
     """[B, C, V] at the places that are read."""
     tokens, read = self._parts[part]
-    hidden = self._trained.model(input_ids=tokens, use_cache=False).last_hidden_state
+    hidden = self._decoder(input_ids=tokens, use_cache=False).last_hidden_state
     return self._model.lm_head(torch.take_along_dim(hidden, read[..., None], dim=1))
 
   def train(self) -> float:
@@ -212,8 +211,9 @@ class Torch:
   def evaluate(self) -> np.ndarray:
     chosen = []
     for name in ('x', 'counterfactual'):
-      out = self._trained(input_ids=self._asked[name], logits_to_keep=1)
-      chosen.append(out.logits[:, -1, 1 : plan.OPTIONS + 1].argmax(-1))
+      out = self._decoder(input_ids=self._asked[name], use_cache=False)
+      logits = self._model.lm_head(out.last_hidden_state[:, -1])
+      chosen.append(logits[:, 1 : made_up.OPTIONS + 1].argmax(-1))
     asked = self._asked['explanation']
     said = self._model.generate(
       asked,
@@ -303,15 +303,18 @@ def compare(name: str) -> None:
   for _ in range(ROUNDS.value):
     rates.append(matmul_rate())
     for work, found in rounds.items():
-      found.append({form: seconds(getattr(x, work)) for form, x in forms.items()})
+      runs = {form: getattr(x, work) for form, x in forms.items()}
+      if work == 'evaluate':
+        del runs['apart']  # the same as 'trees'
+      found.append({form: seconds(run) for form, run in runs.items()})
   peak = np.median(rates)
   print(f'matrix products: {peak / 1e9:.0f} GFLOP/s')
   print(
     'work      form                   s  ratio [quartiles]      tokens  of the peak'
   )
   for work, found in rounds.items():
-    for form, x in forms.items():
-      times = [row[form] for row in found]
+    for form in found[0]:
+      x, times = forms[form], [row[form] for row in found]
       ratio = [row['PyTorch'] / row[form] for row in found]
       low, mid, high = np.percentile(ratio, [25, 50, 75])
       turns = size.steps if work == 'train' else 1

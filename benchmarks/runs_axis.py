@@ -93,15 +93,7 @@ def seconds(form) -> float:
 def main(_) -> None:
   e = resolve.resolve(world.get_config())
   config, model, mesh = e.runs['kl'], inputs.decoder(e), sharding.make_mesh(e.mesh)
-  loop = config.loop
-  settings = programs.settings(
-    model,
-    config.lora,
-    config.objectives,
-    config.optimizer,
-    loop.steps,
-    loop.accumulation,
-  )
+  settings = programs.of_run(model, config)
   print(f'{jax.device_count()} x {jax.devices()[0].device_kind}')
   print('runs  form         ms/step  ratio  first s')
   for runs in RUNS.value:
@@ -117,7 +109,7 @@ def main(_) -> None:
     ]
     times = {name: statistics.median(row[name] for row in rounds) for name in forms}
     for name, total in times.items():
-      per_step = 1e3 * total / (runs * loop.steps_per_dispatch)
+      per_step = 1e3 * total / (runs * config.loop.steps_per_dispatch)
       ratio = times['in turn'] / total
       print(f'{runs:4}  {name:10} {per_step:9.2f} {ratio:6.2f} {first[name]:8.1f}')
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-ROW_AXES = ('data', 'fsdp')  # of the mesh: those that rows of a batch are split over
+BATCH_AXES = ('data', 'fsdp')  # of the mesh: those that split the rows of a batch
 ACTIVATIONS = {
   'relu': jax.nn.relu,
   'silu': jax.nn.silu,
@@ -331,9 +331,9 @@ def keep_rows(x_BxTxX: jax.Array) -> jax.Array:
   gathers them again and again.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  if not set(ROW_AXES) <= set(mesh.auto_axes):
+  if not set(BATCH_AXES) <= set(mesh.auto_axes):
     return x_BxTxX
-  return jax.lax.with_sharding_constraint(x_BxTxX, P(ROW_AXES))
+  return jax.lax.with_sharding_constraint(x_BxTxX, P(BATCH_AXES))
 
 
 def take(x_BxTxX: jax.Array, rows_BxC: jax.Array | None) -> jax.Array:

@@ -2,32 +2,28 @@
 
 Its train step, and the behaviours of its evaluation, are compiled ahead of time for
 named targets, on examples of made-up words: no weights, no data and no accelerator are
-needed, only the checkpoint's config.json.
+needed, only the checkpoint's config.json. Behaviours are planned as forced choices.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.experimental import topologies
-import numpy as np
 
 from coupling import behavior
 from coupling import config as config_lib
 from coupling import costs
 from coupling import inputs
+from coupling import made_up
 from coupling import models
-from coupling import packed
 from coupling import programs
 from coupling import sharding
 from coupling import train
-from data import loader
-from data import trees as trees_lib
 
 Experiment = config_lib.Experiment
-Config = config_lib.Train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,25 +50,6 @@ CHIPS = {
 }
 # Of the peak, in the estimate of time: what well-tuned trainings of this kind reach.
 USED = 0.4
-OPTIONS = 4  # of made-up pairs
-
-
-class Lengths(NamedTuple):
-  """Of a made-up pair, in tokens."""
-
-  before: int  # of x, before its cue
-  cue: int
-  after: int
-  asked: int = 16  # what asks for the behaviour
-  explain: int = 32  # and for the explanation
-  statement: int = 16
-
-  @classmethod
-  def of(cls, tokens: int) -> 'Lengths':
-    """Those of an x of so many tokens, its cue in the middle."""
-    cue = min(24, tokens // 2)
-    before = (tokens - cue) // 2
-    return cls(before, cue, tokens - cue - before)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,91 +110,11 @@ def find_devices(target: str) -> Sequence[jax.Device]:
     ) from error
 
 
-def made_up(
-  model: models.DecoderConfig, lengths: Lengths, pairs: int
-) -> dict[str, np.ndarray]:
-  """Random token ids of pairs, int32 [N, T] each: what asks for the behaviours on `x`
-  and on x∖C, `counterfactual`, what asks for the `explanation`, and its `statement`."""
-  rng = np.random.default_rng(0)
-  before, cue, after, asked, explain, statement = (
-    rng.integers(1, model.vocab_size, (pairs, length), np.int32) for length in lengths
-  )
-  joined = lambda *parts: np.concatenate(parts, axis=1)
-  return {
-    'x': joined(before, cue, after, asked),
-    'counterfactual': joined(before, after, asked),
-    'explanation': joined(before, cue, after, explain),
-    'statement': statement,
-  }
-
-
-def train_parts(
-  config: Config, model: models.DecoderConfig, lengths: Lengths, pairs: int
-) -> dict[str, loader.Arrays]:
-  """Rows of made-up pairs as examples.training_parts makes them of real ones."""
-  made, objectives = made_up(model, lengths, pairs), config.objectives
-  parts = {}
-  if objectives.explanation_xent.weight:
-    asked, said = made['explanation'], made['statement']
-    rows = np.concatenate([asked, said[:, :-1]], axis=1)
-    read = np.arange(asked.shape[1] - 1, rows.shape[1], dtype=np.int32)
-    parts['explanation'] = _rows(rows, np.tile(read, (pairs, 1))) | {
-      'target': said,
-      'mask': np.ones(said.shape, bool),
-    }
-  if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
-    length = made['x'].shape[1]
-    short = np.pad(made['counterfactual'], ((0, 0), (0, lengths.cue)))
-    rows = np.concatenate([made['x'], short])
-    last = np.repeat([length - 1, length - 1 - lengths.cue], pairs).astype(np.int32)
-    part = _rows(rows, last[:, None])
-    options = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (2 * pairs, 1, 1))
-    part |= {'options': options, 'mask': np.ones((2 * pairs, 1), bool)}
-    kl = objectives.behavior_kl
-    if kl.weight and kl.reference == 'labels':
-      support = OPTIONS if kl.support == 'options' else model.vocab_size
-      uniform = np.full((2 * pairs, 1, support), -np.log(support), np.float32)
-      part['reference'] = uniform
-    if objectives.behavior_xent.weight:
-      part['shift_target'] = np.full(options.shape, 1 / OPTIONS, np.float32)
-      part['shift_mask'] = np.ones((2 * pairs, 1), bool)
-    parts['behavior'] = part
-  return parts
-
-
-def _rows(tokens_NxT: np.ndarray, read_NxC: np.ndarray) -> dict[str, np.ndarray]:
-  valid = np.arange(tokens_NxT.shape[1]) <= read_NxC[:, -1:]
-  return {'tokens': tokens_NxT, 'valid': valid, 'read': read_NxC}
-
-
-def train_batch(
-  config: Config, model: models.DecoderConfig, lengths: Lengths, multiple: int
-) -> loader.Arrays:
-  """One batch of made-up pairs; `multiple`: what its rows must be a multiple of."""
-  pairs = config.explanation_batch
-  if not config.trees:
-    half = -(-config.behavior_batch // 2)
-    count = max(pairs, half)
-    rows = {
-      'explanation': np.arange(pairs),
-      'behavior': np.r_[:half, count : count + config.behavior_batch - half],
-    }
-    made = train_parts(config, model, lengths, count)
-    return {name: loader.take(part, rows[name]) for name, part in made.items()}
-  asked = train_parts(config, model, lengths, pairs)
-  of_pair = {'explanation': 1, 'behavior': 2}
-  members = {name: np.arange(of_pair[name] * pairs) for name in asked}
-  members = {k: x.reshape(of_pair[k], pairs).T for k, x in members.items()}
-  grown = packed.grow(asked, members, pad_token=0)
-  pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}
-  return packed.pack([grown], packed.plan(pools, 1, multiple, pad_token=0))
-
-
 def train_program(
   e: Experiment,
   model: models.DecoderConfig,
   mesh: jax.sharding.Mesh,
-  lengths: Lengths,
+  lengths: made_up.Lengths,
 ) -> tuple[jax.stages.Lowered, float]:
   """A step of the main run, to be compiled, and the operations of its products.
 
@@ -230,18 +127,10 @@ def train_program(
     for field in ('explanation_batch', 'behavior_batch'):
       batch = getattr(config, field)
       sharding.check_batch(mesh, f'train.{field}', batch, loop.accumulation)
-  model = dataclasses.replace(model, remat=config.remat)
-  settings = programs.settings(
-    model,
-    config.lora,
-    config.objectives,
-    config.optimizer,
-    loop.steps,
-    loop.accumulation,
-  )
+  settings = programs.of_run(model, config)
   program, functions = programs.alone(settings, mesh), programs.pure(settings)
   multiple = sharding.batch_parts(mesh) * loop.accumulation
-  batch = train_batch(config, model, lengths, multiple)
+  batch = made_up.train_batch(config, model, lengths, multiple)
   one_step = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (1, *x.shape), x.dtype, sharding=program.batch_sharding
@@ -254,27 +143,15 @@ def train_program(
   return traced.lower(), costs.product_flops(traced.jaxpr)
 
 
-def evaluation_batch(
-  model: models.DecoderConfig, lengths: Lengths, pairs: int
-) -> dict[str, Any]:
-  """Made-up pairs as behavior.pair_questions asks about real ones."""
-  made = made_up(model, lengths, pairs)
-  asked = [made[name] for name in ('x', 'counterfactual', 'explanation')]
-  trees, places = trees_lib.build(list(zip(*asked)), pad_token=0)
-  read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
-  options_NxK = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (pairs, 1))
-  return {'trees': trees, 'read': read_Nx3, 'options': options_NxK}
-
-
 def evaluation_program(
   e: Experiment,
   model: models.DecoderConfig,
   mesh: jax.sharding.Mesh,
-  lengths: Lengths,
+  lengths: made_up.Lengths,
 ) -> tuple[jax.stages.Lowered, float]:
   """The behaviours of one batch of evaluation, likewise: see behavior.forced_choice."""
   sharding.check_batch(mesh, 'evaluate.batch', e.evaluate.batch)
-  batch = evaluation_batch(model, lengths, e.evaluate.batch)
+  batch = made_up.evaluation_batch(model, lengths, e.evaluate.batch)
   where = sharding.batch_sharding(mesh)
   batch = _placed(batch, jax.tree.map(lambda _: where, batch))
   params = sharding.abstract_params(mesh, model)
@@ -328,7 +205,9 @@ def compiled(
   return make(memory=memory, problem='', traffic=traffic)
 
 
-def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
+def run(
+  e: Experiment | config_lib.Paper, targets: Sequence[str], tokens: int | None
+) -> None:
   """Prints what the main run's training and evaluation need of each target.
 
   Args:
@@ -337,8 +216,13 @@ def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
     tokens: length of x; default: the longest that the experiment admits.
 
   Raises:
-    ConfigError: a target that is none, or a mesh that its devices do not make up.
+    ConfigError: no experiment that a plan is of, a target that is none, prompts too
+      long for the model, or a mesh that a target's devices do not make up.
   """
+  if isinstance(e, config_lib.Paper) or e.report.main not in e.trained:
+    raise config_lib.ConfigError(
+      '--stage=plan is of one experiment whose report.main has training steps.'
+    )
   if not targets:
     raise config_lib.ConfigError(
       '--stage=plan needs a --target, such as v5e:4x4; several are planned in turn.'
@@ -346,7 +230,13 @@ def run(e: Experiment, targets: Sequence[str], tokens: int | None) -> None:
   jax.config.update('jax_platforms', 'cpu')  # an accelerator here is left alone
   config, model = e.runs[e.report.main], inputs.decoder(e)
   tokens = tokens or e.length.max_tokens
-  lengths = Lengths.of(tokens)
+  lengths = made_up.Lengths.of(tokens)
+  longest = tokens + lengths.explain + lengths.statement
+  if 0 < model.learned_positions < longest:
+    raise config_lib.ConfigError(
+      f'--tokens={tokens}: with questions and statement a prompt has {longest} tokens, '
+      f'and this model learned {model.learned_positions} positions.'
+    )
   devices = {target: find_devices(target) for target in targets}
   adapters = f'LoRA rank {config.lora.rank}' if config.lora.rank else 'all weights'
   print(

@@ -69,6 +69,18 @@ def settings(
   return Settings(model, low_rank, form, optimizer, steps, accumulation)
 
 
+def of_run(model: models.DecoderConfig, config: config_lib.Train) -> Settings:
+  """What a run of explanation training compiles to."""
+  return settings(
+    dataclasses.replace(model, remat=config.remat),
+    config.lora,
+    config.objectives,
+    config.optimizer,
+    config.loop.steps,
+    config.loop.accumulation,
+  )
+
+
 @functools.lru_cache
 def alone(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
   """The program of one training; the same settings compile once.

@@ -15,9 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import numpy as np
 
 from coupling import config as config_lib
+from coupling import layers
 from coupling import models
 
-BATCH_AXES = ('data', 'fsdp')
 # Which axis of a weight `tensor` splits, by its layer and name: outputs of layers that
 # go into heads and features, inputs of those that come out of them, the vocabulary.
 _OUTPUTS = ('q', 'k', 'v', 'gate', 'up', 'head')
@@ -59,8 +59,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-  """Batches are split over BATCH_AXES, after `leading` axes that are not."""
-  return NamedSharding(mesh, P(*[None] * leading, BATCH_AXES))
+  """Batches are split over layers.BATCH_AXES, after `leading` axes that are not."""
+  return NamedSharding(mesh, P(*[None] * leading, layers.BATCH_AXES))
 
 
 def batch_parts(mesh: Mesh) -> int:

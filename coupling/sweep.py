@@ -100,14 +100,7 @@ def _kind(
 
 
 def _kind_of_config(model: models.DecoderConfig, config: config_lib.Train) -> Kind:
-  settings = programs.settings(
-    dataclasses.replace(model, remat=config.remat),
-    config.lora,
-    config.objectives,
-    config.optimizer,
-    config.loop.steps,
-    config.loop.accumulation,
-  )
+  settings = programs.of_run(model, config)
   batches = {}
   if 'explanation_xent' in settings.form.terms:
     batches['explanation'] = config.explanation_batch

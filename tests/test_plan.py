@@ -13,6 +13,7 @@ import pytest
 from configs import hint_mmlu
 from coupling import config as config_lib
 from coupling import inputs
+from coupling import made_up
 from coupling import models
 from coupling import packed
 from coupling import plan
@@ -21,7 +22,7 @@ from coupling import sharding
 from tests import chat_checkpoints
 from tests import test_packed
 
-LENGTHS = plan.Lengths.of(64)
+LENGTHS = made_up.Lengths.of(64)
 
 
 def form(batch):
@@ -35,7 +36,7 @@ def test_made_up_batches_have_the_form_of_real_ones(case):
   real_plan, drawn = test_packed.plan_of(case)
   real = packed.pack([x[0] for x in drawn.values()], real_plan)
   config = dataclasses.replace(config, trees=True)
-  made = plan.train_batch(config, test_packed.model(), LENGTHS, 1)
+  made = made_up.train_batch(config, test_packed.model(), LENGTHS, 1)
   assert form(made) == form(real)
 
 
@@ -43,14 +44,14 @@ def test_made_up_batches_have_the_form_of_real_ones(case):
 def test_made_up_questions_have_the_form_of_real_ones(case):
   config, _ = test_packed.CASES[case]
   real = {name: rows for name, (rows, _) in test_packed.parts(case, False).items()}
-  made = plan.train_batch(config, test_packed.model(), LENGTHS, 1)
+  made = made_up.train_batch(config, test_packed.model(), LENGTHS, 1)
   assert form(made) == form(real)
   assert len(made['explanation']['read']) == config.explanation_batch
   assert len(made['behavior']['read']) == config.behavior_batch
 
 
 def test_pairs_share_what_stands_before_the_cue():
-  made = plan.made_up(test_packed.model(), LENGTHS, 3)
+  made = made_up.questions(test_packed.model(), LENGTHS, 3)
   shared, cue, tokens = LENGTHS.before, LENGTHS.cue, sum(LENGTHS[:3])
   assert tokens == 64
   x, without, asked = (made[k] for k in ('x', 'counterfactual', 'explanation'))
@@ -73,7 +74,7 @@ def test_memory_and_products_of_a_step(shape):
     made = plan.train_program(e, model, mesh, LENGTHS)
     estimates.append(plan.compiled('cpu:1', mesh, *made))
   found, again = estimates
-  batch = plan.train_batch(e.runs['kl'], model, LENGTHS, 1)
+  batch = made_up.train_batch(e.runs['kl'], model, LENGTHS, 1)
   weights = models.num_params(models.abstract(model))
   at_rest = 3 * 4 * weights + sum(x.nbytes for x in jax.tree.leaves(batch))
   assert at_rest < again.memory < found.memory
@@ -166,3 +167,15 @@ def test_a_step_gathers_weights_and_not_activations(shape):
     check=True,
   )
   assert float(done.stdout.splitlines()[-1]) < 3
+
+
+@pytest.mark.parametrize(
+  'config, said',
+  [
+    ('configs/paper/label_noise.py:seeds=1', 'is of one experiment'),
+    ('configs/world.py', 'this model learned 16 positions'),
+  ],
+)
+def test_what_cannot_be_planned_is_refused(config, said):
+  done = run(f'--config={config}', '--target=cpu:8')
+  assert done.returncode == 1 and said in done.stderr
