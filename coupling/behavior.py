@@ -281,6 +281,7 @@ def forced_choice(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Call
   """
 
   @jax.jit
+  @sharding.on(mesh)
   def run(params, batch):
     read_Bx3 = batch['read']
     prompts = decode.in_trees(batch['trees'].rows, read_Bx3[:, 2])
@@ -310,6 +311,7 @@ def _greedy_replies(
   """The jitted greedy replies to one batch of pair questions, int32 [B, 2, G]."""
 
   @jax.jit
+  @sharding.on(mesh)
   def run(params, batch):
     pair = jax.tree.map(_rows, batch['pair'])
     prompts = decode.of_rows(pair['tokens'], pair['valid'])

@@ -82,7 +82,7 @@ def begin(
     positions_BxT=positions_BxT,
     longest=config.learned_positions,  # as checks.check has seen
     mask_BxTxS=mask_BxTxT,
-    cache=models.Cache.empty(config, B, T),
+    keep=True,
   )
   logits_BxV = models.unembed(config, params, out.hidden_BxCxD[:, 0])
   begun = Begun(
@@ -91,14 +91,14 @@ def begin(
     jnp.take_along_axis(mask_BxTxT, last_Bx1[:, :, None], axis=1)[:, 0],
     out.cache,
   )
-  begun = jax.lax.with_sharding_constraint(begun, _shardings(mesh))
+  begun = jax.lax.with_sharding_constraint(begun, _shardings(config, mesh))
   return begun, out.hidden_BxCxD[:, 1:]
 
 
-def _shardings(mesh: jax.sharding.Mesh) -> Begun:
+def _shardings(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Begun:
   rows = sharding.batch_sharding(mesh)
   of_layers = sharding.batch_sharding(mesh, leading=1)
-  cache = models.Cache(of_layers, of_layers, sharding.replicated(mesh), rows)
+  cache = models.Cache(of_layers, of_layers, rows if config.window else None)
   return Begun(rows, rows, rows, cache)
 
 
@@ -141,21 +141,24 @@ def greedy(
 
   def step(carry):
     g, token_B, slots_BxS, cache, done_B, generated_BxG = carry
-    slots_BxS = slots_BxS.at[:, T + g - 1].set(True)
+    mask_BxS = jnp.pad(slots_BxS, ((0, 0), (0, 1)), constant_values=True)  # and itself
     out = models.apply(
       config,
       params,
       token_B[:, None],
       positions_BxT=(depth_B + g)[:, None],
       longest=config.learned_positions,
-      mask_BxTxS=slots_BxS[:, None],
+      mask_BxTxS=mask_BxS[:, None],
       cache=cache,
+      keep=True,
     )
     logits_BxV = models.unembed(config, params, out.hidden_BxCxD[:, 0])
     token_B = jnp.where(done_B, fill, jnp.argmax(logits_BxV, axis=-1))
     generated_BxG = generated_BxG.at[:, g].set(token_B)
     done_B |= jnp.isin(token_B, ends)
-    return g + 1, token_B, slots_BxS, out.cache, done_B, generated_BxG
+    slot = T + g - 1  # of the token that was read
+    cache, slots_BxS = cache.write(out.cache, slot), slots_BxS.at[:, slot].set(True)
+    return g + 1, token_B, slots_BxS, cache, done_B, generated_BxG
 
   carry = (1, token_B, slots_BxS, cache, done_B, generated_BxG)
   return jax.lax.while_loop(unfinished, step, carry)[-1]

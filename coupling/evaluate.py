@@ -86,6 +86,7 @@ def _begin(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
   """The jitted reading of explanation questions that stand alone."""
 
   @jax.jit
+  @sharding.on(mesh)
   def run(params, explain):
     prompts = decode.of_rows(explain['tokens'], explain['valid'])
     return decode.begin(config, params, prompts, mesh)[0]
@@ -96,6 +97,7 @@ def _begin(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
 @functools.lru_cache
 def _explain(
   config: models.DecoderConfig,
+  mesh: jax.sharding.Mesh,
   states_answer: bool,
   end_tokens: tuple[int, ...],
   pad_token: int,
@@ -108,6 +110,7 @@ def _explain(
   """
 
   @jax.jit
+  @sharding.on(mesh)
   def run(params, begun, rows, mask_B):
     statements_BxMxG, behavior_B = rows['statements'], rows['behavior']
     generated_BxG = decode.greedy(
@@ -199,7 +202,7 @@ def evaluate(
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
   explain = functools.partial(
-    _explain, config, states_answer, format.end_tokens, format.pad_token
+    _explain, config, mesh, states_answer, format.end_tokens, format.pad_token
   )
   own = {k: arrays[k] for k in ('statements', 'orig', 'target')}
   if likelihood:

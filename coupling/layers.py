@@ -4,7 +4,7 @@ Axes as in coupling/models.py: B batch, T positions, S key positions, C position
 layer computes, D width, F features, N heads, K key/value heads, H head dimension.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import math
@@ -14,8 +14,10 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
+import numpy as np
 
 BATCH_AXES = ('data', 'fsdp')  # of the mesh: those that split the rows of a batch
+BLOCK = 128  # queries whose scores are computed together: see attend_causally
 ACTIVATIONS = {
   'relu': jax.nn.relu,
   'silu': jax.nn.silu,
@@ -224,6 +226,64 @@ def make_norm(config: DecoderConfig, width: int, rngs: nnx.Rngs) -> nnx.Module:
   )
 
 
+class Seen(NamedTuple):
+  """Keys and values of positions, as the products of `attend` read them.
+
+  In other orders of axes XLA on CPU turns them around first, for every new token.
+  """
+
+  k_BxKxHxS: jax.Array
+  v_BxKxSxH: jax.Array
+
+
+def attend(
+  q_BxCxNxH: jax.Array, seen: Sequence[Seen], mask_BxCxS: jax.Array
+) -> jax.Array:
+  """Grouped-query attention [B, C, N, H].
+
+  Args:
+    q_BxCxNxH: queries, scaled.
+    seen: keys and values in parts, whose positions together are those of the mask:
+      what was read before need not be copied to stand beside what is new.
+    mask_BxCxS: who sees whom; B may be 1.
+  """
+  B, C, N, H = q_BxCxNxH.shape
+  K = seen[0].k_BxKxHxS.shape[1]
+  G = N // K
+  q_BxCxKxGxH = q_BxCxNxH.reshape(B, C, K, G, H)
+  q_BxKxXxH = q_BxCxKxGxH.transpose(0, 2, 3, 1, 4).reshape(B, K, G * C, H)
+  scores = [
+    jnp.matmul(q_BxKxXxH, x.k_BxKxHxS, preferred_element_type=jnp.float32) for x in seen
+  ]
+  scores_BxKxGxCxS = jnp.concatenate(scores, axis=-1).reshape(B, K, G, C, -1)
+  hidden = 0.7 * jnp.finfo(jnp.float32).min  # finite: a row may see nothing
+  scores_BxKxGxCxS = jnp.where(mask_BxCxS[:, None, None], scores_BxKxGxCxS, hidden)
+  shares_BxKxGxCxS = jax.nn.softmax(scores_BxKxGxCxS).astype(q_BxCxNxH.dtype)
+  shares_BxKxXxS = shares_BxKxGxCxS.reshape(B, K, G * C, -1)
+  ends = np.cumsum([x.k_BxKxHxS.shape[-1] for x in seen])[:-1]
+  parts = jnp.split(shares_BxKxXxS, ends, axis=-1)
+  heads_BxKxXxH = sum(part @ x.v_BxKxSxH for part, x in zip(parts, seen, strict=True))
+  heads_BxKxGxCxH = heads_BxKxXxH.reshape(B, K, G, C, H)
+  return heads_BxKxGxCxH.transpose(0, 3, 1, 2, 4).reshape(B, C, N, H)
+
+
+def attend_causally(
+  q_BxTxNxH: jax.Array, seen: Seen, mask_BxTxT: jax.Array
+) -> jax.Array:
+  """`attend`, where nothing sees what stands after it.
+
+  Queries come in blocks, so that most of what no query sees is not computed, and the
+  scores of all never lie in memory together.
+  """
+  T, heads = q_BxTxNxH.shape[1], []
+  for start in range(0, T, BLOCK):
+    end = min(start + BLOCK, T)
+    earlier = Seen(seen.k_BxKxHxS[..., :end], seen.v_BxKxSxH[:, :, :end])
+    block = slice(start, end)
+    heads.append(attend(q_BxTxNxH[:, block], [earlier], mask_BxTxT[:, block, :end]))
+  return jnp.concatenate(heads, axis=1)
+
+
 class Attention(nnx.Module):
   """Grouped-query attention over the keys that the mask makes visible."""
 
@@ -239,7 +299,7 @@ class Attention(nnx.Module):
       self.q_norm = make_norm(c, c.head_dim, rngs)
       self.k_norm = make_norm(c, c.head_dim, rngs)
 
-  def __call__(self, x_BxTxD, queries, rope, cache, length, hooks):
+  def __call__(self, x_BxTxD, queries, rope, cache, hooks):
     c = self.config
     B, T, _ = x_BxTxD.shape
     asked_BxCxD = take(x_BxTxD, queries.rows_BxC)
@@ -254,22 +314,15 @@ class Attention(nnx.Module):
       q_BxCxNxH, k_BxTxKxH = self.q_norm(q_BxCxNxH), self.k_norm(k_BxTxKxH)
     q_BxCxNxH = rotate(q_BxCxNxH, queries.view.rope)
     k_BxTxKxH = rotate(k_BxTxKxH, rope)
-    if cache is None:
-      k_BxSxKxH, v_BxSxKxH = k_BxTxKxH, v_BxTxKxH
+    new = Seen(k_BxTxKxH.transpose(0, 2, 3, 1), v_BxTxKxH.swapaxes(1, 2))
+    q_BxCxNxH = q_BxCxNxH * (c.query_scalar or c.head_dim) ** -0.5
+    if cache is None and queries.rows_BxC is None:
+      heads_BxCxNxH = attend_causally(q_BxCxNxH, new, queries.view.mask_BxCxS)
     else:
-      write = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
-      k_BxSxKxH = write(cache[0], k_BxTxKxH, length)
-      v_BxSxKxH = write(cache[1], v_BxTxKxH, length)
-      cache = (k_BxSxKxH, v_BxSxKxH)
-    heads_BxCxNxH = jax.nn.dot_product_attention(
-      q_BxCxNxH,
-      k_BxSxKxH,
-      v_BxSxKxH,
-      mask=queries.view.mask_BxCxS[:, None],
-      scale=c.query_scalar**-0.5 if c.query_scalar else None,
-    )
+      seen = [new] if cache is None else [cache, new]
+      heads_BxCxNxH = attend(q_BxCxNxH, seen, queries.view.mask_BxCxS)
     heads_BxCxF = hooks.site('heads', heads_BxCxNxH).reshape(B, C, -1)
-    return hooks.adapt('o', heads_BxCxF, self.out(heads_BxCxF)), cache
+    return hooks.adapt('o', heads_BxCxF, self.out(heads_BxCxF)), new
 
 
 class MLP(nnx.Module):
@@ -309,10 +362,10 @@ class Block(nnx.Module):
       self.attention_post_norm = make_norm(config, config.width, rngs)
       self.mlp_post_norm = make_norm(config, config.width, rngs)
 
-  def __call__(self, x_BxTxD, queries, rope, cache, length, hooks):
+  def __call__(self, x_BxTxD, queries, rope, cache, hooks):
     x_BxTxD = hooks.site('residual', x_BxTxD)
-    attended_BxCxD, cache = self.attention(
-      self.attention_norm(x_BxTxD), queries, rope, cache, length, hooks
+    attended_BxCxD, new = self.attention(
+      self.attention_norm(x_BxTxD), queries, rope, cache, hooks
     )
     if self.config.post_norms:
       attended_BxCxD = self.attention_post_norm(attended_BxCxD)
@@ -321,7 +374,7 @@ class Block(nnx.Module):
     fed_BxCxD = self.mlp(self.mlp_norm(x_BxCxD), hooks)
     if self.config.post_norms:
       fed_BxCxD = self.mlp_post_norm(fed_BxCxD)
-    return keep_rows(x_BxCxD + hooks.site('mlp_out', fed_BxCxD)), cache
+    return keep_rows(x_BxCxD + hooks.site('mlp_out', fed_BxCxD)), new
 
 
 def keep_rows(x_BxTxX: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ positions (cache slots), C positions whose output is wanted (all T by default), 
 N heads, K key/value heads, H head dimension, L layers, V vocabulary.
 """
 
+from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
@@ -37,33 +38,36 @@ REMAT = {
 
 
 class Cache(NamedTuple):
-  """Keys and values of the positions seen so far; slots beyond `length` are unset."""
+  """Keys and values of positions, all layers', in slots; see layers.Seen."""
 
-  k_LxBxSxKxH: jax.Array
-  v_LxBxSxKxH: jax.Array
-  length: jax.Array  # int32 scalar, slots in use
-  positions_BxS: jax.Array | None = None  # of the slots; only where layers slide
+  k_LxBxKxHxS: jax.Array
+  v_LxBxKxSxH: jax.Array
+  positions_BxS: jax.Array | None  # of the slots; only where layers slide
 
   @property
   def slots(self) -> int:
-    return self.k_LxBxSxKxH.shape[2]
+    return self.k_LxBxKxHxS.shape[-1]
 
   def longer(self, slots: int) -> 'Cache':
     """With further slots, unset."""
 
     def pad(x, axis):
-      return jnp.pad(x, [(0, slots if i == axis else 0) for i in range(x.ndim)])
+      widths = [(0, 0)] * x.ndim
+      widths[axis] = (0, slots)
+      return jnp.pad(x, widths)
 
-    k_LxBxSxKxH, v_LxBxSxKxH = (pad(x, 2) for x in self[:2])
-    places = None if self.positions_BxS is None else pad(self.positions_BxS, 1)
-    return Cache(k_LxBxSxKxH, v_LxBxSxKxH, self.length, places)
+    return self._along_slots(pad)
 
-  @classmethod
-  def empty(cls, config: DecoderConfig, batch: int, slots: int) -> 'Cache':
-    shape = (config.depth, batch, slots, config.num_kv_heads, config.head_dim)
-    zeros = jnp.zeros(shape, config.dtype)
-    places = jnp.zeros((batch, slots), jnp.int32) if config.window else None
-    return cls(zeros, zeros, jnp.zeros((), jnp.int32), places)
+  def write(self, new: 'Cache', slot: jax.Array | int) -> 'Cache':
+    """With slots from `slot` on as in `new`."""
+    return self._along_slots(
+      lambda x, axis, y: jax.lax.dynamic_update_slice_in_dim(x, y, slot, axis), new
+    )
+
+  def _along_slots(self, f: Callable[..., jax.Array], *others: 'Cache') -> 'Cache':
+    """f(x, axis of its slots, those of the others) of every array."""
+    axes = Cache(-1, -2, None if self.positions_BxS is None else -1)
+    return jax.tree.map(f, self, axes, *others)
 
 
 class Patch(NamedTuple):
@@ -75,7 +79,7 @@ class Patch(NamedTuple):
 
 class Output(NamedTuple):
   hidden_BxCxD: jax.Array  # after the final norm
-  cache: Cache | None
+  cache: Cache | None  # of the tokens given
   activations: dict[str, jax.Array]  # site -> [L, B, T, ...]
 
 
@@ -124,14 +128,13 @@ class Decoder(nnx.Module):
       )
 
   def __call__(
-    self, tokens_BxT, positions_BxT, every, last, cache, read, patch, adapters
+    self, tokens_BxT, positions_BxT, every, last, cache, keep, read, patch, adapters
   ):
     """`every`, `last`: Queries of all layers but the last, and of the last."""
     graphdef, blocks = nnx.split(self.layers)
-    length = None if cache is None else cache.length
 
     def block(x_BxTxD, layer, queries=every):
-      state, kv, patches, low_rank, slides = layer
+      state, seen, patches, low_rank, slides = layer
       activations = {}
 
       def site(name, value):
@@ -148,14 +151,14 @@ class Decoder(nnx.Module):
 
       rope = _of_kind(slides, every.view).rope
       queries = queries._replace(view=_of_kind(slides, queries.view))
-      x_BxCxD, kv = nnx.merge(graphdef, state)(
-        x_BxTxD, queries, rope, kv, length, layers.Hooks(site, adapt)
+      x_BxCxD, new = nnx.merge(graphdef, state)(
+        x_BxTxD, queries, rope, seen, layers.Hooks(site, adapt)
       )
-      return x_BxCxD, (kv, activations)
+      return x_BxCxD, (new if keep else None, activations)
 
     stacked = (
       blocks,
-      None if cache is None else (cache.k_LxBxSxKxH, cache.v_LxBxSxKxH),
+      None if cache is None else layers.Seen(*cache[:2]),
       {name: tuple(p) for name, p in patch.items()},
       {} if adapters is None else adapters.weights,
       _kinds(self.config),
@@ -176,17 +179,20 @@ class Decoder(nnx.Module):
     )
     if last is every or self.config.scan_layers:
       # To scan all layers but one would copy their weights.
-      x_BxTxD, (kv, activations) = scan(x_BxTxD, stacked)
+      x_BxTxD, (new, activations) = scan(x_BxTxD, stacked)
       x_BxCxD = layers.take(x_BxTxD, last.rows_BxC)
     else:
       # The last layer computes only what is read: 1/L of most of the work saved.
-      x_BxTxD, (kv, _) = scan(x_BxTxD, jax.tree.map(lambda x: x[:-1], stacked))
+      x_BxTxD, (new, _) = scan(x_BxTxD, jax.tree.map(lambda x: x[:-1], stacked))
       last_layer = jax.tree.map(lambda x: x[-1], stacked)
-      x_BxCxD, (last_kv, activations) = block(x_BxTxD, last_layer, last)
-      kv = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), kv, last_kv)
-    if cache is not None:
-      cache = Cache(*kv, length + tokens_BxT.shape[1], cache.positions_BxS)
-    return Output(self.final_norm(x_BxCxD), cache, activations)
+      x_BxCxD, (last_new, activations) = block(x_BxTxD, last_layer, last)
+      new = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), new, last_new)
+    kept = None
+    if keep:
+      slides = self.config.window
+      places_BxT = jnp.broadcast_to(positions_BxT, tokens_BxT.shape).astype(jnp.int32)
+      kept = Cache(*new, places_BxT if slides else None)
+    return Output(self.final_norm(x_BxCxD), kept, activations)
 
   def unembed(self, hidden):
     # Products of dtype, sums of float32: logits rounded to bfloat16 would tie.
@@ -262,6 +268,7 @@ def apply(
   longest: int | None = None,
   mask_BxTxS: jax.Array | None = None,
   cache: Cache | None = None,
+  keep: bool = False,
   read: tuple[str, ...] = (),
   patch: dict[str, Patch] | None = None,
 ) -> Output:
@@ -279,10 +286,12 @@ def apply(
     positions_BxT: of rotation and of learned embeddings; default: count of valid
       tokens before.
     longest: with positions, the longest sequence that they number: all are below it.
-      Branches of one prefix number alike. Default: all T, or the slots of the cache.
-    mask_BxTxS: who sees whom; default causal among valid tokens. Must be given
-      with a cache, where S counts its slots. Sliding layers see less of it.
-    cache: keys and values to continue from; returned extended by T.
+      Branches of one prefix number alike. Default: all T, and the slots of the cache.
+    mask_BxTxS: who sees whom, never a later token; default causal among valid tokens.
+      Must be given with a cache, where S counts its slots and then the T tokens.
+      Sliding layers see less of it.
+    cache: what was read before.
+    keep: whether what the T tokens add to a cache is returned.
     read: sites whose activations are returned, [L, B, T, ...] each.
     patch: site -> Patch: activations to replace. With neither, sites cost nothing.
 
@@ -293,10 +302,11 @@ def apply(
     raise ValueError('rows_BxC leaves out activations that read or patch would need.')
   limit, length = config.learned_positions, tokens_BxT.shape[1]
   if longest is None or positions_BxT is None:
-    longest = max(length, 0 if cache is None else cache.slots)
+    longest = length + (0 if cache is None else cache.slots)
   if limit and longest > limit:
     raise ValueError(
-      f'{longest} tokens (or a cache of them) exceed model.learned_positions={limit}.'
+      f'{longest} tokens (those of a cache included) exceed '
+      f'model.learned_positions={limit}.'
     )
   if positions_BxT is None and valid_BxT is None:
     positions_BxT = jnp.arange(length)[None]
@@ -306,13 +316,10 @@ def apply(
     mask_BxTxS = jnp.tril(jnp.ones((1, length, length), bool))
   elif mask_BxTxS is None:
     mask_BxTxS = causal_mask(valid_BxT)
+  keys_BxS = positions_BxT
   if cache is not None and config.window:
-    new_BxT = jnp.broadcast_to(positions_BxT, tokens_BxT.shape).astype(jnp.int32)
-    places_BxS = jax.lax.dynamic_update_slice_in_dim(
-      cache.positions_BxS, new_BxT, cache.length, axis=1
-    )
-    cache = cache._replace(positions_BxS=places_BxS)
-  keys_BxS = positions_BxT if cache is None else cache.positions_BxS
+    new_BxT = jnp.broadcast_to(positions_BxT, tokens_BxT.shape)
+    keys_BxS = jnp.concatenate([cache.positions_BxS, new_BxT], axis=1)
   view = layers.make_view(config, positions_BxT, keys_BxS, mask_BxTxS)
   every = last = layers.Queries(None, view)
   if rows_BxC is not None:
@@ -331,6 +338,7 @@ def apply(
     every,
     last,
     cache,
+    keep,
     read,
     patch or {},
     params.get(ADAPTERS),

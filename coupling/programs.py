@@ -90,17 +90,13 @@ def alone(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
   """
   functions = pure(settings)
 
-  def run_on_mesh(*args):
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      return functions.run(*args)
-
   shapes = jax.eval_shape(functions.init, functions.trained)
   state_shardings = sharding.state_shardings(mesh, shapes)
   frozen_shardings = sharding.state_shardings(mesh, functions.frozen)
   batch_sharding = sharding.batch_sharding(mesh, leading=1)
   everywhere = sharding.replicated(mesh)
   run = jax.jit(
-    run_on_mesh,
+    sharding.on(mesh)(functions.run),
     in_shardings=(state_shardings, frozen_shardings, everywhere, batch_sharding),
     out_shardings=(state_shardings, None),
     donate_argnums=0,

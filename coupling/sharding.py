@@ -6,8 +6,9 @@ part of every layer (Shoeybi et al. 2019): heads and features. A machine with on
 is a mesh of one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -52,6 +53,20 @@ def make_mesh(
       'that remain".'
     )
   return Mesh(devices.reshape(tuple(sizes.values())), tuple(sizes))
+
+
+def on(mesh: Mesh) -> Callable[[Callable], Callable]:
+  """Decorates what is compiled for the mesh, to keep its rows: see layers.keep_rows."""
+
+  def decorate(function):
+    @functools.wraps(function)
+    def on_mesh(*args):
+      with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return function(*args)
+
+    return on_mesh
+
+  return decorate
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -402,7 +402,7 @@ def evaluate_saved(folder: str, fsdp: int) -> None:
   )
   parts = [
     x.addressable_shards[0].data.size / x.size
-    for x in (kernel, begun.cache.k_LxBxSxKxH, begun.cache.v_LxBxSxKxH)
+    for x in (kernel, begun.cache.k_LxBxKxHxS, begun.cache.v_LxBxKxSxH)
   ]
   print(json.dumps([jax.device_count(), parts, counts]))
 

@@ -315,7 +315,7 @@ def test_adapters_are_scanned_patched_and_cached_like_the_base():
       TOKENS_BxT,
       VALID_BxT,
       mask_BxTxS=mask_BxTxT,
-      cache=models.Cache.empty(config, *TOKENS_BxT.shape),
+      keep=True,
       read=models.SITES,
     )
 

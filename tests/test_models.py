@@ -291,18 +291,18 @@ def test_learned_positions_bound_positions_and_not_slots():
   for rows in ([0, 1, 2, 3, 4], [0, 1, 2, 5, 6]):
     alone_BxTxD = models.apply(config, params, TOKENS_BxT[:, rows]).hidden_BxCxD
     np.testing.assert_allclose(hidden_BxTxD[:, rows], alone_BxTxD, atol=1e-5)
-  whole = models.Cache.empty(config, B, 6)
+  cache = models.apply(config, params, TOKENS_BxT[:, :5], keep=True).cache
   for asked, found in (
     (dict(tree), 7),
     (dict(tree, longest=6), 6),
     (dict(longest=5), 7),  # says nothing of positions that are counted here
-    (dict(tree, cache=whole), 7),
+    (dict(tree, cache=cache), 12),
   ):
     with pytest.raises(ValueError, match=f'{found} tokens .*learned_positions=5'):
       run(**asked)
   step = dict(positions_BxT=np.full((B, 1), 3), mask_BxTxS=np.ones((B, 1, 6), bool))
-  with pytest.raises(ValueError, match='6 tokens .or a cache'):
-    models.apply(config, params, TOKENS_BxT[:, :1], **step, cache=whole)
+  with pytest.raises(ValueError, match='6 tokens .those of a cache'):
+    models.apply(config, params, TOKENS_BxT[:, :1], **step, cache=cache)
 
 
 @pytest.mark.parametrize('name', CACHED)
@@ -316,22 +316,24 @@ def test_a_cache_continues_where_the_prompt_ended(name):
 
   @jax.jit
   def both(params):
-    cache, parts = models.Cache.empty(config, B, T), []
-    for start, stop in ((0, 4), (4, 7)):
+    cache, parts = None, []
+    for start, stop in ((0, 4), (4, 6), (6, 7)):
       out = models.apply(
         config,
         params,
         TOKENS_BxT[:, start:stop],
         positions_BxT=positions_BxT[:, start:stop],
-        mask_BxTxS=mask_BxTxT[:, start:stop],
+        mask_BxTxS=mask_BxTxT[:, start:stop, :stop],
         cache=cache,
+        keep=True,
       )
-      cache = out.cache
+      longer = cache and cache.longer(stop - start)
+      cache = longer.write(out.cache, start) if longer else out.cache
       parts.append(models.unembed(config, params, out.hidden_BxCxD))
-    return jnp.concatenate(parts, axis=1), cache.length
+    assert cache.slots == T
+    return jnp.concatenate(parts, axis=1)
 
-  logits_BxTxV, length = both(params)
-  assert length == T
+  logits_BxTxV = both(params)
   np.testing.assert_allclose(
     logits_BxTxV[VALID_BxT], whole_BxTxV[VALID_BxT], atol=1e-5, rtol=1e-5
   )
@@ -349,11 +351,7 @@ def test_rows_are_those_of_the_whole_output(name, depth):
   @jax.jit
   def outputs(params):
     run = functools.partial(models.apply, config, params, TOKENS_BxT, VALID_BxT)
-    cached = functools.partial(
-      run,
-      cache=models.Cache.empty(config, B, T),
-      mask_BxTxS=models.causal_mask(VALID_BxT),
-    )
+    cached = functools.partial(run, keep=True)
     return run(), run(rows_BxC=rows_BxC), cached(), cached(rows_BxC=rows_BxC)
 
   whole, some, whole_cached, some_cached = outputs(params)
@@ -461,3 +459,30 @@ def test_init_is_a_function_of_the_seed():
 def test_num_params_counts_by_hand():
   block = 8 * 16 + 2 * 8 * 8 + 16 * 8 + 3 * 8 * 12 + 2 * 8
   assert models.num_params(models.abstract(LLAMA)) == 3 * block + V * 8 + 8
+
+
+@pytest.mark.parametrize('length', [1, 128, 300])
+@pytest.mark.parametrize('groups', [1, 3])
+def test_attention_in_blocks_is_attention(length, groups):
+  """As JAX's own, of all queries at once; gradients too."""
+  rng = np.random.default_rng(length)
+  K, H = 2, 8
+  q_BxTxNxH = rng.normal(size=(B, length, K * groups, H)).astype(np.float32)
+  k_BxTxKxH, v_BxTxKxH = rng.normal(size=(2, B, length, K, H)).astype(np.float32)
+  mask_BxTxT = np.tril(rng.random((B, length, length)) < 0.5)
+  mask_BxTxT |= np.eye(length, dtype=bool)
+
+  def blocks(q, k, v):
+    seen = layers.Seen(k.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
+    return layers.attend_causally(q * H**-0.5, seen, mask_BxTxT)
+
+  def whole(q, k, v):
+    return jax.nn.dot_product_attention(q, k, v, mask=mask_BxTxT[:, None])
+
+  def with_gradients(f):
+    total = lambda *x: jnp.sum(jnp.sin(f(*x)))
+    return jax.jit(lambda *x: (f(*x), jax.grad(total, (0, 1, 2))(*x)))
+
+  inputs = q_BxTxNxH, k_BxTxKxH, v_BxTxKxH
+  found, want = (with_gradients(f)(*inputs) for f in (blocks, whole))
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, want)
