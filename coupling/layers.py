@@ -248,22 +248,19 @@ def attend(
     mask_BxCxS: who sees whom; B may be 1.
   """
   B, C, N, H = q_BxCxNxH.shape
-  K = seen[0].k_BxKxHxS.shape[1]
-  G = N // K
-  q_BxCxKxGxH = q_BxCxNxH.reshape(B, C, K, G, H)
-  q_BxKxXxH = q_BxCxKxGxH.transpose(0, 2, 3, 1, 4).reshape(B, K, G * C, H)
-  scores = [
-    jnp.matmul(q_BxKxXxH, x.k_BxKxHxS, preferred_element_type=jnp.float32) for x in seen
-  ]
-  scores_BxKxGxCxS = jnp.concatenate(scores, axis=-1).reshape(B, K, G, C, -1)
+  K = seen[0].v_BxKxSxH.shape[1]
+  q_BxKxGxCxH = q_BxCxNxH.reshape(B, C, K, -1, H).transpose(0, 2, 3, 1, 4)
+  scores = functools.partial(
+    jnp.einsum, 'bkgch,bkhs->bkgcs', q_BxKxGxCxH, preferred_element_type=jnp.float32
+  )
+  scores_BxKxGxCxS = jnp.concatenate([scores(x.k_BxKxHxS) for x in seen], axis=-1)
   hidden = 0.7 * jnp.finfo(jnp.float32).min  # finite: a row may see nothing
   scores_BxKxGxCxS = jnp.where(mask_BxCxS[:, None, None], scores_BxKxGxCxS, hidden)
   shares_BxKxGxCxS = jax.nn.softmax(scores_BxKxGxCxS).astype(q_BxCxNxH.dtype)
-  shares_BxKxXxS = shares_BxKxGxCxS.reshape(B, K, G * C, -1)
-  ends = np.cumsum([x.k_BxKxHxS.shape[-1] for x in seen])[:-1]
-  parts = jnp.split(shares_BxKxXxS, ends, axis=-1)
-  heads_BxKxXxH = sum(part @ x.v_BxKxSxH for part, x in zip(parts, seen, strict=True))
-  heads_BxKxGxCxH = heads_BxKxXxH.reshape(B, K, G, C, H)
+  ends = np.cumsum([x.v_BxKxSxH.shape[2] for x in seen])[:-1]
+  shares = jnp.split(shares_BxKxGxCxS, ends, axis=-1)
+  read = functools.partial(jnp.einsum, 'bkgcs,bksh->bkgch')
+  heads_BxKxGxCxH = sum(read(p, x.v_BxKxSxH) for p, x in zip(shares, seen, strict=True))
   return heads_BxKxGxCxH.transpose(0, 3, 1, 2, 4).reshape(B, C, N, H)
 
 
