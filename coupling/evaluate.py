@@ -273,7 +273,7 @@ def _collect(
   parts, totals, order = [], None, []
   for one in batches:
     hosts.check()
-    said, counts = explain(params, one.begun, one.rows, one.mask_B)
+    said, counts = hosts.settled(explain(params, one.begun, one.rows, one.mask_B))
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
     parts.append(one.did | said)
     order.append(one.row_n)

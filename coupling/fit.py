@@ -90,7 +90,7 @@ def fit(training: Training) -> models.Params:
 
   def run(state, batches):
     batches = hosts.put(batches[0], program.batch_sharding)
-    return program.run(state, training.frozen, training.hyper, batches)
+    return hosts.settled(program.run(state, training.frozen, training.hyper, batches))
 
   (params,) = train_all(
     [training],

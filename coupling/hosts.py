@@ -188,12 +188,24 @@ def _highest(number: int) -> jax.Array:
   """The highest number that a process has, once devices have found it."""
   mesh = Mesh(np.array(jax.devices()), 'devices')
   mine = np.full(mesh.size, number, np.int32)  # of which each fills its own part
-  return _max(NamedSharding(mesh, P()))(put(mine, NamedSharding(mesh, P('devices'))))
+  found = put(mine, NamedSharding(mesh, P('devices')))
+  return settled(_max(NamedSharding(mesh, P()))(found))
 
 
 @functools.lru_cache
 def _max(everywhere: NamedSharding) -> Callable[[jax.Array], jax.Array]:
   return jax.jit(lambda x: x.max(), out_shardings=everywhere)
+
+
+def settled(tree: Any) -> Any:
+  """The results of a program; on CPUs of several processes, once they are there.
+
+  A CPU begins a program while others run. Their parts on its devices share few threads
+  and wait in these for other processes, whose threads are with other parts: for ever.
+  """
+  if several() and jax.default_backend() == 'cpu':
+    jax.block_until_ready(tree)
+  return tree
 
 
 def put(tree: Any, shardings: Any) -> Any:

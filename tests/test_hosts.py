@@ -97,8 +97,10 @@ def copy(finished: pathlib.Path, to: pathlib.Path, *without: str) -> pathlib.Pat
 
 def until(there, processes) -> None:
   """Waits for something that running processes make."""
+  deadline = time.monotonic() + SECONDS
   while not there():
     assert all(process.poll() is None for process in processes), 'ended before'
+    assert time.monotonic() < deadline, 'never made'
     time.sleep(0.01)
 
 
