@@ -97,7 +97,7 @@ def start_new_words(e: Experiment, params: models.Params, seed: int) -> models.P
     jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
   )
   embedding_VxD = embedding_VxD.at[new_N].set(embedding_VxD[like] + noise_NxD)
-  params = params | {'embed': {'embedding': embedding_VxD}}
+  params = hosts.settled(params | {'embed': {'embedding': embedding_VxD}})
   if 'head' in params:
     kernel_DxV = params['head']['kernel']
     kernel_DxV = kernel_DxV.at[:, new_N].set(kernel_DxV[:, [like]] + noise_NxD.T)

@@ -181,7 +181,7 @@ class _Run:
     self._checkpoints.drop_after(step)
     if step is not None:
       return self._checkpoints.restore(step, program.like, self._position)
-    return program.init(self._training.params)
+    return hosts.settled(program.init(self._training.params))
 
   def batches(self, step: int) -> train.Batch:
     """Those of one dispatch, with a leading axis of steps."""

@@ -10,6 +10,7 @@ they act on it. A process that is alone pays for nothing of this.
 from collections.abc import Callable, Iterator
 import contextlib
 import functools
+import hashlib
 import itertools
 import pathlib
 import pickle
@@ -124,10 +125,25 @@ def _exchange(mine: bytes) -> list[tuple[Any, Exception | None]]:
   return [pickle.loads(x.tobytes()) for x in multihost_utils.process_allgather(padded)]
 
 
-def check_shared(workdir: pathlib.Path) -> None:
-  """Raises WorkdirError, on all, where some do not see what the first writes there."""
+def check_alike(workdir: pathlib.Path, *asked: Any) -> None:
+  """Refuses processes that were asked for different things, or share no workdir.
+
+  Args:
+    workdir: where the first writes what the others read.
+    asked: what all must have been asked for alike.
+
+  Raises:
+    ConfigError: on all, where some were asked for something else.
+    WorkdirError: on all, where some do not see what the first writes.
+  """
   if not several():
     return
+  found = every(lambda: hashlib.sha256(repr(asked).encode()).hexdigest())
+  if other := [str(i) for i, x in enumerate(found) if x != found[0]]:
+    raise config_lib.ConfigError(
+      f'--distributed: the processes {", ".join(other)} were given another config or '
+      'stage than process 0; give all the same command.'
+    )
   note = workdir / NOTE
   mark = first(_mark, note)
 

@@ -66,7 +66,7 @@ def run(
   if follow and stage != 'evaluate':
     raise config_lib.ConfigError('--follow is for --stage=evaluate alone.')
   wanted = RUN if stage == 'run' else (stage,)
-  hosts.check_shared(workdir)
+  hosts.check_alike(workdir, e, stage)
   paper = e if isinstance(e, config_lib.Paper) else None
   parts = {'': e} if paper is None else paper.parts
   if stage not in ANYWHERE:

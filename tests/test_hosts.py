@@ -4,26 +4,27 @@ What they find is held against one process of eight, of four and of one device.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
-from tensorboardX.proto import event_pb2
 
 from benchmarks import interruptions
 from coupling import checkpoint
+from coupling import checks
+from coupling import config as config_lib
+from coupling import hosts
 from coupling import inputs
 from coupling import pipeline
 from coupling import programs
@@ -32,9 +33,10 @@ from coupling import sharding
 from coupling import steps
 from coupling import workdir as workdir_lib
 from tests import several_hosts
+from tests import test_pipeline
+from tests import test_sweep
 from tests import test_train
 
-pytestmark = pytest.mark.slow
 RUNS = ('all', 'lora')
 SECONDS = 300  # in which any of these commands ends, or never
 
@@ -45,18 +47,24 @@ def environment(devices: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def two_processes(workdirs: list[pathlib.Path], *flags: str):
-  """Both processes of one command, and where they write what they tell."""
+def two_processes(workdir: pathlib.Path, *flags: str, second: tuple[str, ...] = ()):
+  """Both processes of one command, and where they write what they tell.
+
+  Args:
+    workdir: of the experiment.
+    *flags: of both.
+    second: flags of the second alone.
+  """
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
   processes, told = [], []
-  for i, workdir in enumerate(workdirs):
+  for i, more in enumerate(((), second)):
     told.append(workdir.parent / f'{workdir.name}.stderr{i}')
     command = [
       *(sys.executable, 'main.py', '--config=tests/several_hosts.py'),
       *(f'--workdir={workdir}', '--distributed', '--num_processes=2'),
-      *(f'--coordinator_address=localhost:{port}', f'--process_id={i}', *flags),
+      *(f'--coordinator_address=localhost:{port}', f'--process_id={i}', *flags, *more),
     ]
     with told[-1].open('w') as stderr:
       processes.append(
@@ -72,9 +80,9 @@ def two_processes(workdirs: list[pathlib.Path], *flags: str):
       process.wait()
 
 
-def together(workdir: pathlib.Path, *flags: str, other=None) -> tuple[list[int], str]:
+def together(workdir: pathlib.Path, *flags: str, **more) -> tuple[list[int], str]:
   """Exit codes of two processes that run a command, and what they told."""
-  with two_processes([workdir, other or workdir], *flags) as (processes, told):
+  with two_processes(workdir, *flags, **more) as (processes, told):
     codes = [process.wait(SECONDS) for process in processes]
     return codes, '\n'.join(path.read_text() for path in told)
 
@@ -110,7 +118,7 @@ def killed(finished, tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('killed') / 'workdir'
   workdir = copy(finished, folder, *(f'seed1/{run}' for run in RUNS))
   train = workdir / 'seed1' / 'all' / 'train'
-  with two_processes([workdir, workdir]) as (processes, _):
+  with two_processes(workdir) as (processes, _):
     until((train / 'checkpoints' / '10').exists, processes)
     for process in processes:
       process.kill()
@@ -135,19 +143,11 @@ def counts(workdir: pathlib.Path) -> dict[str, dict[str, int]]:
 
 def losses(workdir: pathlib.Path, run: str) -> dict[int, float]:
   """Step -> loss, as logged for TensorBoard."""
-  found = {}
-  for path in sorted((workdir / 'tensorboard' / 'seed1' / run).glob('events*')):
-    data, at = path.read_bytes(), 0
-    while at < len(data):  # each event between its length and checksums
-      (size,) = struct.unpack_from('<Q', data, at)
-      event = event_pb2.Event.FromString(data[at + 12 : at + 12 + size])
-      for value in event.summary.value:
-        if value.tag == 'train/loss':
-          found[event.step] = value.simple_value
-      at += size + 16
-  return found
+  logged = test_sweep.logged(workdir / 'tensorboard' / 'seed1' / run)
+  return {step: x for (name, step), x in logged.items() if name == 'train/loss'}
 
 
+@pytest.mark.slow
 def test_two_processes_go_the_whole_way_and_the_first_alone_writes(finished):
   assert (finished / 'report' / 'index.html').exists()
   found = records(finished)
@@ -162,13 +162,14 @@ def test_two_processes_go_the_whole_way_and_the_first_alone_writes(finished):
   assert {'ocdbt.process_0', 'ocdbt.process_1'} <= {p.name for p in saved.iterdir()}
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_they_resume_and_end_bit_for_bit_the_same(
   finished, killed, tmp_path
 ):
   workdir = tmp_path / 'w'
   shutil.copytree(killed, workdir)
   train = workdir / 'seed1' / 'lora' / 'train'
-  with two_processes([workdir, workdir]) as (processes, told):
+  with two_processes(workdir) as (processes, told):
     until((train / 'checkpoints' / '0').exists, processes)
     processes[1].send_signal(signal.SIGTERM)
     codes = [process.wait(SECONDS) for process in processes]
@@ -205,8 +206,7 @@ def again(finished: str, killed: str, folder: str) -> None:
   position = {'data_seed': steps.train_seed(1, e.runs['all'])}
   state = reader.restore(10, like, position)
   reader.close()
-  with ocp.StandardCheckpointer() as plain:
-    raw = [plain.restore(kept.resolve() / '10' / x) for x in ('params', 'optimizer')]
+  raw = [interruptions.read(kept / '10' / x) for x in ('params', 'optimizer')]
   restored = jax.tree.leaves([state['params'], state['opt_state']])
   same = [np.array_equal(x, y) for x, y in zip(restored, jax.tree.leaves(raw))]
   for name, stage in (
@@ -218,6 +218,7 @@ def again(finished: str, killed: str, folder: str) -> None:
   print(json.dumps([jax.device_count(), len(same), all(same)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('devices', [8, 4, 1])
 def test_one_process_finds_the_same_and_goes_on_from_their_checkpoint(
   finished, killed, tmp_path, devices
@@ -248,19 +249,61 @@ def test_one_process_finds_the_same_and_goes_on_from_their_checkpoint(
       )
 
 
+@pytest.mark.slow
 def test_an_error_of_the_first_process_is_that_of_both(finished, tmp_path):
   workdir = copy(finished, tmp_path / 'w')
-  before = {path: path.stat().st_mtime_ns for path in workdir.rglob('*')}
+  before = test_pipeline.contents(workdir)
   changed = '--config.train.optimizer.learning_rate=0.5'
   codes, told = together(workdir, '--stage=train', changed)
   assert codes == [1, 1]
-  assert told.count('train.optimizer.learning_rate') == 2 and 'Traceback' not in told
-  after = {path: path.stat().st_mtime_ns for path in workdir.rglob('*')}
-  assert {p for p in before | after if before.get(p) != after.get(p)} <= {workdir}
+  assert told.count('train was made with another config') == 2, told
+  assert 'Traceback' not in told
+  assert test_pipeline.contents(workdir) == before
 
 
+@pytest.mark.parametrize(
+  'flags, named',
+  [
+    (['--distributed', '--workers=2'], '--workers'),
+    (['--distributed', '--stage=export'], '--stage=export'),
+    (['--distributed', '--stage=evaluate', '--follow'], '--follow'),
+    (['--num_processes=2'], '--distributed'),
+  ],
+)
+def test_flags_that_do_not_go_together_are_named(tmp_path, flags, named):
+  found = subprocess.run(
+    interruptions.command(tmp_path / 'w', *flags),
+    cwd=interruptions.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert found.returncode == 1
+  assert named in found.stderr and 'Traceback' not in found.stderr
+  assert not (tmp_path / 'w').exists()
+
+
+def test_runs_at_once_are_for_one_process(monkeypatch):
+  config = several_hosts.get_config()
+  config.runs_at_once = jax.device_count()
+  e = dataclasses.replace(resolve.resolve(config), runs_at_once=2 * jax.device_count())
+  checks.check(e)
+  monkeypatch.setattr(hosts, 'several', lambda: True)
+  with pytest.raises(config_lib.ConfigError, match='runs_at_once=.*set it to 1'):
+    checks.check(e)
+
+
+@pytest.mark.slow
+def test_processes_that_were_asked_for_different_things_are_refused(tmp_path):
+  other = ('--config.train.optimizer.learning_rate=0.5',)
+  codes, told = together(tmp_path / 'w', second=other)
+  assert codes == [1, 1]
+  assert told.count('the processes 1 were given another config') == 2
+
+
+@pytest.mark.slow
 def test_a_workdir_that_they_do_not_share_is_refused(tmp_path):
-  codes, told = together(tmp_path / 'a', other=tmp_path / 'b')
+  codes, told = together(tmp_path / 'a', second=(f'--workdir={tmp_path / "b"}',))
   assert codes == [1, 1]
   assert told.count('process 1 on') == 2 and 'all hosts share' in told
   assert not [
