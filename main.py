@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from coupling import config as config_lib
+from coupling import hosts
 from coupling import interrupt
 from coupling import papers
 from coupling import pipeline
@@ -25,6 +26,7 @@ CONFIG = config_flags.DEFINE_config_file(
   'config', help_string='File of the experiment, as configs/world.py:seeds=1'
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
+ALONE = ('export', 'plan')  # stages of one process
 STAGE_HELP = (
   'Stage to run; run is all of them but export. plan tells what a training would need '
   'of machines that are not at hand.'
@@ -34,6 +36,21 @@ WORKERS = flags.DEFINE_integer(
   'workers', 1, 'Processes on the CPU that share the seeds and runs.'
 )
 FOLLOW = flags.DEFINE_bool('follow', False, 'Evaluate a run that is still training.')
+DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'This is one of several processes, on one host or on several, that run the same '
+  'command on the same workdir; TPU pods, SLURM and Open MPI tell each of the others.',
+)
+COORDINATOR = flags.DEFINE_string(
+  'coordinator_address', None, 'Of --distributed elsewhere: HOST:PORT of process 0.'
+)
+PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'Of --distributed elsewhere: how many processes there are.'
+)
+PROCESS = flags.DEFINE_integer(
+  'process_id', None, 'Of --distributed elsewhere: which of them this is, from 0.'
+)
 TARGET = flags.DEFINE_multi_string(
   'target', [], 'Of --stage=plan: devices, as v5e:4x4 or cpu:8; may be repeated.'
 )
@@ -45,6 +62,21 @@ flags.register_multi_flags_validator(
   ['workdir', 'stage'],
   lambda given: given['workdir'] or given['stage'] == 'plan',
   message='--workdir must have a value: the folder of the experiment.',
+)
+flags.register_multi_flags_validator(
+  ['distributed', 'stage', 'workers', 'follow'],
+  lambda given: (
+    not given['distributed']
+    or (given['workers'] == 1 and given['stage'] not in ALONE and not given['follow'])
+  ),
+  message='--distributed does not go with --workers, --follow, --stage=export and '
+  '--stage=plan: leave it out, they are for one process.',
+)
+flags.register_multi_flags_validator(
+  ['distributed', 'coordinator_address', 'num_processes', 'process_id'],
+  lambda given: given['distributed'] or [*given.values()].count(None) == 3,
+  message='--coordinator_address, --num_processes and --process_id go with '
+  '--distributed.',
 )
 
 
@@ -71,8 +103,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def main(_) -> None:
-  interrupt.install()
   try:
+    if DISTRIBUTED.value:
+      hosts.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    interrupt.install()
     resolve = papers.resolve if 'parts' in CONFIG.value else resolve_lib.resolve
     experiment = resolve(CONFIG.value)
     if STAGE.value == 'plan':
@@ -80,7 +114,7 @@ def main(_) -> None:
       return
     workdir = pathlib.Path(WORKDIR.value)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
-    if STAGE.value in ('run', 'report'):
+    if STAGE.value in ('run', 'report') and hosts.is_first():
       print(f'report: {workdir}/report/index.html')
   except (config_lib.ConfigError, workdir_lib.WorkdirError, readers.DataError) as e:
     sys.exit(f'{type(e).__name__}: {e}')

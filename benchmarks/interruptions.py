@@ -103,6 +103,14 @@ def disturbed(workdir: pathlib.Path, kills: int, rng: random.Random) -> list[str
   return done
 
 
+def read(path: pathlib.Path):
+  """A tree of a checkpoint as NumPy arrays, whatever devices it was written on."""
+  with ocp.PyTreeCheckpointer() as reader:
+    like = reader.metadata(path.resolve()).item_metadata.tree
+    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
+    return reader.restore(path.resolve(), restore_args=args)
+
+
 def differences(a: pathlib.Path, b: pathlib.Path) -> list[str]:
   """Names of what differs between two finished workdirs, beside times."""
   found = []
@@ -114,10 +122,7 @@ def differences(a: pathlib.Path, b: pathlib.Path) -> list[str]:
     relative = manifest.relative_to(a)
     step = max((p.name for p in manifest.iterdir() if p.name.isdigit()), key=int)
     for item in ('params', 'optimizer'):
-      with ocp.StandardCheckpointer() as reader:
-        one, other = (
-          reader.restore((root / relative / step / item).resolve()) for root in (a, b)
-        )
+      one, other = (read(root / relative / step / item) for root in (a, b))
       same = jax.tree.map(lambda x, y: np.array_equal(x, y), one, other)
       if not all(jax.tree.leaves(same)):
         found.append(f'{relative}/{step}/{item}')

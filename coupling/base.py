@@ -11,9 +11,11 @@ from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import files
 from coupling import fit as fit_lib
+from coupling import hosts
 from coupling import hub
 from coupling import inputs
 from coupling import models
+from coupling import sharding
 from coupling import trained as trained_lib
 from coupling import weights
 from coupling import workdir as workdir_lib
@@ -59,7 +61,7 @@ def _pretrain(
   """Pretrains M_0 on the corpus."""
   lines = inputs.task_module(e).read_corpus(inputs.corpus_builder(e, workdir, seed))
   texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
-  model = inputs.decoder(e)
+  model, mesh = inputs.decoder(e), sharding.make_mesh(e.mesh)
   own_seed = inputs.sibling_seed(seed, e.base.seed)
   training = fit_lib.Training(
     title=f'seed {seed} · base',
@@ -69,7 +71,7 @@ def _pretrain(
     optimizer=e.base.optimizer,
     loop=e.base.loop,
     mesh_axes=e.mesh,
-    params=models.init(model, own_seed),
+    params=sharding.put_params(mesh, models.init(model, own_seed)),
     frozen={},
     parts={
       'corpus': (behavior.questions(inputs.format(e), texts, answers), e.base.batch)
@@ -80,7 +82,7 @@ def _pretrain(
     log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
   )
   params = start_new_words(e, fit_lib.fit(training), own_seed)
-  if not stage.path('params').exists():
+  if not hosts.first(stage.path('params').exists):
     checkpoint.save_params(stage.path('params'), params)
   return {'parameters': models.num_params(params)}
 
@@ -95,7 +97,7 @@ def start_new_words(e: Experiment, params: models.Params, seed: int) -> models.P
     jax.random.key(seed), (len(new_N), embedding_VxD.shape[1])
   )
   embedding_VxD = embedding_VxD.at[new_N].set(embedding_VxD[like] + noise_NxD)
-  params = params | {'embed': {'embedding': embedding_VxD}}
+  params = hosts.settled(params | {'embed': {'embedding': embedding_VxD}})
   if 'head' in params:
     kernel_DxV = params['head']['kernel']
     kernel_DxV = kernel_DxV.at[:, new_N].set(kernel_DxV[:, [like]] + noise_NxD.T)
@@ -108,7 +110,7 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
   folder = inputs.checkpoint_folder(e)
   model = inputs.decoder(e)
   weights.check(folder, model)
-  files.write_json(stage.path(hub.CONFIG), hub.read_config(folder))
+  hosts.first(files.write_json, stage.path(hub.CONFIG), hub.read_config(folder))
   return {
     'parameters': models.num_params(models.abstract(model)),
     'weights': inputs.digest(folder),
@@ -120,7 +122,7 @@ def _take(e: Experiment, seed: int, stage: workdir_lib.Stage) -> dict[str, Any]:
   found = trained_lib.find(e.base, seed)
   if found.base.path(hub.CONFIG).exists():
     config = hub.read_config(found.base.path())
-    files.write_json(stage.path(hub.CONFIG), config)
+    hosts.first(files.write_json, stage.path(hub.CONFIG), config)
   return {
     'parameters': models.num_params(models.abstract(inputs.decoder(e))),
     'trained': found.train.digest,

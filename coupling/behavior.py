@@ -19,7 +19,7 @@ import numpy as np
 from coupling import config as config_lib
 from coupling import decode
 from coupling import explanation
-from coupling import interrupt
+from coupling import hosts
 from coupling import models
 from coupling import sharding
 from data import formats
@@ -229,14 +229,14 @@ def behaviors(
     )
   parts, order = [], []
   for rows, mask_B, row_n in batches(asked, batch):
-    interrupt.check()
+    hosts.check()
     rows = sharding.put_batch(mesh, rows)
     if reply is None:
       out, _ = forced_choice(config, mesh)(params, rows)
       wanted = out['chosen'], out[support]
     else:
       wanted = (run(params, rows),)
-    parts.append([x[mask_B] for x in jax.device_get(wanted)])
+    parts.append([x[mask_B] for x in hosts.fetch(wanted)])
     order.append(row_n)
   found = [loader.in_order(x, order) for x in zip(*parts)]
   if reply is None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
+from coupling import hosts
 from coupling import workdir
 
 
@@ -80,7 +82,7 @@ class Checkpoints:
         f'this run, {position | {"step": step}}; move the folder away to train anew.'
       )
     state = {'params': found.params, 'opt_state': found.optimizer}
-    return state | {'step': jax.device_put(jnp.int32(step), like['step'].sharding)}
+    return state | {'step': hosts.put(np.int32(step), like['step'].sharding)}
 
   def restore_params(self, step: int, like: Any) -> Any:
     """The parameters alone, for evaluation."""

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from coupling import config as config_lib
+from coupling import hosts
 from coupling import inputs
 from coupling import lora
 from coupling import sharding
@@ -56,6 +57,11 @@ def check(e: config_lib.Experiment) -> None:
     problems.append(
       f'runs_at_once={e.runs_at_once} does not divide over {jax.device_count()} '
       'devices: make it a multiple, or 1 to give each run all of them'
+    )
+  if e.runs_at_once > 1 and hosts.several():
+    problems.append(
+      f'runs_at_once={e.runs_at_once}: several processes train one run after another; '
+      'set it to 1, or use one process'
     )
   problems += _unreadable(e) or [
     *_model_problems(e),

@@ -23,7 +23,7 @@ from coupling import behavior
 from coupling import decode
 from coupling import explanation
 from coupling import files
-from coupling import interrupt
+from coupling import hosts
 from coupling import models
 from coupling import scoring
 from coupling import sharding
@@ -214,7 +214,7 @@ def evaluate(
     for rows, mask_B, row_n in behavior.batches(asked, batch):
       rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
       did, begun = behavior.forced_choice(config, mesh)(params, rows)
-      behavior_B, counterfactual_B = did['chosen'].T
+      behavior_B, counterfactual_B = did['chosen'][:, 0], did['chosen'][:, 1]
       rows |= {
         'behavior': behavior_B,
         'self': explanation.phi(behavior_B, counterfactual_B),
@@ -275,13 +275,13 @@ def _collect(
   """Explanations of all items, with what was found beside them, and their counts."""
   parts, totals, order = [], None, []
   for one in batches:
-    interrupt.check()
-    said, counts = explain(params, one.begun, one.rows, one.mask_B)
+    hosts.check()
+    said, counts = hosts.settled(explain(params, one.begun, one.rows, one.mask_B))
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
     parts.append(one.did | said)
     order.append(one.row_n)
   rows = [
-    {k: x[: len(row_n)] for k, x in jax.device_get(part).items()}
+    {k: x[: len(row_n)] for k, x in hosts.fetch(part).items()}
     for part, row_n in zip(parts, order)
   ]
   found = {k: loader.in_order([row[k] for row in rows], order) for k in rows[0]}

@@ -16,6 +16,7 @@ import tensorboardX
 
 from coupling import checkpoint
 from coupling import config as config_lib
+from coupling import hosts
 from coupling import interrupt
 from coupling import models
 from coupling import packed
@@ -88,8 +89,8 @@ def fit(training: Training) -> models.Params:
   program = programs.alone(training.settings, mesh)
 
   def run(state, batches):
-    batches = jax.device_put(batches[0], program.batch_sharding)
-    return program.run(state, training.frozen, training.hyper, batches)
+    batches = hosts.put(batches[0], program.batch_sharding)
+    return hosts.settled(program.run(state, training.frozen, training.hyper, batches))
 
   (params,) = train_all(
     [training],
@@ -131,7 +132,7 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
   with contextlib.ExitStack() as stack:
     enter = lambda resource: stack.enter_context(contextlib.closing(resource))
     runs = [enter(_Run(training)) for training in trainings]
-    kept = max(set.intersection(*(run.kept() for run in runs)), default=None)
+    kept = hosts.first(_latest, runs)
     state = on.join(run.begin(on.program, kept) for run in runs)
 
     def save():
@@ -149,7 +150,7 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
       logs.write(running)
       step += loop.steps_per_dispatch
       running = step, metrics
-      stopping = interrupt.requested()
+      stopping = hosts.stopping()
       due = any(step % t.loop.checkpoint_every == 0 for t in trainings)
       if stopping or due or step == loop.steps:
         save()
@@ -157,7 +158,7 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
         break
     logs.write(running)
   if step < loop.steps:
-    interrupt.check()
+    raise interrupt.Interrupted(stopping)
   return [one['params'] for one in on.split(state)]
 
 
@@ -180,7 +181,7 @@ class _Run:
     self._checkpoints.drop_after(step)
     if step is not None:
       return self._checkpoints.restore(step, program.like, self._position)
-    return program.init(self._training.params)
+    return hosts.settled(program.init(self._training.params))
 
   def batches(self, step: int) -> train.Batch:
     """Those of one dispatch, with a leading axis of steps."""
@@ -200,13 +201,20 @@ class _Run:
     self._checkpoints.close()
 
 
+def _latest(runs: Sequence[_Run]) -> int | None:
+  """The last step that all runs have kept; None: there is none."""
+  return max(set.intersection(*(run.kept() for run in runs)), default=None)
+
+
 class _Logs:
   """A TensorBoard log for each run, and one line of progress."""
 
   def __init__(self, trainings: Sequence[Training], step: int):
     # What was logged after the checkpoint is logged again.
     self._writers = [
-      tensorboardX.SummaryWriter(str(training.log), purge_step=step + 1)
+      tensorboardX.SummaryWriter(
+        str(training.log), purge_step=step + 1, write_to_disk=hosts.is_first()
+      )
       for training in trainings
     ]
     first, count = trainings[0].title, len(trainings)

@@ -8,6 +8,7 @@ import importlib
 import pathlib
 from types import ModuleType
 
+import jax
 import numpy as np
 import pyarrow as pa
 
@@ -195,11 +196,12 @@ def base_params(
   Raises:
     WorkdirError: a checkpoint that is not what it was at the base stage.
   """
-  like = sharding.abstract_params(sharding.make_mesh(e.mesh), decoder(e))
+  mesh = sharding.make_mesh(e.mesh)
   folder = workdir / f'seed{seed}' / 'base'
   if step is not None:
+    like = sharding.abstract_params(mesh, decoder(e))
     return checkpoint.read_params(folder / trained.FOLDER, step, like)
-  return _params(e.base, folder, seed, decoder(e), like)
+  return _params(e.base, folder, seed, decoder(e), mesh)
 
 
 def _params(
@@ -207,9 +209,10 @@ def _params(
   folder: Path,
   seed: int,
   model: models.DecoderConfig,
-  like: models.Params,
+  mesh: jax.sharding.Mesh,
 ) -> models.Params:
   """The weights that a base stage, in `folder`, made or took note of."""
+  like = sharding.abstract_params(mesh, model)
   if isinstance(base, config_lib.Pretrain):
     return checkpoint.load_params(folder / 'params', like)
   info = workdir_lib.finished_stage(folder).info()
@@ -224,8 +227,9 @@ def _params(
   adapters = train_lib.fresh_adapters(model, found.lora, seed=0)
   if not adapters:
     return checkpoint.read_params(saved, found.step, like)
-  first = _params(found.origin, found.base.path(), found.seed, model, like)
-  return first | checkpoint.read_params(saved, found.step, adapters)
+  first = _params(found.origin, found.base.path(), found.seed, model, mesh)
+  like = sharding.placed(mesh, adapters)
+  return first | checkpoint.read_params(saved, found.step, like)
 
 
 def _check_unchanged(source: Path, what: str, then: str, now: str, folder: Path):

@@ -50,10 +50,15 @@ def requested() -> bool:
   return bool(_received)
 
 
+def received() -> int:
+  """The signal that asked the process to stop; 0: none did."""
+  return _received[0] if requested() else 0
+
+
 def check() -> None:
   """Raises Interrupted if the process was asked to stop."""
-  if requested():
-    raise Interrupted(_received[0])
+  if number := received():
+    raise Interrupted(number)
 
 
 def die_with_parent() -> None:

@@ -7,7 +7,7 @@ serve another with its own tokenizer: they are joined by the pairs' places in th
 No model and no JAX here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 
@@ -18,7 +18,6 @@ from scipy import special
 from coupling import files
 from coupling import workdir
 from coupling.explanation import Behaviors
-from data import loader
 from data import pairs as pairs_lib
 
 PAIR = tuple(field.name for field in dataclasses.fields(pairs_lib.Pair))
@@ -54,41 +53,18 @@ def folder(labels: str, workdir: pathlib.Path, seed: int) -> pathlib.Path:
   return pathlib.Path(labels.format(seed=seed))
 
 
+def shard(folder: pathlib.Path, split: str, first: int) -> pathlib.Path:
+  """The file of a split's pairs from the `first` on."""
+  return folder / f'{split}-{first:09d}.parquet'
+
+
 def write(
-  folder: pathlib.Path,
-  split: str,
+  path: pathlib.Path,
   pairs: Sequence[pairs_lib.Pair],
   row_N: np.ndarray,
-  questions: dict[str, np.ndarray],
-  shard: int,
-  compute: Callable[[dict[str, np.ndarray]], Behaviors],
-  progress: Callable[[int], None],
+  labels: Behaviors,
 ) -> None:
-  """Labels pairs of a split shard by shard; shards that are there already are kept.
-
-  Args:
-    folder: of the label set.
-    split: its name.
-    pairs: those to label.
-    row_N: their places in the split.
-    questions: of behavior.pair_questions.
-    shard: pairs per file.
-    compute: from rows of the questions to M_0's behaviours.
-    progress: told how many pairs are done.
-  """
-  for first in range(0, len(pairs), shard):
-    path = folder / f'{split}-{first:09d}.parquet'
-    if not path.exists():
-      here = np.arange(first, min(first + shard, len(pairs)))
-      labels = compute(loader.take(questions, here))
-      table = _table(row_N[here], pairs[first : first + shard], labels)
-      files.write_table(path, table)
-    progress(min(first + shard, len(pairs)))
-
-
-def _table(
-  row_N: np.ndarray, pairs: Sequence[pairs_lib.Pair], labels: Behaviors
-) -> pa.Table:
+  """Writes one shard: pairs, their places in the split, and what M_0 did."""
   columns = {
     'row': row_N,
     'behavior': labels.behavior_N,
@@ -101,7 +77,7 @@ def _table(
     flat = pa.array(x_NxX.ravel())
     if x_NxX.size:
       columns[name] = pa.FixedSizeListArray.from_arrays(flat, x_NxX.shape[1])
-  return pa.table(pairs_lib.columns(pairs) | columns)
+  files.write_table(path, pa.table(pairs_lib.columns(pairs) | columns))
 
 
 def read_table(

@@ -10,6 +10,7 @@ import jax
 from coupling import checks
 from coupling import config as config_lib
 from coupling import export as export_lib
+from coupling import hosts
 from coupling import inputs
 from coupling import label as label_lib
 from coupling import scheduler
@@ -65,6 +66,7 @@ def run(
   if follow and stage != 'evaluate':
     raise config_lib.ConfigError('--follow is for --stage=evaluate alone.')
   wanted = RUN if stage == 'run' else (stage,)
+  hosts.check_alike(workdir, e, stage)
   paper = e if isinstance(e, config_lib.Paper) else None
   parts = {'': e} if paper is None else paper.parts
   if stage not in ANYWHERE:
@@ -87,8 +89,12 @@ def run(
   tasks = [t for t in every if t.kind in wanted]
   names = {t.name for t in tasks}
   tasks = [
-    scheduler.Task(
-      t.name, t.kind, tuple(names.intersection(t.needs)), t.function, t.args
+    dataclasses.replace(
+      t,
+      needs=tuple(names.intersection(t.needs)),
+      function=functools.partial(hosts.first, t.function)
+      if t.kind in ANYWHERE
+      else t.function,
     )
     for t in tasks
   ]

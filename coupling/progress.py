@@ -13,8 +13,19 @@ def duration(seconds: float) -> str:
   return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'
 
 
+_silent = False
+
+
+def silence() -> None:
+  """Nothing is printed by this process any more: another tells the same."""
+  global _silent
+  _silent = True
+
+
 def line(*parts: str) -> None:
   """Prints the parts as one line, in one write: processes share the terminal."""
+  if _silent:
+    return
   sys.stderr.write('   '.join(parts) + '\n')
   sys.stderr.flush()
 

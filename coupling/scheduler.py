@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, resource_tracker
 
-from coupling import interrupt, progress
+from coupling import hosts, interrupt, progress
 from coupling.config import ConfigError
 from coupling.workdir import WorkdirError
 from data.readers import DataError
@@ -144,14 +144,14 @@ class _Worker:
 
 
 def _run_here(plan: _Plan) -> Exception | None:
-  while not interrupt.requested() and (task := plan.start()):
+  while not (number := hosts.stopping()) and (task := plan.start()):
     try:
       worked = task.function(*task.args) is not False
     except Exception as error:
       error.add_note(f'in {task.name}')
       return error
     plan.finish(task, worked)
-  return None
+  return interrupt.Interrupted(number) if number and plan.left else None
 
 
 def _run_on_workers(plan: _Plan, workers: int, pool: list[_Worker]) -> Exception | None:

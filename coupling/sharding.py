@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import numpy as np
 
 from coupling import config as config_lib
+from coupling import hosts
 from coupling import layers
 from coupling import models
 
@@ -84,16 +85,20 @@ def batch_parts(mesh: Mesh) -> int:
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
-  return jax.device_put(batch, batch_sharding(mesh))
+  return hosts.put(batch, batch_sharding(mesh))
 
 
 def put_params(mesh: Mesh, params: Any) -> Any:
-  return jax.device_put(params, state_shardings(mesh, params))
+  return hosts.put(params, state_shardings(mesh, params))
 
 
 def abstract_params(mesh: Mesh, model: models.DecoderConfig) -> Any:
   """Shapes, types and places of a model's weights, for reading a checkpoint."""
-  shapes = models.abstract(model)
+  return placed(mesh, models.abstract(model))
+
+
+def placed(mesh: Mesh, shapes: Any) -> Any:
+  """Shapes and types of weights, with their places on the mesh."""
   return jax.tree.map(
     lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
     shapes,

@@ -34,8 +34,8 @@ from coupling import config as config_lib
 from coupling import evaluate as evaluate_lib
 from coupling import files
 from coupling import fit as fit_lib
+from coupling import hosts
 from coupling import inputs
-from coupling import interrupt
 from coupling import label as label_lib
 from coupling import label_sets
 from coupling import labelling
@@ -51,6 +51,7 @@ from coupling import sweep
 from coupling import targets
 from coupling import training
 from coupling import workdir as workdir_lib
+from data import loader
 from data import pairs as pairs_lib
 from data import splits
 
@@ -87,13 +88,13 @@ def base(e: Experiment, workdir: Path, seed: int) -> bool:
   needs = {'prepare': inputs.stage(e, workdir, seed, 'prepare')}
   needs |= base_lib.needs(e, seed)
   config = inputs.stage_config(e, 'base', seed)
-  with workdir_lib.open_stage(root / 'base', 'base', config, needs) as stage:
+  with hosts.open_stage(root / 'base', 'base', config, needs) as stage:
     if stage.finished:
       return False
     info = base_lib.make(e, workdir, seed, stage)
     format = inputs.format(e)
-    format.tokenizer.save_pretrained(stage.path('tokenizer'))
-    stage.finish(info | {'format': format.fingerprint})
+    hosts.first(format.tokenizer.save_pretrained, stage.path('tokenizer'))
+    hosts.first(stage.finish, info | {'format': format.fingerprint})
     return True
 
 
@@ -109,7 +110,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
   if source is not None:
     needs['source'] = source
   config = inputs.stage_config(e, 'label', seed, step=step)
-  with workdir_lib.open_stage(folder, 'label', config, needs) as stage:
+  with hosts.open_stage(folder, 'label', config, needs) as stage:
     if stage.finished:
       return False
     builder = inputs.pairs_builder(e, workdir, seed)
@@ -136,19 +137,17 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
       arrays, compute = labeller(split, pairs, row_N)
-      label_lib.write(
-        stage.path(),
-        split,
-        pairs,
-        row_N,
-        arrays,
-        e.label.shard,
-        compute,
-        lambda n, done=done: bar.update(done + n),
-      )
-      done += len(pairs)
+      for first in range(0, len(pairs), e.label.shard):
+        here = np.arange(first, min(first + e.label.shard, len(pairs)))
+        path = label_lib.shard(stage.path(), split, first)
+        if not hosts.first(path.exists):
+          labels = compute(loader.take(arrays, here))
+          asked = pairs[first : first + e.label.shard]
+          hosts.first(label_lib.write, path, asked, row_N[here], labels)
+        done += len(here)
+        bar.update(done)
     dropped = {split: len(every[split]) - len(x) for split, x in kept.items()}
-    stage.finish(info | {'too_long': dropped})
+    hosts.first(stage.finish, info | {'too_long': dropped})
     return True
 
 
@@ -183,7 +182,7 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
       for one in trainings:
         fit_lib.fit(one)
     for stage, result in results:
-      stage.finish(result)
+      hosts.first(stage.finish, result)
     return bool(results)
 
 
@@ -200,7 +199,7 @@ def evaluate(
   of_train = inputs.stage_config(e, 'train', seed, run)
   if not follow:
     workdir_lib.finished_stage(train_folder, of_train)
-  with workdir_lib.open_stage(folder, 'evaluate', config, needs) as stage:
+  with hosts.open_stage(folder, 'evaluate', config, needs) as stage:
     if stage.finished:
       if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
         raise _of_another(folder, train_folder)
@@ -227,14 +226,15 @@ def evaluate(
     mesh = sharding.make_mesh(e.mesh)
     params_at = steps.reader(e, workdir, seed, run)
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
-    log = tensorboardX.SummaryWriter(str(log_folder))
+    log = tensorboardX.SummaryWriter(str(log_folder), write_to_disk=hosts.is_first())
     last = e.runs[run].loop.steps
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
     for step in steps.kept(train_folder, e.runs[run], follow):
-      interrupt.check()
-      _check_training(stage, train_folder, workdir_lib.begun(train_folder, of_train))
+      hosts.check()
+      begun = workdir_lib.begun(train_folder, of_train)
+      hosts.first(_check_training, stage, train_folder, begun)
       path = stage.path(f'step-{step:09d}.parquet')
-      if not path.exists():
+      if not hosts.first(path.exists):
         items, counts = evaluate_lib.evaluate(
           inputs.decoder(e),
           params_at(step),
@@ -247,8 +247,8 @@ def evaluate(
           e.evaluate.likelihood,
           after,
         )
-        files.write_json(stage.path(f'counts-{step:09d}.json'), counts)
-        evaluate_lib.write_records(path, items, pairs, format)
+        hosts.first(files.write_json, stage.path(f'counts-{step:09d}.json'), counts)
+        hosts.first(evaluate_lib.write_records, path, items, pairs, format)
       counts = json.loads(stage.path(f'counts-{step:09d}.json').read_text())
       for name, count in counts.items():
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
@@ -256,7 +256,7 @@ def evaluate(
     log.close()
     train_stage = workdir_lib.finished_stage(train_folder, of_train)
     result = {'train': train_stage.digest, 'devices': _devices()}
-    stage.finish(result | {'tokens': evaluate_lib.tokens(arrays)})
+    hosts.first(stage.finish, result | {'tokens': evaluate_lib.tokens(arrays)})
     return True
 
 

@@ -39,9 +39,10 @@ def fresh_adapters(e: Experiment, seed: int, run: str) -> models.Params:
 def read_trained(e: Experiment, workdir: Path, seed: int, run: str, step: int):
   """What a run trains, adapters or all weights, as it was at a kept step."""
   mesh = sharding.make_mesh(e.mesh)
-  like = fresh_adapters(e, seed, run) or sharding.abstract_params(
-    mesh, inputs.decoder(e)
-  )
+  if adapters := fresh_adapters(e, seed, run):
+    like = sharding.placed(mesh, adapters)
+  else:
+    like = sharding.abstract_params(mesh, inputs.decoder(e))
   folder = workdir / f'seed{seed}' / run / 'train' / trained.FOLDER
   return checkpoint.read_params(folder, step, like)
 
@@ -53,7 +54,7 @@ def start(e: Experiment, workdir: Path, seed: int, run: str) -> models.Params:
   if first:
     last = e.runs[first].loop.steps
     return read_trained(e, workdir, seed, first, last)
-  return fresh_adapters(e, seed, run)
+  return sharding.put_params(sharding.make_mesh(e.mesh), fresh_adapters(e, seed, run))
 
 
 def reader(

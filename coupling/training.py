@@ -9,6 +9,7 @@ from coupling import base as base_lib
 from coupling import config as config_lib
 from coupling import examples
 from coupling import fit as fit_lib
+from coupling import hosts
 from coupling import inputs
 from coupling import label_sets
 from coupling import models
@@ -39,7 +40,7 @@ def open_stage(
     needs['start'] = workdir_lib.finished_stage(first, of_start)
   described = inputs.stage_config(e, 'train', seed, run)
   folder = root / run / 'train'
-  with workdir_lib.open_stage(folder, 'train', described, needs) as stage:
+  with hosts.open_stage(folder, 'train', described, needs) as stage:
     yield stage, needs
 
 

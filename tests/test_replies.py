@@ -173,25 +173,18 @@ def test_labels_come_back_as_they_were_written(tmp_path, support, replied):
     logprobs_Nx2xS,
     replies_Nx2 if replied else replies_Nx2[:, :0],
   )
-  asked = []
 
-  def compute(questions):
-    rows = questions['row']
-    asked.extend(rows.tolist())
+  def of(rows):
     fields = ('behavior_N', 'counterfactual_behavior_N', 'logprobs_Nx2xS')
     fields = (*fields, 'replies_Nx2')
     return explanation.Behaviors(*(getattr(every, name)[rows] for name in fields))
 
   row_N = np.array([0, 1, 3, 4, 7, 8, 11])  # others were dropped
-  questions = {'row': np.arange(n)}
-  made, told = ITEMS + ITEMS[:2], []
-  arguments = ('test', made, row_N, questions, 3, compute, told.append)
-  label.write(tmp_path, *arguments)
-  assert asked == list(range(n)) and told == [3, 6, 7]
-  assert len(list(tmp_path.glob('test-*.parquet'))) == 3
-  (tmp_path / 'test-000000003.parquet').unlink()  # what a killed run had not done
-  label.write(tmp_path, *arguments)
-  assert asked[n:] == [3, 4, 5]
+  made = ITEMS + ITEMS[:2]
+  for first in (0, 6, 3):  # what a killed run had not done comes last
+    rows = slice(first, first + 3)
+    path = label.shard(tmp_path, 'test', first)
+    label.write(path, made[rows], row_N[rows], of(rows))
   found = label.read(tmp_path, 'test')
   np.testing.assert_array_equal(found.behavior_N, every.behavior_N)
   np.testing.assert_array_equal(

@@ -10,11 +10,11 @@ import struct
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.proto import event_pb2
 
 from configs import common
+from benchmarks import interruptions
 from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import fit
@@ -79,25 +79,18 @@ def kept(folder: pathlib.Path) -> dict[int, dict]:
   """All that is kept of a run: step -> parameters, optimizer, position."""
   found = {}
   for path in sorted(p for p in folder.iterdir() if p.is_dir()):
-    with ocp.PyTreeCheckpointer() as reader:
-      trees = {name: read(reader, path / name) for name in ('params', 'optimizer')}
+    items = ('params', 'optimizer')
+    trees = {name: interruptions.read(path / name) for name in items}
     position = json.loads((path / 'position' / 'metadata').read_text())
     files = sorted(p.name for p in path.iterdir())
     found[int(path.name)] = trees | {'position': position, 'files': files}
   return found
 
 
-def read(reader: ocp.PyTreeCheckpointer, path: pathlib.Path):
-  """A tree as NumPy arrays, whatever devices it was written on."""
-  like = reader.metadata(path.resolve()).item_metadata.tree
-  args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
-  return reader.restore(path.resolve(), restore_args=args)
-
-
 def logged(folder: pathlib.Path) -> dict[tuple[str, int], float]:
   """(metric, step) -> what the log said last."""
   found = {}
-  for path in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime_ns):
+  for path in sorted(folder.glob('events*'), key=lambda p: p.stat().st_mtime_ns):
     data = path.read_bytes()
     while data:  # records of TFRecord: length, its CRC, content, its CRC
       (length,) = struct.unpack('<Q', data[:8])
