@@ -112,9 +112,7 @@ def _checkpoint(
     did[name].to_numpy() for name in ('behavior', 'counterfactual_behavior')
   )
   changed_n = np.flatnonzero(behavior_N != counterfactual_N)
-  row_n = np.sort(
-    np.random.default_rng(seed).permutation(changed_n)[: e.patch.pairs]
-  )  # fmt: skip
+  row_n = np.sort(np.random.default_rng(seed).permutation(changed_n)[: e.patch.pairs])
   align = functools.partial(inputs.task_module(e).aligned, e.task.config)
   asked = patch_prompts.contrasts(
     inputs.format(e),
@@ -214,5 +212,5 @@ def measure(
     without.append(run(patching.effects, x, chosen, means=means))
   maps = sharing.Maps(
     every, np.arange(N), behavior, explanation, live_R, sets, *without
-  )  # fmt: skip
+  )
   return maps, total

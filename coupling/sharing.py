@@ -129,21 +129,19 @@ def compare(
     half over groups, by Spearman and Brown; `ceiling`: the root of their product, what
     noise leaves of a correlation of 1.
   """
-  groups = [
-    intervals.group_sums(x.moved_NxR, group_N) for x in (behavior, explanation)
-  ]  # fmt: skip
-  R, rng = groups[0].shape[1], np.random.default_rng(seed)
-  k = top_count(R)
-  if len(groups[0]) < 4 or R < 4:  # nothing can be split in halves, or correlated
+  R, rng = behavior.patched_NxR.shape[1], np.random.default_rng(seed)
+  if min(len(np.unique(group_N)), R) < 4:  # too few for halves, or a correlation
     nothing = intervals.UNDEFINED._asdict()
     names = ('size', 'signed', 'rank', 'overlap')
     plain = ('chance', 'reliability_behavior', 'reliability_explanation', 'ceiling')
     return dict.fromkeys(names, nothing) | dict.fromkeys(plain)
+  groups = [intervals.group_sums(x.moved_NxR, group_N) for x in (behavior, explanation)]
+  k = top_count(R)
   reliable = [_reliability(x_GxR, rng) for x_GxR in groups]
   return {
     'size': _correlation(*groups, True, seed)._asdict(),
     'signed': _correlation(*groups, False, seed)._asdict(),
-    'rank': _resampled(lambda a, b: _spearman(a, b), groups, seed)._asdict(),
+    'rank': _resampled(_spearman, groups, seed)._asdict(),
     'overlap': _resampled(lambda a, b: _overlap(a, b, k), groups, seed)._asdict(),
     'chance': k / R,
     'reliability_behavior': reliable[0],

@@ -153,6 +153,6 @@ def test_spans_are_counted_from_where_x_stands_in_the_template():
   for (first, last), name in zip(format.offsets(asked), names(group_T)):
     said[name] = said.get(name, '') + asked[first:last]
   assert said['hinted_option'].strip('(') == 'B'
-  assert said['options'].startswith('\n\n(A)') and 'What' in said['question']
+  assert '\n\n(A)' in said['options'] and 'What' in said['question']
   assert '{Well}' in said['instruction'] and 'so?' in said['instruction']
   assert dataclasses.asdict(pair)['cue'] == pair.cue and np.all(group_T >= 0)
