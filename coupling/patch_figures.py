@@ -6,6 +6,7 @@ An entry is a site as a dict: the fields of sharing.Site, its normalised effects
 
 from collections.abc import Sequence
 
+import matplotlib
 from matplotlib import figure as figure_lib
 import numpy as np
 
@@ -21,6 +22,8 @@ WHOLE = {
 }
 ASKED = {'behavior': 'behaviour', 'explanation': 'explanation'}
 WRITTEN = 12  # layers of maps whose cells have room for their numbers
+# So few that the colour bar is drawn as lines, not as an image.
+SHADES = matplotlib.colormaps['Greys'].resampled(20)
 NAMED = 6  # sites of a scatter that are told by name
 MARKS = {
   'question': ('v', GREEN),
@@ -68,7 +71,7 @@ def heat(found: Sequence[dict]) -> figure_lib.Figure:
           grid_LxZ[x['layer'], groups.index(x['group'])] = x[key]
       ax.grid(False)
       shown = ax.pcolormesh(
-        grid_LxZ, cmap='Greys', vmin=0, vmax=1, edgecolors='#999999', linewidth=0.3
+        grid_LxZ, cmap=SHADES, vmin=0, vmax=1, edgecolors='#999999', linewidth=0.3
       )
       ax.set_title(f'{title}: {said}')
       for layer, column in np.ndindex(grid_LxZ.shape if depth <= WRITTEN else (0, 0)):

@@ -99,7 +99,7 @@ def contrasts(
   statements_NxMxG = statements_lib.tokens(format, kept, template)
   said_Nx2 = 2 * answer_Nx2[:, 1:] + np.array([1, 0])  # changed to v', unchanged
   rows_Nx1 = np.arange(len(kept))[:, None]
-  make = lambda name, answers: _asked(
+  make = lambda name, answers: asked(
     [prompts[name][i] for i in kept_N], answers, format.pad_token
   )
   return Contrasts(
@@ -109,7 +109,7 @@ def contrasts(
   )
 
 
-def _asked(
+def asked(
   prompts: Sequence[tuple[list[int], list[int], np.ndarray]],
   answers_Nx2xG: np.ndarray,
   pad_token: int,

@@ -136,14 +136,13 @@ def compare(
     plain = ('chance', 'reliability_behavior', 'reliability_explanation', 'ceiling')
     return dict.fromkeys(names, nothing) | dict.fromkeys(plain)
   groups = [intervals.group_sums(x.moved_NxR, group_N) for x in (behavior, explanation)]
-  k = top_count(R)
   reliable = [_reliability(x_GxR, rng) for x_GxR in groups]
   return {
     'size': _correlation(*groups, True, seed)._asdict(),
     'signed': _correlation(*groups, False, seed)._asdict(),
     'rank': _resampled(_spearman, groups, seed)._asdict(),
-    'overlap': _resampled(lambda a, b: _overlap(a, b, k), groups, seed)._asdict(),
-    'chance': k / R,
+    'overlap': _resampled(_overlap, groups, seed)._asdict(),
+    'chance': top_count(R) / R,
     'reliability_behavior': reliable[0],
     'reliability_explanation': reliable[1],
     'ceiling': None if None in reliable else float(np.sqrt(max(0, np.prod(reliable)))),
@@ -183,48 +182,65 @@ def _correlation(
   return intervals.Interval(*(x if x is None else float(np.tanh(x)) for x in found))
 
 
-def _spearman(first_R: np.ndarray, second_R: np.ndarray) -> float:
-  return _pearson(*(stats.rankdata(np.abs(x)) for x in (first_R, second_R)))
+def _spearman(first_BxR: np.ndarray, second_BxR: np.ndarray) -> np.ndarray:
+  """Of sizes, row by row [B]."""
+  ranks = (stats.rankdata(np.abs(x), axis=1) for x in (first_BxR, second_BxR))
+  return _pearson(*ranks)
 
 
-def _pearson(first_R: np.ndarray, second_R: np.ndarray) -> float:
-  if not (np.ptp(first_R) and np.ptp(second_R)):
-    return np.nan
-  return float(np.corrcoef(first_R, second_R)[0, 1])
+def _pearson(first_BxR: np.ndarray, second_BxR: np.ndarray) -> np.ndarray:
+  """Row by row [B]; NaN where a row is constant."""
+  units = []
+  for x_BxR in (first_BxR, second_BxR):
+    centred_BxR = x_BxR - x_BxR.mean(axis=1, keepdims=True)
+    units.append(centred_BxR / np.linalg.norm(centred_BxR, axis=1, keepdims=True))
+  return np.sum(units[0] * units[1], axis=1)
 
 
-def _overlap(first_R: np.ndarray, second_R: np.ndarray, k: int) -> float:
-  tops = [
-    set(np.argsort(-np.abs(x), kind='stable')[:k].tolist()) for x in (first_R, second_R)
-  ]
-  return len(tops[0] & tops[1]) / k
+def _overlap(first_BxR: np.ndarray, second_BxR: np.ndarray) -> np.ndarray:
+  """Share of one map's top sites among the other's, row by row [B]."""
+  k = top_count(first_BxR.shape[1])
+  tops = []
+  for x_BxR in (first_BxR, second_BxR):
+    order_BxR = np.argsort(-np.abs(x_BxR), axis=1, kind='stable')
+    top_BxR = np.zeros(x_BxR.shape, bool)
+    np.put_along_axis(top_BxR, order_BxR[:, :k], True, axis=1)
+    tops.append(top_BxR)
+  return np.sum(tops[0] & tops[1], axis=1) / k
 
 
 def _resampled(
-  statistic: Callable[[np.ndarray, np.ndarray], float],
+  statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
   groups: Sequence[np.ndarray],
   seed: int,
 ) -> intervals.Interval:
   """Percentile bootstrap over groups, for what has no derivative."""
-  rng, G = np.random.default_rng(seed), len(groups[0])
-  value = statistic(*(x.sum(axis=0) for x in groups))
-  weight_BxG = rng.multinomial(G, np.full(G, 1 / G), size=intervals.DRAWS // 4)
-  drawn = [statistic(*pair) for pair in zip(*(weight_BxG @ x for x in groups))]
-  drawn = [x for x in drawn if np.isfinite(x)]
-  if not np.isfinite(value) or not drawn:
+  G = len(groups[0])
+  with np.errstate(divide='ignore', invalid='ignore'):
+    (value,) = statistic(*(x.sum(axis=0, keepdims=True) for x in groups))
+    weight_BxG = np.random.default_rng(seed).multinomial(
+      G, np.full(G, 1 / G), size=intervals.DRAWS
+    )
+    drawn_B = statistic(*(weight_BxG @ x for x in groups))
+  drawn_B = drawn_B[np.isfinite(drawn_B)]
+  if not np.isfinite(value) or not len(drawn_B):
     return intervals.UNDEFINED
   tail = (1 - intervals.CONFIDENCE) / 2
-  return intervals.Interval(value, *map(float, np.quantile(drawn, [tail, 1 - tail])))
+  bounds = np.quantile(drawn_B, [tail, 1 - tail])
+  return intervals.Interval(float(value), *map(float, bounds))
 
 
 def _reliability(x_GxR: np.ndarray, rng: np.random.Generator) -> float | None:
   """Split-half reliability of a map of sizes (Spearman 1910, Brown 1910)."""
-  found = []
-  for _ in range(SPLITS):
-    order_G = rng.permutation(len(x_GxR))
-    halves = np.array_split(order_G, 2)
-    found.append(_pearson(*(np.abs(x_GxR[half].sum(axis=0)) for half in halves)))
-  r = float(np.mean(found))
+  halves_2xSxR = np.stack(
+    [
+      [np.abs(x_GxR[half].sum(axis=0)) for half in np.array_split(order_G, 2)]
+      for order_G in (rng.permutation(len(x_GxR)) for _ in range(SPLITS))
+    ],
+    axis=1,
+  )
+  with np.errstate(divide='ignore', invalid='ignore'):
+    r = float(_pearson(*halves_2xSxR).mean())
   return 2 * r / (1 + r) if np.isfinite(r) and r > -1 else None
 
 
@@ -235,8 +251,10 @@ def cross(behavior: Maps, explanation: Maps) -> float | None:
   """
   among = compared(behavior.sites, behavior.live_R & explanation.live_R, COMPONENTS)
   maps = (behavior.behavior, explanation.explanation)
-  r = _pearson(*(np.abs(x.moved_NxR.mean(axis=0)[among]) for x in maps))
-  return r if np.isfinite(r) else None
+  sizes = (np.abs(x.moved_NxR.mean(axis=0)[among])[None] for x in maps)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    (r,) = _pearson(*sizes)
+  return float(r) if np.isfinite(r) else None
 
 
 def statistics(maps: Maps) -> dict[str, Any]:

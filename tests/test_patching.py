@@ -47,7 +47,7 @@ def asked(vocabulary: int, G: int = 3) -> patch_prompts.Asked:
   answers_Nx2xG = np.array(answers)
   if G > 1:
     answers_Nx2xG[:, 1, 1:] = [END, 0]  # the second statement ends early
-  return patch_prompts._asked(prompts, answers_Nx2xG, 0)
+  return patch_prompts.asked(prompts, answers_Nx2xG, 0)
 
 
 def tokens_of(asked, n, k, j):
