@@ -114,7 +114,13 @@ def asked(
   answers_Nx2xG: np.ndarray,
   pad_token: int,
 ) -> Asked:
-  """Prompts whose last tokens stand in one column, padded on the left."""
+  """Prompts whose last tokens stand in one column, padded on the left.
+
+  Args:
+    prompts: of positions.aligned_prompts.
+    answers_Nx2xG: tokens of the answers of x and of x'.
+    pad_token: fills the columns before a prompt.
+  """
   length_N = np.array([len(own) for own, _, _ in prompts])
   first_N = np.array([np.argmax(np.not_equal(a, b)) for a, b, _ in prompts])
   suffix = int((length_N - first_N).max())

@@ -105,6 +105,46 @@ def test_killed_once_in_every_stage_it_ends_bit_for_bit_the_same(finished, tmp_p
   assert interruptions.differences(finished, tmp_path / 'disturbed') == []
 
 
+def test_patching_is_asked_for_and_resumes_to_the_same(finished, tmp_path):
+  """No run pays for it by itself; what is left of it is not computed again."""
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished, workdir)
+  assert not list(workdir.rglob('patch'))
+  few = ('--stage=patch', '--config.patch.pairs=32', '--config.patch.draws=2')
+  done = run(workdir, *few)
+  assert done.returncode == 0, done.stderr
+  assert 'passes' in done.stderr and 'patch, cue moved' in done.stderr
+  folder = workdir / 'seed1' / 'kl' / 'patch'
+  before = contents(folder)
+  names = {pathlib.Path(name).name for name in before}
+  steps = [f'moved-{step:09d}' for step in (0, 8)]
+  assert names == {
+    *(f'{step}.{end}' for step in steps for end in ('json', 'parquet')),
+    *('index.html', 'manifest.json'),
+  }
+  counts = json.loads((folder / f'{steps[1]}.json').read_text())['counts']
+  assert 0 < counts['aligned'] <= counts['asked'] == 32 <= counts['changed']
+  assert counts['passes'] > 100 * counts['aligned']
+  again = run(workdir, *few)
+  assert again.returncode == 0, again.stderr
+  assert contents(folder) == before
+  for name in ('manifest.json', f'{steps[1]}.json', f'{steps[1]}.parquet'):
+    (folder / name).unlink()
+  manifest = json.loads(before['manifest.json'])
+  manifest |= {'finished': False, 'files': {}}
+  kept = ('stage', 'config', 'inputs', 'files', 'finished', 'packages', 'python')
+  begun = {k: manifest[k] for k in (*kept, 'started')}
+  begun['digest'] = workdir_lib._digest(begun)
+  (folder / 'manifest.json').write_text(json.dumps(begun))
+  resumed = run(workdir, *few)
+  assert resumed.returncode == 0, resumed.stderr
+  assert 'step 0 · patch' not in resumed.stderr.split('no_kl')[0]
+  after = contents(folder)
+  assert {k: x for k, x in after.items() if k != 'manifest.json'} == {
+    k: x for k, x in before.items() if k != 'manifest.json'
+  }
+
+
 def test_differences_are_seen(finished, tmp_path):
   shutil.copytree(finished, tmp_path / 'copy')
   path = tmp_path / 'copy' / 'report' / 'report.json'

@@ -261,10 +261,11 @@ def figures(study: Study, found: dict) -> dict:
       f'Effect of patching, 0 to 1, by layer and position group: {title}.',
       functools.partial(patch_figures.heat, x['sites']),
     )
-    result[f'sites-{key}'] = (
-      f'Heads and MLPs by how much they matter to both: {title}.',
-      functools.partial(patch_figures.scatter, x['sites']),
-    )
+    if any(site['explanation'] is not None for site in x['sites']):
+      result[f'sites-{key}'] = (
+        f'Heads and MLPs by how much they matter to both: {title}.',
+        functools.partial(patch_figures.scatter, x['sites']),
+      )
   return result
 
 
