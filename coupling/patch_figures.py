@@ -79,7 +79,7 @@ def heat(found: Sequence[dict]) -> figure_lib.Figure:
         if np.isfinite(value):
           dark = {'color': 'white' if value > 0.5 else BLACK, 'fontsize': 7}
           at = column + 0.5, layer + 0.5
-          ax.text(*at, f'{value:.2f}', ha='center', va='center', **dark)
+          ax.text(*at, f'{round(value, 2) + 0:.2f}', ha='center', va='center', **dark)
       ax.set_xticks(np.arange(len(groups)) + 0.5, [word(x) for x in groups])
       if depth <= WRITTEN:
         ax.set_yticks(np.arange(depth) + 0.5, range(depth))

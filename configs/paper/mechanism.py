@@ -14,6 +14,13 @@ knocking out what matters most to behaviour moves the explanation, and with the
 behaviour. What is compared, and what is left out since it is shared by construction,
 is in coupling/sharing.py; it was settled on validation facts of world 0.
 
+Seen on worlds 31 to 35: none of nine statements is decided. Correlation +0.20 [-0.07,
++0.47] at the end (ceiling by noise 1.00), before training +0.40 [+0.02, +0.77], without
+the KL +0.41 [+0.09, +0.73], shuffled labels +0.59 [+0.32, +0.85]; the behaviour's top
+components take 0.10 [-0.26, 0.46] of the explanation with them, random ones 0.04. With
+the cue removed instead of moved: +0.43 [+0.02, +0.84], before training +0.29. The stage
+took 9 minutes of processor time for five seeds.
+
 Arguments: see common.py.
 """
 
