@@ -26,8 +26,8 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
 STAGE_HELP = (
-  'Stage to run; run is all of them but export. plan tells what a training would need '
-  'of machines that are not at hand.'
+  'Stage to run; run is all of them but patch and export. plan tells what a training '
+  'would need of machines that are not at hand.'
 )
 STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES, 'plan'), STAGE_HELP)
 WORKERS = flags.DEFINE_integer(

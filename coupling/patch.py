@@ -56,6 +56,7 @@ def check(e: Experiment, runs: Sequence[str]) -> None:
   ]
   if found:
     raise config_lib.ConfigError.of(found)
+  sharding.check_batch(sharding.make_mesh(e.mesh), 'patch.batch', e.patch.batch)
 
 
 def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
