@@ -69,7 +69,7 @@ SIZES = {
   ),
   'mmlu': (
     _LARGER,
-    16,
+    4,
     dict(template=4, question=60, options=40, hint_source=8, hinted_option=1),
     (18, 70),
     4,
