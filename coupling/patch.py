@@ -146,7 +146,8 @@ def _checkpoint(
     'prompt': [pairs[i].prompt for i in rows],
     'group': [pairs[i].group for i in rows],
   }
-  counts |= {'aligned': len(rows), 'passes': passes}
+  used = int(sharing.used(maps.behavior).sum())
+  counts |= {'aligned': len(rows), 'used': used, 'passes': passes}
   patch_records.write(at, about, maps, counts)
 
 
