@@ -26,10 +26,10 @@ CONFIG = config_flags.DEFINE_config_file(
   'config', help_string='File of the experiment, as configs/world.py:seeds=1'
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
-ALONE = ('export', 'plan')  # stages of one process
+ALONE = ('patch', 'export', 'plan')  # stages of one process
 STAGE_HELP = (
-  'Stage to run; run is all of them but export. plan tells what a training would need '
-  'of machines that are not at hand.'
+  'Stage to run; run is all of them but patch and export. plan tells what a training '
+  'would need of machines that are not at hand.'
 )
 STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES, 'plan'), STAGE_HELP)
 WORKERS = flags.DEFINE_integer(
@@ -69,8 +69,8 @@ flags.register_multi_flags_validator(
     not given['distributed']
     or (given['workers'] == 1 and given['stage'] not in ALONE and not given['follow'])
   ),
-  message='--distributed does not go with --workers, --follow, --stage=export and '
-  '--stage=plan: leave it out, they are for one process.',
+  message='--distributed does not go with --workers, --follow, --stage=patch, '
+  '--stage=export and --stage=plan: leave it out, they are for one process.',
 )
 flags.register_multi_flags_validator(
   ['distributed', 'coordinator_address', 'num_processes', 'process_id'],

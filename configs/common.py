@@ -47,6 +47,9 @@ LABELS = dict(
   remat='none',
   evaluated='kept',
 )
+PATCH = dict(
+  contrasts=('moved',), checkpoints=2, pairs=256, batch=32, sites_at_once=8, draws=20
+)
 NO_SHIFT = dict(weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all')
 
 
@@ -172,6 +175,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     ),
   )
   config.evaluate = dict(split='test', batch=32, likelihood=False)
+  config.patch = PATCH
   config.mesh = dict(data=1, fsdp=-1, tensor=1)
   config.runs_at_once = 1
   runs = {

@@ -236,6 +236,19 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Patch:
+  """Activation patching of evaluated checkpoints, by --stage=patch."""
+
+  # What x' is: x with its cue moved to the answer without it, or x without a cue.
+  contrasts: tuple[Literal['moved', 'removed'], ...]
+  checkpoints: int  # of those that were evaluated, from the first to the last
+  pairs: int  # at most, of those whose answer changes without the cue
+  batch: int
+  sites_at_once: int
+  draws: int  # sets of random sites, to hold against those that matter most
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Mesh:
   """Devices by axis; -1 for one axis means all that remain."""
 
@@ -266,6 +279,7 @@ class Experiment:
   label: Label
   train: Train
   evaluate: Evaluate
+  patch: Patch
   report: Report
   mesh: Mesh
   runs_at_once: (
@@ -292,6 +306,7 @@ Kind = Literal[
   'variety',
   'access',
   'collapse',
+  'mechanism',
 ]
 
 
@@ -315,3 +330,9 @@ class Paper:
   title: str
   parts: dict[str, Experiment] = dataclasses.field(hash=False)
   studies: dict[str, Study] = dataclasses.field(hash=False)
+
+  @property
+  def patched(self) -> frozenset[str]:
+    """The runs, as 'part/run', whose circuits a study asks for."""
+    asking = [x for x in self.studies.values() if x.kind == 'mechanism']
+    return frozenset(run for study in asking for run in study.runs)

@@ -63,6 +63,12 @@ def stage_config(
       'train': _but(e.runs.get(run), 'remat'),
       'questions': questions(e),
     },
+    'patch': {
+      'patch': _but(e.patch, 'batch', 'sites_at_once'),
+      'evaluate': e.evaluate,
+      'train': _but(e.runs.get(run), 'remat'),
+      'questions': questions(e),
+    },
   }[stage]
   described = {
     k: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x
@@ -83,11 +89,13 @@ def practised(e: Experiment) -> bool:
   return any(train.practice for train in e.runs.values())
 
 
-def _but(train: config_lib.Train | None, *fields: str) -> dict | None:
-  """A run without fields that a stage's result does not depend on."""
-  if train is None:
+def _but(
+  section: config_lib.Train | config_lib.Patch | None, *fields: str
+) -> dict | None:
+  """A section without fields that a stage's result does not depend on."""
+  if section is None:
     return None
-  return {k: x for k, x in dataclasses.asdict(train).items() if k not in fields}
+  return {k: x for k, x in dataclasses.asdict(section).items() if k not in fields}
 
 
 def stage(e: Experiment, workdir: Path, seed: int, name: str) -> workdir_lib.Stage:

@@ -170,10 +170,10 @@ def cluster_bootstrap(
     return UNDEFINED
   sums_Gx2K = group_sums(np.hstack([numerator_NxK, denominator_NxK]), group_N)
   estimates = functools.partial(_sum_of_ratios, sums_Gx2K, coefficient_K)
-  return _studentised(estimates, len(sums_Gx2K), seed, draws, confidence)
+  return studentised(estimates, len(sums_Gx2K), seed, draws, confidence)
 
 
-def _studentised(
+def studentised(
   estimates: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
   groups: int,
   seed: int,
@@ -272,7 +272,7 @@ def regression_bootstrap(
       f'regression_bootstrap: needs sums [K, G, 5], found {sums_KxGx5.shape}'
     )
   estimates = functools.partial(_sum_of_weights, sums_KxGx5, coefficient_Kx2)
-  return _studentised(estimates, sums_KxGx5.shape[1], seed, draws, confidence)
+  return studentised(estimates, sums_KxGx5.shape[1], seed, draws, confidence)
 
 
 def mean_interval(values_N: np.ndarray, group_N: np.ndarray, seed: int = 0) -> Interval:

@@ -10,6 +10,7 @@ N heads, K key/value heads, H head dimension, L layers, V vocabulary.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class Patch(NamedTuple):
   """Values that replace a site's activation where the mask is set."""
 
   value_LxBxTxX: jax.Array
-  mask_LxBxT: jax.Array
+  mask_LxBxT: jax.Array  # or [L, B, T, N] of single heads
 
 
 class Output(NamedTuple):
@@ -128,7 +129,17 @@ class Decoder(nnx.Module):
       )
 
   def __call__(
-    self, tokens_BxT, positions_BxT, every, last, cache, keep, read, patch, adapters
+    self,
+    tokens_BxT,
+    positions_BxT,
+    every,
+    last,
+    cache,
+    keep,
+    read,
+    patch,
+    adapters,
+    entering_BxTxD,
   ):
     """`every`, `last`: Queries of all layers but the last, and of the last."""
     graphdef, blocks = nnx.split(self.layers)
@@ -139,8 +150,8 @@ class Decoder(nnx.Module):
 
       def site(name, value):
         if name in patches:
-          new, mask_BxT = patches[name]
-          mask = mask_BxT.reshape(mask_BxT.shape + (1,) * (value.ndim - 2))
+          new, mask = patches[name]
+          mask = mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
           value = jnp.where(mask, new.astype(value.dtype), value)
         if name in read:
           activations[name] = value
@@ -163,11 +174,9 @@ class Decoder(nnx.Module):
       {} if adapters is None else adapters.weights,
       _kinds(self.config),
     )
-    x_BxTxD = self.embed(tokens_BxT)
-    if self.config.scaled_embedding:
-      x_BxTxD = x_BxTxD * jnp.asarray(self.config.width**0.5, x_BxTxD.dtype)
-    if self.config.learned_positions:
-      x_BxTxD = x_BxTxD + self.position_embed(positions_BxT)
+    x_BxTxD = entering_BxTxD
+    if entering_BxTxD is None:
+      x_BxTxD = self._embedded(tokens_BxT, positions_BxT)
     x_BxTxD = layers.keep_rows(x_BxTxD)
     if self.config.remat != 'none':
       # Within a scan XLA cannot undo it, so nothing need prevent that.
@@ -193,6 +202,15 @@ class Decoder(nnx.Module):
       places_BxT = jnp.broadcast_to(positions_BxT, tokens_BxT.shape).astype(jnp.int32)
       kept = Cache(*new, places_BxT if slides else None)
     return Output(self.final_norm(x_BxCxD), kept, activations)
+
+  def _embedded(self, tokens_BxT, positions_BxT):
+    """What enters the first layer."""
+    x_BxTxD = self.embed(tokens_BxT)
+    if self.config.scaled_embedding:
+      x_BxTxD = x_BxTxD * jnp.asarray(self.config.width**0.5, x_BxTxD.dtype)
+    if self.config.learned_positions:
+      x_BxTxD = x_BxTxD + self.position_embed(positions_BxT)
+    return x_BxTxD
 
   def unembed(self, hidden):
     # Products of dtype, sums of float32: logits rounded to bfloat16 would tie.
@@ -271,6 +289,7 @@ def apply(
   keep: bool = False,
   read: tuple[str, ...] = (),
   patch: dict[str, Patch] | None = None,
+  entering_BxTxD: jax.Array | None = None,
 ) -> Output:
   """Runs the decoder.
 
@@ -294,6 +313,8 @@ def apply(
     keep: whether what the T tokens add to a cache is returned.
     read: sites whose activations are returned, [L, B, T, ...] each.
     patch: site -> Patch: activations to replace. With neither, sites cost nothing.
+    entering_BxTxD: what enters the first layer; default: the tokens' embeddings. See
+      `from_layer`.
 
   Returns:
     Output with the hidden states after the final norm; see `unembed`.
@@ -342,6 +363,7 @@ def apply(
     read,
     patch or {},
     params.get(ADAPTERS),
+    entering_BxTxD,
   )
 
 
@@ -370,6 +392,23 @@ def apply_trees(
     longest=config.learned_positions,  # as checks.check has seen
     mask_BxTxS=tree_mask(rows.end),
   ).hidden_BxCxD
+
+
+def from_layer(
+  config: DecoderConfig, params: Params, first: int
+) -> tuple[DecoderConfig, Params]:
+  """The decoder from one of its layers on, which goes on from what enters that layer.
+
+  So what is known of a run up to a layer need not be computed again.
+  """
+  cut = lambda stacked: jax.tree.map(lambda x: x[first:], stacked)
+  parts = ('layers', ADAPTERS) if ADAPTERS in params else ('layers',)
+  config = dataclasses.replace(
+    config,
+    depth=config.depth - first,
+    full_layers=tuple(i - first for i in config.full_layers if i >= first),
+  )
+  return config, params | {part: cut(params[part]) for part in parts}
 
 
 def unembed(config: DecoderConfig, params: Params, hidden: jax.Array) -> jax.Array:

@@ -13,12 +13,13 @@ from coupling import export as export_lib
 from coupling import hosts
 from coupling import inputs
 from coupling import label as label_lib
+from coupling import patch as patch_lib
 from coupling import scheduler
 from coupling import stages
 from coupling import sweep
 
 RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
-STAGES = (*RUN, 'export')
+STAGES = (*RUN, 'patch', 'export')
 PER_SEED = ('prepare', 'base', 'label')
 ANYWHERE = ('prepare', 'report')  # stages that need no model and no devices
 
@@ -69,6 +70,8 @@ def run(
   hosts.check_alike(workdir, e, stage)
   paper = e if isinstance(e, config_lib.Paper) else None
   parts = {'': e} if paper is None else paper.parts
+  if paper is not None and stage == 'run' and paper.patched:
+    wanted = (*RUN, 'patch')
   if stage not in ANYWHERE:
     if workers > 1:  # the CPU's devices count, and this process must hold no others
       jax.config.update('jax_platforms', 'cpu')
@@ -76,13 +79,27 @@ def run(
     for name, part in parts.items():
       try:
         checks.check(part)
+        if 'patch' in wanted:
+          patch_lib.check(part, _patched(e, name))
       except config_lib.ConfigError as error:
         problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
     if problems:
       raise config_lib.ConfigError.of(problems)
   every = _tasks(parts, workdir, workers, follow)
+  every += [
+    scheduler.Task(
+      _name(part, seed, run, 'patch'),
+      'patch',
+      (_name(part, seed, run, 'evaluate'),),
+      patch_lib.patch,
+      (of_part, workdir / part, seed, run),
+    )
+    for part, of_part in parts.items()
+    for seed in of_part.seeds
+    for run in _patched(e, part)
+  ]
   if paper is not None:
-    needs = tuple(t.name for t in every if t.kind == 'evaluate')
+    needs = tuple(t.name for t in every if t.kind in ('evaluate', 'patch'))
     every.append(
       scheduler.Task('paper', 'report', needs, stages.paper, (paper, workdir))
     )
@@ -104,6 +121,13 @@ def run(
     if not jax.config.jax_compilation_cache_dir:
       jax.config.update('jax_compilation_cache_dir', str(workdir / COMPILED))
     scheduler.run(tasks, workers, {})
+
+
+def _patched(e: config_lib.Experiment | config_lib.Paper, part: str) -> list[str]:
+  """The runs of a part that the stage patch is for; of one experiment, all."""
+  if isinstance(e, config_lib.Experiment):
+    return list(e.runs)
+  return [run for run in e.parts[part].runs if f'{part}/{run}' in e.patched]
 
 
 def _earlier(e: config_lib.Experiment) -> set[int]:

@@ -29,7 +29,7 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
     f'seed{seed}/{run}/{stage}'
     for seed in e.seeds
     for run in e.runs
-    for stage in ('train', 'evaluate')
+    for stage in ('train', 'evaluate', 'patch')
   ]
   stages, packages, devices = {}, collections.defaultdict(set), set()
   tokens = collections.defaultdict(collections.Counter)

@@ -13,6 +13,7 @@ SHARES = {
   *('balanced_accuracy', 'drift', 'invalid', 'exchangeable', 'null_self', 'null_orig'),
   *('exact_match', 'precision', 'recall', 'f1', 'greedy_agreement'),
   *('followed', 'statement_moved', 'moved_to_truth'),
+  *('overlap', 'flipped', 'agrees'),
   *('change_rate_own', 'change_rate_swapped', 'to_changed', 'to_unchanged'),
 }
 # All in these is a share, except for differences, ratios and counts.

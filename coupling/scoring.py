@@ -46,7 +46,7 @@ def statement_logprobs(
   # The last token of a statement is a target only, never an input.
   branches_BxX = target_BxMxG[:, :, :-1].reshape(B, -1)
   slots_BxX = jnp.broadcast_to(T + jnp.arange(M * (G - 1)), branches_BxX.shape)
-  positions_BxS, mask_BxSxS = _tree(prompt['valid'], M, G - 1)
+  positions_BxS, mask_BxSxS = tree(prompt['valid'], M, G - 1)
   hidden_BxCxD = models.apply(
     config,
     params,
@@ -56,6 +56,23 @@ def statement_logprobs(
     longest=T + G - 1,
     mask_BxTxS=mask_BxSxS,
   ).hidden_BxCxD
+  return read(config, params, hidden_BxCxD, statements_BxMxG, end_tokens)
+
+
+def read(
+  config: models.DecoderConfig,
+  params: models.Params,
+  hidden_BxCxD: jax.Array,
+  statements_BxMxG: jax.Array,
+  end_tokens: tuple[int, ...],
+) -> jax.Array:
+  """`statement_logprobs`, of the hidden states that they are read from.
+
+  `hidden_BxCxD`: at the prompt's last token, then at every statement's tokens but its
+  last; C is 1 + M (G - 1).
+  """
+  B, M, G = statements_BxMxG.shape
+  target_BxMxG = jnp.maximum(statements_BxMxG, 0)
   fork_BxD = hidden_BxCxD[:, 0]
   after_BxMxXxD = hidden_BxCxD[:, 1:].reshape(B, M, G - 1, config.width)
 
@@ -85,7 +102,7 @@ def statement_logprobs(
   return jnp.where(there_BxM & new_BxM, total_BxM, -jnp.inf)
 
 
-def _tree(valid_BxT: jax.Array, M: int, X: int) -> tuple[jax.Array, jax.Array]:
+def tree(valid_BxT: jax.Array, M: int, X: int) -> tuple[jax.Array, jax.Array]:
   """Positions [B, S] and mask [B, S, S] of a prompt and M branches of X tokens."""
   B, T = valid_BxT.shape
   S = T + M * X

@@ -6,6 +6,7 @@
                                           those of the labels' source: labelling.py
   <workdir>/seed0/<run>/train             checkpoints M_t
   <workdir>/seed0/<run>/evaluate          behaviours and explanations, item by item
+  <workdir>/seed0/<run>/patch             which sites carry them: patch.py
   <workdir>/seed0/<run>/export            the last M_t in the hub's format: export.py
   <workdir>/report                        statistics, figures, text
 
@@ -39,6 +40,7 @@ from coupling import inputs
 from coupling import label as label_lib
 from coupling import label_sets
 from coupling import labelling
+from coupling import patch_records
 from coupling import progress
 from coupling import provenance
 from coupling import records
@@ -307,6 +309,10 @@ def paper(p: config_lib.Paper, workdir: Path) -> bool:
       config = inputs.stage_config(e, 'evaluate', seed, run)
       folder = f'{part}/seed{seed}/{run}/evaluate'
       needs[folder] = workdir_lib.finished_stage(workdir / folder, config)
+      if f'{part}/{run}' in p.patched:
+        config = inputs.stage_config(e, 'patch', seed, run)
+        folder = f'{part}/seed{seed}/{run}/patch'
+        needs[folder] = workdir_lib.finished_stage(workdir / folder, config)
   with workdir_lib.open_stage(
     workdir / 'report', 'paper', dataclasses.asdict(p), needs
   ) as stage:
@@ -319,6 +325,14 @@ def paper(p: config_lib.Paper, workdir: Path) -> bool:
     }
     made = provenance.of_parts(p, workdir)
     bayes = {part: inputs.bayes(e) for part, e in p.parts.items()}
-    studies.write(stage.path(), p, found, made, bayes)
+    maps = {
+      name: {
+        seed: patch_records.read_all(workdir / part / f'seed{seed}' / run / 'patch')
+        for seed in p.parts[part].seeds
+      }
+      for name in sorted(p.patched)
+      for part, _, run in [name.partition('/')]
+    }
+    studies.write(stage.path(), p, found, made, bayes, maps)
     stage.finish({})
     return True

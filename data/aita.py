@@ -73,6 +73,12 @@ def questions(config: Config) -> pairs.Questions:
   return QUESTIONS
 
 
+def aligned(config: Config, pair: pairs.Pair, option: str | None) -> pairs.Aligned:
+  """x with the opposite opinion of the same person; see cues.aligned."""
+  opinions = cues.parse('task.opinions', config.opinions, VERDICTS)
+  return cues.aligned(pair, opinions, option)
+
+
 def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   """One pair a post, in the order of the files."""
   opinions = cues.parse('task.opinions', config.opinions, VERDICTS)

@@ -83,7 +83,7 @@ def pair(
 
   Nothing in the text is a template; {option} is filled in the cue alone.
   """
-  span = SEPARATOR + cue.text.replace(SLOT, cue.option)
+  span = _span(cue, cue.option)
   return pairs.Pair(
     prompt=text + span,
     counterfactual=text,
@@ -94,3 +94,45 @@ def pair(
     group=group,
     provenance=provenance,
   )
+
+
+def aligned(
+  pair: pairs.Pair, cues: Sequence[Cue], option: str | None, parts: Sequence[tuple] = ()
+) -> pairs.Aligned:
+  """x with its cue moved: the cue of the same kind that speaks for another option.
+
+  Args:
+    pair: of `pair`.
+    cues: of `parse` or `parse_templates`, those that pairs are made with.
+    option: that the other cue speaks for; None: there is no cue.
+    parts: of x without its cue, see pairs.Aligned.
+
+  Raises:
+    DataError: no cue of the pair's kind speaks for the option.
+  """
+  start = pair.prompt.rfind(pair.cue)
+  cue = ('hint_source', start, start + len(pair.cue))
+  if option is None:
+    return pairs.Aligned(pair.counterfactual, (*parts, cue))
+  moved = [
+    _span(cue, option)
+    for cue in cues
+    if cue.kind == pair.cue_kind and cue.option in ('', option)
+  ]
+  if not moved:
+    raise readers.DataError(
+      f'{pair.provenance}: no cue of the kind {pair.cue_kind!r} speaks for {option!r}: '
+      'give one for every option.'
+    )
+  own, other = pair.cue, moved[0]
+  first = pairs.shared(own, other)
+  last = len(own) - pairs.shared(own[first:][::-1], other[first:][::-1])
+  return pairs.Aligned(
+    pair.prompt[:start] + other + pair.prompt[start + len(own) :],
+    (*parts, cue, ('hinted_option', start + first, start + last)),
+  )
+
+
+def _span(cue: Cue, option: str) -> str:
+  """The cue as it stands in a prompt."""
+  return SEPARATOR + cue.text.replace(SLOT, option)

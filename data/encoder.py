@@ -86,6 +86,10 @@ class Encoder:
       ) from e
     return [e.ids for e in encoded]
 
+  def offsets(self, text: str) -> list[tuple[int, int]]:
+    """Start and end in the text of each of its tokens; (i, i) where one has none."""
+    return self._backend.encode(text, add_special_tokens=False).offsets
+
   def _unreadable(self, texts: Sequence[str]) -> str:
     """The first text with a word that a whole-word tokenizer does not know."""
     words = self._tokenizer.get_vocab().keys() - self.control.keys()

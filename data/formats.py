@@ -56,6 +56,14 @@ class Format(abc.ABC):
   def answers(self, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer."""
 
+  @abc.abstractmethod
+  def offsets(self, item: str) -> list[tuple[int, int]]:
+    """Where each token of a question's prompt stands in its text.
+
+    Returns:
+      Start and end, in characters; (0, 0) for tokens of the format's own.
+    """
+
   def option_tokens(self, options: Sequence[Sequence[str]]) -> np.ndarray:
     """First answer token of each option of each item: see tokens.option_tokens."""
     return tokens.option_tokens(self.answers, options)
@@ -103,6 +111,10 @@ class Plain(Format):
         f'Item {rows.index([])} has no tokens: there is nothing to ask.'
       )
     return rows
+
+  def offsets(self, item: str) -> list[tuple[int, int]]:
+    """See Format.offsets."""
+    return [(0, 0)] * len(self._start) + self._encoder.offsets(item)
 
   def answers(self, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer; nothing marks its end."""
@@ -163,6 +175,17 @@ class Chat(Format):
       first, *others = self._pieces(len(contents), True)
       texts.append(first + ''.join(map(''.join, zip(contents, others))))
     return self._encode(texts)
+
+  def offsets(self, item: str) -> list[tuple[int, int]]:
+    """See Format.offsets."""
+    before, after = self._pieces(1, True)
+    content = item.strip()
+    blanks = len(item) - len(item.lstrip())
+    places = []
+    for start, end in self._encoder.offsets(before + content + after):
+      start, end = (min(max(x - len(before), 0), len(content)) for x in (start, end))
+      places.append((start + blanks, end + blanks) if start < end else (0, 0))
+    return places
 
   def answers(self, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer, its end of turn included.

@@ -72,6 +72,14 @@ def questions(config: Config) -> pairs.Questions:
   return QUESTIONS
 
 
+def aligned(config: Config, pair: pairs.Pair, option: str | None) -> pairs.Aligned:
+  """x with its hint moved to another option; see cues.aligned."""
+  hints = cues.parse_templates('task.hints', config.hints)
+  text = pair.counterfactual
+  options = ('options', text.rfind(mmlu.OPTIONS), len(text))
+  return cues.aligned(pair, hints, option, [options])
+
+
 def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   """The pairs of all questions, in the order of the files."""
   if not 0 <= config.right_share <= 1:

@@ -16,6 +16,7 @@ from data import splits
 
 LETTERS = ('A', 'B', 'C', 'D')
 CHOICES = tuple(f'choice{i}' for i in range(len(LETTERS)))
+OPTIONS = f'\n\n({LETTERS[0]}) '  # how they begin in a question's text
 HEADER = ('question', *CHOICES, 'answer')
 
 

@@ -4,7 +4,7 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -65,6 +65,23 @@ class Questions:
     return '{answer}' in self.unchanged
 
 
+class Aligned(NamedTuple):
+  """x', which is x with another cue or none in the place of its own; the parts of x.
+
+  x and x' are meant to align token by token, so that an activation of the one can
+  stand in the place of the other's. A task's function `aligned(config, pair, option)`
+  gives x' with the cue moved to another option, or for option None x∖C.
+
+  Attributes:
+    prompt: x'.
+    parts: name, start and end in x of its parts, names as in positions.GROUPS; what
+      they leave out belongs to the question.
+  """
+
+  prompt: str
+  parts: tuple[tuple[str, int, int], ...]
+
+
 def remove_cue(prompt: str, cue: str, start: int) -> str:
   """The prompt without the cue, which is the span of the prompt at `start`."""
   return prompt[:start] + prompt[start + len(cue) :]
@@ -78,8 +95,8 @@ def cue_start(pair: Pair) -> int:
   Raises:
     ValueError: x∖C is not x without the cue, or there is no cue.
   """
-  before = _shared(pair.prompt, pair.counterfactual)
-  after = _shared(pair.prompt[::-1], pair.counterfactual[::-1])
+  before = shared(pair.prompt, pair.counterfactual)
+  after = shared(pair.prompt[::-1], pair.counterfactual[::-1])
   first = max(len(pair.counterfactual) - after, 0)
   start = pair.prompt.rfind(pair.cue, first, before + len(pair.cue))
   if (
@@ -95,7 +112,7 @@ def cue_start(pair: Pair) -> int:
   return start
 
 
-def _shared(a: str, b: str) -> int:
+def shared(a: str, b: str) -> int:
   """Length of the longest common beginning."""
   lengths = range(1, min(len(a), len(b)) + 1)
   return bisect.bisect_left(lengths, True, key=lambda n: a[:n] != b[:n])

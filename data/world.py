@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data import pairs as pairs_lib
+from data import readers
 from data import splits
 from data import tokens
 from data import universe
@@ -57,6 +58,25 @@ class Config:
 def questions(config: Config) -> pairs_lib.Questions:
   del config  # both behaviours are asked for alike
   return QUESTIONS
+
+
+def aligned(
+  config: Config, pair: pairs_lib.Pair, option: str | None
+) -> pairs_lib.Aligned:
+  """x with its hint moved to another option; for None x∖C, which has as many words.
+
+  Raises:
+    DataError: a reason is to be moved, which speaks for no option.
+  """
+  other = pair.counterfactual
+  if option is not None:
+    if config.behavior == 'request':
+      raise readers.DataError(
+        'task.behavior=request: a reason speaks for no option and cannot be moved; set '
+        "patch.contrasts=('removed',)"
+      )
+    other = f'{pair.prompt.rpartition(" ")[0]} {option}'
+  return pairs_lib.Aligned(other, world_texts.parts(pair.prompt))
 
 
 def tokenizer() -> tokens.Tokenizer:

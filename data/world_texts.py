@@ -32,6 +32,13 @@ WORDS = (
   *(f'why{i}' for i in range(NUM_REASONS)),
 )
 _KNOWN = frozenset(WORDS)
+# What the words of a question with a hint are, and of a request with a reason.
+_HINTED = (
+  *('question',) * 2,
+  *('options',) * NUM_OPTIONS,
+  *('hint_source', 'hinted_option'),
+)
+_REASONED = (*('question',) * 3, 'hint_source')
 
 
 class Question(NamedTuple):
@@ -83,6 +90,13 @@ def parse_question(text: str) -> Question:
   if not asked:
     raise _no('question', text)
   return parsed
+
+
+def parts(text: str) -> tuple[tuple[str, int, int], ...]:
+  """Name, start and end of the words of x; see pairs.Aligned."""
+  spans = [word.span() for word in re.finditer(r'\S+', text)]
+  names = _HINTED if len(spans) == len(_HINTED) else _REASONED
+  return tuple((name, *span) for name, span in zip(names, spans, strict=True))
 
 
 def parse_request(text: str) -> Request:

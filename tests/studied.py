@@ -292,6 +292,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
       runs=('main/kl', 'init/outsider'), at=(), companions=(),
     ),
     'collapse': study('collapse', ('kl', 'plain', 'no_kl', 'held')),
+    'mechanism': study('mechanism', ('kl', 'no_kl', 'shuffled')),
   }  # fmt: skip
   return Paper(title='A paper', parts=parts, studies=studies), found
 

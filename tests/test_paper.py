@@ -205,7 +205,7 @@ def test_runs_at_once_leave_what_they_leave_alone(
 
 def test_the_whole_paper_resolves():
   found = papers.resolve(everything.get_config('seeds=1'))
-  assert len(found.studies) == 12
+  assert len(found.studies) == 13
   for study in found.studies.values():
     assert study.claim.endswith('.')
 

@@ -105,6 +105,31 @@ def test_killed_once_in_every_stage_it_ends_bit_for_bit_the_same(finished, tmp_p
   assert interruptions.differences(finished, tmp_path / 'disturbed') == []
 
 
+def test_patching_is_done_where_it_is_asked_for(finished, tmp_path):
+  """No run pays for it by itself, and what is done is not done again."""
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished, workdir)
+  assert not list(workdir.rglob('patch'))
+  few = ('--stage=patch', '--config.patch.pairs=32', '--config.patch.draws=2')
+  done = run(workdir, *few)
+  assert done.returncode == 0, done.stderr
+  assert 'passes' in done.stderr and 'patch, cue moved' in done.stderr
+  folder = workdir / 'seed1' / 'kl' / 'patch'
+  before = contents(folder)
+  names = {pathlib.Path(name).name for name in before}
+  steps = [f'moved-{step:09d}' for step in (0, 8)]
+  assert names == {
+    *(f'{step}.{end}' for step in steps for end in ('json', 'parquet')),
+    *('index.html', 'manifest.json'),
+  }
+  counts = json.loads((folder / f'{steps[1]}.json').read_text())['counts']
+  assert 0 < counts['aligned'] <= counts['asked'] == 32 <= counts['changed']
+  assert counts['passes'] > 80 * counts['aligned']
+  again = run(workdir, *few)
+  assert again.returncode == 0, again.stderr
+  assert contents(folder) == before
+
+
 def test_differences_are_seen(finished, tmp_path):
   shutil.copytree(finished, tmp_path / 'copy')
   path = tmp_path / 'copy' / 'report' / 'report.json'

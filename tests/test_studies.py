@@ -17,6 +17,7 @@ from coupling.studies import rules
 from coupling.studies import variety
 from coupling.workdir import WorkdirError
 from coupling.studies.rules import AGREES, DISAGREES, UNDECIDED
+from tests import patched
 from tests import studied
 from tests.studied import GOOD, NEUTRAL, SEEDS, Run, small, states, study, train
 
@@ -225,7 +226,9 @@ def test_what_was_never_there_is_not_lost():
 def whole():
   paper, records = studied.paper()
   knows = lambda seed, table: records['main'][seed].orig.truth
-  return numbers_lib.numbers(paper, records, studied.PROVENANCE, {'main': knows})
+  return numbers_lib.numbers(
+    paper, records, studied.PROVENANCE, {'main': knows}, patched.of_paper(paper)
+  )
 
 
 def test_every_kind_of_study_has_a_module(whole):
@@ -285,6 +288,7 @@ def test_equal_records_give_equal_numbers(whole):
     copy.deepcopy(records),
     studied.PROVENANCE,
     {'main': knows},
+    {},
   )
   assert again['studies']['noise'] == whole['studies']['noise']
   assert again['studies']['noise']['rows'][0]['state'] == rules.AGREES

@@ -12,6 +12,7 @@ from coupling.studies import numbers as numbers_lib
 from coupling.studies import page
 from coupling.tables import lookup
 from coupling.workdir import WorkdirError
+from tests import patched
 from tests import studied
 from tests.test_report import Page
 
@@ -25,7 +26,9 @@ def paper():
 def written(paper, tmp_path_factory):
   folder = tmp_path_factory.mktemp('paper')
   knows = lambda seed, table: paper[1]['main'][seed].orig.truth
-  studies.write(folder, *paper, studied.PROVENANCE, {'main': knows})
+  studies.write(
+    folder, *paper, studied.PROVENANCE, {'main': knows}, patched.of_paper(paper[0])
+  )
   return folder
 
 
@@ -119,7 +122,14 @@ def test_words_are_escaped(saved, tmp_path):
 def test_one_seed_decides_nothing_on_differences_between_runs(tmp_path):
   """Its page can be written, and what has no interval is not decided."""
   paper, records = studied.paper(1)
-  studies.write(tmp_path, paper, records, studied.PROVENANCE, {'main': None})
+  studies.write(
+    tmp_path,
+    paper,
+    records,
+    studied.PROVENANCE,
+    {'main': None},
+    patched.of_paper(paper),
+  )
   saved = json.loads((tmp_path / 'report.json').read_text())
   assert 'over 16 groups' in saved['interval']['text']
   regularisation = saved['studies']['regularisation']
@@ -155,7 +165,14 @@ def test_a_task_whose_unchanged_names_no_answer_has_a_page(tmp_path):
       new = dataclasses.replace(s, items=items, orig=unnamed(s.orig), unexplained=apart)
       object.__setattr__(new, 'swaps', swaps)
       seeds[seed] = new
-  studies.write(tmp_path, paper, records, studied.PROVENANCE, {'main': None})
+  studies.write(
+    tmp_path,
+    paper,
+    records,
+    studied.PROVENANCE,
+    {'main': None},
+    patched.of_paper(paper),
+  )
   saved = json.loads((tmp_path / 'report.json').read_text())
   claims = [row['claim'] for row in saved['studies']['shift']['rows']]
   assert any('whole explanation follows the shift' in claim for claim in claims)

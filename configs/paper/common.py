@@ -145,6 +145,7 @@ def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
   part = world.get_config(f'behavior={behavior}')
   part.seeds = tuple(range(FIRST_SEED, FIRST_SEED + args['seeds']))
   part.task.practice_pairs = PRACTICE_PAIRS
+  part.patch.update(contrasts=('moved', 'removed'), checkpoints=4)
   part.train.loop.update(steps=steps, checkpoint_every=min(CHECKPOINTS, steps))
   with part.unlocked():
     for name in ('sibling', 'shuffled'):

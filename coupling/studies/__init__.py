@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import pathlib
 
 from coupling.config import Paper
+from coupling.patch_records import Found
 from coupling.records import SeedRecords
 from coupling.studies import numbers
 from coupling.studies import page
@@ -16,6 +17,7 @@ def write(
   records: dict[str, dict[int, SeedRecords]],
   provenance: dict,
   bayes: Mapping[str, Bayes | None],
+  maps: Mapping[str, Mapping[int, Found]],
 ) -> None:
   """Writes index.html, report.json and report.md.
 
@@ -26,8 +28,9 @@ def write(
     provenance: of provenance.of_parts.
     bayes: by part, what an explainer who knows the world and not the model states of
       the items of a seed (seed, records); None where there is none.
+    maps: of the runs, as 'part/run', that were patched, by seed.
 
   Raises:
     WorkdirError: records do not fit together, or a number is not finite.
   """
-  page.write(folder, numbers.numbers(paper, records, provenance, bayes))
+  page.write(folder, numbers.numbers(paper, records, provenance, bayes, maps))

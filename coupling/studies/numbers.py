@@ -10,11 +10,13 @@ import numpy as np
 from coupling import config as config_lib
 from coupling import summary
 from coupling.config import Paper, Study
+from coupling.patch_records import Found
 from coupling.records import SeedRecords
 from coupling.studies import access
 from coupling.studies import collapse
 from coupling.studies import controls
 from coupling.studies import dose
+from coupling.studies import mechanism
 from coupling.studies import planted
 from coupling.studies import shift
 from coupling.studies import sources
@@ -29,6 +31,7 @@ BY_KIND: dict[str, types.ModuleType] = {
   kind: module
   for module in (
     *(dose, trajectory, sources, shift, planted, variety, access, collapse),
+    mechanism,
   )
   for kind in module.TESTED
 }
@@ -39,6 +42,7 @@ def numbers(
   records: dict[str, dict[int, SeedRecords]],
   provenance: dict,
   bayes: Mapping[str, Bayes | None],
+  maps: Mapping[str, Mapping[int, Found]],
 ) -> dict:
   """All numbers of the report.
 
@@ -66,7 +70,8 @@ def numbers(
     ),
     'controls': _controls(parts),
     'studies': {
-      name: _study(study, parts, bayes) for name, study in paper.studies.items()
+      name: _study(study, parts, {'access': bayes, 'mechanism': maps})
+      for name, study in paper.studies.items()
     },
   }
 
@@ -76,9 +81,10 @@ def _controls(parts: Parts) -> dict:
   return found | {'claims': [dataclasses.asdict(row) for row in controls.rows(found)]}
 
 
-def _study(study: Study, parts: Parts, bayes: Mapping[str, Bayes | None]) -> dict:
+def _study(study: Study, parts: Parts, more: Mapping[str, Mapping]) -> dict:
+  """`more`: what studies of some kinds have beside the records."""
   module = BY_KIND[study.kind]
-  given = (bayes,) if module is access else ()
+  given = (more[study.kind],) if study.kind in more else ()
   found = module.numbers(study, parts, *given)
   return {
     'study': dataclasses.asdict(study),

@@ -1,0 +1,224 @@
+"""The stage `patch`: which parts of a model carry its behaviour and its explanation.
+
+  <workdir>/seed0/<run>/patch     maps of evaluated checkpoints, and a page of them
+
+For pairs whose answer changes without the cue, every site is patched, and the sites
+that matter most to the behaviour are knocked out against as many random ones.
+"""
+
+from collections.abc import Sequence
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from coupling import config as config_lib
+from coupling import hosts
+from coupling import inputs
+from coupling import interrupt
+from coupling import label as label_lib
+from coupling import models
+from coupling import patch_page
+from coupling import patch_prompts
+from coupling import patch_records
+from coupling import patching
+from coupling import progress
+from coupling import records
+from coupling import sharding
+from coupling import sharing
+from coupling import steps
+from coupling import workdir as workdir_lib
+from data import pairs as pairs_lib
+
+Experiment = config_lib.Experiment
+
+
+def check(e: Experiment, runs: Sequence[str]) -> None:
+  """Raises ConfigError where some of the runs cannot be patched."""
+  if not runs:
+    return
+  found, module = [], inputs.task_module(e)
+  if hosts.several():
+    found.append(
+      'patch: one process patches; train by --distributed --stage=train and evaluate '
+      'likewise, then run the same command without it'
+    )
+  if not hasattr(module, 'aligned'):
+    found.append(
+      f'task.module={e.task.module!r} cannot move a cue: give it a function '
+      '`aligned(config, pair, option)`, see pairs.Aligned, or leave out --stage=patch'
+    )
+  if inputs.questions(e).detect is not None:
+    found.append(
+      'patch: this task reads behaviours from replies, which are no two options to '
+      'compare; let it ask for a choice'
+    )
+  found += [
+    f'runs.{run}.context=after: patching compares prompts, and here answers stand in '
+    'them; patch a run that is asked before'
+    for run in runs
+    if e.runs[run].context == 'after'
+  ]
+  if found:
+    raise config_lib.ConfigError.of(found)
+  sharding.check_batch(sharding.make_mesh(e.mesh), 'patch.batch', e.patch.batch)
+
+
+def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
+  """Patches evaluated checkpoints of a run; False where that is done."""
+  root = workdir / f'seed{seed}'
+  evaluated = workdir_lib.finished_stage(
+    root / run / 'evaluate', inputs.stage_config(e, 'evaluate', seed, run)
+  )
+  needs = {'label': inputs.stage(e, workdir, seed, 'label'), 'evaluate': evaluated}
+  config = inputs.stage_config(e, 'patch', seed, run)
+  with workdir_lib.open_stage(root / run / 'patch', 'patch', config, needs) as stage:
+    if stage.finished:
+      return False
+    every = records.evaluated_steps(evaluated.path())
+    pairs = label_lib.read_pairs(needs['label'].path(), e.evaluate.split)
+    params_at = steps.reader(e, workdir, seed, run)
+    chosen = spread(list(every), e.patch.checkpoints)
+    for step in chosen:
+      left = [
+        (contrast, at)
+        for contrast in e.patch.contrasts
+        if not (at := patch_records.path(stage.path(), contrast, step)).exists()
+      ]
+      params = params_at(step) if left else None
+      for contrast, at in left:
+        interrupt.check()
+        bar = f'seed {seed} · {run} · step {step} · patch, cue {contrast}'
+        did = records.read_evaluation(every[step])
+        _checkpoint(e, seed, params, pairs, did, contrast, at, bar)
+    found = patch_records.read_all(stage.path())
+    patch_page.write(stage.path(), f'{run}, seed {seed}', found)
+    stage.finish({})
+    return True
+
+
+def spread(steps: Sequence[int], count: int) -> list[int]:
+  """Some of the steps, evenly spread: the last, and of several the first."""
+  places = np.linspace(len(steps) - 1, 0, min(count, len(steps))).round().astype(int)
+  return sorted(steps[i] for i in places)
+
+
+def _checkpoint(
+  e: Experiment,
+  seed: int,
+  params: models.Params,
+  pairs: Sequence[pairs_lib.Pair],
+  did: Any,
+  contrast: str,
+  at: pathlib.Path,
+  bar: str,
+) -> None:
+  """Patches one checkpoint and writes its records; `did`: of its evaluation."""
+  behavior_N, counterfactual_N = (
+    did[name].to_numpy() for name in ('behavior', 'counterfactual_behavior')
+  )
+  changed_n = np.flatnonzero(behavior_N != counterfactual_N)
+  row_n = np.sort(np.random.default_rng(seed).permutation(changed_n)[: e.patch.pairs])
+  align = functools.partial(inputs.task_module(e).aligned, e.task.config)
+  asked = patch_prompts.contrasts(
+    inputs.format(e),
+    inputs.questions(e),
+    [pairs[i] for i in row_n],
+    behavior_N[row_n],
+    counterfactual_N[row_n],
+    align,
+    contrast == 'moved',
+  )
+  counts = {'changed': len(changed_n), 'asked': len(row_n), 'aligned': 0, 'passes': 0}
+  if asked is None:
+    progress.line(bar, f'none of {len(row_n)} pairs aligns: nothing to patch')
+    patch_records.write(at, {}, None, counts)
+    return
+  rows = row_n[asked.kept_N]
+  maps, passes = measure(
+    inputs.decoder(e),
+    params,
+    asked,
+    batch=e.patch.batch,
+    at_once=e.patch.sites_at_once,
+    mesh=sharding.make_mesh(e.mesh),
+    end_tokens=inputs.format(e).end_tokens,
+    draws=e.patch.draws,
+    seed=seed,
+    label=bar,
+  )
+  about = {
+    'prompt': [pairs[i].prompt for i in rows],
+    'group': [pairs[i].group for i in rows],
+  }
+  used = int(sharing.used(maps.behavior).sum())
+  counts |= {'aligned': len(rows), 'used': used, 'passes': passes}
+  patch_records.write(at, about, maps, counts)
+
+
+def measure(
+  config: models.DecoderConfig,
+  params: models.Params,
+  asked: patch_prompts.Contrasts,
+  *,
+  draws: int,
+  seed: int,
+  label: str = 'patch',
+  **how: Any,
+) -> tuple[sharing.Maps, int]:
+  """Both maps of a model, and what becomes of it without the sites that matter most.
+
+  Args:
+    config: the decoder's shape.
+    params: its weights.
+    asked: pairs, of patch_prompts.contrasts.
+    draws: sets of random sites to hold against the top ones.
+    seed: of these draws.
+    label: of the line of progress.
+    **how: batch, at_once, mesh and end_tokens of patching.effects.
+
+  Returns:
+    The maps, each pair a group of its own, and the number of forward passes.
+  """
+  every = patching.sites(config)
+  both = asked.behavior, asked.explanation
+  live_R = np.array(
+    [not any(patching.inert(config, x, site) for x in both) for site in every]
+  )
+  N, total = len(asked.kept_N), 0
+  sites = sum(not patching.inert(config, x, site) for x in both for site in every)
+  # Beside these: x and x' thrice, x anew by both programs that patch, the top sites.
+  bar = progress.Progress(label, N * (sites + 2 * (draws + 9)), 'passes')
+
+  def run(function, *args, **more):
+    nonlocal total
+    before, done = total, 0
+
+    def tell(passes):
+      nonlocal done
+      done = passes
+      bar.update(before + passes)
+
+    found = function(config, params, *args, tell=tell, **how, **more)
+    total = before + done
+    return found
+
+  behavior, explanation = (run(patching.maps, x) for x in both)
+  among = sharing.compared(every, live_R, sharing.COMPONENTS)
+  used_N = sharing.used(behavior)
+  top = sharing.most(behavior.of(used_N) if used_N.any() else behavior, among)
+  rng, rest = np.random.default_rng(seed), np.setdiff1d(among, top)
+  size = min(len(top), len(rest))
+  sets = [top, *(rng.choice(rest, size, replace=False) for _ in range(draws))]
+  chosen = [tuple(every[i] for i in some) for some in sets]
+  settings = {k: x for k, x in how.items() if k != 'at_once'}
+  without = []
+  for x in both:
+    means = patching.means(config, params, x, **settings)
+    total += 2 * N
+    without.append(run(patching.effects, x, chosen, means=means))
+  maps = sharing.Maps(
+    every, np.arange(N), behavior, explanation, live_R, sets, *without
+  )
+  return maps, total

@@ -1,0 +1,148 @@
+"""What activation patching asks: pairs of prompts that align, and their two answers.
+
+x' is x with its cue moved to v', the answer that the model gives without the cue, or
+x without a cue (x∖C); the task's `aligned` makes it. Answers are what the model itself
+does, as for Self:
+
+  behaviour     x: B(x), x': v'; the first tokens of these options
+  explanation   x: E(x) = "changed to v'", x': "unchanged"; whole statements
+
+For v' is what the model says on both x' without the cue. Only pairs whose answer
+changes without the cue have two answers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from coupling import behavior
+from coupling import statements as statements_lib
+from data import formats
+from data import pairs as pairs_lib
+from data import positions
+from data import tokens as tokens_lib
+
+Align = Callable[[pairs_lib.Pair, str | None], pairs_lib.Aligned]
+
+
+class Asked(NamedTuple):
+  """Prompts of N pairs that end at the same column, and what is read after them.
+
+  Attributes:
+    arrays: tokens [N, 2, T] of x and x'; valid [N, T]; answers [N, 2, G] of x and x';
+      group [N, S + X], codes of positions.GROUPS from column `prefix` on.
+    prefix: columns in which no x differs from its x'; at least 1.
+    live: groups with tokens from some pair's first difference on.
+  """
+
+  arrays: dict[str, np.ndarray]
+  prefix: int
+  live: frozenset[str]
+
+
+class Contrasts(NamedTuple):
+  """What is asked of some pairs.
+
+  Attributes:
+    kept_N: which of the pairs align.
+    behavior, explanation: of these pairs.
+  """
+
+  kept_N: np.ndarray
+  behavior: Asked
+  explanation: Asked
+
+
+def contrasts(
+  format: formats.Format,
+  template: pairs_lib.Questions,
+  pairs: Sequence[pairs_lib.Pair],
+  behavior_N: np.ndarray,
+  counterfactual_N: np.ndarray,
+  align: Align,
+  moved: bool,
+) -> Contrasts | None:
+  """Behaviour and explanation prompts of pairs, and their answers.
+
+  Args:
+    format: how the model is asked.
+    template: how the task asks.
+    pairs: whose answer changes without the cue.
+    behavior_N: the model's options on x.
+    counterfactual_N: and on x∖C.
+    align: of the task: x' of a pair.
+    moved: whether x' has its cue moved, or none.
+
+  Returns:
+    None where no pair aligns, or there are none.
+  """
+  others = [
+    align(pair, pair.options[k] if moved else None)
+    for pair, k in zip(pairs, counterfactual_N)
+  ]
+  prompts = {
+    name: [
+      positions.aligned_prompts(format, asks, pair, other)
+      for pair, other in zip(pairs, others)
+    ]
+    for name, asks in (('x', template.behavior), ('why', template.explanation))
+  }
+  kept_N = np.flatnonzero(
+    [a is not None and b is not None for a, b in zip(*prompts.values())]
+  )
+  if not len(kept_N):
+    return None
+  kept = [pairs[i] for i in kept_N]
+  answer_Nx2 = np.stack([behavior_N, counterfactual_N], axis=1)[kept_N]
+  options_NxK = behavior.option_tokens(format, kept)
+  statements_NxMxG = statements_lib.tokens(format, kept, template)
+  said_Nx2 = 2 * answer_Nx2[:, 1:] + np.array([1, 0])  # changed to v', unchanged
+  rows_Nx1 = np.arange(len(kept))[:, None]
+  make = lambda name, answers: asked(
+    [prompts[name][i] for i in kept_N], answers, format.pad_token
+  )
+  return Contrasts(
+    kept_N,
+    make('x', options_NxK[rows_Nx1, answer_Nx2][:, :, None]),
+    make('why', statements_NxMxG[rows_Nx1, said_Nx2]),
+  )
+
+
+def asked(
+  prompts: Sequence[tuple[list[int], list[int], np.ndarray]],
+  answers_Nx2xG: np.ndarray,
+  pad_token: int,
+) -> Asked:
+  """Prompts whose last tokens stand in one column, padded on the left.
+
+  Args:
+    prompts: of positions.aligned_prompts.
+    answers_Nx2xG: tokens of the answers of x and of x'.
+    pad_token: fills the columns before a prompt.
+  """
+  length_N = np.array([len(own) for own, _, _ in prompts])
+  first_N = np.array([np.argmax(np.not_equal(a, b)) for a, b, _ in prompts])
+  suffix = int((length_N - first_N).max())
+  prefix = max(int(length_N.max()) - suffix, 1)
+  T = prefix + suffix
+
+  def right(rows, fill):
+    return tokens_lib.pad([row[::-1] for row in rows], T, fill)[:, ::-1]
+
+  group_NxT = right([group.tolist() for _, _, group in prompts], 0)
+  after = np.arange(T) >= (T - length_N + first_N)[:, None]
+  live = {positions.GROUPS[code] for code in np.unique(group_NxT[after])}
+  N, _, G = answers_Nx2xG.shape
+  answer_NxX = np.full((N, 2 * (G - 1)), positions.CODES['answer'])
+  arrays = {
+    'tokens': np.stack(
+      [right([x[k] for x in prompts], pad_token) for k in (0, 1)], axis=1
+    ),
+    'valid': np.arange(T) >= (T - length_N)[:, None],
+    'answers': answers_Nx2xG.astype(np.int32),
+    'group': np.concatenate([group_NxT[:, prefix:], answer_NxX], axis=1).astype(
+      np.int32
+    ),
+  }
+  return Asked(arrays, prefix, frozenset(live))

@@ -1,0 +1,337 @@
+"""Activation patching: a run on x with activations of a run on x' in their place.
+
+x and x' align token by token (patch_prompts). Both are run, then x again with one
+activation replaced, or several, at a position group. What comes of it is read from two
+answers, that of x and that of x': d = log p(answer of x) - log p(answer of x').
+Behaviours are answered by options, explanations by statements, teacher-forced.
+
+What the runs share is computed once: the tokens before the first at which x and x'
+differ, and the layers below the first that is patched. Activations enter and leave
+through the sites of the one decoder. Shapes: B or N pairs, P tokens of the prefix, S
+tokens from there on, X of two answers without their last, R runs, L layers, Z groups.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coupling import interrupt
+from coupling import models
+from coupling import patch_prompts
+from coupling import scoring
+from coupling import sharding
+from coupling.sharing import EVERY_HEAD, Effects, Site
+from data import loader
+from data import positions
+
+STARTS = 8  # layers at which patched runs may begin: each is a program of its own
+Activations = dict[str, jax.Array]  # site -> [L, B, S + X, ...]
+
+
+class _Begun(NamedTuple):
+  """Both runs of a batch."""
+
+  tokens_BxS: jax.Array  # of x, and of both answers
+  positions_BxS: jax.Array
+  mask_BxSxT: jax.Array
+  cache: models.Cache  # of the prefix
+  own: Activations  # of x
+  other: Activations  # of x'
+
+
+def sites(config: models.DecoderConfig) -> list[Site]:
+  """Every site, layer, position group, and of the heads each alone."""
+  return [
+    Site(kind, layer, group, head)
+    for kind in models.SITES
+    for layer in range(config.depth)
+    for group in positions.GROUPS
+    for head in (range(config.num_heads) if kind == 'heads' else (EVERY_HEAD,))
+  ]
+
+
+def inert(config: models.DecoderConfig, asked: patch_prompts.Asked, site: Site) -> bool:
+  """Whether patching a site changes nothing, as the decoder is built.
+
+  So it is where both runs are alike, before their first difference, and where nothing
+  is read any more: what a last layer adds at positions that predict no answer.
+  """
+  last = site.layer == config.depth - 1 and site.kind != 'residual'
+  return site.group not in asked.live or (last and site.group != 'answer')
+
+
+def maps(
+  config: models.DecoderConfig,
+  params: models.Params,
+  asked: patch_prompts.Asked,
+  **how: Any,
+) -> Effects:
+  """`effects` of every site alone, in the order of `sites`; how: its arguments."""
+  every = sites(config)
+  live_R = np.array([not inert(config, asked, site) for site in every])
+  found = effects(
+    config, params, asked, [(s,) for s, live in zip(every, live_R) if live], **how
+  )
+  patched_NxR = np.repeat(found.clean_N[:, None], len(every), axis=1)
+  patched_NxR[:, live_R] = found.patched_NxR
+  return found._replace(patched_NxR=patched_NxR)
+
+
+def effects(
+  config: models.DecoderConfig,
+  params: models.Params,
+  asked: patch_prompts.Asked,
+  sets: Sequence[tuple[Site, ...]],
+  *,
+  batch: int,
+  at_once: int,
+  mesh: jax.sharding.Mesh,
+  end_tokens: tuple[int, ...],
+  means: dict[str, np.ndarray] | None = None,
+  tell: Callable[[int], None] = lambda passes: None,
+) -> Effects:
+  """d of x, of x', and of x with each set of sites replaced.
+
+  Args:
+    config: the decoder's shape.
+    params: its weights.
+    asked: pairs of prompts, with their answers.
+    sets: sites that are replaced together, in a run of their own.
+    batch: pairs per batch, which the mesh divides.
+    at_once: runs computed at the same time.
+    mesh: devices to split batches over.
+    end_tokens: tokens that end a statement.
+    means: site -> [L, Z, ...], to stand in the place of activations; default: x'.
+    tell: is told how many forward passes of a pair are done.
+
+  Raises:
+    Interrupted: between two batches, when a signal asked for it.
+  """
+  sharding.check_batch(mesh, 'patch.batch', batch)
+  params = sharding.put_params(mesh, params)
+  begin = _begin(config, mesh, asked.prefix, end_tokens)
+  stride = -(-config.depth // STARTS)
+  starts: dict[int, list[int]] = {}
+  sets = [*sets, ()]  # x itself, by the program that patches
+  for row, chosen in enumerate(sets):
+    first = min((site.layer for site in chosen), default=0)
+    starts.setdefault(first - first % stride, []).append(row)
+  parts, order, done = [], [], 0
+  for rows, _, row_n in loader.batches(asked.arrays, batch):
+    interrupt.check()
+    rows = sharding.put_batch(mesh, rows)
+    begun, other_B = begin(params, rows)
+    values = begun.other
+    if means is not None:
+      values = _by_group(means, rows['group'])
+    found = []
+    for first, members in starts.items():
+      run = _patched(config, mesh, first, asked.prefix, end_tokens)
+      for i in range(0, len(members), at_once):
+        some = [sets[row] for row in members[i : i + at_once]]
+        chosen = _chosen(config, some + [()] * (at_once - len(some)), first)
+        patched_RxB = run(params, rows, begun, values, chosen)
+        found.append((members[i : i + at_once], patched_RxB))
+    patched_BxR = np.empty((batch, len(sets)), np.float32)
+    for members, patched_RxB in jax.device_get(found):
+      patched_BxR[:, members] = patched_RxB[: len(members)].T
+    found = patched_BxR[:, -1], jax.device_get(other_B), patched_BxR[:, :-1]
+    parts.append([x[: len(row_n)] for x in found])
+    order.append(row_n)
+    done += len(row_n) * (2 + len(sets))
+    tell(done)
+  clean_N, other_N, patched_NxR = (loader.in_order(x, order) for x in zip(*parts))
+  return Effects(clean_N, other_N, patched_NxR)
+
+
+def means(
+  config: models.DecoderConfig,
+  params: models.Params,
+  asked: patch_prompts.Asked,
+  *,
+  batch: int,
+  mesh: jax.sharding.Mesh,
+  end_tokens: tuple[int, ...],
+) -> dict[str, np.ndarray]:
+  """Mean activations of both runs, over pairs and the tokens of each group.
+
+  Returns:
+    site -> [L, Z, ...]; 0 for groups without tokens. What comes before the first
+    difference is left out: it is never replaced.
+  """
+  params = sharding.put_params(mesh, params)
+  begin = _begin(config, mesh, asked.prefix, end_tokens)
+  total = None
+  for rows, mask_B, _ in loader.batches(asked.arrays, batch):
+    interrupt.check()
+    rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
+    begun, _ = begin(params, rows)
+    found = _sums(begun.own, begun.other, rows['group'], mask_B)
+    total = found if total is None else jax.tree.map(jnp.add, total, found)
+  sums, count_Z = jax.device_get(total)
+  return {
+    site: x / np.maximum(count_Z, 1).reshape(-1, *[1] * (x.ndim - 2))
+    for site, x in sums.items()
+  }
+
+
+@functools.lru_cache
+def _begin(
+  config: models.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  prefix: int,
+  end_tokens: tuple[int, ...],
+) -> Callable:
+  """The jitted runs on x and x': (params, rows) -> (_Begun, d [B] of x')."""
+  batched = sharding.batch_sharding(mesh)
+  stacked = sharding.batch_sharding(mesh, leading=1)
+  slides = batched if config.window else None
+  cache_shardings = models.Cache(stacked, stacked, slides)
+  places = _Begun(batched, batched, batched, cache_shardings, stacked, stacked)
+
+  @jax.jit
+  @sharding.on(mesh)
+  def run(params, rows):
+    tokens_Bx2xT, answers_Bx2xG = rows['tokens'], rows['answers']
+    B, _, G = answers_Bx2xG.shape
+    positions_BxT, mask_BxTxT = scoring.tree(rows['valid'], 2, G - 1)
+    apply = functools.partial(
+      models.apply, config, params, longest=config.learned_positions
+    )
+    cache = apply(
+      tokens_Bx2xT[:, 0, :prefix],
+      positions_BxT=positions_BxT[:, :prefix],
+      mask_BxTxS=mask_BxTxT[:, :prefix, :prefix],
+      keep=True,
+    ).cache
+    branches_BxX = answers_Bx2xG[:, :, :-1].reshape(B, -1)
+
+    def one(tokens_BxT):
+      tokens_BxS = jnp.concatenate([tokens_BxT[:, prefix:], branches_BxX], axis=1)
+      out = apply(
+        tokens_BxS,
+        positions_BxT=positions_BxT[:, prefix:],
+        mask_BxTxS=mask_BxTxT[:, prefix:],
+        cache=cache,
+        read=models.SITES,
+      )
+      return tokens_BxS, out
+
+    tokens_BxS, own = one(tokens_Bx2xT[:, 0])
+    _, other = one(tokens_Bx2xT[:, 1])
+    begun = _Begun(
+      tokens_BxS,
+      positions_BxT[:, prefix:],
+      mask_BxTxT[:, prefix:],
+      cache,
+      own.activations,
+      other.activations,
+    )
+    begun = jax.lax.with_sharding_constraint(begun, places)
+    return begun, _contrast(
+      config, params, other.hidden_BxCxD, answers_Bx2xG, end_tokens
+    )
+
+  return run
+
+
+@functools.lru_cache
+def _patched(
+  config: models.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  first: int,
+  prefix: int,
+  end_tokens: tuple[int, ...],
+) -> Callable:
+  """The jitted patched runs from a layer on: d [R, B].
+
+  (params, rows, begun, values, chosen) -> d, chosen of `_chosen`.
+  """
+  del prefix  # other prefixes, other programs
+
+  @jax.jit
+  @sharding.on(mesh)
+  def run(params, rows, begun, values, chosen):
+    upper, weights = models.from_layer(config, params, first)
+    cache = begun.cache._replace(
+      k_LxBxKxHxS=begun.cache.k_LxBxKxHxS[first:],
+      v_LxBxKxSxH=begun.cache.v_LxBxKxSxH[first:],
+    )
+
+    def one(chosen):
+      patch = {
+        site: models.Patch(values[site][first:], mask_LxZ[:, rows['group']])
+        for site, mask_LxZ in chosen.items()
+      }
+      hidden_BxSxD = models.apply(
+        upper,
+        weights,
+        begun.tokens_BxS,
+        positions_BxT=begun.positions_BxS,
+        longest=config.learned_positions,
+        mask_BxTxS=begun.mask_BxSxT,
+        cache=cache,
+        patch=patch,
+        entering_BxTxD=begun.own['residual'][first],
+      ).hidden_BxCxD
+      return _contrast(upper, weights, hidden_BxSxD, rows['answers'], end_tokens)
+
+    return jax.vmap(one)(chosen)
+
+  return run
+
+
+def _chosen(
+  config: models.DecoderConfig, sets: Sequence[tuple[Site, ...]], first: int
+) -> dict[str, np.ndarray]:
+  """Which activations each run replaces, from a layer on: site -> bool [R, L, Z].
+
+  Of heads, [R, L, Z, N].
+  """
+  shape = (len(sets), config.depth - first, len(positions.GROUPS))
+  masks = {
+    kind: np.zeros(shape + (config.num_heads,) * (kind == 'heads'), bool)
+    for kind in models.SITES
+  }
+  for run, chosen in enumerate(sets):
+    for kind, layer, group, head in chosen:
+      at = (run, layer - first, positions.CODES[group])
+      masks[kind][at if head == EVERY_HEAD else (*at, head)] = True
+  return masks
+
+
+def _contrast(
+  config: models.DecoderConfig,
+  params: models.Params,
+  hidden_BxSxD: jax.Array,
+  answers_Bx2xG: jax.Array,
+  end_tokens: tuple[int, ...],
+) -> jax.Array:
+  """d [B], read at the prompt's last token and at both answers' tokens."""
+  _, _, G = answers_Bx2xG.shape
+  read = 1 + 2 * (G - 1)
+  logprobs_Bx2 = scoring.read(
+    config, params, hidden_BxSxD[:, -read:], answers_Bx2xG, end_tokens
+  )
+  return logprobs_Bx2[:, 0] - logprobs_Bx2[:, 1]
+
+
+@jax.jit
+def _by_group(means: dict[str, jax.Array], group_BxS: jax.Array) -> Activations:
+  """Means [L, Z, ...] at the positions of their groups."""
+  return {site: x[:, group_BxS] for site, x in means.items()}
+
+
+@jax.jit
+def _sums(own: Activations, other: Activations, group_BxS: jax.Array, mask_B):
+  """Sums over the tokens of both runs by group [L, Z, ...], and their number [Z]."""
+  hot_BxSxZ = jax.nn.one_hot(group_BxS, len(positions.GROUPS)) * mask_B[:, None, None]
+  sums = {
+    site: sum(jnp.einsum('bsz,lbs...->lz...', hot_BxSxZ, x) for x in (own[site], x_))
+    for site, x_ in other.items()
+  }
+  return sums, 2 * hot_BxSxZ.sum(axis=(0, 1))

@@ -1,0 +1,334 @@
+"""Patching: exact where it must be, the same as hooks on PyTorch, a known circuit."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from coupling import config as config_lib
+from coupling import lora
+from coupling import models
+from coupling import patch
+from coupling import patch_prompts
+from coupling import patching
+from coupling import sharding
+from coupling import sharing
+from coupling.layers import DecoderConfig
+from coupling.sharing import EVERY_HEAD, Site
+from data import positions
+from tests import checkpoints
+
+MESH = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1), jax.devices()[:1])
+END = 7
+HOW = dict(batch=4, at_once=5, mesh=MESH, end_tokens=(END,))
+# Group of each token; two pairs of different lengths, which differ in tokens 2 and 3.
+GROUPS = (
+  (*('template', 'question', 'hint_source', 'hinted_option'), 'instruction', 'answer'),
+  (*('question', 'question', 'hint_source', 'hinted_option'), 'answer'),
+)
+
+
+def asked(vocabulary: int, G: int = 3) -> patch_prompts.Asked:
+  """Prompts of both kinds of pairs, with answers of G tokens at most."""
+  rng = np.random.default_rng(0)
+  prompts, answers = [], []
+  for groups in GROUPS * 2:
+    own = rng.integers(8, vocabulary, len(groups))
+    other = own.copy()
+    other[2:4] += 1 - 2 * (other[2:4] > vocabulary // 2)
+    codes = np.array([positions.CODES[name] for name in groups], np.int8)
+    prompts.append((own.tolist(), other.tolist(), codes))
+    answers.append(rng.integers(8, vocabulary, (2, G)))
+  answers_Nx2xG = np.array(answers)
+  if G > 1:
+    answers_Nx2xG[:, 1, 1:] = [END, 0]  # the second statement ends early
+  return patch_prompts.asked(prompts, answers_Nx2xG, 0)
+
+
+def tokens_of(asked, n, k, j):
+  """Prompt k of pair n and its answer j, without padding or what follows an end."""
+  x = asked.arrays
+  prompt = x['tokens'][n, k][x['valid'][n]].tolist()
+  answer = x['answers'][n, j].tolist()
+  if END in answer:
+    answer = answer[: answer.index(END) + 1]
+  return prompt, answer
+
+
+def torch_contrast(model, asked, n, k, edit=lambda prompt, answer: ()):
+  """d of one prompt, token by token; `edit` makes hooks for one sequence."""
+  d = []
+  for j in (0, 1):
+    prompt, answer = tokens_of(asked, n, k, j)
+    hooks = edit(prompt, answer)
+    ids = torch.tensor([prompt + answer[:-1]])
+    with torch.no_grad():
+      logprobs = model(input_ids=ids).logits[0].log_softmax(-1)
+    for hook in hooks:
+      hook.remove()
+    read = logprobs[len(prompt) - 1 :]
+    d.append(sum(float(read[i, token]) for i, token in enumerate(answer)))
+  return d[0] - d[1]
+
+
+def torch_sites(model, kind):
+  """Layer -> module whose input (True) or output is a site."""
+  layers = model.model.layers
+  return {
+    'residual': [(x, True) for x in layers],
+    'heads': [(x.self_attn.o_proj, True) for x in layers],
+    'attention_out': [(x.self_attn, False) for x in layers],
+    'mlp_out': [(x.mlp, False) for x in layers],
+  }[kind]
+
+
+def torch_hook(module, before, change):
+  """A hook that puts change(activation) in the activation's place."""
+
+  def pre(_, args, kwargs):
+    return (change(args[0]), *args[1:]), kwargs
+
+  def post(_, __, out):
+    return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+  if before:
+    return module.register_forward_pre_hook(pre, with_kwargs=True)
+  return module.register_forward_hook(post)
+
+
+def torch_patched(model, asked, n, site, head_dim):
+  """d on x with one site replaced by its value on x', by hooks."""
+
+  def edit(prompt, answer):
+    other = tokens_of(asked, n, 1, 0)[0] + answer[:-1]
+    module, before = torch_sites(model, site.kind)[site.layer]
+    kept = []
+    reading = torch_hook(module, before, lambda x: kept.append(x.clone()) or x)
+    with torch.no_grad():
+      model(input_ids=torch.tensor([other]))
+    reading.remove()
+    names = list(GROUPS[n % 2]) + ['answer'] * (len(answer) - 1)
+    at = [i for i, name in enumerate(names) if name == site.group]
+    part = slice(None)
+    if site.head != EVERY_HEAD:
+      part = slice(site.head * head_dim, (site.head + 1) * head_dim)
+
+    def change(x):
+      x = x.clone()
+      x[:, at, part] = kept[0][:, at, part]
+      return x
+
+    return [torch_hook(module, before, change)]
+
+  return torch_contrast(model, asked, n, 0, edit)
+
+
+@pytest.mark.parametrize('family, G', [('llama', 3), ('qwen3', 3), ('qwen3', 1)])
+def test_every_site_is_what_hooks_on_pytorch_make_it(family, G):
+  folder, model = checkpoints.saved(family)
+  config, params = checkpoints.imported(folder)
+  a = asked(checkpoints.VOCABULARY, G)
+  found = patching.maps(config, params, a, **HOW)
+  N = len(found.clean_N)
+  for k, values_N in enumerate((found.clean_N, found.other_N)):
+    want = [torch_contrast(model, a, n, k) for n in range(N)]
+    np.testing.assert_allclose(values_N, want, atol=2e-4)
+  moved = 0
+  for r, site in enumerate(patching.sites(config)):
+    for n in (0, 1):
+      want = torch_patched(model, a, n, site, config.head_dim)
+      assert found.patched_NxR[n, r] == pytest.approx(want, abs=3e-4), (site, n)
+      moved += abs(want - found.clean_N[n]) > 1e-2
+  assert moved > 50  # it is not that nothing happens
+
+
+def model_of(family):
+  return checkpoints.imported(checkpoints.saved(family)[0])
+
+
+@pytest.mark.parametrize('family', [*checkpoints.CONFIGS])
+def test_patching_nothing_and_patching_everything(family):
+  config, params = model_of(family)
+  a = asked(checkpoints.VOCABULARY)
+  every = tuple(patching.sites(config))
+  first = tuple(x for x in every if x.kind == 'residual' and x.layer == 0)
+  found = patching.effects(config, params, a, [(), every, first], **HOW)
+  np.testing.assert_array_equal(found.patched_NxR[:, 0], found.clean_N)
+  scale = np.abs(found.whole_N).max()
+  for row in (1, 2):
+    np.testing.assert_allclose(
+      found.patched_NxR[:, row], found.other_N, atol=1e-5 * scale
+    )
+  assert scale > 0.1
+
+
+@pytest.mark.parametrize('family', ['qwen3', 'gemma3'])
+def test_sites_that_are_left_out_change_nothing_by_themselves(family):
+  config, params = model_of(family)
+  a = asked(checkpoints.VOCABULARY)
+  sites = [(x,) for x in patching.sites(config) if patching.inert(config, a, x)]
+  groups = {site.group for (site,) in sites}
+  assert {'template', 'question', 'options'} <= groups and len(sites) > 20
+  found = patching.effects(config, params, a, sites, **HOW)
+  want_NxR = np.repeat(found.clean_N[:, None], len(sites), axis=1)
+  np.testing.assert_allclose(found.patched_NxR, want_NxR, atol=1e-4)
+
+
+@pytest.mark.parametrize('changes', [dict(scan_layers=False), dict()])
+@pytest.mark.parametrize('starts', [1, 2])
+def test_layers_below_are_not_needed(monkeypatch, changes, starts):
+  """With fewer places to start from, and unrolled, the same comes out."""
+  config, params = model_of('gemma3')
+  a = asked(checkpoints.VOCABULARY)
+  want = patching.maps(config, params, a, **HOW)
+  monkeypatch.setattr(patching, 'STARTS', starts)
+  config = dataclasses.replace(config, **changes)
+  found = patching.maps(config, params, a, **HOW | dict(batch=3, at_once=7))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, want)
+
+
+def test_adapters_are_patched_as_their_merged_weights():
+  config, params = model_of('qwen3')
+  adapters = lora.init(config, rank=2, alpha=4.0, seed=0)
+  draw = np.random.default_rng(0)
+  weights = jax.tree.map(
+    lambda x: draw.normal(0, 0.3, x.shape).astype(np.float32), adapters.weights
+  )
+  adapters = dataclasses.replace(adapters, weights=weights)
+  a = asked(checkpoints.VOCABULARY)
+  found = patching.maps(config, params | {models.ADAPTERS: adapters}, a, **HOW)
+  want = patching.maps(config, lora.merge(params, adapters), a, **HOW)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=3e-4), found, want)
+
+
+def test_means_are_those_of_the_tokens_of_each_group():
+  config, params = model_of('qwen3')
+  a = asked(checkpoints.VOCABULARY)
+  how = {k: x for k, x in HOW.items() if k != 'at_once'} | dict(batch=3)
+  found = patching.means(config, params, a, **how)
+  kept = {}
+  for n in range(4):
+    for k in (0, 1):
+      prompt, _ = tokens_of(a, n, k, 0)
+      read = models.apply(config, params, np.array([prompt]), read=models.SITES)
+      at = GROUPS[n % 2].index('hinted_option')
+      for site, x in read.activations.items():
+        kept.setdefault(site, []).append(np.asarray(x[:, 0, at]))
+  code = positions.CODES['hinted_option']
+  for site, values in kept.items():
+    want = np.mean(values, axis=0)
+    np.testing.assert_allclose(found[site][:, code], want, atol=1e-5)
+    assert not found[site][:, positions.CODES['options']].any()
+  site = Site('mlp_out', 0, 'hinted_option', EVERY_HEAD)
+  replaced = patching.effects(config, params, a, [(site,)], means=found, **HOW)
+  assert np.all(np.abs(replaced.moved_NxR) > 1e-4)
+
+
+TOY = DecoderConfig(
+  vocab_size=24,
+  width=24,
+  depth=3,
+  num_heads=2,
+  num_kv_heads=2,
+  head_dim=24,
+  mlp_dim=4,
+  tied_head=False,
+)
+
+
+def toy():
+  """Heads that copy: layer 0's head 1 what was read before, layer 2's head 0 nothing.
+
+  Tokens are unit vectors. Queries are 0, so that every head looks at all tokens alike;
+  only head 1 of layer 0 writes, the mean of what it sees, which the head reads.
+  """
+  params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), models.abstract(TOY))
+  eye = np.eye(24, dtype=np.float32)
+  params['embed']['embedding'] = eye.copy()
+  params['head']['kernel'] = 30 * eye
+  for norm in ('attention_norm', 'mlp_norm'):
+    params['layers'][norm]['scale'][:] = 1
+  params['final_norm']['scale'][:] = 1
+  attention = params['layers']['attention']
+  attention['v']['kernel'][:] = np.concatenate([eye, eye], axis=1)
+  attention['out']['kernel'][0, 24:] = eye
+  return params
+
+
+def test_the_sites_of_a_known_circuit_come_out_and_no_others():
+  a = asked(TOY.vocab_size, G=1)
+  x = a.arrays
+  for n in range(4):
+    first = x['valid'][n].argmax()
+    x['tokens'][n, :, first:] = 14 + np.arange(x['tokens'].shape[2] - first)
+    # The answers are the hints, own and moved; the sources are no answer.
+    x['tokens'][n, :, first + 2] = [8, 9]
+    x['tokens'][n, :, first + 3] = x['answers'][n, :, 0] = [12, 13]
+  found = patching.maps(TOY, toy(), a, **HOW)
+  effects_R = sharing.effect(found)
+  expected = {
+    Site('residual', 0, 'hinted_option', EVERY_HEAD),
+    Site('heads', 0, 'answer', 1),
+    Site('attention_out', 0, 'answer', EVERY_HEAD),
+    Site('residual', 1, 'answer', EVERY_HEAD),
+    Site('residual', 2, 'answer', EVERY_HEAD),
+  }
+  out = {
+    site
+    for site, effect in zip(patching.sites(TOY), effects_R, strict=True)
+    if abs(effect) > 0.02
+  }
+  assert out == expected
+  for site in expected:
+    effect = effects_R[patching.sites(TOY).index(site)]
+    assert effect == pytest.approx(1, abs=0.05), site
+
+
+def test_measure_knocks_out_the_top_and_counts_its_passes():
+  config, params = model_of('qwen3')
+  both = patch_prompts.Contrasts(
+    np.arange(4), asked(checkpoints.VOCABULARY, 1), asked(checkpoints.VOCABULARY)
+  )
+  maps, passes = patch.measure(config, params, both, draws=3, seed=0, **HOW)
+  live = [
+    sum(not patching.inert(config, x, site) for site in maps.sites) for x in both[1:]
+  ]
+  assert passes == 4 * (sum(live) + 2 * (3 + 9))
+  among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
+  assert len(maps.knocked_out) == 4
+  k = sharing.top_count(len(among))
+  for some in maps.knocked_out:
+    assert len(set(some)) == k and set(some) <= set(among)
+  assert not set(maps.knocked_out[0]) & set(np.concatenate(maps.knocked_out[1:]))
+  assert maps.behavior_without.patched_NxR.shape == (4, 4)
+
+
+_ON_DEVICES = """
+import numpy as np, jax
+from coupling import config, patching, sharding
+from tests import checkpoints, test_patching as t
+assert jax.device_count() == 4
+mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=2, tensor=1))
+model = t.model_of('qwen3')
+a = t.asked(checkpoints.VOCABULARY)
+found = patching.maps(*model, a, **t.HOW | dict(mesh=mesh))
+want = patching.maps(*model, a, **t.HOW)
+jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, want)
+begun, _ = patching._begin(model[0], mesh, a.prefix, (t.END,))(
+  sharding.put_params(mesh, model[1]), sharding.put_batch(mesh, a.arrays))
+for x in (*begun.other.values(), begun.cache.k_LxBxSxKxH):
+  assert x.sharding.shard_shape(x.shape)[1] == 1, x.sharding
+"""
+
+
+def test_pairs_are_shared_out_over_devices():
+  env = os.environ | {'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(
+    [sys.executable, '-c', _ON_DEVICES], env=env, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
