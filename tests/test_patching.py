@@ -321,7 +321,7 @@ want = patching.maps(*model, a, **t.HOW)
 jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, want)
 begun, _ = patching._begin(model[0], mesh, a.prefix, (t.END,))(
   sharding.put_params(mesh, model[1]), sharding.put_batch(mesh, a.arrays))
-for x in (*begun.other.values(), begun.cache.k_LxBxSxKxH):
+for x in (*begun.other.values(), begun.cache.k_LxBxKxHxS):
   assert x.sharding.shard_shape(x.shape)[1] == 1, x.sharding
 """
 
