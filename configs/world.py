@@ -100,7 +100,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ),
   )
   config.evaluate = dict(split='test', batch=256, likelihood=False)
-  config.patch = common.PATCH | dict(batch=256, sites_at_once=8)
+  config.patch = common.PATCH | dict(batch=256)
   config.mesh = dict(data=-1, fsdp=1, tensor=1)
   config.runs_at_once = 1
   runs = {
