@@ -34,6 +34,7 @@ import torch
 from torch.nn import functional
 import transformers
 
+from benchmarks import qwen3
 from configs import common
 from coupling import behavior
 from coupling import config as config_lib
@@ -59,7 +60,7 @@ class Size:
   """A model, and the work that it is given.
 
   Attributes:
-    model: fields of transformers.Qwen3Config.
+    model: of qwen3.
     lengths: of a pair.
     pairs: of a train step.
     evaluated: pairs of an evaluation.
@@ -73,31 +74,13 @@ class Size:
   steps: int
 
 
-_SMALL = dict(
-  hidden_size=64,
-  num_hidden_layers=3,
-  num_attention_heads=4,
-  num_key_value_heads=4,
-  head_dim=16,
-  intermediate_size=172,
-  vocab_size=121,
-)
-_LARGER = dict(
-  hidden_size=512,
-  num_hidden_layers=5,
-  num_attention_heads=8,
-  num_key_value_heads=4,
-  head_dim=64,
-  intermediate_size=1536,
-  vocab_size=4096,
-)
 SIZES = {
   # The built-in world's: its hint stands first, its questions are of one word.
-  'world': Size(_SMALL, made_up.Lengths(4, 3, 2, 1, 2, 2), 85, 256, 10),
+  'world': Size(qwen3.SMALL, made_up.Lengths(4, 3, 2, 1, 2, 2), 85, 256, 10),
   # Hint-MMLU: the hint stands between question and options, or after both.
-  'mmlu': Size(_LARGER, made_up.Lengths(96, 24, 8, 16, 40, 12), 8, 32, 1),
+  'mmlu': Size(qwen3.LARGER, made_up.Lengths(96, 24, 8, 16, 40, 12), 8, 32, 1),
   # AITA: a post, then the user's own opinion.
-  'aita': Size(_LARGER, made_up.Lengths(360, 24, 0, 16, 40, 12), 4, 16, 1),
+  'aita': Size(qwen3.LARGER, made_up.Lengths(360, 24, 0, 16, 40, 12), 4, 16, 1),
 }
 
 
@@ -275,24 +258,14 @@ def seconds(run: Callable) -> float:
 def compare(name: str) -> None:
   """One size: what both sides compute, then how long it takes them."""
   size = SIZES[name]
-  config = transformers.Qwen3Config(
-    **size.model,
-    tie_word_embeddings=True,
-    max_position_embeddings=1024,
-    bos_token_id=None,
-    eos_token_id=None,
-  )
-  torch.manual_seed(0)
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    model.save_pretrained(folder)
+    parameters = qwen3.save(folder, size.model)
     forms = {'PyTorch': Torch(size, folder, False)}
     if COMPILE.value:
       forms['PyTorch, compiled'] = Torch(size, folder, True)
     forms |= {'apart': Ours(size, folder, False), 'trees': Ours(size, folder, True)}
-  parameters = sum(p.numel() for p in model.parameters())
-  print(f'\n{name}: {parameters / 1e6:.2f} million parameters, {size.lengths}')
+  print(f'\n{name}: {parameters:.2f} million parameters, {size.lengths}')
   # The last bits of two libraries differ, and with them a choice between near ties.
   said = {form: x.evaluate() for form, x in forms.items()}
   same = {form: np.mean(x == said['PyTorch']) for form, x in said.items()}

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks import qwen3
 from coupling import config as config_lib
 from coupling import hub
 from coupling import patch_prompts
@@ -39,36 +40,18 @@ ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns of both sides that are timed.'
 SIZE = flags.DEFINE_multi_enum('size', ['world', 'mmlu'], ['world', 'mmlu'], 'Which.')
 SAMPLE = flags.DEFINE_integer('sample', 12, 'Sites that PyTorch patches in a turn.')
 
-_SMALL = dict(
-  hidden_size=64,
-  num_hidden_layers=3,
-  num_attention_heads=4,
-  num_key_value_heads=4,
-  head_dim=16,
-  intermediate_size=172,
-  vocab_size=121,
-)
-_LARGER = dict(
-  hidden_size=512,
-  num_hidden_layers=5,
-  num_attention_heads=8,
-  num_key_value_heads=4,
-  head_dim=64,
-  intermediate_size=1536,
-  vocab_size=4096,
-)
-# Fields of Qwen3Config; pairs; tokens by group, of behaviour and explanation prompts;
+# A model; pairs; tokens by group, of behaviour and explanation prompts;
 # tokens of a statement.
 SIZES = {
   'world': (
-    _SMALL,
+    qwen3.SMALL,
     256,
     dict(template=1, question=2, options=4, hint_source=1, hinted_option=1),
     (0, 0),
     2,
   ),
   'mmlu': (
-    _LARGER,
+    qwen3.LARGER,
     4,
     dict(template=4, question=60, options=40, hint_source=8, hinted_option=1),
     (18, 70),
@@ -190,20 +173,11 @@ class Loop:
 def compare(name: str) -> None:
   size = SIZES[name]
   model, pairs, _, instructions, G = size
-  config = transformers.Qwen3Config(
-    **model,
-    tie_word_embeddings=True,
-    max_position_embeddings=1024,
-    bos_token_id=None,
-    eos_token_id=None,
-  )
-  torch.manual_seed(0)
   mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
   how = dict(batch=pairs, at_once=8, mesh=mesh, end_tokens=())
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    made = transformers.AutoModelForCausalLM.from_config(config)
-    made.save_pretrained(folder)
+    parameters = qwen3.save(folder, model)
     decoder = hub.decoder_config(folder, scan_layers=False)
     params = weights.load(folder, decoder)
     asks = {
@@ -211,7 +185,6 @@ def compare(name: str) -> None:
       'explanation': asked(size, instructions[1], G),
     }
     loops = {key: Loop(folder, a) for key, a in asks.items()}
-  parameters = sum(p.numel() for p in made.parameters()) / 1e6
   print(f'\n{name}: {parameters:.2f} million parameters, {pairs} pairs')
   print('what          sites  PyTorch s    here s   ratio [range]   largest error')
   for key, a in asks.items():

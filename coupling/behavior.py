@@ -61,7 +61,9 @@ def questions(
     prediction is wanted (C is 1, or the longest completion), with target_NxC and
     mask_NxC where there are completions.
   """
-  prompts = format.prompts(texts)
+  prompts = _prompts(
+    format, tuple(t if isinstance(t, str) else tuple(t) for t in texts)
+  )
   if completions is None:
     answers = [[] for _ in prompts]
   else:
@@ -84,6 +86,11 @@ def questions(
     arrays['target'] = tokens_lib.pad(answers, width, format.pad_token)
     arrays['mask'] = np.arange(width) < np.array([len(a) for a in answers])[:, None]
   return arrays
+
+
+@functools.lru_cache(maxsize=4)  # the runs of a seed ask the same
+def _prompts(format: formats.Format, texts: tuple[formats.Turns, ...]):
+  return format.prompts(texts)
 
 
 def explanation_texts(
