@@ -76,7 +76,7 @@ def asked(size: tuple, instruction: int, G: int) -> patch_prompts.Asked:
     prompts.append((own.tolist(), other.tolist(), codes))
   answers = rng.integers(1, model['vocab_size'], (pairs, 2, G))
   answers[:, 1, -1] += answers[:, 0, -1] == answers[:, 1, -1]
-  return patch_prompts.asked(prompts, answers % model['vocab_size'], 0)
+  return patch_prompts.asked(prompts, answers % model['vocab_size'], 0, ())
 
 
 class Loop:

@@ -7,6 +7,7 @@ same function. Shapes: N or B items, T tokens, C positions read, K options, V
 vocabulary, S support of a distribution (vocabulary or options).
 """
 
+import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
@@ -71,7 +72,7 @@ def questions(
     ids = dict(zip(distinct, format.answers(distinct)))
     answers = [ids[completion] for completion in completions]
   # The last token of a completion is a target only, never an input.
-  rows = [prompt + answer[:-1] for prompt, answer in zip(prompts, answers)]
+  rows = [prompt + _ids(answer[:-1]) for prompt, answer in zip(prompts, answers)]
   length_N = np.array([len(row) for row in rows])
   tokens_NxT = tokens_lib.pad(rows, length_N.max(), format.pad_token)
   width = max(1, max(map(len, answers)))
@@ -89,8 +90,13 @@ def questions(
 
 
 @functools.lru_cache(maxsize=4)  # the runs of a seed ask the same
-def _prompts(format: formats.Format, texts: tuple[formats.Turns, ...]):
-  return format.prompts(texts)
+def _prompts(
+  format: formats.Format, texts: tuple[formats.Turns, ...]
+) -> list[array.array]:
+  return [_ids(row) for row in format.prompts(texts)]
+
+
+_ids = functools.partial(array.array, 'i')  # an eighth of a list
 
 
 def explanation_texts(

@@ -43,7 +43,8 @@ class Checkpoints:
 
   def drop_after(self, step: int | None) -> None:
     """Deletes what is kept of later steps; None: of all steps."""
-    for kept in sorted(self.steps(), reverse=True):
+    # Each is deleted by all processes together, which must see the same.
+    for kept in sorted(hosts.first(self.steps), reverse=True):
       if step is None or kept > step:
         self._manager.delete(kept)
 

@@ -97,9 +97,7 @@ def begin(
 
 def _shardings(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Begun:
   rows = sharding.batch_sharding(mesh)
-  of_layers = sharding.batch_sharding(mesh, leading=1)
-  cache = models.Cache(of_layers, of_layers, rows if config.window else None)
-  return Begun(rows, rows, rows, cache)
+  return Begun(rows, rows, rows, sharding.cache_shardings(mesh, config))
 
 
 def greedy(

@@ -245,7 +245,11 @@ def _behavior_rows(
   prompts = [p.prompt for p in pairs] + [p.counterfactual for p in pairs]
   asked = [template.behavior.format(prompt=prompt) for prompt in prompts]
   if template.detect is not None:
-    return behavior.questions(format, asked, reference.replies_Nx2.T.ravel().tolist())
+    replies = reference.replies_Nx2.T.ravel().tolist()
+    rows = behavior.questions(format, asked, replies)
+    if kl.prompts == 'counterfactual':
+      rows['mask'][: len(pairs)] = False
+    return rows
   options_NxK = behavior.option_tokens(format, pairs)
   rows = behavior.questions(format, asked)
   options_2NxK = np.concatenate([options_NxK, options_NxK])

@@ -110,7 +110,7 @@ def _portable(error: Exception | None) -> Exception | None:
   """The error, or its text where its class does not survive pickling."""
   try:
     return pickle.loads(pickle.dumps(error))
-  except Exception:
+  except Exception:  # whatever its constructor makes of its own arguments
     return RuntimeError(f'{type(error).__name__}: {error}')
 
 

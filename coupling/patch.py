@@ -118,8 +118,10 @@ def _checkpoint(
   behavior_N, counterfactual_N = (
     did[name].to_numpy() for name in ('behavior', 'counterfactual_behavior')
   )
-  changed_n = np.flatnonzero(behavior_N != counterfactual_N)
-  row_n = np.sort(np.random.default_rng(seed).permutation(changed_n)[: e.patch.pairs])
+  # One order of all pairs, so that checkpoints and runs share what they can.
+  order_N = np.random.default_rng(seed).permutation(len(pairs))
+  changed_n = order_N[(behavior_N != counterfactual_N)[order_N]]
+  row_n = np.sort(changed_n[: e.patch.pairs])
   align = functools.partial(inputs.task_module(e).aligned, e.task.config)
   asked = patch_prompts.contrasts(
     inputs.format(e),
@@ -188,8 +190,9 @@ def measure(
   )
   N, total = len(asked.kept_N), 0
   sites = sum(not patching.inert(config, x, site) for x in both for site in every)
-  # Beside these: x and x' thrice, x anew by both programs that patch, the top sites.
-  bar = progress.Progress(label, N * (sites + 2 * (draws + 9)), 'passes')
+  # Each call beside its sites: x, x', and x by the program that patches.
+  passes = sites + 2 * 3 + 2 * 2 + 4 * (1 + draws + 3)
+  bar = progress.Progress(label, N * passes, 'passes')
 
   def run(function, *args, **more):
     nonlocal total
@@ -208,17 +211,17 @@ def measure(
   among = sharing.compared(every, live_R, sharing.COMPONENTS)
   used_N = sharing.used(behavior)
   top = sharing.most(behavior.of(used_N) if used_N.any() else behavior, among)
-  rng, rest = np.random.default_rng(seed), np.setdiff1d(among, top)
-  size = min(len(top), len(rest))
-  sets = [top, *(rng.choice(rest, size, replace=False) for _ in range(draws))]
+  rng = np.random.default_rng(seed)
+  sets = [top, *(sharing.matched(every, top, among, rng) for _ in range(draws))]
   chosen = [tuple(every[i] for i in some) for some in sets]
   settings = {k: x for k, x in how.items() if k != 'at_once'}
-  without = []
+  own, other = [], []
   for x in both:
     means = patching.means(config, params, x, **settings)
     total += 2 * N
-    without.append(run(patching.effects, x, chosen, means=means))
+    own.append(run(patching.effects, x, chosen, means=means))
+    other.append(run(patching.effects, x.swapped, chosen, means=means))
   maps = sharing.Maps(
-    every, np.arange(N), behavior, explanation, live_R, sets, *without
+    every, np.arange(N), behavior, explanation, live_R, sets, *own, *other
   )
   return maps, total

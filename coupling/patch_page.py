@@ -29,8 +29,11 @@ NUMBERS = (
   ('… of signed effects', 'sharing.signed'),
   ('… of ranks', 'sharing.rank'),
   ('Overlap of the top sites', 'sharing.overlap'),
-  ('Top sites knocked out: effect on behaviour', 'knocked_out.behavior.top'),
-  ('… on explanation', 'knocked_out.explanation.top'),
+  (
+    'Top sites knocked out: nats of x less x’ lost, behaviour',
+    'knocked_out.behavior.top',
+  ),
+  ('… explanation', 'knocked_out.explanation.top'),
   ('… less that of random sites', 'knocked_out.explanation.difference'),
   ('Explanation moves with the behaviour', 'knocked_out.follows'),
 )
@@ -58,7 +61,7 @@ def _checkpoint(name: str, maps: sharing.Maps | None) -> str:
   if maps is None:
     return markup.paragraph('No pair could be patched: see the counts in its records.')
   numbers = summary.over_seeds([sharing.statistics(maps)])
-  effects = [sharing.effect(x) for x in (maps.behavior, maps.explanation)]
+  effects = [sharing.effect([x]) for x in (maps.behavior, maps.explanation)]
   among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
   entries = patch_figures.entries(maps.sites, *effects, among)
   low = numbers['explanation_whole']['low']
@@ -70,7 +73,11 @@ def _checkpoint(name: str, maps: sharing.Maps | None) -> str:
     f'<figure>{plots.svg(f"{name}-{key}", caption, functools.partial(draw, entries))}'
     f'<figcaption>{escape(caption)}</figcaption></figure>'
     for key, caption, draw in (
-      ('heat', 'Effect of patching, 0 to 1, by layer and group', patch_figures.heat),
+      (
+        'heat',
+        'Effect of patching, as a share, by layer and group',
+        patch_figures.heat,
+      ),
       ('sites', 'Components, by both effects', patch_figures.scatter),
     )
   )

@@ -22,6 +22,7 @@ from data import formats
 from data import pairs as pairs_lib
 from data import positions
 from data import tokens as tokens_lib
+from data import trees
 
 Align = Callable[[pairs_lib.Pair, str | None], pairs_lib.Aligned]
 
@@ -39,6 +40,12 @@ class Asked(NamedTuple):
   arrays: dict[str, np.ndarray]
   prefix: int
   live: frozenset[str]
+
+  @property
+  def swapped(self) -> 'Asked':
+    """x' in the place of x; the answers stay."""
+    tokens_Nx2xT = self.arrays['tokens'][:, ::-1]
+    return self._replace(arrays=self.arrays | {'tokens': tokens_Nx2xT})
 
 
 class Contrasts(NamedTuple):
@@ -100,7 +107,7 @@ def contrasts(
   said_Nx2 = 2 * answer_Nx2[:, 1:] + np.array([1, 0])  # changed to v', unchanged
   rows_Nx1 = np.arange(len(kept))[:, None]
   make = lambda name, answers: asked(
-    [prompts[name][i] for i in kept_N], answers, format.pad_token
+    [prompts[name][i] for i in kept_N], answers, format.pad_token, format.end_tokens
   )
   return Contrasts(
     kept_N,
@@ -113,28 +120,45 @@ def asked(
   prompts: Sequence[tuple[list[int], list[int], np.ndarray]],
   answers_Nx2xG: np.ndarray,
   pad_token: int,
+  end_tokens: tuple[int, ...],
 ) -> Asked:
   """Prompts whose last tokens stand in one column, padded on the left.
+
+  Of the group `answer` are the positions that tell the two answers apart: those which
+  predict a token from the first on in which the answers differ. What stands before
+  these is part of the instruction.
 
   Args:
     prompts: of positions.aligned_prompts.
     answers_Nx2xG: tokens of the answers of x and of x'.
     pad_token: fills the columns before a prompt.
+    end_tokens: tokens that end an answer; what follows is not read.
   """
   length_N = np.array([len(own) for own, _, _ in prompts])
   first_N = np.array([np.argmax(np.not_equal(a, b)) for a, b, _ in prompts])
-  suffix = int((length_N - first_N).max())
-  prefix = max(int(length_N.max()) - suffix, 1)
+  suffix = _width((length_N - first_N).max())
+  prefix = _width(max(length_N.max() - suffix, 1))
   T = prefix + suffix
 
   def right(rows, fill):
     return tokens_lib.pad([row[::-1] for row in rows], T, fill)[:, ::-1]
 
+  # Column g of [N, 2, G] predicts token g of an answer: the first is the prompt's last.
+  G = answers_Nx2xG.shape[2]
+  own_NxG, other_NxG = answers_Nx2xG[:, 0], answers_Nx2xG[:, 1]
+  apart_N = np.argmax(own_NxG != other_NxG, axis=1)
+  names = np.where(np.arange(G) >= apart_N[:, None], 'answer', 'instruction')
+  code_Nx2xG = np.repeat(np.vectorize(positions.CODES.get)(names)[:, None], 2, axis=1)
+  ended_Nx2xG = np.cumsum(np.isin(answers_Nx2xG, end_tokens), axis=2) > 0
+  # The end token is predicted; nothing that comes after it is.
+  code_Nx2xG[:, :, 1:][ended_Nx2xG[:, :, :-1]] = positions.CODES['template']
   group_NxT = right([group.tolist() for _, _, group in prompts], 0)
+  group_NxT[:, -1] = code_Nx2xG[:, 0, 0]
   after = np.arange(T) >= (T - length_N + first_N)[:, None]
+  group_NxT[~after] = positions.CODES['template']  # alike in x and x': never replaced
   live = {positions.GROUPS[code] for code in np.unique(group_NxT[after])}
-  N, _, G = answers_Nx2xG.shape
-  answer_NxX = np.full((N, 2 * (G - 1)), positions.CODES['answer'])
+  live |= {'answer'}  # if only in the answers' own tokens
+  answer_NxX = code_Nx2xG[:, :, 1:].reshape(len(prompts), 2 * (G - 1))
   arrays = {
     'tokens': np.stack(
       [right([x[k] for x in prompts], pad_token) for k in (0, 1)], axis=1
@@ -146,3 +170,8 @@ def asked(
     ),
   }
   return Asked(arrays, prefix, frozenset(live))
+
+
+def _width(columns: int) -> int:
+  """Room for as many: one of few widths, as each is a program of its own."""
+  return int(columns) if columns <= 8 else int(trees.bucket(np.array(columns)))

@@ -17,7 +17,10 @@ from coupling.sharing import Effects, Maps, Site
 
 # contrast -> step -> maps; None where no pair could be patched.
 Found = dict[str, dict[int, Maps | None]]
-_EFFECTS = ('behavior', 'explanation', 'behavior_without', 'explanation_without')
+_EFFECTS = (
+  *('behavior', 'explanation', 'behavior_without', 'explanation_without'),
+  *('behavior_other_without', 'explanation_other_without'),
+)
 
 
 def path(folder: pathlib.Path, contrast: str, step: int) -> pathlib.Path:
@@ -35,7 +38,7 @@ def write(
 
   Args:
     at: of `path`.
-    about: columns that say what each pair is: prompt, other and group.
+    about: columns that say what each pair is: prompt and group.
     maps: without their groups' numbers, which are read from `about`.
     counts: of pairs and forward passes.
   """

@@ -55,7 +55,7 @@ def sites(config: models.DecoderConfig) -> list[Site]:
 
 
 def inert(config: models.DecoderConfig, asked: patch_prompts.Asked, site: Site) -> bool:
-  """Whether patching a site changes nothing, as the decoder is built.
+  """Whether putting x' in a site's place changes nothing, as the decoder is built.
 
   So it is where both runs are alike, before their first difference, and where nothing
   is read any more: what a last layer adds at positions that predict no answer.
@@ -130,7 +130,7 @@ def effects(
       values = _by_group(means, rows['group'])
     found = []
     for first, members in starts.items():
-      run = _patched(config, mesh, first, asked.prefix, end_tokens)
+      run = _patched(config, mesh, first, end_tokens)
       for i in range(0, len(members), at_once):
         some = [sets[row] for row in members[i : i + at_once]]
         chosen = _chosen(config, some + [()] * (at_once - len(some)), first)
@@ -189,9 +189,8 @@ def _begin(
   """The jitted runs on x and x': (params, rows) -> (_Begun, d [B] of x')."""
   batched = sharding.batch_sharding(mesh)
   stacked = sharding.batch_sharding(mesh, leading=1)
-  slides = batched if config.window else None
-  cache_shardings = models.Cache(stacked, stacked, slides)
-  places = _Begun(batched, batched, batched, cache_shardings, stacked, stacked)
+  of_cache = sharding.cache_shardings(mesh, config)
+  places = _Begun(batched, batched, batched, of_cache, stacked, stacked)
 
   @jax.jit
   @sharding.on(mesh)
@@ -244,14 +243,12 @@ def _patched(
   config: models.DecoderConfig,
   mesh: jax.sharding.Mesh,
   first: int,
-  prefix: int,
   end_tokens: tuple[int, ...],
 ) -> Callable:
   """The jitted patched runs from a layer on: d [R, B].
 
   (params, rows, begun, values, chosen) -> d, chosen of `_chosen`.
   """
-  del prefix  # other prefixes, other programs
 
   @jax.jit
   @sharding.on(mesh)

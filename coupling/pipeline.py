@@ -104,6 +104,9 @@ def run(
       scheduler.Task('paper', 'report', needs, stages.paper, (paper, workdir))
     )
   tasks = [t for t in every if t.kind in wanted]
+  for task in tasks:
+    if task.kind == 'report':  # refused now, not after all that it waits for
+      hosts.first(stages.check_report, *task.args)
   names = {t.name for t in tasks}
   tasks = [
     dataclasses.replace(

@@ -123,10 +123,11 @@ def train_program(
   """
   config = e.runs[e.report.main]
   loop = config.loop
-  if not config.trees:
-    for field in ('explanation_batch', 'behavior_batch'):
-      batch = getattr(config, field)
-      sharding.check_batch(mesh, f'train.{field}', batch, loop.accumulation)
+  terms = config.objectives
+  if not config.trees and terms.explanation_xent.weight:
+    _check_batch(mesh, config, 'explanation_batch')
+  if not config.trees and (terms.behavior_kl.weight or terms.behavior_xent.weight):
+    _check_batch(mesh, config, 'behavior_batch')
   settings = programs.of_run(model, config)
   program, functions = programs.alone(settings, mesh), programs.pure(settings)
   multiple = sharding.batch_parts(mesh) * loop.accumulation
@@ -141,6 +142,11 @@ def train_program(
   hyper = train.hyper(config.objectives, config.optimizer)
   traced = program.run.trace(program.like, frozen, hyper, one_step)
   return traced.lower(), costs.product_flops(traced.jaxpr)
+
+
+def _check_batch(mesh: jax.sharding.Mesh, config: config_lib.Train, field: str) -> None:
+  batch, parts = getattr(config, field), config.loop.accumulation
+  sharding.check_batch(mesh, f'train.{field}', batch, parts)
 
 
 def evaluation_program(
@@ -250,7 +256,7 @@ def run(
     mesh = sharding.make_mesh(e.mesh, devices[target])
     for name, make in (
       ('train step', train_program),
-      ('evaluation', evaluation_program),
+      ('behaviours', evaluation_program),
     ):
       try:
         found = compiled(target, mesh, *make(e, model, mesh, lengths))
@@ -262,7 +268,9 @@ def run(
     f'TFLOP and MB: matrix products and traffic of one device in one step (or batch). '
     f's: of one step, its products at {USED:.0%} of the peak of the matrix units, then '
     f'its traffic. hours: of all devices together, {config.loop.steps} steps; without '
-    'evaluation, compilation and reading of data. Pairs are of made-up words: a cue of '
+    'evaluation, compilation and reading of data. Behaviours: both questions and that '
+    'for an explanation are read, and caches kept; explanations are not decoded. Every '
+    'pair is explained. Pairs are of made-up words: a cue of '
     f'{lengths.cue} tokens in the middle of x, questions of {lengths.asked} and '
     f'{lengths.explain}, a statement of {lengths.statement}.'
   )

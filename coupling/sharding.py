@@ -79,6 +79,12 @@ def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * leading, layers.BATCH_AXES))
 
 
+def cache_shardings(mesh: Mesh, config: models.DecoderConfig) -> models.Cache:
+  """Keys and values lie where their rows are, and where their heads are."""
+  heads = NamedSharding(mesh, P(None, layers.BATCH_AXES, 'tensor'))
+  return models.Cache(heads, heads, batch_sharding(mesh) if config.window else None)
+
+
 def batch_parts(mesh: Mesh) -> int:
   """How many parts a batch is split into."""
   return mesh.shape['data'] * mesh.shape['fsdp']

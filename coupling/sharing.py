@@ -72,7 +72,8 @@ class Maps:
     live_R: sites that are inert in neither; see patching.inert.
     knocked_out: sets of components that were mean-ablated: those that matter most to
       the behaviour, then random ones.
-    behavior_without, explanation_without: with each of these sets ablated.
+    behavior_without, explanation_without: on x, with each of these sets ablated.
+    behavior_other_without, explanation_other_without: the same on x'; x is the other.
   """
 
   sites: Sequence[Site]
@@ -83,6 +84,8 @@ class Maps:
   knocked_out: Sequence[Sequence[int]]
   behavior_without: Effects
   explanation_without: Effects
+  behavior_other_without: Effects
+  explanation_other_without: Effects
 
 
 def compared(sites: Sequence[Site], live_R: np.ndarray, kinds: Sequence[str]):
@@ -96,13 +99,14 @@ def used(behavior: Effects) -> np.ndarray:
   return (behavior.clean_N > 0) & (behavior.other_N < 0)
 
 
-def effect(effects: Effects) -> np.ndarray:
-  """Normalised effect of each site, 0 to 1: ratio of means over pairs, [R].
+def effect(every: Sequence[Effects]) -> np.ndarray:
+  """Normalised effect of each site in some models together, about 0 to 1, [R].
 
-  NaN where replacing everything does nothing on average.
+  A ratio of means over pairs, and over models: a whole near 0 weighs little. NaN where
+  replacing everything does nothing on average.
   """
-  whole = effects.whole_N.mean()
-  moved_R = effects.moved_NxR.mean(axis=0)
+  whole = np.mean([x.whole_N.mean() for x in every])
+  moved_R = np.mean([x.moved_NxR.mean(axis=0) for x in every], axis=0)
   return moved_R / whole if whole else np.full(len(moved_R), np.nan)
 
 
@@ -114,6 +118,24 @@ def most(behavior: Effects, among: np.ndarray) -> np.ndarray:
 
 def top_count(sites: int) -> int:
   return max(1, round(TOP * sites))
+
+
+def matched(
+  sites: Sequence[Site], top: np.ndarray, among: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+  """Random ones among some sites, none of the top: as many, and of the same kinds.
+
+  Where a kind has too few left, others stand in.
+  """
+  rest = rng.permutation(np.setdiff1d(among, top))
+  wanted = [sites[i].kind for i in top]
+  drawn = []
+  for i in rest:
+    if sites[i].kind in wanted:
+      wanted.remove(sites[i].kind)
+      drawn.append(i)
+  others = [i for i in rest if i not in drawn]
+  return np.array([*drawn, *others][: len(top)], int)
 
 
 def compare(
@@ -145,7 +167,9 @@ def compare(
     'chance': top_count(R) / R,
     'reliability_behavior': reliable[0],
     'reliability_explanation': reliable[1],
-    'ceiling': None if None in reliable else float(np.sqrt(max(0, np.prod(reliable)))),
+    'ceiling': None
+    if None in reliable
+    else float(np.sqrt(np.prod(np.maximum(reliable, 0)))),
   }
 
 
@@ -292,27 +316,24 @@ def _knocked_out(maps: Maps) -> dict[str, Any]:
   """What mean-ablating the behaviour's top sites does, against as many random ones.
 
   Returns:
-    For behaviour and explanation, normalised effects of the top sites, of random ones
-    (mean of all draws), and their difference; undefined where the whole effect is not
-    shown to be above 0. flipped: share of pairs whose behaviour
-    on x is no longer preferred. follows: share of pairs whose explanation, as ablated,
-    prefers what the ablated behaviour makes true, less the share of which the
-    explanation as it was does: above 0 where explanations move with the behaviour.
+    For behaviour and explanation, how many nats of x less x' the top sites take with
+    them where both prompts are ablated, so too random ones (mean of all draws), and
+    their difference. flipped: share of pairs whose behaviour on x is no longer
+    preferred. agrees: share of pairs whose explanation, as ablated, prefers what the
+    ablated behaviour makes true. follows: that, less what would be without any tie
+    between pairs (from the shares alone), less the same of the explanation as it was:
+    above 0 where explanations move with the behaviour, pair by pair.
   """
   found = {}
-  for name, x in (
-    ('behavior', maps.behavior_without),
-    ('explanation', maps.explanation_without),
+  for name, own, other in (
+    ('behavior', maps.behavior_without, maps.behavior_other_without),
+    ('explanation', maps.explanation_without, maps.explanation_other_without),
   ):
-    top_N, random_N = x.moved_NxR[:, 0], x.moved_NxR[:, 1:].mean(axis=1)
-    low = intervals.mean_interval(x.whole_N, maps.group_N).low
-    # By a whole that may be 0, nothing can be divided.
-    whole_Nx1 = x.whole_N[:, None] * (low is not None and low > 0)
+    lost_NxS = own.whole_N[:, None] - (own.patched_NxR - other.patched_NxR)
+    top_N, random_N = lost_NxS[:, 0], lost_NxS[:, 1:].mean(axis=1)
     found[name] = {
-      key: intervals.cluster_bootstrap(
-        moved_N[:, None], whole_Nx1, maps.group_N, [1.0]
-      )._asdict()
-      for key, moved_N in (
+      key: intervals.mean_interval(x_N, maps.group_N)._asdict()
+      for key, x_N in (
         ('top', top_N),
         ('random', random_N),
         ('difference', top_N - random_N),
@@ -321,9 +342,14 @@ def _knocked_out(maps: Maps) -> dict[str, Any]:
   changed_N = maps.behavior_without.patched_NxR[:, 0] > 0
   now_N = maps.explanation_without.patched_NxR[:, 0] > 0
   before_N = maps.explanation_without.clean_N > 0
-  follows_N = 1.0 * (now_N == changed_N) - (before_N == changed_N)
+  tied_N = 2 * (_together(now_N, changed_N) - _together(before_N, changed_N))
   return found | {
     'flipped': intervals.mean_interval(~changed_N, maps.group_N)._asdict(),
     'agrees': intervals.mean_interval(now_N == changed_N, maps.group_N)._asdict(),
-    'follows': intervals.mean_interval(follows_N, maps.group_N)._asdict(),
+    'follows': intervals.mean_interval(tied_N, maps.group_N)._asdict(),
   }
+
+
+def _together(first_N: np.ndarray, second_N: np.ndarray) -> np.ndarray:
+  """Each pair's part of a covariance; agreement beyond chance is twice that."""
+  return (first_N - first_N.mean()) * (second_N - second_N.mean())

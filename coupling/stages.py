@@ -176,11 +176,16 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
         trainings.append(training.make(e, workdir, seed, run, stage, needs, base))
         result |= {'tokens': training.tokens(trainings[-1])}
       results.append((stage, result))
-    if len(trainings) > 1 and len(trainings) % jax.device_count() == 0:
+    apart = ''
+    if len(trainings) % jax.device_count():
+      apart = 'do not fill all devices'
+    elif not sweep.side_by_side(trainings):
+      apart = 'have come to different steps'
+    if len(trainings) > 1 and not apart:
       sweep.fit(trainings)
     else:
       if len(trainings) > 1:
-        progress.line(f'{len(trainings)} runs do not fill all devices: one by one')
+        progress.line(f'{len(trainings)} runs {apart}: one by one')
       for one in trainings:
         fit_lib.fit(one)
     for stage, result in results:
@@ -281,6 +286,13 @@ def _of_another(folder: Path, train_folder: Path) -> workdir_lib.WorkdirError:
 
 def _devices() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+
+
+def check_report(e: Experiment | config_lib.Paper, workdir: Path) -> None:
+  """Raises WorkdirError where the report there is of another config."""
+  folder = workdir / 'report'
+  if workdir_lib.is_finished(folder):
+    workdir_lib.begun(folder, dataclasses.asdict(e))
 
 
 def report(e: Experiment, workdir: Path) -> bool:

@@ -8,11 +8,13 @@ to rounding by vmap.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+import contextlib
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 
+from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import fit as fit_lib
 from coupling import models
@@ -21,7 +23,7 @@ from coupling import programs
 from coupling import sharding
 from data import loader
 
-# Parts of a batch that only some terms read.
+# Terms that read the part `behavior` of a batch.
 BEHAVIOR_TERMS = {'behavior_kl', 'behavior_xent'}
 
 
@@ -45,6 +47,21 @@ def groups(
   for name, (model, config) in runs.items():
     found.setdefault(_kind_of_config(model, config), []).append(name)
   return list(found.values())
+
+
+def side_by_side(trainings: Sequence[fit_lib.Training]) -> bool:
+  """Whether runs have come equally far, so that none would be trained far anew.
+
+  What was stopped while it saved is one checkpoint apart.
+  """
+  kept = [{0} for _ in trainings]
+  for steps, training in zip(kept, trainings):
+    if training.folder.exists():
+      checkpoints = checkpoint.Checkpoints(training.folder, keep_every=None)
+      with contextlib.closing(checkpoints):
+        steps |= checkpoints.steps()
+  ahead = max(map(max, kept)) - max(set.intersection(*kept))
+  return ahead <= max(training.loop.checkpoint_every for training in trainings)
 
 
 def fit(

@@ -20,7 +20,7 @@ GROUPS = (
   'options',
   'hint_source',  # the cue
   'hinted_option',  # within the cue
-  'answer',  # the prompt's last token and the statement's: where these are predicted
+  'answer',  # the prompt's last token; of statements see patch_prompts.asked
 )
 CODES = {name: code for code, name in enumerate(GROUPS)}
 

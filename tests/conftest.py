@@ -17,8 +17,11 @@ import pytest  # noqa: E402
 
 @pytest.fixture(scope='module')
 def few_optimizations():
-  """For programs that take far longer to optimise than to run."""
-  before = jax.config.read('jax_disable_most_optimizations')
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', before)
+  """For programs that take longer to optimise than to run; for child processes too."""
+  name = 'jax_disable_most_optimizations'
+  before = jax.config.read(name)
+  jax.config.update(name, True)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv(name.upper(), '1')
+    yield
+  jax.config.update(name, before)

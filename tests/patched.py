@@ -56,6 +56,10 @@ def maps(seed: int, r: float, explains: bool = True, follows: float = 1.0) -> Ma
     drawn_Nx3 = x.clean_N[:, None] - 0.01 * rng.normal(size=(n, 3))
     return x._replace(patched_NxR=np.concatenate([top_N[:, None], drawn_Nx3], axis=1))
 
+  def other_without(x):
+    """x', which stays as it is."""
+    return Effects(x.other_N, x.clean_N, np.repeat(x.other_N[:, None], 4, axis=1))
+
   return Maps(
     SITES,
     np.repeat(np.arange(GROUPS), SIZE),
@@ -65,6 +69,8 @@ def maps(seed: int, r: float, explains: bool = True, follows: float = 1.0) -> Ma
     [[0]] * 4,
     without(behavior, now_N),
     without(explanation, said_N),
+    other_without(behavior),
+    other_without(explanation),
   )
 
 

@@ -26,6 +26,8 @@ from coupling import workdir as workdir_lib
 from tests import chat_checkpoints
 from tests import published
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 STEPS = 8
 WORLD_SEED, SEED = 1, 0  # of the two experiments below
 ANSWERS = 'CB', 'AA', 'DA'  # published in turn: with the hint and without

@@ -228,6 +228,9 @@ def test_replies_are_held_token_by_token_to_the_end_of_turn():
     read = found['read'][i][found['mask'][i]]
     assert read.tolist() == list(range(len(prompt) - 1, len(whole)))
   assert {len(x) for x in format.answers(replies)} != {1}
+  half = rows(reply_parts(**HELD, prompts='counterfactual'), 'behavior')
+  assert not half['mask'][: len(made)].any()
+  np.testing.assert_array_equal(half['mask'][len(made) :], found['mask'][len(made) :])
 
 
 def test_the_kl_along_replies_is_that_of_the_next_tokens():

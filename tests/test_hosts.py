@@ -37,6 +37,8 @@ from tests import test_pipeline
 from tests import test_sweep
 from tests import test_train
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 RUNS = ('all', 'lora')
 SECONDS = 300  # in which any of these commands ends, or never
 

@@ -30,6 +30,8 @@ from data import readers
 from tests import chat_checkpoints
 from tests import checkpoints
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 STEPS = 2
 SMALL = (
   '--config.label.batch=8',

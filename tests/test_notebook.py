@@ -9,6 +9,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOK = ROOT / 'notebooks' / 'coupling_world.ipynb'
 CELLS = json.loads(NOTEBOOK.read_text())['cells']

@@ -24,6 +24,8 @@ from coupling import sweep
 from coupling import trained
 from coupling.explanation import agree, phi
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 SEED = common.FIRST_SEED
 SHIFT = dict(target='rotate', strength=3.0, weight=1.0)
 RUNS = {

@@ -24,6 +24,8 @@ from coupling import workdir as workdir_lib
 from tests import chat_checkpoints
 from tests import real_data
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 KIND = 'professor'
 WITH_KIND = (concurrent_shift, planted)
 STUDIES = (

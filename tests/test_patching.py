@@ -47,7 +47,7 @@ def asked(vocabulary: int, G: int = 3) -> patch_prompts.Asked:
   answers_Nx2xG = np.array(answers)
   if G > 1:
     answers_Nx2xG[:, 1, 1:] = [END, 0]  # the second statement ends early
-  return patch_prompts.asked(prompts, answers_Nx2xG, 0)
+  return patch_prompts.asked(prompts, answers_Nx2xG, 0, (END,))
 
 
 def tokens_of(asked, n, k, j):
@@ -270,7 +270,7 @@ def test_the_sites_of_a_known_circuit_come_out_and_no_others():
     x['tokens'][n, :, first + 2] = [8, 9]
     x['tokens'][n, :, first + 3] = x['answers'][n, :, 0] = [12, 13]
   found = patching.maps(TOY, toy(), a, **HOW)
-  effects_R = sharing.effect(found)
+  effects_R = sharing.effect([found])
   expected = {
     Site('residual', 0, 'hinted_option', EVERY_HEAD),
     Site('heads', 0, 'answer', 1),
@@ -298,7 +298,7 @@ def test_measure_knocks_out_the_top_and_counts_its_passes():
   live = [
     sum(not patching.inert(config, x, site) for site in maps.sites) for x in both[1:]
   ]
-  assert passes == 4 * (sum(live) + 2 * (3 + 9))
+  assert passes == 4 * (sum(live) + 10 + 4 * (3 + 4))
   among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
   assert len(maps.knocked_out) == 4
   k = sharing.top_count(len(among))
@@ -306,6 +306,32 @@ def test_measure_knocks_out_the_top_and_counts_its_passes():
     assert len(set(some)) == k and set(some) <= set(among)
   assert not set(maps.knocked_out[0]) & set(np.concatenate(maps.knocked_out[1:]))
   assert maps.behavior_without.patched_NxR.shape == (4, 4)
+  kinds = [sorted(maps.sites[i].kind for i in some) for some in maps.knocked_out]
+  assert all(x == kinds[0] for x in kinds)
+  for own, other in (
+    (maps.behavior_without, maps.behavior_other_without),
+    (maps.explanation_without, maps.explanation_other_without),
+  ):
+    np.testing.assert_allclose(own.clean_N, other.other_N, atol=1e-5)
+    np.testing.assert_allclose(own.other_N, other.clean_N, atol=1e-5)
+    assert np.any(np.abs(own.patched_NxR - other.patched_NxR) > 1e-3)
+
+
+def test_where_answers_part_is_where_they_are_told_apart():
+  """Two statements that begin alike, of which one ends before the other."""
+  own, other = [9, 10, 11, 12], [9, 10, 13, 12]
+  codes = np.array(
+    [positions.CODES[x] for x in ('question', 'hinted_option', 'question', 'answer')]
+  )
+  answers_Nx2xG = np.array([[[20, 21, 22, END, 0], [20, 23, END, 0, 0]]])
+  a = patch_prompts.asked([(own, other, codes)], answers_Nx2xG, 0, (END,))
+  names = [positions.GROUPS[code] for code in a.arrays['group'][0]]
+  prompt, first, second = names[:-8], names[-8:-4], names[-4:]
+  assert prompt == ['question', 'instruction']  # it predicts 20, which both say
+  assert first == ['answer', 'answer', 'answer', 'template']
+  assert second == ['answer', 'answer', 'template', 'template']
+  assert a.live == {'question', 'instruction', 'answer'}
+  np.testing.assert_array_equal(a.swapped.arrays['tokens'][0], [other, own])
 
 
 _ON_DEVICES = """
@@ -313,7 +339,7 @@ import numpy as np, jax
 from coupling import config, patching, sharding
 from tests import checkpoints, test_patching as t
 assert jax.device_count() == 4
-mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=2, tensor=1))
+mesh = sharding.make_mesh(config.Mesh(data=1, fsdp=2, tensor=2))
 model = t.model_of('qwen3')
 a = t.asked(checkpoints.VOCABULARY)
 found = patching.maps(*model, a, **t.HOW | dict(mesh=mesh))
@@ -322,7 +348,9 @@ jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, wa
 begun, _ = patching._begin(model[0], mesh, a.prefix, (t.END,))(
   sharding.put_params(mesh, model[1]), sharding.put_batch(mesh, a.arrays))
 for x in (*begun.other.values(), begun.cache.k_LxBxKxHxS):
-  assert x.sharding.shard_shape(x.shape)[1] == 1, x.sharding
+  assert x.sharding.shard_shape(x.shape)[1] == 2, x.sharding
+for x in begun.cache[:2]:
+  assert x.sharding.shard_shape(x.shape)[2] == x.shape[2] // 2, x.sharding
 """
 
 

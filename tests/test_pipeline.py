@@ -17,6 +17,8 @@ from coupling import label
 from coupling import stages
 from coupling import workdir as workdir_lib
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 
 def run(workdir, *flags, config='seeds=1') -> subprocess.CompletedProcess:
   return subprocess.run(
@@ -36,6 +38,27 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 def read_records(path: pathlib.Path) -> dict[str, np.ndarray]:
   table = pq.read_table(path)
   return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def leave_unfinished(folder: pathlib.Path, *lost: str) -> dict[str, int]:
+  """A finished stage as one interrupted before it had made some files, without these.
+
+  Returns:
+    When each of the others was written, all but the manifest.
+  """
+  for name in lost:
+    (folder / name).unlink()
+  path = folder / workdir_lib.MANIFEST
+  manifest = json.loads(path.read_text())
+  del manifest['info'], manifest['seconds']
+  manifest |= {'finished': False, 'files': {}}
+  manifest['digest'] = workdir_lib._digest(manifest)
+  path.write_text(json.dumps(manifest))
+  return {name: (folder / name).stat().st_mtime_ns for name in artefacts(folder)}
+
+
+def artefacts(folder: pathlib.Path) -> dict[str, bytes]:
+  return {k: v for k, v in contents(folder).items() if k != workdir_lib.MANIFEST}
 
 
 @pytest.fixture(scope='module')
@@ -128,6 +151,32 @@ def test_patching_is_done_where_it_is_asked_for(finished, tmp_path):
   again = run(workdir, *few)
   assert again.returncode == 0, again.stderr
   assert contents(folder) == before
+  lost = [f'{steps[1]}.{end}' for end in ('json', 'parquet')]
+  written = leave_unfinished(folder, *lost, 'index.html')
+  resumed = run(workdir, *few)
+  assert resumed.returncode == 0, resumed.stderr
+  assert 'step 8' in resumed.stderr and 'step 0' not in resumed.stderr
+  assert artefacts(folder) == {k: before[k] for k in {*written, *lost, 'index.html'}}
+  assert all((folder / k).stat().st_mtime_ns == at for k, at in written.items())
+
+
+def test_labels_that_are_there_are_not_asked_for_anew(finished, tmp_path):
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished, workdir)
+  folder, lost = workdir / 'seed1' / 'label', 'train-000000256.parquet'
+  before = artefacts(folder)
+  written = leave_unfinished(folder, lost)
+  assert 'train-000000000.parquet' in written
+  found = run(workdir, '--stage=label')
+  assert found.returncode == 0, found.stderr
+  assert artefacts(folder) == before
+  assert all((folder / k).stat().st_mtime_ns == at for k, at in written.items())
+  label.read(folder, 'train')  # finished, with the digest that it had
+  old, new = (
+    json.loads((root / 'seed1' / 'label' / workdir_lib.MANIFEST).read_text())
+    for root in (finished, workdir)
+  )
+  assert old['digest'] == new['digest']
 
 
 def test_differences_are_seen(finished, tmp_path):
@@ -141,12 +190,20 @@ def test_differences_are_seen(finished, tmp_path):
   ]
 
 
-def test_a_changed_config_is_named_and_nothing_is_overwritten(finished):
+@pytest.mark.parametrize(
+  'flag, field, stage',
+  [
+    ('train.optimizer.learning_rate=0.5', 'kl.optimizer.learning_rate', 'run'),
+    ('train.optimizer.learning_rate=0.5', 'train.optimizer.learning_rate', 'train'),
+    # What is there would serve, but not the report: told before new seeds are trained.
+    ('seeds=(1, 5)', 'seeds', 'run'),
+  ],
+)
+def test_a_changed_config_is_named_and_nothing_is_made(finished, flag, field, stage):
   before = contents(finished)
-  found = run(finished, '--config.train.optimizer.learning_rate=0.5')
+  found = run(finished, f'--config.{flag}', f'--stage={stage}')
   assert found.returncode != 0
-  assert 'train.optimizer.learning_rate' in found.stderr
-  assert '0.5' in found.stderr
+  assert field in found.stderr and '5' in found.stderr
   assert contents(finished) == before
 
 

@@ -78,10 +78,10 @@ def test_effects_are_ratios_of_means():
   clean_N, other_N = np.array([4.0, 2.0]), np.array([0.0, -2.0])
   patched_NxR = np.array([[4.0, 0.0, 2.0], [2.0, -2.0, 2.0]])
   np.testing.assert_allclose(
-    sharing.effect(Effects(clean_N, other_N, patched_NxR)), [0, 1, 0.25]
+    sharing.effect([Effects(clean_N, other_N, patched_NxR)]), [0, 1, 0.25]
   )
   nothing = Effects(clean_N, clean_N, patched_NxR)
-  assert np.isnan(sharing.effect(nothing)).all()
+  assert np.isnan(sharing.effect([nothing])).all()
 
 
 def test_pairs_are_used_where_each_run_prefers_its_own_answer():
@@ -109,6 +109,9 @@ def maps(rng, follows, n=40):
     Effects(clean_N, other_N, np.concatenate([d_N[:, None], random_NxD], axis=1))
     for d_N in (top_N, said_N)
   ]
+  # Of x', half of its own lead is lost with the top, nothing with random ones.
+  other = Effects(other_N, clean_N, np.stack([other_N / 2, *3 * [other_N]], axis=1))
+  without += [other, other]
   live_R = np.array([True] * (len(SITES) - 1) + [False])
   return Maps(SITES, np.arange(n), both, both, live_R, [[1]] * 4, *without)
 
@@ -129,24 +132,43 @@ def test_knocked_out_explanations_follow_as_planted():
   flipped = found[0]['flipped']['value']
   assert 0.3 < flipped < 0.7
   assert found[0]['agrees']['value'] == 1
-  assert found[0]['follows']['value'] == pytest.approx(flipped)
+  # All agree, where those shares alone would have a part of them agree.
+  by_chance = flipped**2 + (1 - flipped) ** 2
+  assert found[0]['follows']['value'] == pytest.approx(1 - by_chance)
   assert found[1]['follows']['value'] == 0
+  # Nats of x less x': 2 - top_N of x, and half of the lead of x'.
   assert found[0]['explanation']['top']['value'] == pytest.approx(
-    (3 * flipped + (1 - flipped)) / 4, abs=0.02
+    3 * flipped + (1 - flipped) + 1, abs=0.05
   )
-  assert found[0]['explanation']['random']['value'] == 0
-  assert found[1]['explanation']['difference']['value'] == 0
+  assert found[0]['explanation']['random']['value'] == pytest.approx(0)
+  assert found[1]['explanation']['difference']['value'] == pytest.approx(1, abs=0.05)
 
 
-def test_nothing_is_divided_by_an_explanation_that_is_not_there():
+def test_an_explanation_that_collapses_does_not_follow():
+  """All say "unchanged" once ablated; most behaviours flip: agreement, but no tie."""
   m = maps(np.random.default_rng(5), 1.0)
-  rng = np.random.default_rng(6)
-  silent = m.explanation_without._replace(other_N=2 + rng.normal(size=40))
-  found = sharing.statistics(Maps(**vars(m) | {'explanation_without': silent}))[
-    'knocked_out'
+  silent = m.explanation_without._replace(patched_NxR=np.full((40, 4), -1.0))
+  flips = m.behavior_without._replace(
+    patched_NxR=np.where(np.arange(40) < 30, -1.0, 1.0)[:, None] * np.ones(4)
+  )
+  m = Maps(**vars(m) | {'explanation_without': silent, 'behavior_without': flips})
+  found = sharing.statistics(m)['knocked_out']
+  assert found['agrees']['value'] == 0.75
+  assert found['follows']['value'] == 0
+
+
+def test_random_sets_are_of_the_kinds_of_the_top():
+  sites = [
+    Site(kind, i, 'answer', 0) for kind in ('heads', 'mlp_out') for i in range(6)
   ]
-  assert found['explanation']['top']['value'] is None
-  assert found['behavior']['top']['value'] is not None
+  among, rng = np.arange(12), np.random.default_rng(0)
+  drawn = [sharing.matched(sites, np.array([0, 7, 8]), among, rng) for _ in range(50)]
+  for some in drawn:
+    assert len(set(some)) == 3 and not set(some) & {0, 7, 8}
+    assert sorted(sites[i].kind for i in some) == ['heads', 'mlp_out', 'mlp_out']
+  assert {i for some in drawn for i in some} == set(range(12)) - {0, 7, 8}
+  few = sharing.matched(sites, np.array([6, 7, 8, 9, 10]), among, rng)
+  assert len(set(few)) == 5 and 11 in few  # the one that is left, and heads
 
 
 def test_too_few_pairs_have_no_sharing():

@@ -1,7 +1,9 @@
 """The study of shared circuits decides what was planted."""
 
+import numpy as np
 import pytest
 
+from coupling import intervals
 from coupling import patch_figures
 from coupling import plots
 from coupling import sharing
@@ -65,7 +67,8 @@ def test_what_shuffled_labels_share_too_is_not_explained_by_true_ones(planted):
   _, states = found_with(planted, shuffled=same)
   assert states['More than with the explanation map of shuffled'] == DISAGREES
   assert states['More than in shuffled'] == DISAGREES
-  assert states['Behaviour and explanation share circuits'] == AGREES
+  # Whoever explains nothing has it too, so it is no evidence.
+  assert states['Behaviour and explanation share circuits'] == UNDECIDED
 
 
 def test_explanations_that_stay_do_not_move_with_the_behaviour(planted):
@@ -75,7 +78,8 @@ def test_explanations_that_stay_do_not_move_with_the_behaviour(planted):
 
 def test_a_run_without_pairs_is_left_out(planted):
   found, states = found_with(planted, no_kl=lambda seed: None)
-  assert 'More than in no_kl' in states  # by what it did at the start
+  assert 'More than in no_kl' not in states  # what it did at the start is no end
+  assert 'More than in shuffled' in states
   moved = {x['name']: x['steps'] for x in found['runs'] if x['contrast'] == 'moved'}
   assert [x['step'] for x in moved['main/no_kl']] == [0]
   study, parts, maps = planted
@@ -86,6 +90,28 @@ def test_a_run_without_pairs_is_left_out(planted):
   found = mechanism.numbers(study, parts, nothing)
   assert mechanism.rows(study, found) == []
   assert 'No pair' in mechanism.finding(study, found)
+
+
+def test_correlations_over_seeds_are_averaged_on_fishers_scale(planted):
+  found, _ = found_with(planted)
+  size = found['runs'][0]['steps'][-1]['sharing']['size']
+  z = intervals.seed_interval(np.arctanh(size['per_seed']))
+  assert size['mean'] == pytest.approx(np.tanh(z.value))
+  assert (size['low'], size['high']) == pytest.approx((np.tanh(z.low), np.tanh(z.high)))
+  assert size['high'] < 1
+
+
+def test_maps_of_all_seeds_are_ratios_of_sums(planted):
+  """A seed with almost nothing to patch does not drown the others."""
+  _, _, maps = planted
+  every = [maps['main/kl'][seed]['moved'][20].explanation for seed in (21, 22)]
+  quiet = every[1]._replace(
+    clean_N=every[1].clean_N * 1e-3,
+    other_N=every[1].other_N * 1e-3,
+    patched_NxR=every[1].clean_N[:, None] * 1e-3 - 1.0,
+  )
+  pooled_R, alone_R = sharing.effect([every[0], quiet]), sharing.effect([quiet])
+  assert np.abs(alone_R).min() > 100 and np.abs(pooled_R).max() < 5
 
 
 def test_tables_and_figures_hold_the_numbers(planted):

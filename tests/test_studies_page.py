@@ -17,6 +17,13 @@ from tests import studied
 from tests.test_report import Page
 
 
+def write(folder, paper, records, knows=None) -> dict:
+  """Writes the report; returns it as its JSON has it."""
+  patches = patched.of_paper(paper)
+  studies.write(folder, paper, records, studied.PROVENANCE, {'main': knows}, patches)
+  return json.loads((folder / 'report.json').read_text())
+
+
 @pytest.fixture(scope='module')
 def paper():
   return studied.paper(3)
@@ -25,10 +32,7 @@ def paper():
 @pytest.fixture(scope='module')
 def written(paper, tmp_path_factory):
   folder = tmp_path_factory.mktemp('paper')
-  knows = lambda seed, table: paper[1]['main'][seed].orig.truth
-  studies.write(
-    folder, *paper, studied.PROVENANCE, {'main': knows}, patched.of_paper(paper[0])
-  )
+  write(folder, *paper, lambda seed, table: paper[1]['main'][seed].orig.truth)
   return folder
 
 
@@ -122,15 +126,7 @@ def test_words_are_escaped(saved, tmp_path):
 def test_one_seed_decides_nothing_on_differences_between_runs(tmp_path):
   """Its page can be written, and what has no interval is not decided."""
   paper, records = studied.paper(1)
-  studies.write(
-    tmp_path,
-    paper,
-    records,
-    studied.PROVENANCE,
-    {'main': None},
-    patched.of_paper(paper),
-  )
-  saved = json.loads((tmp_path / 'report.json').read_text())
+  saved = write(tmp_path, paper, records)
   assert 'over 16 groups' in saved['interval']['text']
   regularisation = saved['studies']['regularisation']
   assert regularisation['rows'][1]['state'] != 'not decided'
@@ -165,15 +161,7 @@ def test_a_task_whose_unchanged_names_no_answer_has_a_page(tmp_path):
       new = dataclasses.replace(s, items=items, orig=unnamed(s.orig), unexplained=apart)
       object.__setattr__(new, 'swaps', swaps)
       seeds[seed] = new
-  studies.write(
-    tmp_path,
-    paper,
-    records,
-    studied.PROVENANCE,
-    {'main': None},
-    patched.of_paper(paper),
-  )
-  saved = json.loads((tmp_path / 'report.json').read_text())
+  saved = write(tmp_path, paper, records)
   claims = [row['claim'] for row in saved['studies']['shift']['rows']]
   assert any('whole explanation follows the shift' in claim for claim in claims)
   assert not any('v’ follows' in claim for claim in claims)

@@ -35,9 +35,11 @@ def shifted(says, shift=ROTATE, drift=0.1, shifted=0.6, **of_train):
 @pytest.mark.parametrize(
   ('says', 'of_run', 'state', 'agreed'),
   [
-    (dict(self=0.9), {}, 'tracks', AGREES),
+    (dict(self=0.9), NEAR, 'tracks', AGREES),
     (OLD, NEAR, 'stays', DISAGREES),
-    (OLD, {}, 'stays', UNDECIDED),  # outside the paper's condition
+    # Outside the paper's condition.
+    (dict(self=0.9), {}, 'tracks', UNDECIDED),
+    (OLD, {}, 'stays', UNDECIDED),
     (dict(self=0.3, orig=0.6), NEAR, 'follows in part', UNDECIDED),
     ({}, {}, UNDECIDED, UNDECIDED),
   ],
@@ -71,7 +73,10 @@ def test_a_cell_tracks_stays_or_is_not_decided(says, of_run, state, agreed):
   assert cell['steps'][-1]['answer']['difference'] == view['difference']
 
 
-def test_what_stays_outside_the_condition_is_said_as_plainly():
+def test_what_is_found_outside_the_condition_is_said_as_plainly():
+  of, parts = shifted(dict(self=0.9))
+  found = shift.numbers(of, parts)
+  assert shift.rows(of, found)[0].here.endswith('outside the paper’s condition')
   of, parts = shifted(OLD)
   found = shift.numbers(of, parts)
   row = shift.rows(of, found)[0]

@@ -25,6 +25,8 @@ from coupling import sweep
 from coupling import train
 from tests import test_train
 
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
 MODEL = dataclasses.replace(
   test_train.MODEL, width=8, depth=1, num_heads=2, num_kv_heads=1, mlp_dim=16
 )
@@ -262,7 +264,9 @@ def test_a_run_without_a_checkpoint_starts_the_sweep_anew(
 ):
   sweep.fit(trainings(tmp_path))
   several = trainings(tmp_path)
+  assert sweep.side_by_side(several)
   shutil.rmtree(several[2].folder)
+  assert not sweep.side_by_side(several)  # so that the stage trains them alone
   ran = steps_run(monkeypatch)
   sweep.fit(several)
   assert ran == [0, 2, 4, 6]

@@ -139,16 +139,15 @@ def state(view: dict, weights: dict | None) -> str:
 
 
 def decided(cell: dict, view: str) -> str:
-  """Whether a cell agrees with the claim: only within its condition it can disagree."""
-  found = cell['states'][view]
-  if found == STAYS and cell['similar'] == rules.AGREES:
-    return rules.DISAGREES
-  return rules.AGREES if found == TRACKS else rules.UNDECIDED
+  """Whether a cell agrees with the claim, which is made of similar behaviour alone."""
+  found = {TRACKS: rules.AGREES, STAYS: rules.DISAGREES}.get(cell['states'][view])
+  similar = cell['similar'] == rules.AGREES
+  return found if found and similar else rules.UNDECIDED
 
 
 def outside(cell: dict, view: str) -> bool:
-  """Whether a cell stays where the paper's condition is not shown to be met."""
-  return cell['states'][view] == STAYS and cell['similar'] != rules.AGREES
+  """Whether a cell tracks or stays where the condition is not shown to be met."""
+  return cell['states'][view] in (TRACKS, STAYS) and cell['similar'] != rules.AGREES
 
 
 def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:

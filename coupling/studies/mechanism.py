@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from coupling import intervals
 from coupling import patch_figures
 from coupling import sharing
 from coupling.config import Study
@@ -24,18 +25,25 @@ TESTED = {
   'answer changes without the cue. x’ is x with its cue moved to the answer without it '
   '(or, told apart, x without a cue, which no training asks to explain). Behaviour: '
   'log-probability of the answer on x less that on x’. Explanation: the same of '
-  '“changed” and “unchanged”, each as the model’s own behaviour makes it true. Sharing '
-  'is the correlation, over heads and MLPs, of how much each matters to the one and to '
-  'the other: in size, since a model that cannot explain gives its explanation map no '
-  'sign. Left out: sites at which x and x’ cannot differ or that nothing reads, and '
-  'sums of components. The tenth of the components that matters most to behaviour is '
-  'then replaced by its mean over both runs (knocked out), against as many others, '
-  'drawn at random. All pairs are held out; top sites and effects are of the same '
-  'pairs.',
+  '“changed” and “unchanged”, each as the model’s own behaviour makes it true. Both '
+  'statements of a pair name the same v’, so that only this half of an explanation is '
+  'patched: whether v’ shares its circuits is not asked. Sharing is the correlation, '
+  'over heads and MLPs, of how much each matters to the one and to the other: in size, '
+  'since a model that cannot explain gives its explanation map no sign. Where there '
+  'are few components, one that matters much to both can make the correlation, so that '
+  'of ranks stands beside it. Left out: sites at which x and x’ cannot differ or that '
+  'nothing reads, and sums of components. The tenth of the components that matters '
+  'most to behaviour is then replaced by its mean over both runs, in x and in x’ '
+  '(knocked out), against as many others of the same kinds, drawn at random; told is '
+  'how many nats of x less x’ that takes. All pairs are held out; top sites and '
+  'effects are of the same pairs. What was settled beforehand was settled on '
+  'validation facts of world 0.',
 }
 CONTRAST = 'moved'  # that claims are decided on
+BOUND = 0.9999  # of correlations, whose Fisher's z would be infinite
 COLUMNS = (
   ('Pairs', 'n', count),
+  ('Components', 'sites', count),
   ('Behaviour: x − x’, nats', 'behavior_whole', signed),
   ('Explanation: x − x’, nats', 'explanation_whole', signed),
   ('Sharing (sizes)', 'sharing.size', signed),
@@ -47,14 +55,16 @@ COLUMNS = (
   ('Residual stream', 'by_kind.residual', signed),
 )
 KNOCKED_OUT = (
-  ('Behaviour: top', 'knocked_out.behavior.top', decimal),
-  ('random', 'knocked_out.behavior.random', decimal),
-  ('Explanation: top', 'knocked_out.explanation.top', decimal),
-  ('random', 'knocked_out.explanation.random', decimal),
+  ('Behaviour: x − x’, nats', 'behavior_whole', signed),
+  ('lost by top', 'knocked_out.behavior.top', signed),
+  ('by random', 'knocked_out.behavior.random', signed),
+  ('Explanation: x − x’, nats', 'explanation_whole', signed),
+  ('lost by top', 'knocked_out.explanation.top', signed),
+  ('by random', 'knocked_out.explanation.random', signed),
   ('top − random', 'knocked_out.explanation.difference', signed),
   ('Behaviour flips', 'knocked_out.flipped', percent),
   ('Explanation then agrees', 'knocked_out.agrees', percent),
-  ('… more than unmoved', 'knocked_out.follows', points),
+  ('… beyond chance, less unmoved', 'knocked_out.follows', points),
 )
 SIZE = 'sharing.size'
 
@@ -88,20 +98,28 @@ def numbers(
   def size(name: str, step: int, seed: int) -> float | None:
     return cached(name, CONTRAST, step, seed)['sharing']['size']['value']
 
+  def entry(name: str, contrast: str, step: int) -> dict:
+    found = parts.over(functools.partial(cached, name, contrast, step))
+    sharing_ = found['sharing'] | {
+      key: _correlation(found['sharing'][key]) for key in ('size', 'signed', 'rank')
+    }
+    by_kind = {kind: _correlation(x) for kind, x in found['by_kind'].items()}
+    return {'step': step} | found | {'sharing': sharing_, 'by_kind': by_kind}
+
   runs = [
     {
       'name': name,
       'contrast': contrast,
-      'steps': [
-        {'step': step} | parts.over(functools.partial(cached, name, contrast, step))
-        for step in there(name, contrast)
-      ],
+      'steps': [entry(name, contrast, step) for step in there(name, contrast)],
+      # Where some seed could not be patched at its end, there is no end to tell of.
+      'last': max((k for s in parts.seeds for k in maps[name][s][contrast]), default=0),
     }
     for contrast in contrasts
     for name in study.runs
   ]
-  steps = there(main, CONTRAST)
-  last = {name: there(name, CONTRAST)[-1:] for name in study.runs}
+  ends = _ends({'runs': runs})
+  steps = there(main, CONTRAST) if main in ends else []
+  last = {name: [ends[name]['step']] if name in ends else [] for name in study.runs}
 
   def against(value: Callable[[int], float | None]) -> dict:
     """The main run's sharing at its end, less another value."""
@@ -128,17 +146,26 @@ def numbers(
           end(seed), of(name, step, seed)
         )
       )
-  for name, entry in _ends(found).items():
-    every = [of(name, entry['step'], seed) for seed in parts.seeds]
-    sites = _mean_map(every, explained(entry))
-    found['maps'].append({'name': name, 'step': entry['step'], 'sites': sites})
+  for name, end_of in ends.items():
+    every = [of(name, end_of['step'], seed) for seed in parts.seeds]
+    sites = _mean_map(every, explained(end_of))
+    found['maps'].append({'name': name, 'step': end_of['step'], 'sites': sites})
   return found
 
 
+def _correlation(over: dict) -> dict:
+  """A correlation over seeds, by Student's t on Fisher's scale."""
+  if len(over['per_seed']) == 1 or None in over['per_seed']:
+    return over
+  found = intervals.seed_interval(np.arctanh(np.clip(over['per_seed'], -BOUND, BOUND)))
+  value, *bounds = (x if x is None else float(np.tanh(x)) for x in found)
+  return over | {'mean': value} | dict(zip(('low', 'high'), bounds))
+
+
 def _mean_map(maps: list[Maps], to_patch: bool) -> list[dict]:
-  """Normalised effects by site, mean over seeds; none where nothing is explained."""
+  """Normalised effects by site, of all seeds; none where nothing is explained."""
   behavior_R, explanation_R = (
-    np.mean([sharing.effect(getattr(x, key)) for x in maps], axis=0)
+    sharing.effect([getattr(x, key) for x in maps])
     for key in ('behavior', 'explanation')
   )
   if not to_patch:
@@ -154,11 +181,13 @@ def explained(entry: dict) -> bool:
 
 
 def _ends(found: dict) -> dict[str, dict]:
-  """The last step of every run, of the contrast that decides."""
+  """The last step of every run that has one in all seeds, of the deciding contrast."""
   return {
     run['name']: run['steps'][-1]
     for run in found['runs']
-    if run['contrast'] == CONTRAST and run['steps']
+    if run['contrast'] == CONTRAST
+    and run['steps']
+    and run['steps'][-1]['step'] == run['last']
   }
 
 
@@ -170,14 +199,16 @@ def rows(study: Study, found: dict) -> list[Row]:
   last = ends[main]
   to_patch = rules.AGREES if explained(last) else rules.UNDECIDED
   size = last['sharing']['size']
+  others = [x for key, x in against.items() if key.startswith('explanation map of')]
   result = [
     Row(
       'Behaviour and explanation share circuits',
-      f'correlation {signed(size)} (ceiling by noise '
-      f'{decimal(last["sharing"]["ceiling"])})',
-      rules.provided(rules.above(size), to_patch),
-      'correlation over components of the sizes of both effects above 0, and there is '
-      'an explanation to patch',
+      f'correlation {signed(size)} (ranks {signed(last["sharing"]["rank"])}; ceiling '
+      f'by noise {decimal(last["sharing"]["ceiling"])})',
+      rules.provided(rules.above(size), to_patch, *map(rules.above, others)),
+      'correlation over components of the sizes of both effects above 0 and above '
+      'those with the explanation maps of other models, and there is an explanation to '
+      'patch',
     )
   ]
   for key, claim in (
@@ -198,18 +229,20 @@ def rows(study: Study, found: dict) -> list[Row]:
   return result + [
     Row(
       'Knocking out what matters most to behaviour moves the explanation',
-      f'{signed(difference)} of its effect beyond random sites (behaviour '
-      f'{signed(without["behavior"]["difference"])})',
+      f'{signed(difference)} of {signed(last["explanation_whole"])} nats beyond random '
+      f'sites (behaviour {signed(without["behavior"]["difference"])} of '
+      f'{signed(last["behavior_whole"])})',
       rules.provided(rules.above(difference), to_patch),
-      'normalised effect on the explanation, top less random sites, above 0',
+      'nats of x less x’ in the explanation that top sites take with them, less random '
+      'ones, above 0',
     ),
     Row(
       'The explanation then moves with the behaviour',
       f'{points(follows)} points of pairs; the behaviour flips on '
       f'{percent(without["flipped"])}',
       rules.provided(rules.above(follows), to_patch),
-      'pairs whose explanation prefers what the ablated behaviour makes true, less '
-      'those of which the explanation as it was does, above 0',
+      'pairs whose explanation prefers what the ablated behaviour makes true, beyond '
+      'what the shares alone give, less the same of the explanation as it was, above 0',
     ),
   ]
 
@@ -255,10 +288,10 @@ def figures(study: Study, found: dict) -> dict:
     )
   }
   for x in found['maps']:
-    title = f'{short(x["name"])} at step {x["step"]}, mean over seeds'
+    title = f'{short(x["name"])} at step {x["step"]}, all seeds'
     key = short(x['name']).replace('/', '-')
     result[f'heat-{key}'] = (
-      f'Effect of patching, 0 to 1, by layer and position group: {title}.',
+      f'Effect of patching as a share of x less x’, by layer and group: {title}.',
       functools.partial(patch_figures.heat, x['sites']),
     )
     if any(site['explanation'] is not None for site in x['sites']):

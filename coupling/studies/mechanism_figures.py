@@ -31,6 +31,7 @@ def sharing(found: dict, contrast: str) -> figure_lib.Figure:
       ax.plot(*zip(*told), marker, color=color, markersize=4.5, zorder=5)
   ax.axhline(0, color=BLACK, linewidth=0.8)
   ax.set_xlabel('training step')
-  ax.set_ylabel('correlation × 100')
+  ax.yaxis.set_major_formatter(lambda y, _: f'{y / 100:.1f}'.replace('-', '−'))
+  ax.set_ylabel('correlation')
   ax.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
   return drawn

@@ -33,7 +33,7 @@ TESTED = {
 }
 RULE = (
   'tracks: new − old above 0, and new above the companion’s{}; disagrees where it '
-  f'stays and similarity is above {cells.SIMILAR}'
+  f'stays; neither unless similarity is above {cells.SIMILAR}, as the paper has it'
 )
 WITH_ANSWER = (
   '; new − old above denial’s, and weights on the items that the shift concerns above 0'

@@ -23,7 +23,9 @@ def finding(study: Study, found: dict) -> str:
     )
     texts.append(f'On {VIEWS[view]}: {said}.')
     outside = [
-      short(x['name']) for x in known if view in x['states'] and cells.outside(x, view)
+      short(x['name'])
+      for x in known
+      if x['states'].get(view) == cells.STAYS and cells.outside(x, view)
     ]
     if outside:
       texts.append(
