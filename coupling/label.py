@@ -17,7 +17,7 @@ from scipy import special
 
 from coupling import files
 from coupling import workdir
-from coupling.explanation import Behaviors
+from coupling.explanation import Behaviors, Explanation, phi
 from data import pairs as pairs_lib
 
 PAIR = tuple(field.name for field in dataclasses.fields(pairs_lib.Pair))
@@ -145,6 +145,14 @@ def read(
     else np.zeros((0, 2, 0), np.float32),
     lists('replies', np.zeros((N, 0), object)),
   )
+
+
+def read_explanation(
+  folder: pathlib.Path, split: str, row_N: np.ndarray
+) -> Explanation:
+  """The labels alone, of wanted pairs; arguments and errors as of `read_table`."""
+  table = read_table(folder, split, LABEL, row_N=row_N)
+  return phi(*(table[name].to_numpy() for name in LABEL))
 
 
 def read_rows(folder: pathlib.Path, split: str) -> np.ndarray:

@@ -62,7 +62,7 @@ def _source(
   pairs, row_N, reference = _read(own.path(), own.digest, split)
   labels = None
   if target is not None:
-    labels = label_lib.read(target.path(), split, row_N).explanation
+    labels = label_lib.read_explanation(target.path(), split, row_N)
   return examples.source(
     config,
     inputs.format(e),

@@ -216,7 +216,7 @@ def evaluate(
     row_N = label_lib.read_rows(needs['label'].path(), split)
     arrays = evaluate_lib.questions(format, pairs, template)
     orig = label_lib.read(needs['label'].path(), split)
-    other = label_lib.read(needs['target'].path(), split, row_N).explanation
+    other = label_lib.read_explanation(needs['target'].path(), split, row_N)
     arrays['orig'] = orig.explanation
     arrays['target'] = targets.trained_on(
       e.runs[run],

@@ -339,14 +339,16 @@ import numpy as np, jax
 from coupling import config, patching, sharding
 from tests import checkpoints, test_patching as t
 assert jax.device_count() == 4
-mesh = sharding.make_mesh(config.Mesh(data=1, fsdp=2, tensor=2))
+mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=2, tensor=1))
 model = t.model_of('qwen3')
 a = t.asked(checkpoints.VOCABULARY)
 found = patching.maps(*model, a, **t.HOW | dict(mesh=mesh))
 want = patching.maps(*model, a, **t.HOW)
 jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, want)
+mesh = sharding.make_mesh(config.Mesh(data=1, fsdp=2, tensor=2))  # heads apart
 begun, _ = patching._begin(model[0], mesh, a.prefix, (t.END,))(
-  sharding.put_params(mesh, model[1]), sharding.put_batch(mesh, a.arrays))
+  jax.device_put(model[1], sharding.replicated(mesh)),
+  sharding.put_batch(mesh, a.arrays))
 for x in (*begun.other.values(), begun.cache.k_LxBxKxHxS):
   assert x.sharding.shard_shape(x.shape)[1] == 2, x.sharding
 for x in begun.cache[:2]:

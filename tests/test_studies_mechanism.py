@@ -108,7 +108,7 @@ def test_maps_of_all_seeds_are_ratios_of_sums(planted):
   quiet = every[1]._replace(
     clean_N=every[1].clean_N * 1e-3,
     other_N=every[1].other_N * 1e-3,
-    patched_NxR=every[1].clean_N[:, None] * 1e-3 - 1.0,
+    patched_NxR=every[1].clean_N[:, None] * 1e-3 - np.ones(len(patched.SITES)),
   )
   pooled_R, alone_R = sharing.effect([every[0], quiet]), sharing.effect([quiet])
   assert np.abs(alone_R).min() > 100 and np.abs(pooled_R).max() < 5

@@ -197,7 +197,7 @@ def rows(study: Study, found: dict) -> list[Row]:
   if main not in ends:
     return []
   last = ends[main]
-  to_patch = rules.AGREES if explained(last) else rules.UNDECIDED
+  to_patch = explained(last)
   size = last['sharing']['size']
   others = [x for key, x in against.items() if key.startswith('explanation map of')]
   result = [
@@ -205,7 +205,7 @@ def rows(study: Study, found: dict) -> list[Row]:
       'Behaviour and explanation share circuits',
       f'correlation {signed(size)} (ranks {signed(last["sharing"]["rank"])}; ceiling '
       f'by noise {decimal(last["sharing"]["ceiling"])})',
-      rules.provided(rules.above(size), to_patch, *map(rules.above, others)),
+      rules.provided(_given(to_patch, size), *map(rules.above, others)),
       'correlation over components of the sizes of both effects above 0 and above '
       'those with the explanation maps of other models, and there is an explanation to '
       'patch',
@@ -232,7 +232,7 @@ def rows(study: Study, found: dict) -> list[Row]:
       f'{signed(difference)} of {signed(last["explanation_whole"])} nats beyond random '
       f'sites (behaviour {signed(without["behavior"]["difference"])} of '
       f'{signed(last["behavior_whole"])})',
-      rules.provided(rules.above(difference), to_patch),
+      _given(to_patch, difference),
       'nats of x less x’ in the explanation that top sites take with them, less random '
       'ones, above 0',
     ),
@@ -240,18 +240,23 @@ def rows(study: Study, found: dict) -> list[Row]:
       'The explanation then moves with the behaviour',
       f'{points(follows)} points of pairs; the behaviour flips on '
       f'{percent(without["flipped"])}',
-      rules.provided(rules.above(follows), to_patch),
+      _given(to_patch, follows),
       'pairs whose explanation prefers what the ablated behaviour makes true, beyond '
       'what the shares alone give, less the same of the explanation as it was, above 0',
     ),
   ]
 
 
-def _above(claim: str, difference: dict, to_patch: str) -> Row:
+def _given(to_patch: bool, statistic: dict) -> str:
+  """Whether a statistic is above 0; not decided without an explanation to patch."""
+  return rules.above(statistic) if to_patch else rules.UNDECIDED
+
+
+def _above(claim: str, difference: dict, to_patch: bool) -> Row:
   return Row(
     claim,
     f'correlation {signed(difference)} more',
-    rules.provided(rules.above(difference), to_patch),
+    _given(to_patch, difference),
     'difference of correlations, paired by seed, above 0, and there is an explanation '
     'to patch',
   )
