@@ -212,13 +212,10 @@ def evaluate(
         raise _of_another(folder, train_folder)
       return False
     format, template = inputs.format(e), inputs.questions(e)
-    pairs = label_lib.read_pairs(needs['label'].path(), split)
-    row_N = label_lib.read_rows(needs['label'].path(), split)
-    arrays = evaluate_lib.questions(format, pairs, template)
-    orig = label_lib.read(needs['label'].path(), split)
+    held_out = _held_out(e, needs['label'].path(), needs['label'].digest)
+    pairs, row_N, orig, asked = held_out
     other = label_lib.read_explanation(needs['target'].path(), split, row_N)
-    arrays['orig'] = orig.explanation
-    arrays['target'] = targets.trained_on(
+    target = targets.trained_on(
       e.runs[run],
       np.array([len(pair.options) for pair in pairs]),
       orig.explanation,
@@ -227,6 +224,7 @@ def evaluate(
       seed,
       split,
     )
+    arrays = asked | {'orig': orig.explanation, 'target': target}
     after = None
     if e.runs[run].context == 'after':
       after = evaluate_lib.After(format, template, pairs, orig)
@@ -265,6 +263,17 @@ def evaluate(
     result = {'train': train_stage.digest, 'devices': _devices()}
     hosts.first(stage.finish, result | {'tokens': evaluate_lib.tokens(arrays)})
     return True
+
+
+@functools.lru_cache(maxsize=2)  # the next run of a seed is asked the same
+def _held_out(e: Experiment, folder: Path, digest: str):
+  """Held-out pairs, their places in the split, what M_0 did, and what is asked."""
+  del digest  # of what lies in the folder, for the cache
+  split = e.evaluate.split
+  pairs = label_lib.read_pairs(folder, split)
+  asked = evaluate_lib.questions(inputs.format(e), pairs, inputs.questions(e))
+  row_N = label_lib.read_rows(folder, split)
+  return pairs, row_N, label_lib.read(folder, split), asked
 
 
 def _check_training(stage: workdir_lib.Stage, train_folder: Path, begun: str) -> None:
