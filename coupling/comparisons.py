@@ -69,7 +69,7 @@ def cross_accuracy(explainer: Items, behaver: Items) -> Interval:
 
 
 def sibling(items: Items, sibling_items: Items, seed: int = 0) -> dict:
-  """Own accuracy against agreement with a sibling's behaviour (DESIGN section 3).
+  """Own accuracy against agreement with a sibling's behaviour.
 
   The sibling is the same run with another fine-tuning seed. Drift to a truth common
   to both cannot favour a model's own behaviour. Its own answer does: denial has a

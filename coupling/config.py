@@ -178,7 +178,7 @@ class BehaviorXent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objectives:
-  """Terms of the loss (DESIGN section 3); a weight of 0 leaves a term out."""
+  """Terms of the loss, see loss.py; a weight of 0 leaves a term out."""
 
   explanation_xent: ExplanationXent
   behavior_kl: BehaviorKL

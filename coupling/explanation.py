@@ -62,7 +62,7 @@ class Behaviors:
 
 
 def phi(behavior_N: Array, counterfactual_behavior_N: Array) -> Explanation:
-  """The explanation label of behaviours on x and x∖C (DESIGN: φ, E(M) = φ(B(M)))."""
+  """The explanation label of behaviours on x and x∖C: E(M) = φ(B(M))."""
   changed_N = (behavior_N != counterfactual_behavior_N).astype(behavior_N.dtype)
   return Explanation(counterfactual_behavior_N, changed_N)
 

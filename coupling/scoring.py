@@ -1,9 +1,9 @@
 """Log-likelihoods of given statements after one prompt, in one forward pass.
 
-The prompt is there once and the statements branch off after it (DESIGN section 5,
-counterfactual trees): a branch sees the prompt and its own earlier tokens, and its
-positions continue from the fork. Shapes: B items, T prompt tokens, M statements, G
-tokens of a statement, S = T + M (G - 1) slots, V vocabulary.
+The prompt is there once and the statements branch off after it: a branch sees the
+prompt and its own earlier tokens, and its positions continue from the fork. Shapes: B
+items, T prompt tokens, M statements, G tokens of a statement, S = T + M (G - 1) slots,
+V vocabulary.
 """
 
 import jax

@@ -1,10 +1,10 @@
 """Coupling statistics of one checkpoint: do explanations follow Self or Orig?
 
-DESIGN section 3. `coupling` takes the evaluation of M_t and that of M_0 on the same
-held-out items and returns a plain nested dict of numbers, ready for JSON. What is
-undefined (a share of no items, weights without drift) is None, never 0.
-Statistics of two evaluations are in comparisons.py, those over many runs in runs.py,
-explainers to compare with in baselines.py.
+`coupling` takes the evaluation of M_t and that of M_0 on the same held-out items and
+returns a plain nested dict of numbers, ready for JSON. What is undefined (a share of no
+items, weights without drift) is None, never 0. Statistics of two evaluations are in
+comparisons.py, those over many runs in runs.py, explainers to compare with in
+baselines.py.
 """
 
 import dataclasses
@@ -255,7 +255,7 @@ def planted(items: Items) -> dict:
 def coupling(
   items: Items, orig: Items, target: Explanation | None = None, seed: int = 0
 ) -> dict:
-  """All statistics of one checkpoint on one task (DESIGN section 3).
+  """All statistics of one checkpoint on one task.
 
   Args:
     items: evaluation of M_t.

@@ -1,10 +1,10 @@
 """Prefix trees of token sequences.
 
 Sequences that begin alike (a prompt with and without its cue, the explanation question
-about it) are laid out as one tree (DESIGN section 5, counterfactual trees): what they
-share stands there once, and branches follow in depth-first order. Positions count from
-the root, so each sequence is numbered as it is alone. One integer per token tells who
-sees it: `end`, the exclusive end of its subtree,
+about it) are laid out as one tree: what they share stands there once, and branches
+follow in depth-first order. Positions count from the root, so each sequence is numbered
+as it is alone. One integer per token tells who sees it: `end`, the exclusive end of its
+subtree,
 
   visible[q, k] = (k <= q) & (q < end[k]).
 

@@ -9,6 +9,7 @@ import sys
 from hypothesis import assume, given, settings, strategies as st
 import pytest
 
+from coupling import resolve
 from data import aita
 from data import builder
 from data import cues
@@ -168,10 +169,20 @@ def test_a_question_holds_its_prompt_as_it_is(questions, prompt):
     assert template.format(prompt=prompt) == before + prompt + after
 
 
-def own_task() -> list[str]:
-  """The task that the README shows, and its config."""
+def shown(heading: str) -> list[str]:
+  """Python that the README shows in a section."""
   readme = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
-  return re.findall(r'```python\n(.*?)```', readme, re.DOTALL)
+  section = readme.split(f'\n## {heading}\n')[1].split('\n## ')[0]
+  return re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+
+
+def test_a_variant_has_a_run_more():
+  (code,) = shown("One's own variant")
+  module = {}
+  exec(code, module)
+  runs = resolve.resolve(module['get_config']('seeds=1')).runs
+  assert [*runs] == ['kl', 'no_kl', 'sibling', 'shuffled', 'kl_03']
+  assert runs['kl_03'].objectives.behavior_kl.weight == 0.3
 
 
 USE = """
@@ -197,7 +208,7 @@ print('built')
 
 def test_a_task_of_the_users_own_is_built_without_tensorflow(tmp_path, pytestconfig):
   """In a process of its own, where nothing else can have imported TensorFlow."""
-  task, config = own_task()
+  task, config = shown("One's own task")
   assert task.count('\n') < 50
   (tmp_path / 'recipes.py').write_text(task)
   (tmp_path / 'recipes_config.py').write_text(config)
