@@ -176,15 +176,15 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
         trainings.append(training.make(e, workdir, seed, run, stage, needs, base))
         result |= {'tokens': training.tokens(trainings[-1])}
       results.append((stage, result))
-    apart = ''
-    if len(trainings) % jax.device_count():
+    several, apart = len(trainings) > 1, ''
+    if several and len(trainings) % jax.device_count():
       apart = 'do not fill all devices'
-    elif not sweep.side_by_side(trainings):
+    elif several and not sweep.side_by_side(trainings):
       apart = 'have come to different steps'
-    if len(trainings) > 1 and not apart:
+    if several and not apart:
       sweep.fit(trainings)
     else:
-      if len(trainings) > 1:
+      if apart:
         progress.line(f'{len(trainings)} runs {apart}: one by one')
       for one in trainings:
         fit_lib.fit(one)
