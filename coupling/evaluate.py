@@ -226,6 +226,7 @@ def evaluate(
         'counterfactual_option_logprobs': did['options'][:, 1],
       }
       yield _Batch(rows, mask_B, row_n, begun, did)
+      del begun  # its cache, before the next is made
 
   def alone(question, did, of) -> Iterator[_Batch]:
     """The explanation question by itself, of a model whose behaviours are known."""
@@ -280,6 +281,7 @@ def _collect(
     totals = counts if totals is None else jax.tree.map(jnp.add, totals, counts)
     parts.append(one.did | said)
     order.append(one.row_n)
+    del one  # likewise
   rows = [
     {k: x[: len(row_n)] for k, x in hosts.fetch(part).items()}
     for part, row_n in zip(parts, order)
