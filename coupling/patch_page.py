@@ -4,6 +4,8 @@ import functools
 from html import escape
 import pathlib
 
+import numpy as np
+
 from coupling import files
 from coupling import markup
 from coupling import patch_figures
@@ -35,7 +37,7 @@ NUMBERS = (
   ),
   ('… explanation', 'knocked_out.explanation.top'),
   ('… less that of random sites', 'knocked_out.explanation.difference'),
-  ('Explanation moves with the behaviour', 'knocked_out.follows'),
+  ('Explanation follows, beyond chance, less as it was', 'knocked_out.follows'),
 )
 
 
@@ -63,23 +65,23 @@ def _checkpoint(name: str, maps: sharing.Maps | None) -> str:
   numbers = summary.over_seeds([sharing.statistics(maps)])
   effects = [sharing.effect([x]) for x in (maps.behavior, maps.explanation)]
   among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
-  entries = patch_figures.entries(maps.sites, *effects, among)
   low = numbers['explanation_whole']['low']
+  explained = low is not None and low > 0
   told = f'{len(maps.group_N)} pairs, {len(among)} components.'
-  if low is None or low <= 0:
+  figures = {
+    'heat': ('Effect of patching, as a share, by layer and group', patch_figures.heat)
+  }
+  if explained:
+    figures['sites'] = 'Components, by both effects', patch_figures.scatter
+  else:
     told += ' No explanation to patch: it does not tell x from x’.'
+    effects[1][:] = np.nan  # shares of a whole that may be 0
+  entries = patch_figures.entries(maps.sites, *effects, among)
   rows = [(label, signed(tables.lookup(numbers, key))) for label, key in NUMBERS]
   drawn = ''.join(
     f'<figure>{plots.svg(f"{name}-{key}", caption, functools.partial(draw, entries))}'
     f'<figcaption>{escape(caption)}</figcaption></figure>'
-    for key, caption, draw in (
-      (
-        'heat',
-        'Effect of patching, as a share, by layer and group',
-        patch_figures.heat,
-      ),
-      ('sites', 'Components, by both effects', patch_figures.scatter),
-    )
+    for key, (caption, draw) in figures.items()
   )
   table = markup.text_table('95% intervals: bootstrap over groups', ('', ''), rows)
   return f'{markup.paragraph(told)}{table}{drawn}'
