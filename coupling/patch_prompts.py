@@ -147,8 +147,9 @@ def asked(
   G = answers_Nx2xG.shape[2]
   own_NxG, other_NxG = answers_Nx2xG[:, 0], answers_Nx2xG[:, 1]
   apart_N = np.argmax(own_NxG != other_NxG, axis=1)
-  names = np.where(np.arange(G) >= apart_N[:, None], 'answer', 'instruction')
-  code_Nx2xG = np.repeat(np.vectorize(positions.CODES.get)(names)[:, None], 2, axis=1)
+  codes = positions.CODES['answer'], positions.CODES['instruction']
+  code_NxG = np.where(np.arange(G) >= apart_N[:, None], *codes)
+  code_Nx2xG = np.repeat(code_NxG[:, None], 2, axis=1)
   ended_Nx2xG = np.cumsum(np.isin(answers_Nx2xG, end_tokens), axis=2) > 0
   # The end token is predicted; nothing that comes after it is.
   code_Nx2xG[:, :, 1:][ended_Nx2xG[:, :, :-1]] = positions.CODES['template']
