@@ -9,7 +9,9 @@ options, gradient, clipping, AdamW, all weights. An evaluation reads both behavi
 each pair and generates its explanation greedily. PyTorch has SDPA attention, its fused
 AdamW, logits only where they are read, and decodes with a key/value cache; `--compile`
 adds torch.compile. Here pairs are asked in prefix trees, or (`apart`, training alone)
-question by question.
+question by question, and explanations come from drafts, the allowed statements, or
+(`by tokens`, evaluation alone) token by token. For this the model has first learned to
+state something allowed, as it has when it is evaluated; how many rows do is told.
 
 Before anything is timed, losses and generated tokens of both sides are compared. Each
 form takes its turn in every round; told are the median time, the median of the rounds'
@@ -20,7 +22,6 @@ every round, that the matrix products of a step reach.
 
 from collections.abc import Callable
 import dataclasses
-import functools
 import pathlib
 import tempfile
 import time
@@ -48,6 +49,7 @@ from coupling import sharding
 from coupling import train
 from coupling import weights
 
+LEARNED = 60  # turns of training until statements are allowed ones
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'Turns of every form that are timed.')
 SIZE = flags.DEFINE_multi_enum(
   'size', ['world', 'aita'], ['world', 'mmlu', 'aita'], 'Models and lengths.'
@@ -85,9 +87,9 @@ SIZES = {
 
 
 class Ours:
-  """This program, in trees or question by question."""
+  """This program, in trees or question by question, from drafts or by tokens."""
 
-  def __init__(self, size: Size, folder: pathlib.Path, trees: bool):
+  def __init__(self, size: Size, folder: pathlib.Path, trees: bool, drafts: bool):
     self._config = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
     self._config = dataclasses.replace(self._config, scan_layers=False)
     params = weights.load(folder, self._config)
@@ -109,26 +111,45 @@ class Ours:
     self._asked = jax.device_put(
       made_up.evaluation_batch(self._config, size.lengths, size.evaluated)
     )
-    self._greedy = jax.jit(
-      functools.partial(
-        decode.greedy, self._config, max_new_tokens=size.lengths.statement
-      )
-    )
 
-    asked = jax.tree.leaves(self._asked['trees'].rows)[0]
-    self.evaluate_tokens = asked.size + size.evaluated * (size.lengths.statement - 1)
+    @jax.jit
+    def explain(params, begun, expected):
+      what = self._config, params, begun
+      if drafts:
+        return decode.drafted(*what, expected, mesh, end_tokens=(), fill=0)[0]
+      return decode.greedy(*what, mesh, max_new_tokens=size.lengths.statement)
+
+    self._explain = explain
+    said = size.evaluated * (size.lengths.statement - 1)
+    if drafts:
+      said = self._asked['statements'].forest.tokens.size
+    self.evaluate_tokens = self._asked['trees'].rows.tokens.size + said
 
   def train(self) -> float:
     """The loss of the turn's steps, on average."""
     self._state, metrics = self._run(self._state, {}, self._hyper, self._batch)
     return float(metrics['loss'])
 
+  def learn(self, folder: pathlib.Path) -> None:
+    """Trains until nearly all of what is stated is allowed, and saves the weights."""
+    hyper = self._hyper._replace(learning_rate=np.float32(1e-3))
+    for _ in range(LEARNED):
+      self._state, _ = self._run(self._state, {}, hyper, self._batch)
+    self._params = self._state['params']
+    weights.save(folder, self._config, self._params)
+
+  def allowed(self) -> float:
+    """Share of the rows that state something allowed."""
+    said_BxG = self.evaluate()[:, 2:]
+    allowed_BxMxG = np.asarray(self._asked['statements'].tokens_BxMxG)
+    return float(np.mean(np.any(np.all(said_BxG[:, None] == allowed_BxMxG, -1), -1)))
+
   def evaluate(self) -> np.ndarray:
     """Choices on x and x∖C, and the generated tokens [N, 2 + G]."""
     did, begun = behavior.forced_choice(self._config, self._mesh)(
       self._params, self._asked
     )
-    said = self._greedy(self._params, begun)
+    said = self._explain(self._params, begun, self._asked['statements'])
     return np.concatenate([np.asarray(did['chosen']), np.asarray(said)], axis=1)
 
 
@@ -259,13 +280,19 @@ def compare(name: str) -> None:
   """One size: what both sides compute, then how long it takes them."""
   size = SIZES[name]
   with tempfile.TemporaryDirectory() as scratch:
-    folder = pathlib.Path(scratch)
-    parameters = qwen3.save(folder, size.model)
+    fresh, folder = pathlib.Path(scratch, 'fresh'), pathlib.Path(scratch, 'learned')
+    parameters = qwen3.save(fresh, size.model)
+    Ours(size, fresh, trees=True, drafts=True).learn(folder)
     forms = {'PyTorch': Torch(size, folder, False)}
     if COMPILE.value:
       forms['PyTorch, compiled'] = Torch(size, folder, True)
-    forms |= {'apart': Ours(size, folder, False), 'trees': Ours(size, folder, True)}
+    forms |= {
+      'apart': Ours(size, folder, trees=False, drafts=True),
+      'trees': Ours(size, folder, trees=True, drafts=True),
+      'trees, by tokens': Ours(size, folder, trees=True, drafts=False),
+    }
   print(f'\n{name}: {parameters:.2f} million parameters, {size.lengths}')
+  print(f'rows that state something allowed: {forms["trees"].allowed():.0%}')
   # The last bits of two libraries differ, and with them a choice between near ties.
   said = {form: x.evaluate() for form, x in forms.items()}
   same = {form: np.mean(x == said['PyTorch']) for form, x in said.items()}
@@ -277,8 +304,8 @@ def compare(name: str) -> None:
     rates.append(matmul_rate())
     for work, found in rounds.items():
       runs = {form: getattr(x, work) for form, x in forms.items()}
-      if work == 'evaluate':
-        del runs['apart']  # the same as 'trees'
+      # The same as 'trees'.
+      del runs['apart' if work == 'evaluate' else 'trees, by tokens']
       found.append({form: seconds(run) for form, run in runs.items()})
   peak = np.median(rates)
   print(f'matrix products: {peak / 1e9:.0f} GFLOP/s')

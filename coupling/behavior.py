@@ -142,7 +142,7 @@ def pair_questions(
   ids = format.prompts(asked)
   explain = format.prompts(explanation_texts(template, items, None))
   groups = list(zip(ids[0::2], ids[1::2], explain, strict=True))
-  trees, places = trees_lib.build(groups, format.pad_token)
+  trees, places = trees_lib.build(groups)
   read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
   return {'trees': trees, 'read': read_Nx3, 'options': option_tokens(format, items)}
 
@@ -333,6 +333,7 @@ def _greedy_replies(
       config,
       params,
       begun,
+      mesh,
       max_new_tokens=max_tokens,
       end_tokens=end_tokens,
       fill=fill,

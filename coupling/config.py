@@ -232,7 +232,7 @@ class Train:
 class Evaluate:
   split: Literal['validation', 'test']
   batch: int
-  likelihood: bool  # score every allowed statement too; costs a forward pass
+  likelihood: bool  # score every allowed statement too
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

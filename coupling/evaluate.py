@@ -46,15 +46,16 @@ def questions(
 
   Returns:
     Those of behavior.pair_questions; `explain`, the explanation question alone; and
-    `statements` of statements.tokens.
+    `statements`, a decode.Drafts of statements.tokens.
 
   Raises:
     ConfigError: see statements.check_ends.
   """
   asked = behavior.explanation_texts(template, items, None)
+  allowed = statements_lib.tokens(format, items, template)
   return behavior.pair_questions(format, items, template) | {
     'explain': behavior.questions(format, asked),
-    'statements': statements_lib.tokens(format, items, template),
+    'statements': decode.drafts(allowed, format.end_tokens),
   }
 
 
@@ -105,19 +106,19 @@ def _explain(
 ) -> Callable:
   """The jitted explanations: (params, begun, rows, mask_B) -> (said, counts).
 
-  `rows`: `behavior` on x, `statements`, `self`, `orig` and `target`; for the likelihood
-  `explain` too.
+  `rows`: `behavior` on x, `statements`, `self`, `orig` and `target`.
   """
 
   @jax.jit
   @sharding.on(mesh)
   def run(params, begun, rows, mask_B):
-    statements_BxMxG, behavior_B = rows['statements'], rows['behavior']
-    generated_BxG = decode.greedy(
+    statements_BxMxG, behavior_B = rows['statements'].tokens_BxMxG, rows['behavior']
+    generated_BxG, hidden_BxMxGxD = decode.drafted(
       config,
       params,
       begun,
-      max_new_tokens=statements_BxMxG.shape[-1],
+      rows['statements'],
+      mesh,
       end_tokens=end_tokens,
       fill=pad_token,
     )
@@ -142,7 +143,7 @@ def _explain(
     }
     if likelihood:
       logprobs_BxM = scoring.statement_logprobs(
-        config, params, rows['explain'], statements_BxMxG, end_tokens
+        config, params, hidden_BxMxGxD, statements_BxMxG, end_tokens
       )
       likeliest_B = jnp.argmax(logprobs_BxM, axis=-1)
       scored = statements_lib.meaning(likeliest_B, behavior_B, states_answer)
@@ -185,7 +186,7 @@ def evaluate(
     states_answer: see explanation.agree.
     format: how the model is asked.
     reply: see behavior.behaviors.
-    likelihood: also score every allowed statement, for one more forward pass.
+    likelihood: also score every allowed statement.
     after: ask after the model's own answer; default: before any.
 
   Returns:
@@ -205,8 +206,6 @@ def evaluate(
     _explain, config, mesh, states_answer, format.end_tokens, format.pad_token
   )
   own = {k: arrays[k] for k in ('statements', 'orig', 'target')}
-  if likelihood:
-    own['explain'] = arrays['explain']
 
   def at_once() -> Iterator[_Batch]:
     """What it does, and the explanation question begun, batch by batch."""

@@ -130,7 +130,7 @@ def training_parts(
     every = [_behavior_rows(objectives, format, template, x) for x in found]
     behaviors = loader.fill_up(every)  # alike in whatever else they are joined with
   if config.trees:
-    return _tree_parts(config, source, explanations, behaviors, format.pad_token)
+    return _tree_parts(config, source, explanations, behaviors)
   parts = {}
   if explanations is not None:
     parts['explanation'] = (explanations, config.explanation_batch)
@@ -144,7 +144,6 @@ def _tree_parts(
   source: Source,
   explanations: loader.Arrays | None,
   behaviors: Sequence[loader.Arrays],
-  pad_token: int,
 ) -> dict[str, tuple[loader.Arrays, int]]:
   """The pairs that are explained, and the others, in proportion; see packed.grow.
 
@@ -153,7 +152,6 @@ def _tree_parts(
     source: the train split.
     explanations: of `_explanation_rows`; None where none are trained.
     behaviors: of `_behavior_rows`, of the train split and of `practice`; may be empty.
-    pad_token: fills rows.
   """
   count, size = len(source.pairs), config.explanation_batch
   explained_N = np.zeros(count, bool) if explanations is None else source.explained_N
@@ -169,13 +167,13 @@ def _tree_parts(
     rest = [(of_train, prompts_Nx2[~explained_N])]
     rest += [(rows, _prompts(rows)) for rows in practised]
     others = [
-      packed.grow({'behavior': rows}, {'behavior': prompts}, pad_token)
+      packed.grow({'behavior': rows}, {'behavior': prompts})
       for rows, prompts in rest
       if len(prompts)
     ]
   if not asked:
     return {'others': (loader.concatenate(others), size)}
-  parts = {'explained': (packed.grow(asked, members, pad_token), size)}
+  parts = {'explained': (packed.grow(asked, members), size)}
   if others:
     rest = loader.concatenate(others)
     share = loader.size(rest) / explained_N.sum()

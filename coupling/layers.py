@@ -296,7 +296,7 @@ class Attention(nnx.Module):
       self.q_norm = make_norm(c, c.head_dim, rngs)
       self.k_norm = make_norm(c, c.head_dim, rngs)
 
-  def __call__(self, x_BxTxD, queries, rope, cache, hooks):
+  def __call__(self, x_BxTxD, queries, rope, caches, hooks):
     c = self.config
     B, T, _ = x_BxTxD.shape
     asked_BxCxD = take(x_BxTxD, queries.rows_BxC)
@@ -313,11 +313,10 @@ class Attention(nnx.Module):
     k_BxTxKxH = rotate(k_BxTxKxH, rope)
     new = Seen(k_BxTxKxH.transpose(0, 2, 3, 1), v_BxTxKxH.swapaxes(1, 2))
     q_BxCxNxH = q_BxCxNxH * (c.query_scalar or c.head_dim) ** -0.5
-    if cache is None and queries.rows_BxC is None:
+    if not caches and queries.rows_BxC is None:
       heads_BxCxNxH = attend_causally(q_BxCxNxH, new, queries.view.mask_BxCxS)
     else:
-      seen = [new] if cache is None else [cache, new]
-      heads_BxCxNxH = attend(q_BxCxNxH, seen, queries.view.mask_BxCxS)
+      heads_BxCxNxH = attend(q_BxCxNxH, [*caches, new], queries.view.mask_BxCxS)
     heads_BxCxF = hooks.site('heads', heads_BxCxNxH).reshape(B, C, -1)
     return hooks.adapt('o', heads_BxCxF, self.out(heads_BxCxF)), new
 
@@ -359,10 +358,10 @@ class Block(nnx.Module):
       self.attention_post_norm = make_norm(config, config.width, rngs)
       self.mlp_post_norm = make_norm(config, config.width, rngs)
 
-  def __call__(self, x_BxTxD, queries, rope, cache, hooks):
+  def __call__(self, x_BxTxD, queries, rope, caches, hooks):
     x_BxTxD = hooks.site('residual', x_BxTxD)
     attended_BxCxD, new = self.attention(
-      self.attention_norm(x_BxTxD), queries, rope, cache, hooks
+      self.attention_norm(x_BxTxD), queries, rope, caches, hooks
     )
     if self.config.post_norms:
       attended_BxCxD = self.attention_post_norm(attended_BxCxD)

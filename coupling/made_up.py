@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coupling import config as config_lib
+from coupling import decode
 from coupling import models
 from coupling import packed
 from data import loader
@@ -35,18 +36,37 @@ def questions(
   model: models.DecoderConfig, lengths: Lengths, pairs: int
 ) -> dict[str, np.ndarray]:
   """Random token ids of pairs, int32 [N, T] each: what asks for the behaviours on `x`
-  and on x∖C, `counterfactual`, what asks for the `explanation`, and its `statement`."""
+  and on x∖C, `counterfactual`, what asks for the `explanation`, and its `statement`.
+
+  Pairs differ in x; what is asked about it is asked of all in the same words."""
   rng = np.random.default_rng(0)
-  before, cue, after, asked, explain, statement = (
-    rng.integers(1, model.vocab_size, (pairs, length), np.int32) for length in lengths
+  before, cue, after = (
+    rng.integers(1, model.vocab_size, (pairs, n), np.int32) for n in lengths[:3]
   )
+  asked, explain = (
+    np.tile(rng.integers(1, model.vocab_size, n, np.int32), (pairs, 1))
+    for n in lengths[3:5]
+  )
+  allowed_MxG = statements(model, lengths)
   joined = lambda *parts: np.concatenate(parts, axis=1)
   return {
     'x': joined(before, cue, after, asked),
     'counterfactual': joined(before, after, asked),
     'explanation': joined(before, cue, after, explain),
-    'statement': statement,
+    'statement': allowed_MxG[rng.integers(len(allowed_MxG), size=pairs)],
   }
+
+
+def statements(model: models.DecoderConfig, lengths: Lengths) -> np.ndarray:
+  """Random token ids of what may be stated [M, G], as of statements.tokens.
+
+  "Unchanged" is one text, "changed" names the option in its last words.
+  """
+  rng, length = np.random.default_rng(1), lengths.statement
+  unchanged_G, changed_G = rng.integers(1, model.vocab_size, (2, length), np.int32)
+  allowed_MxG = np.tile([unchanged_G, changed_G], (OPTIONS, 1))
+  allowed_MxG[1::2, max(length - 3, 0)] = np.arange(1, OPTIONS + 1)
+  return allowed_MxG
 
 
 def train_parts(
@@ -106,18 +126,24 @@ def train_batch(
   every = {'explanation': np.arange(pairs)[:, None]}
   every['behavior'] = np.arange(2 * pairs).reshape(2, -1).T
   members = {name: every[name] for name in asked}
-  grown = packed.grow(asked, members, pad_token=0)
+  grown = packed.grow(asked, members)
   pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}
-  return packed.pack([grown], packed.plan(pools, 1, multiple, pad_token=0))
+  return packed.pack([grown], packed.plan(pools, 1, multiple))
 
 
 def evaluation_batch(
   model: models.DecoderConfig, lengths: Lengths, pairs: int
 ) -> dict[str, Any]:
-  """Made-up pairs as behavior.pair_questions asks about real ones."""
+  """Made-up pairs as evaluate.questions asks about real ones, but for `explain`."""
   made = questions(model, lengths, pairs)
   asked = [made[name] for name in ('x', 'counterfactual', 'explanation')]
-  trees, places = trees_lib.build(list(zip(*asked)), pad_token=0)
+  trees, places = trees_lib.build(list(zip(*asked)))
   read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
   options_NxK = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (pairs, 1))
-  return {'trees': trees, 'read': read_Nx3, 'options': options_NxK}
+  allowed_NxMxG = np.tile(statements(model, lengths), (pairs, 1, 1))
+  return {
+    'trees': trees,
+    'read': read_Nx3,
+    'options': options_NxK,
+    'statements': decode.drafts(allowed_NxMxG, ()),
+  }

@@ -9,7 +9,7 @@ positions (cache slots), C positions whose output is wanted (all T by default), 
 N heads, K key/value heads, H head dimension, L layers, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -39,7 +39,10 @@ REMAT = {
 
 
 class Cache(NamedTuple):
-  """Keys and values of positions, all layers', in slots; see layers.Seen."""
+  """Keys and values of positions, all layers', in slots; see layers.Seen.
+
+  A model reads caches side by side, so that what grows is apart from what stays.
+  """
 
   k_LxBxKxHxS: jax.Array
   v_LxBxKxSxH: jax.Array
@@ -49,15 +52,15 @@ class Cache(NamedTuple):
   def slots(self) -> int:
     return self.k_LxBxKxHxS.shape[-1]
 
-  def longer(self, slots: int) -> 'Cache':
-    """With further slots, unset."""
+  def unset(self, slots: int) -> 'Cache':
+    """One of other slots for the same rows, not yet written."""
 
-    def pad(x, axis):
-      widths = [(0, 0)] * x.ndim
-      widths[axis] = (0, slots)
-      return jnp.pad(x, widths)
+    def zeros(x, axis):
+      shape = list(x.shape)
+      shape[axis] = slots
+      return jnp.zeros(shape, x.dtype)
 
-    return self._along_slots(pad)
+    return self._along_slots(zeros)
 
   def write(self, new: 'Cache', slot: jax.Array | int) -> 'Cache':
     """With slots from `slot` on as in `new`."""
@@ -132,9 +135,10 @@ class Decoder(nnx.Module):
     self,
     tokens_BxT,
     positions_BxT,
+    *,
     every,
     last,
-    cache,
+    caches,
     keep,
     read,
     patch,
@@ -169,7 +173,7 @@ class Decoder(nnx.Module):
 
     stacked = (
       blocks,
-      None if cache is None else layers.Seen(*cache[:2]),
+      [layers.Seen(*cache[:2]) for cache in caches],
       {name: tuple(p) for name, p in patch.items()},
       {} if adapters is None else adapters.weights,
       _kinds(self.config),
@@ -285,7 +289,7 @@ def apply(
   positions_BxT: jax.Array | None = None,
   longest: int | None = None,
   mask_BxTxS: jax.Array | None = None,
-  cache: Cache | None = None,
+  caches: Sequence[Cache] = (),
   keep: bool = False,
   read: tuple[str, ...] = (),
   patch: dict[str, Patch] | None = None,
@@ -305,12 +309,12 @@ def apply(
     positions_BxT: of rotation and of learned embeddings; default: count of valid
       tokens before.
     longest: with positions, the longest sequence that they number: all are below it.
-      Branches of one prefix number alike. Default: all T, and the slots of the cache.
+      Branches of one prefix number alike. Default: all T, and the slots of caches.
     mask_BxTxS: who sees whom, never a later token; default causal among valid tokens.
-      Must be given with a cache, where S counts its slots and then the T tokens.
+      Must be given with caches, where S counts their slots and then the T tokens.
       Sliding layers see less of it.
-    cache: what was read before.
-    keep: whether what the T tokens add to a cache is returned.
+    caches: what was read before.
+    keep: whether a cache of the T tokens is returned.
     read: sites whose activations are returned, [L, B, T, ...] each.
     patch: site -> Patch: activations to replace. With neither, sites cost nothing.
     entering_BxTxD: what enters the first layer; default: the tokens' embeddings. See
@@ -323,10 +327,10 @@ def apply(
     raise ValueError('rows_BxC leaves out activations that read or patch would need.')
   limit, length = config.learned_positions, tokens_BxT.shape[1]
   if longest is None or positions_BxT is None:
-    longest = length + (0 if cache is None else cache.slots)
+    longest = length + sum(cache.slots for cache in caches)
   if limit and longest > limit:
     raise ValueError(
-      f'{longest} tokens (those of a cache included) exceed '
+      f'{longest} tokens (those of caches included) exceed '
       f'model.learned_positions={limit}.'
     )
   if positions_BxT is None and valid_BxT is None:
@@ -338,9 +342,10 @@ def apply(
   elif mask_BxTxS is None:
     mask_BxTxS = causal_mask(valid_BxT)
   keys_BxS = positions_BxT
-  if cache is not None and config.window:
+  if caches and config.window:
     new_BxT = jnp.broadcast_to(positions_BxT, tokens_BxT.shape)
-    keys_BxS = jnp.concatenate([cache.positions_BxS, new_BxT], axis=1)
+    before = [cache.positions_BxS for cache in caches]
+    keys_BxS = jnp.concatenate([*before, new_BxT], axis=1)
   view = layers.make_view(config, positions_BxT, keys_BxS, mask_BxTxS)
   every = last = layers.Queries(None, view)
   if rows_BxC is not None:
@@ -356,14 +361,14 @@ def apply(
   return _model(config, params)(
     tokens_BxT,
     positions_BxT,
-    every,
-    last,
-    cache,
-    keep,
-    read,
-    patch or {},
-    params.get(ADAPTERS),
-    entering_BxTxD,
+    every=every,
+    last=last,
+    caches=caches,
+    keep=keep,
+    read=read,
+    patch=patch or {},
+    adapters=params.get(ADAPTERS),
+    entering_BxTxD=entering_BxTxD,
   )
 
 

@@ -28,20 +28,17 @@ class Plan:
     length: tokens of a row that trees may take.
     width: tokens of a row, filled up from there.
     readings: part of a batch -> its readings in a row, at most.
-    pad_token: fills rows.
   """
 
   rows: int
   length: int
   width: int
   readings: Mapping[str, int]
-  pad_token: int
 
 
 def grow(
   asked: Mapping[str, loader.Arrays],
   members: Mapping[str, np.ndarray],
-  pad_token: int,
 ) -> loader.Arrays:
   """Trees of pairs, and what is read in them.
 
@@ -49,7 +46,6 @@ def grow(
     asked: part of a batch -> questions, see behavior.questions, with any further arrays
       [M, C, ...] of what is read.
     members: part of a batch -> which of its questions are about each pair, [N, X].
-    pad_token: fills rows.
 
   Returns:
     `trees`: a data.trees.Trees; and for each part its arrays without the questions,
@@ -63,7 +59,7 @@ def grow(
     [sequences[part][row] for part, rows in zip(members, one) for row in rows]
     for one in zip(*members.values(), strict=True)
   ]
-  trees, places = trees_lib.build(groups, pad_token)
+  trees, places = trees_lib.build(groups)
   grown, first = {TREES: trees}, 0
   for part, member_NxX in members.items():
     N, X = member_NxX.shape
@@ -86,7 +82,6 @@ def plan(
   pools: Mapping[str, loader.ShuffledBatches],
   steps: int,
   multiple: int,
-  pad_token: int,
 ) -> Plan:
   """The shape that the batches of all steps fit.
 
@@ -94,7 +89,6 @@ def plan(
     pools: what is drawn from at each step, of `grow`.
     steps: of the run.
     multiple: what the rows must be a multiple of.
-    pad_token: fills rows.
   """
   parts = [part for part in READ if any(part in x.arrays for x in pools.values())]
   # For each pair of a pool: its tokens, and how much is read in it.
@@ -118,7 +112,7 @@ def plan(
     for part, count_n in zip(parts, counts):
       in_row_R = np.bincount(row_n, weights=count_n)
       most[part] = max(most[part], int(in_row_R.max()))
-  return Plan(-(-rows // multiple) * multiple, length, length, most, pad_token)
+  return Plan(-(-rows // multiple) * multiple, length, length, most)
 
 
 def joint(plans: Sequence[Plan]) -> list[Plan]:
@@ -142,7 +136,7 @@ def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> loader.Arrays:
   trees = loader.concatenate([x[TREES] for x in drawn])
   row_n, offset_n = packing.arrange(trees.size, plan.length)
   shape = plan.rows, plan.width
-  batch = {TREES: packing.pack(trees, row_n, offset_n, shape, plan.pad_token)}
+  batch = {TREES: packing.pack(trees, row_n, offset_n, shape)}
   ends = np.cumsum([len(x[TREES].size) for x in drawn])[:-1]
   places = list(zip(drawn, np.split(row_n, ends), np.split(offset_n, ends)))
   for part, slots in plan.readings.items():

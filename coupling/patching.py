@@ -215,7 +215,7 @@ def _begin(
         tokens_BxS,
         positions_BxT=positions_BxT[:, prefix:],
         mask_BxTxS=mask_BxTxT[:, prefix:],
-        cache=cache,
+        caches=[cache],
         read=models.SITES,
       )
       return tokens_BxS, out
@@ -271,7 +271,7 @@ def _patched(
         positions_BxT=begun.positions_BxS,
         longest=config.learned_positions,
         mask_BxTxS=begun.mask_BxSxT,
-        cache=cache,
+        caches=[cache],
         patch=patch,
         entering_BxTxD=begun.own['residual'][first],
       ).hidden_BxCxD
@@ -310,9 +310,11 @@ def _contrast(
 ) -> jax.Array:
   """d [B], read at the prompt's last token and at both answers' tokens."""
   _, _, G = answers_Bx2xG.shape
-  read = 1 + 2 * (G - 1)
-  logprobs_Bx2 = scoring.read(
-    config, params, hidden_BxSxD[:, -read:], answers_Bx2xG, end_tokens
+  first = hidden_BxSxD.shape[1] - 2 * (G - 1)
+  places_2xF = first + np.arange(2 * (G - 1)).reshape(2, G - 1)
+  places_2xG = np.pad(places_2xF, ((0, 0), (1, 0)), constant_values=first - 1)
+  logprobs_Bx2 = scoring.statement_logprobs(
+    config, params, hidden_BxSxD[:, places_2xG], answers_Bx2xG, end_tokens
   )
   return logprobs_Bx2[:, 0] - logprobs_Bx2[:, 1]
 

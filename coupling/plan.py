@@ -16,6 +16,7 @@ from jax.experimental import topologies
 from coupling import behavior
 from coupling import config as config_lib
 from coupling import costs
+from coupling import decode
 from coupling import inputs
 from coupling import made_up
 from coupling import models
@@ -155,7 +156,7 @@ def evaluation_program(
   mesh: jax.sharding.Mesh,
   lengths: made_up.Lengths,
 ) -> tuple[jax.stages.Lowered, float]:
-  """The behaviours of one batch of evaluation, likewise: see behavior.forced_choice."""
+  """One batch of evaluation, likewise."""
   sharding.check_batch(mesh, 'evaluate.batch', e.evaluate.batch)
   batch = made_up.evaluation_batch(model, lengths, e.evaluate.batch)
   where = sharding.batch_sharding(mesh)
@@ -165,7 +166,16 @@ def evaluation_program(
   if low_rank.rank:
     adapters = jax.eval_shape(lambda: train.fresh_adapters(model, low_rank, 0))
     params |= _placed(adapters, sharding.state_shardings(mesh, adapters))
-  traced = jax.jit(behavior.forced_choice(model, mesh)).trace(params, batch)
+
+  @jax.jit
+  @sharding.on(mesh)
+  def run(params, batch):
+    did, begun = behavior.forced_choice(model, mesh)(params, batch)
+    what = model, params, begun, batch['statements'], mesh
+    said, _ = decode.drafted(*what, end_tokens=(), fill=0)
+    return did, said
+
+  traced = run.trace(params, batch)
   return traced.lower(), costs.product_flops(traced.jaxpr)
 
 
@@ -256,7 +266,7 @@ def run(
     mesh = sharding.make_mesh(e.mesh, devices[target])
     for name, make in (
       ('train step', train_program),
-      ('behaviours', evaluation_program),
+      ('evaluation', evaluation_program),
     ):
       try:
         found = compiled(target, mesh, *make(e, model, mesh, lengths))
@@ -265,14 +275,14 @@ def run(
         continue
       _print(name, found, config.loop.steps if make is train_program else 0)
   print(
-    f'TFLOP and MB: matrix products and traffic of one device in one step (or batch). '
+    'TFLOP and MB: matrix products and traffic of one device in one step (or batch). '
     f's: of one step, its products at {USED:.0%} of the peak of the matrix units, then '
     f'its traffic. hours: of all devices together, {config.loop.steps} steps; without '
-    'evaluation, compilation and reading of data. Behaviours: both questions and that '
-    'for an explanation are read, and caches kept; explanations are not decoded. Every '
-    'pair is explained. Pairs are of made-up words: a cue of '
-    f'{lengths.cue} tokens in the middle of x, questions of {lengths.asked} and '
-    f'{lengths.explain}, a statement of {lengths.statement}.'
+    'evaluation, compilation and reading of data. Evaluation: of one batch; both '
+    'behaviours are read, and explanations from the allowed statements; what must be '
+    'generated beside them counts as one token. Every pair is explained. Pairs are of '
+    f'made-up words: a cue of {lengths.cue} tokens in the middle of x, questions of '
+    f'{lengths.asked} and {lengths.explain}, a statement of {lengths.statement}.'
   )
 
 

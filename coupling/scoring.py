@@ -1,9 +1,8 @@
-"""Log-likelihoods of given statements after one prompt, in one forward pass.
+"""Log-likelihoods of given statements after one prompt.
 
-The prompt is there once and the statements branch off after it: a branch sees the
-prompt and its own earlier tokens, and its positions continue from the fork. Shapes: B
-items, T prompt tokens, M statements, G tokens of a statement, S = T + M (G - 1) slots,
-V vocabulary.
+A statement branches off after the prompt: it sees the prompt and its own earlier
+tokens, and its positions continue from the fork. Shapes: B items, T prompt tokens, M
+statements, G tokens of a statement, S = T + M (G - 1) slots, V vocabulary.
 """
 
 import jax
@@ -16,7 +15,7 @@ from coupling import models
 def statement_logprobs(
   config: models.DecoderConfig,
   params: models.Params,
-  prompt: dict[str, jax.Array],
+  hidden_BxMxGxD: jax.Array,
   statements_BxMxG: jax.Array,
   end_tokens: tuple[int, ...],
 ) -> jax.Array:
@@ -29,68 +28,25 @@ def statement_logprobs(
   Args:
     config: the decoder's shape.
     params: its weights.
-    prompt: of behavior.questions, without completions, padded on the right.
+    hidden_BxMxGxD: hidden states before each of the tokens.
     statements_BxMxG: their tokens, negative where an item has fewer statements.
     end_tokens: tokens that end a statement.
 
   Returns:
     float32 [B, M], in nats; -inf where there is no statement, and where one repeats
     an earlier one of its item, so that every text counts once.
-
-  Raises:
-    ValueError: prompt and statement are longer than model.learned_positions.
   """
-  B, M, G = statements_BxMxG.shape
-  T = prompt['tokens'].shape[1]
+  M = statements_BxMxG.shape[1]
+
+  def logprobs(statement):  # one of each item at a time: logits [B, G, V]
+    hidden_BxGxD, target_BxG = statement
+    logits_BxGxV = models.unembed(config, params, hidden_BxGxD)
+    picked_BxGx1 = jnp.take_along_axis(logits_BxGxV, target_BxG[..., None], axis=-1)
+    return picked_BxGx1[..., 0] - jax.nn.logsumexp(logits_BxGxV, axis=-1)
+
   target_BxMxG = jnp.maximum(statements_BxMxG, 0)
-  # The last token of a statement is a target only, never an input.
-  branches_BxX = target_BxMxG[:, :, :-1].reshape(B, -1)
-  slots_BxX = jnp.broadcast_to(T + jnp.arange(M * (G - 1)), branches_BxX.shape)
-  positions_BxS, mask_BxSxS = tree(prompt['valid'], M, G - 1)
-  hidden_BxCxD = models.apply(
-    config,
-    params,
-    jnp.concatenate([prompt['tokens'], branches_BxX], axis=1),
-    rows_BxC=jnp.concatenate([prompt['read'], slots_BxX], axis=1),
-    positions_BxT=positions_BxS,
-    longest=T + G - 1,
-    mask_BxTxS=mask_BxSxS,
-  ).hidden_BxCxD
-  return read(config, params, hidden_BxCxD, statements_BxMxG, end_tokens)
-
-
-def read(
-  config: models.DecoderConfig,
-  params: models.Params,
-  hidden_BxCxD: jax.Array,
-  statements_BxMxG: jax.Array,
-  end_tokens: tuple[int, ...],
-) -> jax.Array:
-  """`statement_logprobs`, of the hidden states that they are read from.
-
-  `hidden_BxCxD`: at the prompt's last token, then at every statement's tokens but its
-  last; C is 1 + M (G - 1).
-  """
-  B, M, G = statements_BxMxG.shape
-  target_BxMxG = jnp.maximum(statements_BxMxG, 0)
-  fork_BxD = hidden_BxCxD[:, 0]
-  after_BxMxXxD = hidden_BxCxD[:, 1:].reshape(B, M, G - 1, config.width)
-
-  def logprobs(hidden, target):
-    """Of targets [..., X] at hidden states that broadcast to [..., X, D]."""
-    logits = models.unembed(config, params, hidden)
-    picked = jnp.take_along_axis(logits, target, axis=-1)
-    return picked - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-
-  first_BxM = logprobs(fork_BxD, target_BxMxG[:, :, 0])
-  # Logits [B, G - 1, V] of one statement at a time.
-  rest_MxBxX = jax.lax.map(
-    lambda x: logprobs(x[0], x[1][:, :, None])[:, :, 0],
-    (jnp.moveaxis(after_BxMxXxD, 1, 0), jnp.moveaxis(target_BxMxG[:, :, 1:], 1, 0)),
-  )
-  logprobs_BxMxG = jnp.concatenate(
-    [first_BxM[:, :, None], jnp.moveaxis(rest_MxBxX, 0, 1)], axis=-1
-  )
+  each = jnp.moveaxis(hidden_BxMxGxD, 1, 0), jnp.moveaxis(target_BxMxG, 1, 0)
+  logprobs_BxMxG = jnp.moveaxis(jax.lax.map(logprobs, each), 0, 1)
   ends_BxMxG = jnp.isin(statements_BxMxG, jnp.array(end_tokens, jnp.int32))
   counts_BxMxG = jnp.cumsum(ends_BxMxG, axis=-1) - ends_BxMxG == 0
   total_BxM = jnp.sum(jnp.where(counts_BxMxG, logprobs_BxMxG, 0), axis=-1)

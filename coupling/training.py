@@ -80,7 +80,7 @@ def make(
     mesh = sharding.make_mesh(e.mesh)
     multiple = sharding.batch_parts(mesh) * config.loop.accumulation
     pools = fit_lib.shuffled(parts, data_seed)
-    plan = packed.plan(pools, config.loop.steps, multiple, inputs.format(e).pad_token)
+    plan = packed.plan(pools, config.loop.steps, multiple)
   return fit_lib.Training(
     title=f'seed {seed} · {run} · train',
     model=dataclasses.replace(inputs.decoder(e), remat=config.remat),

@@ -37,7 +37,6 @@ def pack(
   row_n: np.ndarray,
   offset_n: np.ndarray,
   shape: tuple[int, int],
-  pad_token: int,
 ) -> trees_lib.Rows:
   """Rows of `shape`, R and T, that hold the trees."""
   R, T = shape
@@ -45,7 +44,7 @@ def pack(
   within_nxT = np.arange(width) < trees.size[:, None]
   start_n = row_n.astype(np.int64) * T + offset_n
   place = (start_n[:, None] + np.arange(width))[within_nxT]
-  tokens = np.full(R * T, pad_token, np.int32)
+  tokens = np.full(R * T, trees_lib.FILL, np.int32)
   position = np.zeros(R * T, np.int32)
   end = np.tile(np.arange(1, T + 1, dtype=np.int32), R)
   tokens[place] = trees.rows.tokens[within_nxT]

@@ -19,6 +19,7 @@ import numpy as np
 from data import tokens as tokens_lib
 
 Array = Any  # numpy.ndarray or jax.Array
+FILL = 0  # stands where a row has no tree; nothing sees it, so any token will do
 
 
 class Rows(NamedTuple):
@@ -38,13 +39,12 @@ class Trees(NamedTuple):
 
 
 def build(
-  groups: Sequence[Sequence[Sequence[int]]], pad_token: int
+  groups: Sequence[Sequence[Sequence[int]]],
 ) -> tuple[Trees, list[list[np.ndarray]]]:
   """A tree for each group of token sequences.
 
   Args:
-    groups: sequences that are to share what they can, each of one token or more.
-    pad_token: fills rows.
+    groups: sequences that are to share what they can.
 
   Returns:
     The trees, in rows of a length among those of `bucket`; and where each sequence of
@@ -55,7 +55,7 @@ def build(
   T = int(bucket(sizes.max()))
   fill = np.arange(1, T + 1, dtype=np.int32)
   rows = Rows(
-    tokens_lib.pad([tree.tokens for tree, _ in grown], T, pad_token),
+    tokens_lib.pad([tree.tokens for tree, _ in grown], T, FILL),
     tokens_lib.pad([tree.position for tree, _ in grown], T, 0),
     np.stack([np.r_[tree.end, fill[len(tree.end) :]] for tree, _ in grown]),
   )

@@ -75,7 +75,7 @@ def naive(config):
 )
 def greedy(config, params, **options):
   begun, _ = decode.begin(config, params, decode.of_rows(TOKENS_BxT, VALID_BxT), MESH)
-  return decode.greedy(config, params, begun, **options)
+  return decode.greedy(config, params, begun, MESH, **options)
 
 
 @pytest.mark.parametrize('config', [GROUPED, LEARNED], ids=['grouped', 'learned'])
@@ -90,7 +90,7 @@ def test_continues_one_branch_of_a_tree():
   """Branches before and after it, and what is read beside it."""
   texts = [list(map(int, row[kept])) for row, kept in zip(TOKENS_BxT, VALID_BxT)]
   groups = [[[*text, 1, 2], text, text[:2] + [3] * 4, [*text, 1]] for text in texts]
-  found, places = trees.build(groups, 0)
+  found, places = trees.build(groups)
   last_B = np.array([place[1][-1] for place in places])
   other_Bx1 = np.array([[place[2][-1]] for place in places])
 
@@ -98,7 +98,7 @@ def test_continues_one_branch_of_a_tree():
   def run(params):
     prompts = decode.in_trees(found.rows, last_B)
     begun, hidden_Bx1xD = decode.begin(GROUPED, params, prompts, MESH, other_Bx1)
-    return decode.greedy(GROUPED, params, begun, max_new_tokens=G), hidden_Bx1xD
+    return decode.greedy(GROUPED, params, begun, MESH, max_new_tokens=G), hidden_Bx1xD
 
   generated_BxG, hidden_Bx1xD = run(params_of(GROUPED))
   np.testing.assert_array_equal(generated_BxG, naive(GROUPED))
@@ -109,12 +109,15 @@ def test_continues_one_branch_of_a_tree():
     )
 
 
-def cut(end_tokens):
+def length_of(row_G, end_tokens):
+  """Up to the first end token."""
+  return next((g + 1 for g, x in enumerate(row_G) if x in end_tokens), G)
+
+
+def cut(end_tokens, config=GROUPED):
   """The naive rows up to their first end token, then filled, and these lengths."""
-  rows_BxG = naive(GROUPED)
-  length_B = [
-    next((g + 1 for g, x in enumerate(row) if x in end_tokens), G) for row in rows_BxG
-  ]
+  rows_BxG = naive(config)
+  length_B = [length_of(row, end_tokens) for row in rows_BxG]
   return np.where(np.arange(G) < np.c_[length_B], rows_BxG, FILL), length_B
 
 
@@ -129,14 +132,20 @@ def test_end_tokens_stop_rows_one_by_one():
   np.testing.assert_array_equal(generated_BxG, want_BxG)
 
 
-def test_stops_once_every_row_has_ended(monkeypatch):
-  calls, apply = [], models.apply
+@pytest.fixture
+def calls(monkeypatch):
+  """One entry for each pass of a model that is run."""
+  made, apply = [], models.apply
 
   def counted(*args, **kwargs):
-    jax.debug.callback(lambda: calls.append(1))
+    jax.debug.callback(lambda: made.append(1))
     return apply(*args, **kwargs)
 
   monkeypatch.setattr(models, 'apply', counted)
+  return made
+
+
+def test_stops_once_every_row_has_ended(calls):
   end_tokens = tuple({int(row[2]) for row in naive(GROUPED)})
   want_BxG, length_B = cut(end_tokens)
   assert 1 < max(length_B) < G
@@ -146,7 +155,10 @@ def test_stops_once_every_row_has_ended(monkeypatch):
     prompts = decode.of_rows(tokens_BxT, VALID_BxT)
     begun, _ = decode.begin(GROUPED, params, prompts, MESH)
     return decode.greedy(
-      GROUPED, params, begun, max_new_tokens=G, end_tokens=end_tokens, fill=FILL
+      *(GROUPED, params, begun, MESH),
+      max_new_tokens=G,
+      end_tokens=end_tokens,
+      fill=FILL,
     )
 
   generated_BxG = run(params_of(GROUPED), TOKENS_BxT)
@@ -159,3 +171,62 @@ def test_stops_once_every_row_has_ended(monkeypatch):
 def test_one_new_token():
   generated_Bx1 = greedy(GROUPED, params_of(GROUPED), max_new_tokens=1)
   np.testing.assert_array_equal(generated_Bx1, naive(GROUPED)[:, :1])
+
+
+@pytest.mark.parametrize('config', [GROUPED, LEARNED], ids=['grouped', 'learned'])
+@pytest.mark.parametrize('ended', [False, True])
+@pytest.mark.parametrize('unexpected', [(), (2,), (0, 1, 2, 3)])
+def test_drafts_are_read_at_once_and_only_others_are_generated(
+  calls, config, ended, unexpected
+):
+  rows_BxG = naive(config)
+  end_tokens = (int(rows_BxG[0, 2]), int(rows_BxG[1, 0])) if ended else ()
+  rows_BxG, length_B = cut(end_tokens, config)
+  # What is said, something that parts from it in the end, something else, nothing.
+  draft_BxMxG = np.stack([rows_BxG] * 3 + [np.full((B, G), -1)], axis=1)
+  for b, length in enumerate(length_B):
+    draft_BxMxG[b, 0, length - 1] = (rows_BxG[b, length - 1] + 1) % V
+    draft_BxMxG[b, 2, 0] = (rows_BxG[b, 0] + 2) % V
+  draft_BxMxG[list(unexpected), 1] = draft_BxMxG[list(unexpected), 2]
+  expected = decode.drafts(draft_BxMxG.astype(np.int32), end_tokens)
+  assert expected.forest.tokens.shape[1] < 3 * (G - 1)  # they share what they can
+
+  @jax.jit
+  def run(params, expected):
+    prompts = decode.of_rows(TOKENS_BxT, VALID_BxT)
+    begun, _ = decode.begin(config, params, prompts, MESH)
+    return decode.drafted(
+      *(config, params, begun, expected, MESH), end_tokens=end_tokens, fill=FILL
+    )
+
+  generated_BxG, hidden_BxMxGxD = run(params_of(config), expected)
+  jax.block_until_ready(generated_BxG)
+  jax.effects_barrier()
+  np.testing.assert_array_equal(generated_BxG, rows_BxG)
+  assert len(calls) == 2 + (max(length_B) - 1 if unexpected else 0)
+  for b, text in enumerate(TOKENS_BxT):
+    for draft_G, hidden_GxD in zip(draft_BxMxG[b, :3], hidden_BxMxGxD[b]):
+      said = draft_G[: length_of(draft_G, end_tokens)]
+      whole = np.r_[text[VALID_BxT[b]], said[:-1]][None]
+      alone = models.apply(config, params_of(config), whole).hidden_BxCxD[0]
+      np.testing.assert_allclose(
+        hidden_GxD[: len(said)], alone[-len(said) :], rtol=1e-4, atol=1e-5
+      )
+
+
+def test_drafts_of_one_token_need_no_further_pass(calls):
+  want_Bx1 = naive(GROUPED)[:, :1]
+  expected = decode.drafts(np.stack([want_Bx1, want_Bx1 + 1], axis=1), ())
+
+  @jax.jit
+  def run(params, expected):
+    prompts = decode.of_rows(TOKENS_BxT, VALID_BxT)
+    begun, _ = decode.begin(GROUPED, params, prompts, MESH)
+    return decode.drafted(
+      *(GROUPED, params, begun, expected, MESH), end_tokens=(), fill=FILL
+    )
+
+  generated_Bx1, hidden_Bx2x1xD = run(params_of(GROUPED), expected)
+  jax.effects_barrier()
+  np.testing.assert_array_equal(generated_Bx1, want_Bx1)
+  assert len(calls) == 1 and hidden_Bx2x1xD.shape == (B, 2, 1, GROUPED.width)

@@ -339,7 +339,7 @@ def test_every_statement_parses_to_its_meaning_and_nothing_else_does(states_answ
     rows = len(texts)
     stated = parse(
       np.array(texts),
-      np.repeat(arrays['statements'][b : b + 1], rows, axis=0),
+      np.repeat(arrays['statements'].tokens_BxMxG[b : b + 1], rows, axis=0),
       np.repeat(own_B[b], rows),
       states_answer,
     )

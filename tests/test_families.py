@@ -120,7 +120,7 @@ def test_greedy_generations_are_those_of_transformers(name):
     begun, _ = decode.begin(
       config, params, decode.of_rows(tokens, valid), checkpoints.MESH
     )
-    return decode.greedy(config, params, begun, max_new_tokens=G)
+    return decode.greedy(config, params, begun, checkpoints.MESH, max_new_tokens=G)
 
   for tokens, valid in ((tokens_BxP, valid_BxP), (left_BxP, left_valid_BxP)):
     np.testing.assert_array_equal(greedy(params, tokens, valid), want_BxG)
@@ -257,11 +257,11 @@ def test_sequences_of_packed_trees_have_the_logits_that_they_have_alone(name):
     start = draw(12)
     fork = start + draw(4)
     groups.append([start + draw(8), fork + draw(9), fork + draw(3), start])
-  found, places = trees.build(groups, 0)
+  found, places = trees.build(groups)
   length = int(2.5 * found.size.max())
   row_n, offset_n = packing.arrange(found.size, length)
   assert row_n.max() == 1
-  rows = packing.pack(found, row_n, offset_n, (2, length), 0)
+  rows = packing.pack(found, row_n, offset_n, (2, length))
 
   @jax.jit
   def packed_logits(params, rows):
@@ -290,19 +290,19 @@ def test_a_branch_is_continued_as_it_is_alone(name):
   draw = lambda n: rng.integers(checkpoints.VOCABULARY, size=n).tolist()
   start = draw(14)
   groups = [[start + draw(6), start + draw(9), start + draw(3)] for _ in range(3)]
-  found, places = trees.build(groups, 0)
+  found, places = trees.build(groups)
 
   @jax.jit
   def in_tree(params, last_B):
     prompts = decode.in_trees(found.rows, last_B)
     begun, _ = decode.begin(config, params, prompts, checkpoints.MESH)
-    return decode.greedy(config, params, begun, max_new_tokens=G)
+    return decode.greedy(config, params, begun, checkpoints.MESH, max_new_tokens=G)
 
   @jax.jit
   def alone(params, tokens_BxT):
     prompts = decode.of_rows(tokens_BxT, np.ones(tokens_BxT.shape, bool))
     begun, _ = decode.begin(config, params, prompts, checkpoints.MESH)
-    return decode.greedy(config, params, begun, max_new_tokens=G)
+    return decode.greedy(config, params, begun, checkpoints.MESH, max_new_tokens=G)
 
   for branch in range(3):
     last_B = np.array([place[branch][-1] for place in places])

@@ -296,18 +296,18 @@ def test_learned_positions_bound_positions_and_not_slots():
     (dict(tree), 7),
     (dict(tree, longest=6), 6),
     (dict(longest=5), 7),  # says nothing of positions that are counted here
-    (dict(tree, cache=cache), 12),
+    (dict(tree, caches=[cache]), 12),
   ):
     with pytest.raises(ValueError, match=f'{found} tokens .*learned_positions=5'):
       run(**asked)
   step = dict(positions_BxT=np.full((B, 1), 3), mask_BxTxS=np.ones((B, 1, 6), bool))
-  with pytest.raises(ValueError, match='6 tokens .those of a cache'):
-    models.apply(config, params, TOKENS_BxT[:, :1], **step, cache=cache)
+  with pytest.raises(ValueError, match='6 tokens .those of caches'):
+    models.apply(config, params, TOKENS_BxT[:, :1], **step, caches=[cache])
 
 
 @pytest.mark.parametrize('name', CACHED)
-def test_a_cache_continues_where_the_prompt_ended(name):
-  """Also where the prompt is padded, so that slots are not positions."""
+def test_caches_continue_where_the_prompt_ended(name):
+  """Side by side or in one; also where slots are not positions, with padding."""
   config = CONFIGS[name]
   params = random_params(config)
   whole_BxTxV, _ = forward(config, params, TOKENS_BxT, VALID_BxT)
@@ -316,21 +316,31 @@ def test_a_cache_continues_where_the_prompt_ended(name):
 
   @jax.jit
   def both(params):
-    cache, parts = None, []
+    caches, parts, free = [], [], T - 4
     for start, stop in ((0, 4), (4, 6), (6, 7)):
+      seen_BxNxT = mask_BxTxT[:, start:stop]
+      masks = [seen_BxNxT[:, :, start:stop]]
+      if caches:  # slots that are not written yet are seen by nothing
+        unset = ((0, 0), (0, 0), (0, free - (start - 4)))
+        masks = [
+          seen_BxNxT[:, :, :4],
+          jnp.pad(seen_BxNxT[:, :, 4:start], unset),
+          *masks,
+        ]
       out = models.apply(
         config,
         params,
         TOKENS_BxT[:, start:stop],
         positions_BxT=positions_BxT[:, start:stop],
-        mask_BxTxS=mask_BxTxT[:, start:stop, :stop],
-        cache=cache,
+        mask_BxTxS=jnp.concatenate(masks, axis=-1),
+        caches=caches,
         keep=True,
       )
-      longer = cache and cache.longer(stop - start)
-      cache = longer.write(out.cache, start) if longer else out.cache
       parts.append(models.unembed(config, params, out.hidden_BxCxD))
-    assert cache.slots == T
+      if caches:
+        caches = [caches[0], caches[1].write(out.cache, start - 4)]
+      else:
+        caches = [out.cache, out.cache.unset(free)]
     return jnp.concatenate(parts, axis=1)
 
   logits_BxTxV = both(params)

@@ -94,7 +94,7 @@ EXPLAINED_N = np.array([pair.cue_kind != 'planted' for pair in texts.PAIRS])
 def plan_of(case: str, multiple: int = 1) -> tuple[packed.Plan, dict]:
   drawn = fit.shuffled(parts(case, trees=True), 7)
   steps = CASES[case][0].loop.steps
-  return packed.plan(drawn, steps, multiple, chat().pad_token), drawn
+  return packed.plan(drawn, steps, multiple), drawn
 
 
 def step_of(case: str, batch: train.Batch):

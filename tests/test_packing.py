@@ -8,17 +8,17 @@ import pytest
 
 from data import packing
 from data import trees
-from tests.test_trees import GROUPS, PAD, visible
+from tests.test_trees import GROUPS, visible
 
 
 @settings(deadline=None)
 @given(GROUPS, st.integers(0, 12))
 def test_packed_trees_are_the_trees_and_see_no_other(groups, room):
-  found, _ = trees.build(groups, PAD)
+  found, _ = trees.build(groups)
   length = int(found.size.max()) + room
   row_n, offset_n = packing.arrange(found.size, length)
   shape = int(row_n.max()) + 2, length + 3  # a row is left empty, and some of each
-  packed = packing.pack(found, row_n, offset_n, shape, PAD)
+  packed = packing.pack(found, row_n, offset_n, shape)
   taken = np.zeros(shape, bool)
   for i, size in enumerate(found.size):
     here = (row_n[i], slice(offset_n[i], offset_n[i] + size))
@@ -34,7 +34,7 @@ def test_packed_trees_are_the_trees_and_see_no_other(groups, room):
     idle_T = ~taken[row]
     eye = np.eye(shape[1], dtype=bool)
     np.testing.assert_array_equal(visible(end_T)[idle_T], eye[idle_T])
-    assert (packed.tokens[row, idle_T] == PAD).all()
+    assert (packed.tokens[row, idle_T] == trees.FILL).all()
 
 
 @settings(deadline=None)

@@ -119,7 +119,7 @@ def test_a_mesh_that_does_not_divide_is_told_and_the_next_target_planned(shape):
   done = run(f'--config={config}', '--target=cpu:8', '--target=cpu:4', *more)
   assert done.returncode == 0, done.stderr
   first, second = (
-    line for line in done.stdout.splitlines() if line.split()[1:2] == ['behaviours']
+    line for line in done.stdout.splitlines() if line.split()[1:2] == ['evaluation']
   )
   assert 'cannot run' in first and 'cannot run' not in second
   assert 'evaluate.batch=12 does not divide' in done.stdout

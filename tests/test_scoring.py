@@ -1,6 +1,5 @@
 """Log-likelihoods of statements against one full pass for every statement."""
 
-import dataclasses
 import functools
 import pathlib
 import tempfile
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from coupling import behavior
+from coupling import decode
 from coupling import evaluate
 from coupling import models
 from coupling import scoring
@@ -95,7 +95,19 @@ def chat_logits(family, tokens_T):
   return checkpoints.torch_logits(model, np.array([tokens_T]), everywhere_1xT)[0]
 
 
-run = jax.jit(scoring.statement_logprobs, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def run(config, params, asked, expected, end_tokens):
+  """Scores of drafts after a question, as an evaluation reads them."""
+  prompts = decode.of_rows(asked['tokens'], asked['valid'])
+  begun, _ = decode.begin(config, params, prompts, checkpoints.MESH)
+  _, hidden_BxMxGxD = decode.drafted(
+    *(config, params, begun, expected, checkpoints.MESH),
+    end_tokens=end_tokens,
+    fill=0,
+  )
+  return scoring.statement_logprobs(
+    config, params, hidden_BxMxGxD, expected.tokens_BxMxG, end_tokens
+  )
 
 
 def score(config, params, format, made, template):
@@ -163,16 +175,14 @@ def test_filling_does_not_count_though_it_be_an_end_token():
   """As with tokenizers whose padding is their end token."""
   statements_1x2x4 = np.array([[[2, 3, 1, 1], [3, 4, 5, 1]]])
   asked = behavior.questions(PLAIN, ['q expl'])
-  given = functools.partial(run, PLAIN_CONFIG, plain_params(), asked)
+
+  def given(said_1xMxG, end_tokens):
+    expected = decode.drafts(said_1xMxG, end_tokens)
+    return run(PLAIN_CONFIG, plain_params(), asked, expected, end_tokens)
+
   cut_1x1 = given(statements_1x2x4[:, :1, :3], (1,))
   found_1x2 = given(statements_1x2x4, (1,))
   np.testing.assert_allclose(found_1x2[:, :1], cut_1x1, rtol=1e-5)
   longer_1x2 = given(statements_1x2x4, (0,))  # nothing ends: all tokens count
   assert longer_1x2[0, 0] < found_1x2[0, 0]
   np.testing.assert_allclose(longer_1x2[0, 1], found_1x2[0, 1], rtol=1e-5)
-
-
-def test_what_exceeds_the_learned_positions_is_refused():
-  short = dataclasses.replace(PLAIN_CONFIG, learned_positions=6)
-  with pytest.raises(ValueError, match='7 tokens .* model.learned_positions=6'):
-    score(short, plain_params(), PLAIN, items('hint'), NAMED)
