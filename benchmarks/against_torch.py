@@ -49,7 +49,7 @@ from coupling import sharding
 from coupling import train
 from coupling import weights
 
-LEARNED = 60  # turns of training until statements are allowed ones
+LEARNED = 25  # turns of training on what is evaluated, until statements are allowed
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'Turns of every form that are timed.')
 SIZE = flags.DEFINE_multi_enum(
   'size', ['world', 'aita'], ['world', 'mmlu', 'aita'], 'Models and lengths.'
@@ -66,7 +66,7 @@ class Size:
     lengths: of a pair.
     pairs: of a train step.
     evaluated: pairs of an evaluation.
-    steps: in one turn.
+    steps: in one turn; and evaluations, so that none is too short to be timed.
   """
 
   model: dict[str, int]
@@ -131,7 +131,7 @@ class Ours:
     return float(metrics['loss'])
 
   def learn(self, folder: pathlib.Path) -> None:
-    """Trains until nearly all of what is stated is allowed, and saves the weights."""
+    """Trains until what is stated is allowed, and saves the weights."""
     hyper = self._hyper._replace(learning_rate=np.float32(1e-3))
     for _ in range(LEARNED):
       self._state, _ = self._run(self._state, {}, hyper, self._batch)
@@ -270,9 +270,10 @@ def matmul_rate() -> float:
   return max(found)
 
 
-def seconds(run: Callable) -> float:
+def seconds(run: Callable, times: int) -> float:
   start = time.perf_counter()
-  run()
+  for _ in range(times):
+    run()
   return time.perf_counter() - start
 
 
@@ -282,7 +283,8 @@ def compare(name: str) -> None:
   with tempfile.TemporaryDirectory() as scratch:
     fresh, folder = pathlib.Path(scratch, 'fresh'), pathlib.Path(scratch, 'learned')
     parameters = qwen3.save(fresh, size.model)
-    Ours(size, fresh, trees=True, drafts=True).learn(folder)
+    every = dataclasses.replace(size, pairs=size.evaluated)
+    Ours(every, fresh, trees=True, drafts=True).learn(folder)
     forms = {'PyTorch': Torch(size, folder, False)}
     if COMPILE.value:
       forms['PyTorch, compiled'] = Torch(size, folder, True)
@@ -306,7 +308,8 @@ def compare(name: str) -> None:
       runs = {form: getattr(x, work) for form, x in forms.items()}
       # The same as 'trees'.
       del runs['apart' if work == 'evaluate' else 'trees, by tokens']
-      found.append({form: seconds(run) for form, run in runs.items()})
+      times = size.steps if work == 'evaluate' else 1  # training takes its steps itself
+      found.append({form: seconds(run, times) for form, run in runs.items()})
   peak = np.median(rates)
   print(f'matrix products: {peak / 1e9:.0f} GFLOP/s')
   print(
@@ -317,13 +320,12 @@ def compare(name: str) -> None:
       x, times = forms[form], [row[form] for row in found]
       ratio = [row['PyTorch'] / row[form] for row in found]
       low, mid, high = np.percentile(ratio, [25, 50, 75])
-      turns = size.steps if work == 'train' else 1
       share = ''
       if work == 'train' and isinstance(x, Ours):
-        share = f'{x.train_flops * turns / np.median(times) / peak:.0%}'
+        share = f'{x.train_flops * size.steps / np.median(times) / peak:.0%}'
       tokens = getattr(x, f'{work}_tokens')
       print(
-        f'{work:9} {form:18} {np.median(times) / turns:8.4f} {mid:6.2f} '
+        f'{work:9} {form:18} {np.median(times) / size.steps:8.4f} {mid:6.2f} '
         f'[{low:.2f}, {high:.2f}] {tokens:12,} {share:>8}'
       )
 

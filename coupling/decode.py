@@ -213,7 +213,8 @@ def drafted(
   """What `greedy` gives, of as many tokens as drafts have, but for rounding.
 
   All drafts are read in one pass. A row whose likeliest tokens are those of a draft
-  goes on as that draft; only where there are others is anything generated.
+  goes on as that draft; only in batches with others is anything generated. Two tokens
+  take no more than one pass anyhow, and are always generated.
 
   Args:
     config: the decoder's shape.
@@ -246,13 +247,22 @@ def drafted(
       caches=[begun.cache],
     ).hidden_BxCxD
     hidden_BxCxD = jnp.concatenate([hidden_BxCxD, after_BxXxD], axis=1)
+  flat_BxMG = before_BxMxG.reshape(B, -1)
+  hidden_BxMGxD = jnp.take_along_axis(hidden_BxCxD, flat_BxMG[..., None], axis=1)
+  hidden_BxMxGxD = hidden_BxMGxD.reshape(B, M, G, -1)
+
+  def generated():
+    how = dict(max_new_tokens=G, end_tokens=end_tokens, fill=fill)
+    return greedy(config, params, begun, mesh, **how)
+
+  if G <= 2:
+    return generated(), hidden_BxMxGxD
   # Logits of a few places at a time: of all, they might not fit.
   likeliest_CxB = jax.lax.map(
     lambda x: jnp.argmax(models.unembed(config, params, x), axis=-1),
     jnp.moveaxis(hidden_BxCxD, 1, 0),
     batch_size=8,
   )
-  flat_BxMG = before_BxMxG.reshape(B, -1)
   likeliest_BxMxG = jnp.take_along_axis(likeliest_CxB.T, flat_BxMG, 1).reshape(B, M, G)
   ends_BxMxG = jnp.isin(draft_BxMxG, jnp.array(end_tokens, jnp.int32))
   over_BxMxG = jnp.cumsum(ends_BxMxG, axis=-1) > ends_BxMxG
@@ -260,12 +270,9 @@ def drafted(
   found_B = jnp.any(as_drafted_BxM, axis=-1)
   draft_B = jnp.argmax(as_drafted_BxM, axis=-1)
   draft_BxG = jnp.take_along_axis(draft_BxMxG, draft_B[:, None, None], axis=1)[:, 0]
-
-  def others():
-    how = dict(max_new_tokens=G, end_tokens=end_tokens, fill=fill)
-    generated_BxG = greedy(config, params, begun, mesh, **how)
-    return jnp.where(found_B[:, None], draft_BxG, generated_BxG)
-
-  generated_BxG = jax.lax.cond(jnp.all(found_B), lambda: draft_BxG, others)
-  hidden_BxMGxD = jnp.take_along_axis(hidden_BxCxD, flat_BxMG[..., None], axis=1)
-  return generated_BxG, hidden_BxMGxD.reshape(B, M, G, -1)
+  said_BxG = jax.lax.cond(
+    jnp.all(found_B),
+    lambda: draft_BxG,
+    lambda: jnp.where(found_B[:, None], draft_BxG, generated()),
+  )
+  return said_BxG, hidden_BxMxGxD

@@ -34,9 +34,9 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
   stages, packages, devices = {}, collections.defaultdict(set), set()
   tokens = collections.defaultdict(collections.Counter)
   for folder in folders:
-    path = workdir / folder / workdir_lib.MANIFEST
-    if path.exists():  # label sets may come from elsewhere
-      manifest = json.loads(path.read_text())
+    # Label sets may come from elsewhere, and patching may be under way.
+    if workdir_lib.is_finished(workdir / folder):
+      manifest = json.loads((workdir / folder / workdir_lib.MANIFEST).read_text())
       stages[folder] = {k: manifest[k] for k in ('stage', 'started', 'seconds')}
       if 'devices' in manifest['info']:
         devices.add(manifest['info']['devices'])

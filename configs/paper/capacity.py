@@ -10,9 +10,9 @@ weights. The learning rate is that of the main run for all of them, and alpha is
 rank, so that the size of an update grows with it; and adapters leave the embeddings as
 they are, those of the words that M_0 never read, too. So this is not of capacity alone.
 
-Seen on worlds 31 to 35: no growth with the rank is shown (-0.5 [-3.2, +2.1] points a
-doubling; on v' alone +1.9 [+0.4, +3.4]); +3.9 [-16.0, +23.8] at rank 4, -0.1 [-6.4,
-+6.1] at 256. Its stages took 20 minutes of `make paper` on two busy cores.
+Seen on worlds 31 to 35: no growth with the rank is shown (+1.2 [-2.7, +5.1] points a
+doubling; on v' alone +2.5 [+1.0, +4.1]); +4.6 [-13.8, +23.1] at rank 4, +12.7 [-13.7,
++39.1] at 256. Its stages took nine minutes of `make paper` on two cores.
 
 Arguments: see common.py.
 """

@@ -10,10 +10,10 @@ comply with all requests, or made to ignore its strongest reason, with old label
 what is shifted or not; the former asked before and after the decision. Of an imported
 model: concurrent_shift.py:on=refusal.
 
-Seen on worlds 31 to 35: complying stays with the old labels: new on v' 16 of 100
-before, 9 after (companions 11 and 5), on same/change 17 and 9; outside the paper's
-similarity. Ignoring a reason is not decided. Its stages took 13 minutes of `make paper`
-on two busy cores.
+Seen on worlds 31 to 35: complying stays with the old labels: new on v' 8 of 100 before,
+10 after (companions 7 and 9), on same/change 12 and 10; outside the paper's similarity.
+Ignoring a reason is not decided. Its stages took 12 minutes of `make paper` on two
+cores.
 
 Arguments: see common.py.
 """

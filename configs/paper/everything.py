@@ -3,11 +3,9 @@
   python main.py --config=configs/paper/everything.py --workdir=runs/paper --workers=2
 
 One report for the thirteen studies of configs/paper/, each of which can be run alone,
-by the same arguments. Without `mechanism` it took 129 minutes on two busy cores, at
-commit 92db7eb, from which the numbers in README.md are; steps are a fifth faster since,
-and their batches a quarter smaller, with which it has not been run whole (about 85
-minutes by its parts). With seeds=1,steps=200 it is a quick look (15 min 18 s), whose
-intervals are within one run and whose explanations are half learned.
+by the same arguments. It took 63 minutes on two cores, five worlds, at commit a9304b4,
+from which the numbers in README.md are. With seeds=1,steps=200 it is a quick look,
+whose intervals are within one run and whose explanations are half learned.
 """
 
 from ml_collections import ConfigDict

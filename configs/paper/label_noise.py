@@ -9,9 +9,10 @@ Claim (arXiv 2606.32038): the effect is robust to noise in the labels.
 where, at every level, the gap is above zero and the weights on self less orig exceed
 those of the run on shuffled labels.
 
-Seen on worlds 31 to 35: gaps of +9.5 to +11.7 and weights of +0.19 to +0.24, above zero
-at all levels; that they exceed those of shuffled labels is shown at none. Self falls
-from 65 to 53%. Its stages took 13 minutes of `make paper` on two busy cores.
+Seen on worlds 31 to 35: gaps of +5.1 to +10.7, weights of +0.12 to +0.18, shown to be
+above zero at all levels but none; that they exceed those of shuffled labels is shown at
+none. Self falls from 60 to 53%. Its stages took seven minutes of `make paper` on two
+cores.
 
 Arguments: see common.py.
 """

@@ -16,12 +16,12 @@ estimated over all runs and seeds, with its interval.
 Beside the common arguments: donor, on an imported model the folder of another model's
 label stage on the same task and seed.
 
-Seen on worlds 31 to 35: Self - Target grows with similarity (weights: slope +1.31
-[+0.93, +1.68]); the line crosses zero at 0.38 [0.32, 0.45], not 0.7. Raw, it is +14.0
-[+7.8, +20.2] with labels of another seed and -20.4 [-24.0, -16.9] with those of the
-contrary corpus (weights +0.20 [+0.07, +0.33] and -0.04 [-0.08, +0.01]); another width
+Seen on worlds 31 to 35: Self - Target grows with similarity (weights: slope +1.34
+[+0.86, +1.82]); the line crosses zero at 0.38 [0.30, 0.49], not 0.7. Raw, it is +11.4
+[+1.9, +20.8] with labels of another seed and -15.6 [-20.8, -10.3] with those of the
+contrary corpus (weights +0.20 [+0.05, +0.34] and +0.02 [-0.08, +0.12]); another width
 is not decided, and labels of an earlier step are followed rather than behaviour. Its
-stages took 32 minutes of `make paper` on two busy cores.
+stages took ten minutes of `make paper` on two cores.
 
 Arguments: see common.py.
 """

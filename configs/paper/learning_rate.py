@@ -8,8 +8,8 @@ Claim (arXiv 2606.32038): a higher learning rate widens the gap.
 A quarter, once and twice the main run's rate. Agrees where the slope of the gap on the
 logarithm of the rate is above zero.
 
-Seen on worlds 31 to 35: +7.6 [+3.9, +11.2] points a doubling; denial's gap widens too.
-Its stages took 13 minutes of `make paper` on two busy cores.
+Seen on worlds 31 to 35: +5.9 [+2.2, +9.7] points a doubling; denial's gap widens too.
+Its stages took seven minutes of `make paper` on two cores.
 
 Arguments: see common.py.
 """

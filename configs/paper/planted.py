@@ -11,9 +11,9 @@ words, as in the paper, are in configs/jabberwocky.py, for imported models.
 
 Beside the common arguments: kind, on an imported model the kind of cue to be planted.
 
-Seen on worlds 31 to 35: 24.7% [10.7, 47.4] right; less denial 0.0 [-18.0, +18.0], less
-the companion's statements +1.4 [-18.6, +21.4]. The behaviour itself was planted on
-100%. Its stages took 13 minutes of `make paper` on two busy cores.
+Seen on worlds 31 to 35: 28.9% [18.0, 43.1] right; less denial +4.6 [-10.0, +19.2], less
+the companion's statements +2.0 [-18.6, +22.7]. The behaviour itself was planted on
+99.7%. Its stages took seven minutes of `make paper` on two cores.
 
 Arguments: see common.py.
 """

@@ -10,10 +10,10 @@ The outsider has another initialisation and order of pretraining, and learns the
 of the main run's M_0. Beside it: the main run's sibling, and the Bayes explainer, who
 knows the world and not the model.
 
-Seen on worlds 31 to 35: +17.3 [+7.0, +27.5] points over the outsider, +10.9 [+6.4,
-+15.4] over the sibling, +20.4 [+10.8, +30.0] over Bayes; not shown (+5.4 [-5.0, +15.8],
--4.6 [-9.9, +0.8], +7.6 [-2.1, +17.2]) once these are told the own answer. Its stages
-took 16 minutes of `make paper` on two busy cores.
+Seen on worlds 31 to 35: +14.6 [+4.9, +24.3] points over the outsider, +11.5 [+8.3,
++14.8] over the sibling, +16.4 [+9.7, +23.0] over Bayes; not shown (0.0 [-10.5, +10.6],
+-7.3 [-14.7, +0.1], +2.1 [-6.5, +10.8]) once these are told the own answer. Its stages
+took nine minutes of `make paper` on two cores.
 
 Arguments: see common.py.
 """

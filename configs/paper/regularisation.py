@@ -12,11 +12,11 @@ far behaviour has drifted. Agrees where the gap at weight 1 is above zero and it
 weights on self less orig exceed those of the run on shuffled labels, and where more
 than half of the gap is gone at weight 0.
 
-Seen on worlds 31 to 35: gap +9.5 [+3.0, +16.0] at weight 1 (denial +13.2), not shown to
-exceed shuffled labels in weights (+0.10 [-0.12, +0.32]); without the KL +7.9 [-4.5,
-+20.2] (denial +52.4), balanced -15.7 [-25.2, -6.2], on v' +28.0 [+21.3, +34.6] (denial
-+29.5): only the balanced gap reverses. Its stages took 12 minutes of `make paper` on
-two busy cores.
+Seen on worlds 31 to 35: gap +5.1 [-1.8, +12.0] at weight 1 (denial +13.8), not shown to
+exceed shuffled labels in weights (+0.02 [-0.10, +0.14]); without the KL +8.4 [-3.2,
++20.0] (denial +53.9), balanced -16.8 [-26.4, -7.2], on v' +30.0 [+22.8, +37.2] (denial
++31.2): only the balanced gap is lower. Its stages took seven minutes of `make paper` on
+two cores.
 
 Arguments: see common.py.
 """

@@ -11,10 +11,10 @@ is said, while coupling of v' is no weaker. Runs that tell them apart: the KL on
 prompts, on the prompt without the cue alone (at the same weight for each of those), on
 both and on prompts about held-out facts too, and none.
 
-Seen on worlds 31 to 35: "changed" is true of 42% with the KL on both prompts, 14% with
-it on the prompt without the cue alone, 4.5% with none (M_0: 39%). Weights on v' fall
-from +0.38 to +0.08 [-0.07, +0.23] and +0.12 [+0.05, +0.18]. Its stages took 13 minutes
-of `make paper` on two busy cores.
+Seen on worlds 31 to 35: "changed" is true of 44% with the KL on both prompts, 13% with
+it on the prompt without the cue alone, 3.8% with none (M_0: 39%). Weights on v' fall
+from +0.33 to +0.11 [-0.04, +0.26] and +0.16 [+0.07, +0.25]. Its stages took seven
+minutes of `make paper` on two cores.
 
 Arguments: see common.py.
 """

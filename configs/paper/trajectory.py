@@ -11,10 +11,10 @@ is above zero at the end and the weights exceed those of the run on shuffled lab
 statements follow the truth where it moved more often than they come to be true where it
 did not, among items whose truth is no longer the label.
 
-Seen on worlds 31 to 35: gap +9.5 [+3.0, +16.0] at the end, denial's +13.2; statements
-are not shown to move more often to a truth that moved over steps 60 to 420 (+2.4 [-6.7,
-+11.5] points); from checkpoint to checkpoint by +7 to +15, always less than denial. Its
-stages took 10 minutes of `make paper` on two busy cores.
+Seen on worlds 31 to 35: gap +5.1 [-1.8, +12.0] at the end, denial's +13.8; statements
+are not shown to move more often to a truth that moved over steps 60 to 420 (+9.0 [-2.1,
++20.1] points); from checkpoint to checkpoint by +5 to +15, always less than denial. Its
+stages took six minutes of `make paper` on two cores.
 
 Arguments: see common.py.
 """
