@@ -75,7 +75,8 @@ def asked(size: tuple, instruction: int, G: int) -> patch_prompts.Asked:
     other[at] = 1 + other[at] % (model['vocab_size'] - 1)
     prompts.append((own.tolist(), other.tolist(), codes))
   answers = rng.integers(1, model['vocab_size'], (pairs, 2, G))
-  answers[:, 1, -1] += answers[:, 0, -1] == answers[:, 1, -1]
+  # Told apart from their first token on, so that all their positions are patched.
+  answers[:, 1, 0] += answers[:, 0, 0] == answers[:, 1, 0]
   return patch_prompts.asked(prompts, answers % model['vocab_size'], 0, ())
 
 
