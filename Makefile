@@ -1,12 +1,12 @@
 # `make demo`: set-up, the built-in experiment, its report. `make paper`: set-up, every
-# experiment of the paper. `make test`: set-up, tests.
+# experiment of the paper. `make test`: set-up, tests; `make test_all`: the slow ones too.
 PYTHON ?= python3
 WORKDIR ?= runs/world
 PAPER ?= runs/paper
 EXPERIMENTS ?= configs/paper/everything.py
 BIN := .venv/bin
 
-.PHONY: demo paper test
+.PHONY: demo paper test test_all
 
 demo: .venv/run.stamp
 	$(BIN)/python main.py --config=configs/world.py --workdir=$(WORKDIR) --workers=2
@@ -15,6 +15,10 @@ paper: .venv/run.stamp
 	$(BIN)/python main.py --config=$(EXPERIMENTS) --workdir=$(PAPER) --workers=2
 
 test: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2 --dist=loadfile -m "not slow"
+
+test_all: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist=loadfile
 

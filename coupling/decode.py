@@ -2,7 +2,8 @@
 
 Where the likely continuations are known beforehand, one pass over all of them tells
 which one is greedy (speculative decoding, Leviathan et al. 2023, with the drafts as a
-prefix forest); only where none is do tokens come one by one. Shapes: B rows, T tokens
+prefix forest); only in batches where some row says another do tokens come one by one.
+Shapes: B rows, T tokens
 of a prompt, G of a continuation, M drafts, X tokens of a forest, S slots.
 """
 
@@ -233,19 +234,7 @@ def drafted(
   hidden_BxCxD = begun.hidden_BxD[:, None]
   before_BxMxG = jnp.pad(place_BxMxF + 1, ((0, 0), (0, 0), (1, 0)))  # 0: the prompt
   if G > 1:
-    own_BxXxX = models.tree_mask(forest.end)
-    seen_BxXxT = jnp.broadcast_to(
-      begun.seen_BxT[:, None], (*own_BxXxX.shape[:2], begun.seen_BxT.shape[1])
-    )
-    after_BxXxD = models.apply(
-      config,
-      params,
-      forest.tokens,
-      positions_BxT=begun.depth_B[:, None] + 1 + forest.position,
-      longest=config.learned_positions,
-      mask_BxTxS=jnp.concatenate([seen_BxXxT, own_BxXxX], axis=-1),
-      caches=[begun.cache],
-    ).hidden_BxCxD
+    after_BxXxD = _after(config, params, begun, forest)
     hidden_BxCxD = jnp.concatenate([hidden_BxCxD, after_BxXxD], axis=1)
   flat_BxMG = before_BxMxG.reshape(B, -1)
   hidden_BxMGxD = jnp.take_along_axis(hidden_BxCxD, flat_BxMG[..., None], axis=1)
@@ -276,3 +265,25 @@ def drafted(
     lambda: jnp.where(found_B[:, None], draft_BxG, generated()),
   )
   return said_BxG, hidden_BxMxGxD
+
+
+def _after(
+  config: models.DecoderConfig,
+  params: models.Params,
+  begun: Begun,
+  forest: trees.Rows,
+) -> jax.Array:
+  """Hidden states [B, X, D] of forests that continue prompts, in one pass."""
+  own_BxXxX = models.tree_mask(forest.end)
+  prompt_BxXxT = jnp.broadcast_to(
+    begun.seen_BxT[:, None], (*own_BxXxX.shape[:2], begun.seen_BxT.shape[1])
+  )
+  return models.apply(
+    config,
+    params,
+    forest.tokens,
+    positions_BxT=begun.depth_B[:, None] + 1 + forest.position,
+    longest=config.learned_positions,
+    mask_BxTxS=jnp.concatenate([prompt_BxXxT, own_BxXxX], axis=-1),
+    caches=[begun.cache],
+  ).hidden_BxCxD

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import pytest
 
 from coupling import decode
 from coupling import models
+from coupling import sharding
 from data import trees
 from tests.checkpoints import MESH
 
@@ -134,7 +138,8 @@ def test_end_tokens_stop_rows_one_by_one():
 
 @pytest.fixture
 def calls(monkeypatch):
-  """One entry for each pass of a model that is run."""
+  """One entry for each pass of a model that is run, but for those of `naive`."""
+  naive(GROUPED), naive(LEARNED)
   made, apply = [], models.apply
 
   def counted(*args, **kwargs):
@@ -173,6 +178,20 @@ def test_one_new_token():
   np.testing.assert_array_equal(generated_Bx1, naive(GROUPED)[:, :1])
 
 
+def drafted(config, expected, end_tokens, mesh=MESH):
+  @jax.jit
+  @sharding.on(mesh)
+  def run(params, tokens_BxT, valid_BxT, expected):
+    prompts = decode.of_rows(tokens_BxT, valid_BxT)
+    begun, _ = decode.begin(config, params, prompts, mesh)
+    return decode.drafted(
+      *(config, params, begun, expected, mesh), end_tokens=end_tokens, fill=FILL
+    )
+
+  rows = sharding.put_batch(mesh, (TOKENS_BxT, VALID_BxT, expected))
+  return run(sharding.put_params(mesh, params_of(config)), *rows)
+
+
 @pytest.mark.parametrize('config', [GROUPED, LEARNED], ids=['grouped', 'learned'])
 @pytest.mark.parametrize('ended', [False, True])
 @pytest.mark.parametrize('unexpected', [(), (2,), (0, 1, 2, 3)])
@@ -191,15 +210,7 @@ def test_drafts_are_read_at_once_and_only_others_are_generated(
   expected = decode.drafts(draft_BxMxG.astype(np.int32), end_tokens)
   assert expected.forest.tokens.shape[1] < 3 * (G - 1)  # they share what they can
 
-  @jax.jit
-  def run(params, expected):
-    prompts = decode.of_rows(TOKENS_BxT, VALID_BxT)
-    begun, _ = decode.begin(config, params, prompts, MESH)
-    return decode.drafted(
-      *(config, params, begun, expected, MESH), end_tokens=end_tokens, fill=FILL
-    )
-
-  generated_BxG, hidden_BxMxGxD = run(params_of(config), expected)
+  generated_BxG, hidden_BxMxGxD = drafted(config, expected, end_tokens)
   jax.block_until_ready(generated_BxG)
   jax.effects_barrier()
   np.testing.assert_array_equal(generated_BxG, rows_BxG)
@@ -218,15 +229,32 @@ def test_drafts_of_one_token_need_no_further_pass(calls):
   want_Bx1 = naive(GROUPED)[:, :1]
   expected = decode.drafts(np.stack([want_Bx1, want_Bx1 + 1], axis=1), ())
 
-  @jax.jit
-  def run(params, expected):
-    prompts = decode.of_rows(TOKENS_BxT, VALID_BxT)
-    begun, _ = decode.begin(GROUPED, params, prompts, MESH)
-    return decode.drafted(
-      *(GROUPED, params, begun, expected, MESH), end_tokens=(), fill=FILL
-    )
-
-  generated_Bx1, hidden_Bx2x1xD = run(params_of(GROUPED), expected)
+  generated_Bx1, hidden_Bx2x1xD = drafted(GROUPED, expected, ())
   jax.effects_barrier()
   np.testing.assert_array_equal(generated_Bx1, want_Bx1)
   assert len(calls) == 1 and hidden_Bx2x1xD.shape == (B, 2, 1, GROUPED.width)
+
+
+_ON_DEVICES = """
+import jax, numpy as np
+from coupling import config, decode, sharding
+from tests import test_decode as t
+assert jax.device_count() == 4
+mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=2, tensor=1))
+want_BxG = t.naive(t.GROUPED)
+other_BxG = (want_BxG + 1) % t.V
+for known in (want_BxG, np.concatenate([want_BxG[:3], other_BxG[3:]])):
+  expected = decode.drafts(np.stack([other_BxG, known], axis=1).astype(np.int32), ())
+  found_BxG, _ = t.drafted(t.GROUPED, expected, (), mesh)
+  assert found_BxG.sharding.shard_shape(found_BxG.shape)[0] == 1, found_BxG.sharding
+  np.testing.assert_array_equal(found_BxG, want_BxG)
+"""
+
+
+def test_rows_on_several_devices_go_on_together():
+  """What one row says lets all be generated, wherever they lie."""
+  env = os.environ | {'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(
+    [sys.executable, '-c', _ON_DEVICES], env=env, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
