@@ -42,7 +42,9 @@ from coupling import config as config_lib
 from coupling import costs
 from coupling import decode
 from coupling import hub
+from coupling import lora
 from coupling import made_up
+from coupling import models
 from coupling import packed
 from coupling import programs
 from coupling import sharding
@@ -94,7 +96,7 @@ class Ours:
     self._config = dataclasses.replace(self._config, scan_layers=False)
     params = weights.load(folder, self._config)
     mesh = self._mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
-    config = _config(size, trees)
+    config = train_config(size, trees)
     settings = programs.of_run(self._config, config)
     program = programs.alone(settings, mesh)
     batch = made_up.train_batch(config, self._config, size.lengths, 1)
@@ -156,31 +158,36 @@ class Ours:
 class Torch:
   """The same work in PyTorch."""
 
-  def __init__(self, size: Size, folder: pathlib.Path, compiled: bool):
-    self._model = transformers.AutoModelForCausalLM.from_pretrained(
-      folder, attn_implementation='sdpa', dtype=torch.float32
-    )
-    decoder = self._model.model
-    self._decoder = torch.compile(decoder) if compiled else decoder
-    config = _config(size, trees=False)
+  def __init__(
+    self,
+    size: Size,
+    model: transformers.PreTrainedModel,
+    shape: models.DecoderConfig,
+    compiled: bool = False,
+  ):
+    self._model = model
+    self._decoder = torch.compile(model.model) if compiled else model.model
+    config = train_config(size, trees=False)
     self._clip, self._steps = config.optimizer.clip_norm, size.steps
+    self._trained = [x for x in model.parameters() if x.requires_grad]
     self._optimizer = torch.optim.AdamW(
-      self._model.parameters(),
+      self._trained,
       lr=config.optimizer.learning_rate,
       betas=(config.optimizer.b1, config.optimizer.b2),
       weight_decay=0.0,
       fused=True,
     )
-    shape = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
     batch = made_up.train_batch(config, shape, size.lengths, 1)
-    torched = lambda x: torch.from_numpy(np.array(x)).long()
+    torched = lambda x: torch.from_numpy(np.array(x)).long().to(model.device)
     said, did = batch['explanation'], batch['behavior']
     self._parts = {
       part: (torched(x['tokens']), torched(x['read'])) for part, x in batch.items()
     }
     self._target = torched(said['target'])
     self._options = torched(did['options'])[:, 0]
-    self._reference = torch.full(self._options.shape, -np.log(made_up.OPTIONS))
+    self._reference = torch.full_like(
+      self._options, -np.log(made_up.OPTIONS), dtype=torch.float32
+    )
     self.train_tokens = sum(tokens.numel() for tokens, _ in self._parts.values())
     made = made_up.questions(shape, size.lengths, size.evaluated)
     self._asked = {k: torched(made[k]) for k in ('x', 'counterfactual', 'explanation')}
@@ -189,10 +196,11 @@ class Torch:
     self.evaluate_tokens += size.evaluated * (self._generated - 1)
 
   def _logits(self, part: str) -> torch.Tensor:
-    """[B, C, V] at the places that are read."""
+    """float32 [B, C, V] at the places that are read."""
     tokens, read = self._parts[part]
     hidden = self._decoder(input_ids=tokens, use_cache=False).last_hidden_state
-    return self._model.lm_head(torch.take_along_dim(hidden, read[..., None], dim=1))
+    hidden = torch.take_along_dim(hidden, read[..., None], dim=1)
+    return self._model.lm_head(hidden).float()
 
   def train(self) -> float:
     losses = []
@@ -206,7 +214,7 @@ class Torch:
       )
       loss = xent + kl
       loss.backward()
-      torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
+      torch.nn.utils.clip_grad_norm_(self._trained, self._clip)
       self._optimizer.step()
       losses.append(loss.item())
     return float(np.mean(losses))
@@ -226,18 +234,21 @@ class Torch:
       do_sample=False,
       pad_token_id=0,
     )[:, asked.shape[1] :]
-    return torch.cat([torch.stack(chosen, dim=1), said], dim=1).numpy()
+    return torch.cat([torch.stack(chosen, dim=1), said], dim=1).cpu().numpy()
 
 
-def _config(size: Size, trees: bool) -> config_lib.Train:
+def train_config(
+  size: Size, trees: bool, rank: int = 0, remat: str = 'none'
+) -> config_lib.Train:
+  """The objectives of a step; rank 0 trains all weights."""
   optimizer = dict(learning_rate=1e-4, warmup_steps=0, schedule='constant')
   optimizer |= dict(b1=0.9, b2=0.999, weight_decay=0.0, clip_norm=1.0)
   kl = dict(prompts='both', direction='forward', support='options', reference='labels')
   return config_lib.Train(
-    **common.LABELS | dict(trees=trees),
+    **common.LABELS | dict(trees=trees, remat=remat),
     explanation_batch=size.pairs,
     behavior_batch=2 * size.pairs,
-    lora=config_lib.Lora(rank=0, alpha=1.0, targets=()),
+    lora=config_lib.Lora(rank=rank, alpha=float(rank), targets=tuple(lora.TARGETS)),
     loop=config_lib.Loop(
       steps=1000, steps_per_dispatch=size.steps, accumulation=1, checkpoint_every=1000
     ),
@@ -285,9 +296,13 @@ def compare(name: str) -> None:
     parameters = qwen3.save(fresh, size.model)
     every = dataclasses.replace(size, pairs=size.evaluated)
     Ours(every, fresh, trees=True, drafts=True).learn(folder)
-    forms = {'PyTorch': Torch(size, folder, False)}
+    shape = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
+    theirs = lambda: transformers.AutoModelForCausalLM.from_pretrained(
+      folder, attn_implementation='sdpa', dtype=torch.float32
+    )
+    forms = {'PyTorch': Torch(size, theirs(), shape)}
     if COMPILE.value:
-      forms['PyTorch, compiled'] = Torch(size, folder, True)
+      forms['PyTorch, compiled'] = Torch(size, theirs(), shape, compiled=True)
     forms |= {
       'apart': Ours(size, folder, trees=False, drafts=True),
       'trees': Ours(size, folder, trees=True, drafts=True),

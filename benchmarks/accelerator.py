@@ -1,0 +1,248 @@
+"""A train step and an evaluation on one accelerator, against transformers and peft.
+
+  python -m benchmarks.accelerator
+
+Qwen3 shapes with random weights, LoRA of rank 128, bfloat16, the whole objective on
+made-up pairs (see against_torch.py, whose peer this is on other devices). Each side has
+a process of its own, one after the other, so that neither holds the other's memory;
+both on the device that they find.
+
+Told, medians over --rounds: tokens a second that are computed; model FLOPs utilisation,
+the matrix products of a step without rematerialisation, over its time and the device's
+own measured rate of large bfloat16 products; peak memory; pairs a second of an
+evaluation, its reading of prompts as a share of that rate, and its generation token by
+token, which reads weights and caches for each, as a share of the device's own measured
+bandwidth. Run on a CPU alone so far, by the tests, with a tiny shape.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from absl import app
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import against_torch
+from coupling import behavior
+from coupling import config as config_lib
+from coupling import costs
+from coupling import decode
+from coupling import hub
+from coupling import made_up
+from coupling import models
+from coupling import packed
+from coupling import programs
+from coupling import sharding
+from coupling import train
+
+SHAPES = pathlib.Path(__file__).parent / 'shapes'
+SHAPE = flags.DEFINE_multi_string(
+  'shape',
+  [str(SHAPES / x) for x in ('qwen3_0p6b', 'qwen3_1p7b', 'qwen3_8b')],
+  'Folders with the config.json of a checkpoint.',
+)
+RANK = flags.DEFINE_integer('rank', 128, 'Of the adapters.')
+TOKENS = flags.DEFINE_integer('tokens', 960, 'Of x; its questions are 64 more.')
+PAIRS = flags.DEFINE_integer('pairs', 8, 'Of a train step.')
+EVALUATED = flags.DEFINE_integer('evaluated', 32, 'Pairs of an evaluation.')
+REMAT = flags.DEFINE_enum('remat', 'full', ['none', 'dots', 'full'], 'Of a step.')
+SIDE = flags.DEFINE_enum('side', '', ['', 'here', 'PyTorch'], 'One side, as JSON.')
+DTYPE = 'bfloat16'
+
+
+def seconds(run: Callable) -> float:
+  """The median time of a run that returns when it is done; a first one is not timed."""
+  run()
+  found = []
+  for _ in range(against_torch.ROUNDS.value):
+    start = time.perf_counter()
+    run()
+    found.append(time.perf_counter() - start)
+  return float(np.median(found))
+
+
+def matmul_rate() -> float:
+  """bfloat16 operations a second of large matrix products."""
+  n = 1024 if jax.default_backend() == 'cpu' else 8192
+  x = jax.random.normal(jax.random.key(0), (n, n), DTYPE)
+  several = jax.jit(lambda x: jax.lax.fori_loop(0, 8, lambda _, y: (y @ x) / n**0.5, x))
+  return 8 * 2 * n**3 / seconds(lambda: several(x).block_until_ready())
+
+
+def bandwidth() -> float:
+  """Bytes a second that are read and written."""
+  n = 2**24 if jax.default_backend() == 'cpu' else 2**30
+  x = jnp.zeros(n, jnp.int8)
+  several = jax.jit(lambda x: jax.lax.fori_loop(0, 8, lambda _, y: y + 1, x))
+  return 8 * 2 * n / seconds(lambda: several(x).block_until_ready())
+
+
+def size_of() -> against_torch.Size:
+  lengths = made_up.Lengths.of(TOKENS.value)
+  return against_torch.Size({}, lengths, PAIRS.value, EVALUATED.value, 1)
+
+
+def here(folder: pathlib.Path) -> dict[str, float | None]:
+  """This program."""
+  size, mesh = size_of(), sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
+  model = hub.decoder_config(folder, dtype=DTYPE, param_dtype=DTYPE)
+  places = sharding.state_shardings(mesh, models.abstract(model))
+  params = jax.jit(lambda: models.init(model, 0), out_shardings=places)()
+  config = against_torch.train_config(size, True, RANK.value, REMAT.value)
+  settings = programs.of_run(model, config)
+  program, hyper = (
+    programs.alone(settings, mesh),
+    train.hyper(config.objectives, config.optimizer),
+  )
+  adapters = train.fresh_adapters(model, config.lora, 0)
+  batch = made_up.train_batch(config, model, size.lengths, 1)
+  batch = jax.tree.map(lambda x: x[None], batch)
+  state = [program.init(adapters)]
+  kept = dataclasses.replace(config, remat='none')
+  traced = programs.alone(programs.of_run(model, kept), mesh).run.trace(
+    state[0], params, hyper, batch
+  )
+  placed = jax.device_put(batch, program.batch_sharding)
+
+  def step():
+    state[0], metrics = program.run(state[0], params, hyper, placed)
+    jax.block_until_ready(metrics)
+
+  found = {
+    'train': seconds(step),
+    'flops': costs.product_flops(traced.jaxpr),
+    'tokens': batch[packed.TREES].tokens.size,
+    'rate': matmul_rate(),
+    'bandwidth': bandwidth(),
+    'parameters': models.num_params(params),
+  }
+  weights = params | state[0]['params']
+  asked = made_up.evaluation_batch(model, size.lengths, size.evaluated)
+  asked = jax.device_put(asked, sharding.batch_sharding(mesh))
+  read = behavior.forced_choice(model, mesh)
+  begun = read(weights, asked)[1]
+  last = size.lengths.statement - 1
+
+  @jax.jit
+  @sharding.on(mesh)
+  def drafts(weights, begun, expected):
+    what = model, weights, begun, expected, mesh
+    return decode.drafted(*what, end_tokens=(), fill=0)[1]  # their pass alone
+
+  @jax.jit
+  @sharding.on(mesh)
+  def by_tokens(weights, begun):
+    return decode.greedy(model, weights, begun, mesh, max_new_tokens=last + 1)
+
+  done = jax.block_until_ready
+  reading = jax.jit(read).trace(weights, asked)
+  size_in_bytes = lambda tree: sum(x.nbytes for x in jax.tree.leaves(tree))
+  each = size_in_bytes(weights) + size_in_bytes(begun.cache)
+  if not model.tied_head:
+    each -= size_in_bytes(params['embed'])  # of which a token reads a row
+  found |= {
+    'read': seconds(lambda: done(read(weights, asked))),
+    'read_flops': costs.product_flops(reading.jaxpr),
+    'drafts': seconds(lambda: done(drafts(weights, begun, asked['statements']))),
+    'by_tokens': seconds(lambda: done(by_tokens(weights, begun))),
+    'decoded_bytes': last * each,
+    'peak': (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use'),
+  }
+  return found
+
+
+def theirs(folder: pathlib.Path) -> dict[str, float | None]:
+  """PyTorch, transformers and peft."""
+  import peft
+  import torch
+  import transformers
+
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  with torch.device(device):
+    model = transformers.AutoModelForCausalLM.from_config(
+      transformers.AutoConfig.from_pretrained(folder),
+      attn_implementation='sdpa',
+      dtype=torch.bfloat16,
+    )
+    # Puts its layers into the model itself.
+    adapters = peft.LoraConfig(
+      r=RANK.value, lora_alpha=RANK.value, target_modules='all-linear'
+    )
+    peft.get_peft_model(model, adapters)
+  if REMAT.value != 'none':
+    model.gradient_checkpointing_enable({'use_reentrant': False})
+  shape = hub.decoder_config(folder, dtype=DTYPE, param_dtype=DTYPE)
+  torch_side = against_torch.Torch(size_of(), model.train(), shape)
+  found = {'train': seconds(torch_side.train), 'tokens': torch_side.train_tokens}
+  model.eval()
+  found['evaluate'] = seconds(torch_side.evaluate)
+  peak = torch.cuda.max_memory_allocated() if device == 'cuda' else None
+  return found | {'device': device, 'peak': peak}
+
+
+def both(shape: str) -> None:
+  """Runs both sides of a shape, and prints what they found."""
+  found = {}
+  for side in ('here', 'PyTorch'):
+    told = [f'--{x.name}={x.value}' for x in (RANK, TOKENS, PAIRS, EVALUATED, REMAT)]
+    told += [f'--rounds={against_torch.ROUNDS.value}', f'--shape={shape}']
+    done = subprocess.run(
+      [sys.executable, '-m', 'benchmarks.accelerator', f'--side={side}', *told],
+      env=os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'},
+      capture_output=True,
+      text=True,
+    )
+    if done.returncode:
+      print(f'{shape}: {side} failed: {done.stderr.strip().splitlines()[-1]}')
+      continue
+    found[side] = json.loads(done.stdout.splitlines()[-1])
+  if 'here' not in found:
+    return
+  x, peer = found['here'], found.get('PyTorch')
+  gib = lambda side: f'{side["peak"] / 2**30:.1f} GiB' if side['peak'] else 'not told'
+  share = lambda part, whole: f'{part / whole:.0%}'
+  print(f'\n{shape}: {x["parameters"] / 1e9:.2f} billion parameters')
+  print(f'  device: {x["rate"] / 1e12:.1f} TFLOP/s, {x["bandwidth"] / 1e12:.2f} TB/s')
+  print(
+    f'  step: {x["train"]:.3f} s, {x["tokens"] / x["train"]:,.0f} tokens/s, '
+    f'utilisation {share(x["flops"] / x["train"], x["rate"])}, peak {gib(x)}'
+  )
+  evaluation = {how: x['read'] + x[how] for how in ('drafts', 'by_tokens')}
+  pairs = {how: f'{EVALUATED.value / time:.1f}' for how, time in evaluation.items()}
+  print(
+    f'  evaluation: {pairs["drafts"]} pairs/s where all states something allowed, '
+    f'{pairs["by_tokens"]} token by token; reading '
+    f'{share(x["read_flops"] / x["read"], x["rate"])} of the rate, generation '
+    f'{share(x["decoded_bytes"] / x["by_tokens"], x["bandwidth"])} of the bandwidth'
+  )
+  if peer is not None:
+    times = [f'{peer["evaluate"] / time:.2f}' for time in evaluation.values()]
+    print(
+      f'  PyTorch ({peer["device"]}): step {peer["train"]:.3f} s, '
+      f'{peer["tokens"] / peer["train"]:,.0f} tokens/s (question by question), peak '
+      f'{gib(peer)}, evaluation {EVALUATED.value / peer["evaluate"]:.1f} pairs/s; here '
+      f'{peer["train"] / x["train"]:.2f} and {" or ".join(times)} times as fast'
+    )
+
+
+def main(_) -> None:
+  if not SIDE.value:
+    print(f'{jax.device_count()} x {jax.devices()[0].device_kind}')
+    for shape in SHAPE.value:
+      both(shape)
+    return
+  run = {'here': here, 'PyTorch': theirs}[SIDE.value]
+  (shape,) = SHAPE.value
+  print(json.dumps(run(pathlib.Path(shape))))
+
+
+if __name__ == '__main__':
+  app.run(main)
