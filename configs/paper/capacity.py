@@ -10,9 +10,10 @@ weights. The learning rate is that of the main run for all of them, and alpha is
 rank, so that the size of an update grows with it; and adapters leave the embeddings as
 they are, those of the words that M_0 never read, too. So this is not of capacity alone.
 
-Seen on worlds 31 to 35: no growth with the rank is shown (+1.2 [-2.7, +5.1] points a
-doubling; on v' alone +2.5 [+1.0, +4.1]); +4.6 [-13.8, +23.1] at rank 4, +12.7 [-13.7,
-+39.1] at 256. Its stages took nine minutes of `make paper` on two cores.
+Seen on worlds 31 to 35: no growth of the raw gap with the rank is shown (+1.2 [-2.7,
++5.1] points a doubling; balanced +2.6 [+0.2, +5.1], on v' alone +2.5 [+1.0, +4.1]);
++4.6 [-13.8, +23.1] at rank 4, +12.7 [-13.7, +39.1] at 256. Its stages took nine minutes
+of `make paper` on two cores.
 
 Arguments: see common.py.
 """

@@ -15,8 +15,9 @@ than half of the gap is gone at weight 0.
 Seen on worlds 31 to 35: gap +5.1 [-1.8, +12.0] at weight 1 (denial +13.8), not shown to
 exceed shuffled labels in weights (+0.02 [-0.10, +0.14]); without the KL +8.4 [-3.2,
 +20.0] (denial +53.9), balanced -16.8 [-26.4, -7.2], on v' +30.0 [+22.8, +37.2] (denial
-+31.2): only the balanced gap is lower. Its stages took seven minutes of `make paper` on
-two cores.
++31.2): of the three gaps only the balanced one is lower. At a weight of 10 +7.2 [+4.3,
++10.1], at 0.1 -2.6 [-13.5, +8.3]. Its stages took seven minutes of `make paper` on two
+cores.
 
 Arguments: see common.py.
 """

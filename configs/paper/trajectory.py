@@ -13,8 +13,9 @@ did not, among items whose truth is no longer the label.
 
 Seen on worlds 31 to 35: gap +5.1 [-1.8, +12.0] at the end, denial's +13.8; statements
 are not shown to move more often to a truth that moved over steps 60 to 420 (+9.0 [-2.1,
-+20.1] points); from checkpoint to checkpoint by +5 to +15, always less than denial. Its
-stages took six minutes of `make paper` on two cores.
++20.1] points); from checkpoint to checkpoint they are, by +5 to +15, always less than
+denial; without the KL by +36 [+16, +56] from first to last. Its stages took six minutes
+of `make paper` on two cores.
 
 Arguments: see common.py.
 """
