@@ -5,9 +5,9 @@
 One report for the thirteen studies of configs/paper/, each of which can be run alone,
 by the same arguments. It took 63 minutes on two cores, five worlds, at commit a9304b4,
 from which the numbers in README.md are; the same worlds had been run before, with
-larger batches and earlier code (benchmarks/results/paper_128.md). With seeds=1,steps=200
-it is a quick look (10 min 14 s), whose intervals are within one run and whose
-explanations are half learned.
+larger batches and earlier code (benchmarks/results/paper_128.md). A quick look is
+seeds=1,steps=200 (10 min 14 s): its intervals are within one run, and its explanations
+are half learned.
 """
 
 from ml_collections import ConfigDict
