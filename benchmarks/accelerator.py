@@ -4,15 +4,16 @@
 
 Qwen3 shapes with random weights, LoRA of rank 128, bfloat16, the whole objective on
 made-up pairs (see against_torch.py, whose peer this is on other devices). Each side has
-a process of its own, one after the other, so that neither holds the other's memory;
-both on the device that they find.
+a process of its own, one after the other, so that neither holds the other's memory.
+Adapters are float32 and their products bfloat16 on both sides.
 
-Told, medians over --rounds: tokens a second that are computed; model FLOPs utilisation,
-the matrix products of a step without rematerialisation, over its time and the device's
-own measured rate of large bfloat16 products; peak memory; pairs a second of an
-evaluation, its reading of prompts as a share of that rate, and its generation token by
-token, which reads weights and caches for each, as a share of the device's own measured
-bandwidth. Run on a CPU alone so far, by the tests, with a tiny shape.
+Told, medians over --rounds: tokens a second that are computed, fillings included; the
+matrix products of a step without rematerialisation, over its time, as a share of the
+device's own measured rate of large bfloat16 products (not of its data sheet's); peak
+memory of the training; pairs a second of an evaluation, its reading of prompts as a
+share of that rate, and its generation token by token, which reads weights and caches
+for each, as a share of the device's own measured bandwidth. So far it was run on a CPU
+alone, by the tests, with a tiny shape.
 """
 
 from collections.abc import Callable
@@ -79,10 +80,14 @@ def matmul_rate() -> float:
 
 def bandwidth() -> float:
   """Bytes a second that are read and written."""
-  n = 2**24 if jax.default_backend() == 'cpu' else 2**30
-  x = jnp.zeros(n, jnp.int8)
-  several = jax.jit(lambda x: jax.lax.fori_loop(0, 8, lambda _, y: y + 1, x))
-  return 8 * 2 * n / seconds(lambda: several(x).block_until_ready())
+  n, turns = 2**22 if jax.default_backend() == 'cpu' else 2**28, 64
+  add = lambda x: jax.lax.fori_loop(0, turns, lambda _, y: y + 1, x)
+  several, x = jax.jit(add, donate_argnums=0), [jnp.zeros(n, jnp.float32)]
+
+  def run():
+    x[0] = several(x[0]).block_until_ready()
+
+  return turns * 2 * x[0].nbytes / seconds(run)
 
 
 def size_of() -> against_torch.Size:
@@ -92,7 +97,8 @@ def size_of() -> against_torch.Size:
 
 def here(folder: pathlib.Path) -> dict[str, float | None]:
   """This program."""
-  size, mesh = size_of(), sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
+  size, device = size_of(), jax.devices()[0]
+  mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1), [device])
   model = hub.decoder_config(folder, dtype=DTYPE, param_dtype=DTYPE)
   places = sharding.state_shardings(mesh, models.abstract(model))
   params = jax.jit(lambda: models.init(model, 0), out_shardings=places)()
@@ -118,6 +124,9 @@ def here(folder: pathlib.Path) -> dict[str, float | None]:
 
   found = {
     'train': seconds(step),
+    'peak': (device.memory_stats() or {}).get('peak_bytes_in_use'),
+    'device': device.platform,
+    'kind': device.device_kind,
     'flops': costs.product_flops(traced.jaxpr),
     'tokens': batch[packed.TREES].tokens.size,
     'rate': matmul_rate(),
@@ -134,8 +143,8 @@ def here(folder: pathlib.Path) -> dict[str, float | None]:
   @jax.jit
   @sharding.on(mesh)
   def drafts(weights, begun, expected):
-    what = model, weights, begun, expected, mesh
-    return decode.drafted(*what, end_tokens=(), fill=0)[1]  # their pass alone
+    what = model, weights, begun, expected
+    return decode.follow(*what, end_tokens=(), fill=0)[:2]
 
   @jax.jit
   @sharding.on(mesh)
@@ -154,7 +163,6 @@ def here(folder: pathlib.Path) -> dict[str, float | None]:
     'drafts': seconds(lambda: done(drafts(weights, begun, asked['statements']))),
     'by_tokens': seconds(lambda: done(by_tokens(weights, begun))),
     'decoded_bytes': last * each,
-    'peak': (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use'),
   }
   return found
 
@@ -165,8 +173,8 @@ def theirs(folder: pathlib.Path) -> dict[str, float | None]:
   import torch
   import transformers
 
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  with torch.device(device):
+  device = 'gpu' if torch.cuda.is_available() else 'cpu'
+  with torch.device('cuda' if device == 'gpu' else device):
     model = transformers.AutoModelForCausalLM.from_config(
       transformers.AutoConfig.from_pretrained(folder),
       attn_implementation='sdpa',
@@ -181,39 +189,45 @@ def theirs(folder: pathlib.Path) -> dict[str, float | None]:
     model.gradient_checkpointing_enable({'use_reentrant': False})
   shape = hub.decoder_config(folder, dtype=DTYPE, param_dtype=DTYPE)
   torch_side = against_torch.Torch(size_of(), model.train(), shape)
-  found = {'train': seconds(torch_side.train), 'tokens': torch_side.train_tokens}
-  model.eval()
-  found['evaluate'] = seconds(torch_side.evaluate)
-  peak = torch.cuda.max_memory_allocated() if device == 'cuda' else None
-  return found | {'device': device, 'peak': peak}
+  with torch.autocast(model.device.type, torch.bfloat16):
+    found = {'train': seconds(torch_side.train), 'tokens': torch_side.train_tokens}
+    found['peak'] = torch.cuda.max_memory_allocated() if device == 'gpu' else None
+    model.eval()
+    found['evaluate'] = seconds(torch_side.evaluate)
+  return found | {'device': device}
 
 
-def both(shape: str) -> None:
-  """Runs both sides of a shape, and prints what they found."""
+def both(shape: str) -> bool:
+  """Runs both sides of a shape, prints what they found; False where one failed.
+
+  JAX is not touched here: it would hold a part of the device.
+  """
   found = {}
   for side in ('here', 'PyTorch'):
     told = [f'--{x.name}={x.value}' for x in (RANK, TOKENS, PAIRS, EVALUATED, REMAT)]
     told += [f'--rounds={against_torch.ROUNDS.value}', f'--shape={shape}']
     done = subprocess.run(
       [sys.executable, '-m', 'benchmarks.accelerator', f'--side={side}', *told],
-      env=os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'},
+      env=os.environ
+      | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'JAX_TRACEBACK_FILTERING': 'off'},
       capture_output=True,
       text=True,
     )
     if done.returncode:
-      print(f'{shape}: {side} failed: {done.stderr.strip().splitlines()[-1]}')
+      lines = done.stderr.strip().splitlines() or [f'status {done.returncode}']
+      print(f'{shape}: {side} failed: {lines[-1]}')
       continue
     found[side] = json.loads(done.stdout.splitlines()[-1])
   if 'here' not in found:
-    return
+    return False
   x, peer = found['here'], found.get('PyTorch')
   gib = lambda side: f'{side["peak"] / 2**30:.1f} GiB' if side['peak'] else 'not told'
   share = lambda part, whole: f'{part / whole:.0%}'
-  print(f'\n{shape}: {x["parameters"] / 1e9:.2f} billion parameters')
-  print(f'  device: {x["rate"] / 1e12:.1f} TFLOP/s, {x["bandwidth"] / 1e12:.2f} TB/s')
+  print(f'\n{shape}: {x["parameters"] / 1e9:.2f} billion parameters, {x["kind"]}')
+  print(f'  device: {x["rate"] / 1e12:.3g} TFLOP/s, {x["bandwidth"] / 1e12:.3g} TB/s')
   print(
     f'  step: {x["train"]:.3f} s, {x["tokens"] / x["train"]:,.0f} tokens/s, '
-    f'utilisation {share(x["flops"] / x["train"], x["rate"])}, peak {gib(x)}'
+    f'{share(x["flops"] / x["train"], x["rate"])} of the rate, peak {gib(x)}'
   )
   evaluation = {how: x['read'] + x[how] for how in ('drafts', 'by_tokens')}
   pairs = {how: f'{EVALUATED.value / time:.1f}' for how, time in evaluation.items()}
@@ -223,22 +237,23 @@ def both(shape: str) -> None:
     f'{share(x["read_flops"] / x["read"], x["rate"])} of the rate, generation '
     f'{share(x["decoded_bytes"] / x["by_tokens"], x["bandwidth"])} of the bandwidth'
   )
-  if peer is not None:
+  if peer is not None and peer['device'] == x['device']:
     times = [f'{peer["evaluate"] / time:.2f}' for time in evaluation.values()]
     print(
-      f'  PyTorch ({peer["device"]}): step {peer["train"]:.3f} s, '
+      f'  PyTorch: step {peer["train"]:.3f} s, '
       f'{peer["tokens"] / peer["train"]:,.0f} tokens/s (question by question), peak '
       f'{gib(peer)}, evaluation {EVALUATED.value / peer["evaluate"]:.1f} pairs/s; here '
       f'{peer["train"] / x["train"]:.2f} and {" or ".join(times)} times as fast'
     )
+    return True
+  if peer is not None:
+    print(f'  PyTorch ran on another device: {peer["device"]}')
+  return False
 
 
 def main(_) -> None:
   if not SIDE.value:
-    print(f'{jax.device_count()} x {jax.devices()[0].device_kind}')
-    for shape in SHAPE.value:
-      both(shape)
-    return
+    sys.exit(0 if all([both(shape) for shape in SHAPE.value]) else 1)
   run = {'here': here, 'PyTorch': theirs}[SIDE.value]
   (shape,) = SHAPE.value
   print(json.dumps(run(pathlib.Path(shape))))

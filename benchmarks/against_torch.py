@@ -118,7 +118,9 @@ class Ours:
     def explain(params, begun, expected):
       what = self._config, params, begun
       if drafts:
-        return decode.drafted(*what, expected, mesh, end_tokens=(), fill=0)[0]
+        return decode.greedy_from_drafts(*what, expected, mesh, end_tokens=(), fill=0)[
+          0
+        ]
       return decode.greedy(*what, mesh, max_new_tokens=size.lengths.statement)
 
     self._explain = explain

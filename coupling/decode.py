@@ -2,9 +2,9 @@
 
 Where the likely continuations are known beforehand, one pass over all of them tells
 which one is greedy (speculative decoding, Leviathan et al. 2023, with the drafts as a
-prefix forest); only in batches where some row says another do tokens come one by one.
-Shapes: B rows, T tokens
-of a prompt, G of a continuation, M drafts, X tokens of a forest, S slots.
+prefix forest). Only in batches where some row says another do tokens come one by one.
+Shapes: B rows, T tokens of a prompt, G of a continuation, M drafts, F = G - 1 of their
+tokens that are read, X tokens of a forest, S slots, U distinct sets of drafts.
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coupling import layers
 from coupling import models
 from coupling import sharding
 from data import loader
@@ -58,14 +59,14 @@ class Begun(NamedTuple):
 
 
 class Drafts(NamedTuple):
-  """Continuations that are expected; see `drafts`."""
+  """Continuations that are expected; see `make_drafts`."""
 
   tokens_BxMxG: Any  # numpy.ndarray or jax.Array
   forest: trees.Rows  # [B, X]: all their tokens but the last of each
-  place_BxMxF: Any  # where in it they lie; F = G - 1
+  place_BxMxF: Any  # where in it they lie; anywhere, past a draft's end
 
 
-def drafts(tokens_NxMxG: np.ndarray, end_tokens: tuple[int, ...]) -> Drafts:
+def make_drafts(tokens_NxMxG: np.ndarray, end_tokens: tuple[int, ...]) -> Drafts:
   """Drafts in forests, where what several begin with stands once.
 
   Args:
@@ -73,19 +74,19 @@ def drafts(tokens_NxMxG: np.ndarray, end_tokens: tuple[int, ...]) -> Drafts:
     end_tokens: tokens that end a draft.
   """
   N, M, G = tokens_NxMxG.shape
-  sets, set_N = np.unique(tokens_NxMxG.reshape(N, -1), axis=0, return_inverse=True)
-  sets = sets.reshape(-1, M, G)
-  last = np.isin(sets, end_tokens) | (np.arange(G) == G - 1) | (sets < 0)
-  length_SxM = np.argmax(last, axis=-1)  # without the last
-  groups = [[x[:n] for x, n in zip(*one)] for one in zip(sets, length_SxM)]
+  rows_NxMG = tokens_NxMxG.reshape(N, -1)
+  sets_UxMG, set_N = np.unique(rows_NxMG, axis=0, return_inverse=True)
+  sets_UxMxG, set_N = sets_UxMG.reshape(-1, M, G), set_N.ravel()
+  last = np.isin(sets_UxMxG, end_tokens) | (np.arange(G) == G - 1) | (sets_UxMxG < 0)
+  length_UxM = np.argmax(last, axis=-1)  # without the last
+  groups = [[x[:n] for x, n in zip(*one)] for one in zip(sets_UxMxG, length_UxM)]
   found, places = trees.build(groups)
-  place_SxMxF = np.zeros((len(sets), M, G - 1), np.int32)
-  for place_MxF, place in zip(place_SxMxF, places):
+  place_UxMxF = np.zeros((len(groups), M, G - 1), np.int32)
+  for place_MxF, place in zip(place_UxMxF, places):
     for place_F, x in zip(place_MxF, place):
       place_F[: len(x)] = x
   forest = trees.cut(found, int(found.size.max())).rows
-  set_N = set_N.ravel()
-  return Drafts(tokens_NxMxG, loader.take(forest, set_N), place_SxMxF[set_N])
+  return Drafts(tokens_NxMxG, loader.take(forest, set_N), place_UxMxF[set_N])
 
 
 def begin(
@@ -143,6 +144,7 @@ def greedy(
   max_new_tokens: int,
   end_tokens: tuple[int, ...] = (),
   fill: int = 0,
+  done_B: jax.Array | bool = False,
 ) -> jax.Array:
   """The likeliest continuation, token by token.
 
@@ -156,21 +158,21 @@ def greedy(
     max_new_tokens: G, at least 1.
     end_tokens: tokens that end a row; they are part of the output.
     fill: what follows an end token.
+    done_B: rows that need not go on; their first token counts alone.
 
   Returns:
     int32 [B, G].
   """
   hidden_BxD, depth_B, seen_BxT, cache = begun
   B, G = len(depth_B), max_new_tokens
-  likeliest = lambda x: jnp.argmax(models.unembed(config, params, x), axis=-1)
-  token_B = likeliest(hidden_BxD)
+  token_B = _likeliest(config, params, hidden_BxD)
   ends = jnp.array(end_tokens, jnp.int32)
   generated_BxG = jnp.full((B, G), fill, jnp.int32).at[:, 0].set(token_B)
   if G == 1:
     return generated_BxG
   # A slot for every generated token but the last; the prompts' cache is never copied.
   own = jax.lax.with_sharding_constraint(
-    cache.unset(G - 1), sharding.cache_shardings(mesh, config)
+    cache.empty(G - 1), sharding.cache_shardings(mesh, config)
   )
 
   def unfinished(carry):
@@ -192,20 +194,90 @@ def greedy(
       caches=[cache, own],
       keep=True,
     )
-    token_B = jnp.where(done_B, fill, likeliest(out.hidden_BxCxD[:, 0]))
+    token_B = _likeliest(config, params, out.hidden_BxCxD[:, 0])
+    token_B = jnp.where(done_B, fill, token_B)
     generated_BxG = generated_BxG.at[:, g].set(token_B)
     done_B |= jnp.isin(token_B, ends)
     return g + 1, token_B, own.write(out.cache, g - 1), done_B, generated_BxG
 
-  carry = (1, token_B, own, jnp.isin(token_B, ends), generated_BxG)
+  carry = (1, token_B, own, done_B | jnp.isin(token_B, ends), generated_BxG)
   return jax.lax.while_loop(unfinished, step, carry)[-1]
 
 
-def drafted(
+class Followed(NamedTuple):
+  """What of the drafts is greedy."""
+
+  draft_BxG: jax.Array  # the one that is, where there is one
+  found_B: jax.Array  # whether there is
+  after_BxMxFxD: jax.Array  # hidden states after their tokens; undefined past an end
+
+
+def follow(
   config: models.DecoderConfig,
   params: models.Params,
   begun: Begun,
-  expected: Drafts,
+  drafts: Drafts,
+  *,
+  end_tokens: tuple[int, ...],
+  fill: int,
+) -> Followed:
+  """Reads all drafts in one pass, and tells which one the model would give.
+
+  Args:
+    config: the decoder's shape.
+    params: its weights.
+    begun: of `begin`.
+    drafts: of `make_drafts`.
+    end_tokens: tokens that end a draft.
+    fill: what follows an end token.
+  """
+  draft_BxMxG, forest, place_BxMxF = drafts
+  B, M, G = draft_BxMxG.shape
+  hidden_BxCxD = begun.hidden_BxD[:, None]
+  if G > 1:
+    own_BxXxX = models.tree_mask(forest.end)
+    prompt_BxXxT = jnp.broadcast_to(
+      begun.seen_BxT[:, None], (*own_BxXxX.shape[:2], begun.seen_BxT.shape[1])
+    )
+    after_BxXxD = models.apply(
+      config,
+      params,
+      forest.tokens,
+      positions_BxT=begun.depth_B[:, None] + 1 + forest.position,
+      longest=config.learned_positions,  # as checks.check has seen
+      mask_BxTxS=jnp.concatenate([prompt_BxXxT, own_BxXxX], axis=-1),
+      caches=[begun.cache],
+    ).hidden_BxCxD
+    hidden_BxCxD = jnp.concatenate([hidden_BxCxD, after_BxXxD], axis=1)
+  # Logits of a few places at a time: of all, they might not fit.
+  likeliest_CxB = jax.lax.map(
+    lambda x: _likeliest(config, params, x),
+    jnp.moveaxis(hidden_BxCxD, 1, 0),
+    batch_size=8,
+  )
+  pick = lambda x, at: jnp.take_along_axis(x, at.reshape(B, -1), axis=1).reshape(
+    at.shape
+  )
+  before_BxMxG = jnp.pad(place_BxMxF + 1, ((0, 0), (0, 0), (1, 0)))  # 0: the prompt
+  likeliest_BxMxG = pick(likeliest_CxB.T, before_BxMxG)
+  ends_BxMxG = jnp.isin(draft_BxMxG, jnp.array(end_tokens, jnp.int32))
+  over_BxMxG = jnp.cumsum(ends_BxMxG, axis=-1) > ends_BxMxG
+  greedy_BxM = jnp.all((likeliest_BxMxG == draft_BxMxG) | over_BxMxG, axis=-1)
+  filled_BxMxG = jnp.where(over_BxMxG, fill, draft_BxMxG)
+  chosen_Bx1x1 = jnp.argmax(greedy_BxM, axis=-1)[:, None, None]
+  after_BxMFxD = layers.take(hidden_BxCxD, place_BxMxF.reshape(B, -1) + 1)
+  return Followed(
+    jnp.take_along_axis(filled_BxMxG, chosen_Bx1x1, axis=1)[:, 0],
+    jnp.any(greedy_BxM, axis=-1),
+    after_BxMFxD.reshape(B, M, G - 1, config.width),
+  )
+
+
+def greedy_from_drafts(
+  config: models.DecoderConfig,
+  params: models.Params,
+  begun: Begun,
+  drafts: Drafts,
   mesh: jax.sharding.Mesh,
   *,
   end_tokens: tuple[int, ...],
@@ -213,77 +285,33 @@ def drafted(
 ) -> tuple[jax.Array, jax.Array]:
   """What `greedy` gives, of as many tokens as drafts have, but for rounding.
 
-  All drafts are read in one pass. A row whose likeliest tokens are those of a draft
-  goes on as that draft; only in batches with others is anything generated. Two tokens
-  take no more than one pass anyhow, and are always generated.
+  A row whose likeliest tokens are those of a draft is that draft, whatever others in
+  its batch say. Two tokens take no more than one pass anyhow, and are generated.
 
-  Args:
-    config: the decoder's shape.
-    params: its weights.
-    begun: of `begin`.
-    expected: of `drafts`; what follows the end of one is filling.
-    mesh: devices that the prompts are split over.
-    end_tokens: tokens that end a continuation.
-    fill: what follows an end token.
+  Args: see `follow`, and `greedy` for the mesh.
 
   Returns:
-    int32 [B, G]; and hidden states [B, M, G, D], after which the drafts' tokens come.
+    int32 [B, G], and `after_BxMxFxD` of `follow`.
   """
-  draft_BxMxG, forest, place_BxMxF = expected
-  B, M, G = draft_BxMxG.shape
-  hidden_BxCxD = begun.hidden_BxD[:, None]
-  before_BxMxG = jnp.pad(place_BxMxF + 1, ((0, 0), (0, 0), (1, 0)))  # 0: the prompt
-  if G > 1:
-    after_BxXxD = _after(config, params, begun, forest)
-    hidden_BxCxD = jnp.concatenate([hidden_BxCxD, after_BxXxD], axis=1)
-  flat_BxMG = before_BxMxG.reshape(B, -1)
-  hidden_BxMGxD = jnp.take_along_axis(hidden_BxCxD, flat_BxMG[..., None], axis=1)
-  hidden_BxMxGxD = hidden_BxMGxD.reshape(B, M, G, -1)
-
-  def generated():
-    how = dict(max_new_tokens=G, end_tokens=end_tokens, fill=fill)
-    return greedy(config, params, begun, mesh, **how)
-
+  G = drafts.tokens_BxMxG.shape[-1]
+  how = dict(end_tokens=end_tokens, fill=fill)
+  draft_BxG, found_B, after_BxMxFxD = follow(config, params, begun, drafts, **how)
   if G <= 2:
-    return generated(), hidden_BxMxGxD
-  # Logits of a few places at a time: of all, they might not fit.
-  likeliest_CxB = jax.lax.map(
-    lambda x: jnp.argmax(models.unembed(config, params, x), axis=-1),
-    jnp.moveaxis(hidden_BxCxD, 1, 0),
-    batch_size=8,
-  )
-  likeliest_BxMxG = jnp.take_along_axis(likeliest_CxB.T, flat_BxMG, 1).reshape(B, M, G)
-  ends_BxMxG = jnp.isin(draft_BxMxG, jnp.array(end_tokens, jnp.int32))
-  over_BxMxG = jnp.cumsum(ends_BxMxG, axis=-1) > ends_BxMxG
-  as_drafted_BxM = jnp.all((likeliest_BxMxG == draft_BxMxG) | over_BxMxG, axis=-1)
-  found_B = jnp.any(as_drafted_BxM, axis=-1)
-  draft_B = jnp.argmax(as_drafted_BxM, axis=-1)
-  draft_BxG = jnp.take_along_axis(draft_BxMxG, draft_B[:, None, None], axis=1)[:, 0]
-  said_BxG = jax.lax.cond(
-    jnp.all(found_B),
-    lambda: draft_BxG,
-    lambda: jnp.where(found_B[:, None], draft_BxG, generated()),
-  )
-  return said_BxG, hidden_BxMxGxD
+    said_BxG = greedy(config, params, begun, mesh, max_new_tokens=G, **how)
+    return said_BxG, after_BxMxFxD
+
+  def others():
+    said_BxG = greedy(
+      config, params, begun, mesh, max_new_tokens=G, done_B=found_B, **how
+    )
+    return jnp.where(found_B[:, None], draft_BxG, said_BxG)
+
+  said_BxG = jax.lax.cond(jnp.all(found_B), lambda: draft_BxG, others)
+  return said_BxG, after_BxMxFxD
 
 
-def _after(
-  config: models.DecoderConfig,
-  params: models.Params,
-  begun: Begun,
-  forest: trees.Rows,
+def _likeliest(
+  config: models.DecoderConfig, params: models.Params, hidden: jax.Array
 ) -> jax.Array:
-  """Hidden states [B, X, D] of forests that continue prompts, in one pass."""
-  own_BxXxX = models.tree_mask(forest.end)
-  prompt_BxXxT = jnp.broadcast_to(
-    begun.seen_BxT[:, None], (*own_BxXxX.shape[:2], begun.seen_BxT.shape[1])
-  )
-  return models.apply(
-    config,
-    params,
-    forest.tokens,
-    positions_BxT=begun.depth_B[:, None] + 1 + forest.position,
-    longest=config.learned_positions,
-    mask_BxTxS=jnp.concatenate([prompt_BxXxT, own_BxXxX], axis=-1),
-    caches=[begun.cache],
-  ).hidden_BxCxD
+  """The token [...] that follows hidden states [..., D]."""
+  return jnp.argmax(models.unembed(config, params, hidden), axis=-1)

@@ -45,18 +45,20 @@ def questions(
   """Arrays that ask for behaviours and explanations.
 
   Returns:
-    Those of behavior.pair_questions; `explain`, the explanation question alone; and
-    `statements`, a decode.Drafts of statements.tokens.
+    Those of behavior.pair_questions; `explain`, the explanation question alone, where
+    behaviours are read from replies; and `statements`, a decode.Drafts of
+    statements.tokens.
 
   Raises:
     ConfigError: see statements.check_ends.
   """
-  asked = behavior.explanation_texts(template, items, None)
+  arrays = behavior.pair_questions(format, items, template)
   allowed = statements_lib.tokens(format, items, template)
-  return behavior.pair_questions(format, items, template) | {
-    'explain': behavior.questions(format, asked),
-    'statements': decode.drafts(allowed, format.end_tokens),
-  }
+  arrays['statements'] = decode.make_drafts(allowed, format.end_tokens)
+  if template.detect is not None:
+    texts = behavior.explanation_texts(template, items, None)
+    arrays['explain'] = behavior.questions(format, texts)
+  return arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _explain(
   @sharding.on(mesh)
   def run(params, begun, rows, mask_B):
     statements_BxMxG, behavior_B = rows['statements'].tokens_BxMxG, rows['behavior']
-    generated_BxG, hidden_BxMxGxD = decode.drafted(
+    generated_BxG, after_BxMxFxD = decode.greedy_from_drafts(
       config,
       params,
       begun,
@@ -143,7 +145,9 @@ def _explain(
     }
     if likelihood:
       logprobs_BxM = scoring.statement_logprobs(
-        config, params, hidden_BxMxGxD, statements_BxMxG, end_tokens
+        *(config, params, begun.hidden_BxD, after_BxMxFxD),
+        statements_BxMxG,
+        end_tokens,
       )
       likeliest_B = jnp.argmax(logprobs_BxM, axis=-1)
       scored = statements_lib.meaning(likeliest_B, behavior_B, states_answer)

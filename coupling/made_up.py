@@ -145,5 +145,5 @@ def evaluation_batch(
     'trees': trees,
     'read': read_Nx3,
     'options': options_NxK,
-    'statements': decode.drafts(allowed_NxMxG, ()),
+    'statements': decode.make_drafts(allowed_NxMxG, ()),
   }

@@ -52,7 +52,7 @@ class Cache(NamedTuple):
   def slots(self) -> int:
     return self.k_LxBxKxHxS.shape[-1]
 
-  def unset(self, slots: int) -> 'Cache':
+  def empty(self, slots: int) -> 'Cache':
     """One of other slots for the same rows, not yet written."""
 
     def zeros(x, axis):

@@ -197,7 +197,7 @@ def _begin(
   def run(params, rows):
     tokens_Bx2xT, answers_Bx2xG = rows['tokens'], rows['answers']
     B, _, G = answers_Bx2xG.shape
-    positions_BxT, mask_BxTxT = scoring.tree(rows['valid'], 2, G - 1)
+    positions_BxT, mask_BxTxT = _tree(rows['valid'], 2, G - 1)
     apply = functools.partial(
       models.apply, config, params, longest=config.learned_positions
     )
@@ -310,11 +310,11 @@ def _contrast(
 ) -> jax.Array:
   """d [B], read at the prompt's last token and at both answers' tokens."""
   _, _, G = answers_Bx2xG.shape
-  first = hidden_BxSxD.shape[1] - 2 * (G - 1)
-  places_2xF = first + np.arange(2 * (G - 1)).reshape(2, G - 1)
-  places_2xG = np.pad(places_2xF, ((0, 0), (1, 0)), constant_values=first - 1)
+  B, S, D = hidden_BxSxD.shape
+  first = S - 2 * (G - 1)  # of the answers' tokens
+  after_Bx2xFxD = hidden_BxSxD[:, first:].reshape(B, 2, G - 1, D)
   logprobs_Bx2 = scoring.statement_logprobs(
-    config, params, hidden_BxSxD[:, places_2xG], answers_Bx2xG, end_tokens
+    config, params, hidden_BxSxD[:, first - 1], after_Bx2xFxD, answers_Bx2xG, end_tokens
   )
   return logprobs_Bx2[:, 0] - logprobs_Bx2[:, 1]
 
@@ -334,3 +334,21 @@ def _sums(own: Activations, other: Activations, group_BxS: jax.Array, mask_B):
     for site, x_ in other.items()
   }
   return sums, 2 * hot_BxSxZ.sum(axis=(0, 1))
+
+
+def _tree(valid_BxT: jax.Array, M: int, X: int) -> tuple[jax.Array, jax.Array]:
+  """Positions [B, S] and mask [B, S, S] of a prompt and M branches of X tokens."""
+  B, T = valid_BxT.shape
+  S = T + M * X
+  forward_BxMxX = jnp.broadcast_to(
+    valid_BxT.sum(axis=1)[:, None, None] + jnp.arange(X), (B, M, X)
+  )
+  positions_BxS = jnp.concatenate(
+    [models.positions_of(valid_BxT), forward_BxMxX.reshape(B, -1)], axis=1
+  )
+  # A slot is seen up to the end of its subtree: all of it, or its branch.
+  branch_ends_X = np.repeat(T + X * np.arange(1, M + 1), X)
+  end_S = jnp.asarray(np.concatenate([np.full(T, S), branch_ends_X]))
+  valid_BxS = jnp.pad(valid_BxT, ((0, 0), (0, M * X)), constant_values=True)
+  end_BxS = jnp.where(valid_BxS, end_S, jnp.arange(S) + 1)  # padding: itself alone
+  return positions_BxS, models.tree_mask(end_BxS)

@@ -1,7 +1,7 @@
 """What a configured run would need of machines that are not at hand.
 
-Its train step, and the behaviours of its evaluation, are compiled ahead of time for
-named targets, on examples of made-up words: no weights, no data and no accelerator are
+Its train step, and a batch of its evaluation, are compiled ahead of time for named
+targets, on examples of made-up words: no weights, no data and no accelerator are
 needed, only the checkpoint's config.json. Behaviours are planned as forced choices.
 """
 
@@ -21,6 +21,7 @@ from coupling import inputs
 from coupling import made_up
 from coupling import models
 from coupling import programs
+from coupling import scoring
 from coupling import sharding
 from coupling import train
 
@@ -172,8 +173,12 @@ def evaluation_program(
   def run(params, batch):
     did, begun = behavior.forced_choice(model, mesh)(params, batch)
     what = model, params, begun, batch['statements'], mesh
-    said, _ = decode.drafted(*what, end_tokens=(), fill=0)
-    return did, said
+    said, after_BxMxFxD = decode.greedy_from_drafts(*what, end_tokens=(), fill=0)
+    if not e.evaluate.likelihood:
+      return did, said
+    statements = batch['statements'].tokens_BxMxG
+    hidden = begun.hidden_BxD, after_BxMxFxD
+    return did, said, scoring.statement_logprobs(model, params, *hidden, statements, ())
 
   traced = run.trace(params, batch)
   return traced.lower(), costs.product_flops(traced.jaxpr)

@@ -18,10 +18,10 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
     workdir: where its stages are.
 
   Returns:
-    stages: when each started, and its seconds; packages and devices: all that were
-    used; report_machine: this one; too_long: seed -> split -> pairs that the label
-    stage left out for their length; tokens: stage -> share of tokens that prefix trees
-    save, where questions are asked in these.
+    stages: when each that is finished started, and its seconds; packages and devices:
+    all that were used; report_machine: this one; too_long: seed -> split -> pairs that
+    the label stage left out for their length; tokens: stage -> share of tokens that
+    prefix trees save, where questions are asked in these.
   """
   first = ('prepare', 'base', 'label')
   folders = [f'seed{seed}/{stage}' for seed in e.seeds for stage in first]

@@ -17,7 +17,7 @@ from coupling import sharding
 from data import trees
 from tests.checkpoints import MESH
 
-B, T, V, G, FILL = 4, 5, 13, 6, 12
+B, T, V, G, FILL = 4, 5, 14, 6, 12
 GROUPED = models.DecoderConfig(
   vocab_size=V,
   width=16,
@@ -184,7 +184,7 @@ def drafted(config, expected, end_tokens, mesh=MESH):
   def run(params, tokens_BxT, valid_BxT, expected):
     prompts = decode.of_rows(tokens_BxT, valid_BxT)
     begun, _ = decode.begin(config, params, prompts, mesh)
-    return decode.drafted(
+    return decode.greedy_from_drafts(
       *(config, params, begun, expected, mesh), end_tokens=end_tokens, fill=FILL
     )
 
@@ -201,38 +201,44 @@ def test_drafts_are_read_at_once_and_only_others_are_generated(
   rows_BxG = naive(config)
   end_tokens = (int(rows_BxG[0, 2]), int(rows_BxG[1, 0])) if ended else ()
   rows_BxG, length_B = cut(end_tokens, config)
-  # What is said, something that parts from it in the end, something else, nothing.
-  draft_BxMxG = np.stack([rows_BxG] * 3 + [np.full((B, G), -1)], axis=1)
+  # Something that parts from what is said in the end, that itself, something else,
+  # nothing; and where there are ends, something that ends where that goes on.
+  draft_BxMxG = np.stack([rows_BxG] * 5, axis=1)
+  draft_BxMxG[:, 3:] = -1
   for b, length in enumerate(length_B):
     draft_BxMxG[b, 0, length - 1] = (rows_BxG[b, length - 1] + 1) % V
+    draft_BxMxG[b, 1, length:] = 3  # what fills a draft up does not matter
     draft_BxMxG[b, 2, 0] = (rows_BxG[b, 0] + 2) % V
+    if ended and length > 1:
+      other = end_tokens[int(rows_BxG[b, 1] == end_tokens[0])]
+      draft_BxMxG[b, 4] = [rows_BxG[b, 0], other, *[0] * (G - 2)]
   draft_BxMxG[list(unexpected), 1] = draft_BxMxG[list(unexpected), 2]
-  expected = decode.drafts(draft_BxMxG.astype(np.int32), end_tokens)
+  expected = decode.make_drafts(draft_BxMxG.astype(np.int32), end_tokens)
   assert expected.forest.tokens.shape[1] < 3 * (G - 1)  # they share what they can
 
-  generated_BxG, hidden_BxMxGxD = drafted(config, expected, end_tokens)
+  generated_BxG, after_BxMxFxD = drafted(config, expected, end_tokens)
   jax.block_until_ready(generated_BxG)
   jax.effects_barrier()
   np.testing.assert_array_equal(generated_BxG, rows_BxG)
-  assert len(calls) == 2 + (max(length_B) - 1 if unexpected else 0)
+  # Rows that are drafts keep none waiting.
+  assert len(calls) == 2 + max([length_B[b] - 1 for b in unexpected], default=0)
   for b, text in enumerate(TOKENS_BxT):
-    for draft_G, hidden_GxD in zip(draft_BxMxG[b, :3], hidden_BxMxGxD[b]):
-      said = draft_G[: length_of(draft_G, end_tokens)]
-      whole = np.r_[text[VALID_BxT[b]], said[:-1]][None]
+    for draft_G, after_FxD in zip(draft_BxMxG[b, :3], after_BxMxFxD[b]):
+      read = draft_G[: length_of(draft_G, end_tokens) - 1]
+      whole = np.r_[text[VALID_BxT[b]], read][None]
       alone = models.apply(config, params_of(config), whole).hidden_BxCxD[0]
       np.testing.assert_allclose(
-        hidden_GxD[: len(said)], alone[-len(said) :], rtol=1e-4, atol=1e-5
+        after_FxD[: len(read)], alone[len(alone) - len(read) :], rtol=1e-4, atol=1e-5
       )
 
 
-def test_drafts_of_one_token_need_no_further_pass(calls):
-  want_Bx1 = naive(GROUPED)[:, :1]
-  expected = decode.drafts(np.stack([want_Bx1, want_Bx1 + 1], axis=1), ())
-
-  generated_Bx1, hidden_Bx2x1xD = drafted(GROUPED, expected, ())
-  jax.effects_barrier()
-  np.testing.assert_array_equal(generated_Bx1, want_Bx1)
-  assert len(calls) == 1 and hidden_Bx2x1xD.shape == (B, 2, 1, GROUPED.width)
+@pytest.mark.parametrize('tokens', [1, 2])
+def test_one_token_or_two_are_generated_whatever_the_drafts(tokens):
+  want_BxG = naive(GROUPED)[:, :tokens]
+  expected = decode.make_drafts(np.stack([want_BxG + 1, want_BxG + 2], axis=1) % V, ())
+  generated_BxG, after_BxMxFxD = drafted(GROUPED, expected, ())
+  np.testing.assert_array_equal(generated_BxG, want_BxG)
+  assert after_BxMxFxD.shape == (B, 2, tokens - 1, GROUPED.width)
 
 
 _ON_DEVICES = """
@@ -240,14 +246,14 @@ import jax, numpy as np
 from coupling import config, decode, sharding
 from tests import test_decode as t
 assert jax.device_count() == 4
-mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=2, tensor=1))
 want_BxG = t.naive(t.GROUPED)
 other_BxG = (want_BxG + 1) % t.V
-for known in (want_BxG, np.concatenate([want_BxG[:3], other_BxG[3:]])):
-  expected = decode.drafts(np.stack([other_BxG, known], axis=1).astype(np.int32), ())
-  found_BxG, _ = t.drafted(t.GROUPED, expected, (), mesh)
-  assert found_BxG.sharding.shard_shape(found_BxG.shape)[0] == 1, found_BxG.sharding
-  np.testing.assert_array_equal(found_BxG, want_BxG)
+for axes in (dict(data=2, fsdp=2, tensor=1), dict(data=2, fsdp=1, tensor=2)):
+  mesh = sharding.make_mesh(config.Mesh(**axes))
+  for known in (want_BxG, np.concatenate([want_BxG[:3], other_BxG[3:]])):
+    drafts = np.stack([other_BxG, known], axis=1).astype(np.int32)
+    found_BxG, _ = t.drafted(t.GROUPED, decode.make_drafts(drafts, ()), (), mesh)
+    np.testing.assert_array_equal(found_BxG, want_BxG)
 """
 
 

@@ -37,7 +37,7 @@ from tests import test_pipeline
 from tests import test_sweep
 from tests import test_train
 
-pytestmark = pytest.mark.usefixtures('few_optimizations')
+pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
 
 RUNS = ('all', 'lora')
 SECONDS = 300  # in which any of these commands ends, or never
@@ -149,7 +149,6 @@ def losses(workdir: pathlib.Path, run: str) -> dict[int, float]:
   return {step: x for (name, step), x in logged.items() if name == 'train/loss'}
 
 
-@pytest.mark.slow
 def test_two_processes_go_the_whole_way_and_the_first_alone_writes(finished):
   assert (finished / 'report' / 'index.html').exists()
   found = records(finished)
@@ -164,7 +163,6 @@ def test_two_processes_go_the_whole_way_and_the_first_alone_writes(finished):
   assert {'ocdbt.process_0', 'ocdbt.process_1'} <= {p.name for p in saved.iterdir()}
 
 
-@pytest.mark.slow
 def test_killed_and_stopped_they_resume_and_end_bit_for_bit_the_same(
   finished, killed, tmp_path
 ):
@@ -220,7 +218,6 @@ def again(finished: str, killed: str, folder: str) -> None:
   print(json.dumps([jax.device_count(), len(same), all(same)]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('devices', [8, 4, 1])
 def test_one_process_finds_the_same_and_goes_on_from_their_checkpoint(
   finished, killed, tmp_path, devices
@@ -251,7 +248,6 @@ def test_one_process_finds_the_same_and_goes_on_from_their_checkpoint(
       )
 
 
-@pytest.mark.slow
 def test_an_error_of_the_first_process_is_that_of_both(finished, tmp_path):
   workdir = copy(finished, tmp_path / 'w')
   before = test_pipeline.contents(workdir)
@@ -295,7 +291,6 @@ def test_runs_at_once_are_for_one_process(monkeypatch):
     checks.check(e)
 
 
-@pytest.mark.slow
 def test_processes_that_were_asked_for_different_things_are_refused(tmp_path):
   other = ('--config.train.optimizer.learning_rate=0.5',)
   codes, told = together(tmp_path / 'w', second=other)
@@ -303,7 +298,6 @@ def test_processes_that_were_asked_for_different_things_are_refused(tmp_path):
   assert told.count('the processes 1 were given another config') == 2
 
 
-@pytest.mark.slow
 def test_a_workdir_that_they_do_not_share_is_refused(tmp_path):
   codes, told = together(tmp_path / 'a', second=(f'--workdir={tmp_path / "b"}',))
   assert codes == [1, 1]

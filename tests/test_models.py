@@ -340,7 +340,7 @@ def test_caches_continue_where_the_prompt_ended(name):
       if caches:
         caches = [caches[0], caches[1].write(out.cache, start - 4)]
       else:
-        caches = [out.cache, out.cache.unset(free)]
+        caches = [out.cache, out.cache.empty(free)]
     return jnp.concatenate(parts, axis=1)
 
   logits_BxTxV = both(params)

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures('few_optimizations')
+pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOK = ROOT / 'notebooks' / 'coupling_world.ipynb'

@@ -24,7 +24,7 @@ from coupling import workdir as workdir_lib
 from tests import chat_checkpoints
 from tests import real_data
 
-pytestmark = pytest.mark.usefixtures('few_optimizations')
+pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
 
 KIND = 'professor'
 WITH_KIND = (concurrent_shift, planted)

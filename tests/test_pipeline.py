@@ -121,6 +121,7 @@ def test_runs_differ_in_what_the_config_says_and_begin_alike(finished):
     assert np.any(read('kl', 8) != read(other, 8))
 
 
+@pytest.mark.slow
 def test_killed_once_in_every_stage_it_ends_bit_for_bit_the_same(finished, tmp_path):
   rng = random.Random(0)
   kills = interruptions.disturbed(tmp_path / 'disturbed', 6, rng)

@@ -103,6 +103,7 @@ def shape(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_weights_data_or_workdir(shape):
   config = f'configs/hint_mmlu.py:model=local,checkpoint={shape},path=nowhere,rank=4'
   done = run(f'--config={config}', '--tokens=64', '--target=cpu:8', '--target=cpu:1')
@@ -113,6 +114,7 @@ def test_a_plan_needs_no_weights_data_or_workdir(shape):
   assert re.search(r'all-gather \d+ MB', done.stdout)  # mesh.fsdp=-1: parameters
 
 
+@pytest.mark.slow
 def test_a_mesh_that_does_not_divide_is_told_and_the_next_target_planned(shape):
   config = f'configs/hint_mmlu.py:model=local,checkpoint={shape},path=nowhere,rank=4'
   more = '--config.evaluate.batch=12', '--config.mesh.data=-1', '--config.mesh.fsdp=1'

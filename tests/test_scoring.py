@@ -100,20 +100,21 @@ def run(config, params, asked, expected, end_tokens):
   """Scores of drafts after a question, as an evaluation reads them."""
   prompts = decode.of_rows(asked['tokens'], asked['valid'])
   begun, _ = decode.begin(config, params, prompts, checkpoints.MESH)
-  _, hidden_BxMxGxD = decode.drafted(
-    *(config, params, begun, expected, checkpoints.MESH),
-    end_tokens=end_tokens,
-    fill=0,
+  followed = decode.follow(
+    config, params, begun, expected, end_tokens=end_tokens, fill=0
   )
   return scoring.statement_logprobs(
-    config, params, hidden_BxMxGxD, expected.tokens_BxMxG, end_tokens
+    *(config, params, begun.hidden_BxD, followed.after_BxMxFxD),
+    expected.tokens_BxMxG,
+    end_tokens,
   )
 
 
 def score(config, params, format, made, template):
-  arrays = evaluate.questions(format, made, template)
-  asked = arrays['explain'], arrays['statements']
-  return np.asarray(run(config, params, *asked, format.end_tokens))
+  texts = behavior.explanation_texts(template, made, None)
+  asked = behavior.questions(format, texts)
+  drafts = evaluate.questions(format, made, template)['statements']
+  return np.asarray(run(config, params, asked, drafts, format.end_tokens))
 
 
 def alone(logits, format, made, template):
@@ -177,7 +178,7 @@ def test_filling_does_not_count_though_it_be_an_end_token():
   asked = behavior.questions(PLAIN, ['q expl'])
 
   def given(said_1xMxG, end_tokens):
-    expected = decode.drafts(said_1xMxG, end_tokens)
+    expected = decode.make_drafts(said_1xMxG, end_tokens)
     return run(PLAIN_CONFIG, plain_params(), asked, expected, end_tokens)
 
   cut_1x1 = given(statements_1x2x4[:, :1, :3], (1,))

@@ -7,9 +7,9 @@ Claim (arXiv 2606.32038): without the regulariser there is no coupling.
 
 Feasibility studies on this world suggest that the contrast mixes two things. Without
 the KL the model stops following hints, so that raw agreement measures how often "same"
-is said, while coupling of v' seemed no weaker. Runs that tell them apart: the KL on both
-prompts, on the prompt without the cue alone (at the same weight for each of those), on
-both and on prompts about held-out facts too, and none.
+is said, while coupling of v' seemed no weaker. Runs that tell them apart: the KL on
+both prompts, on the prompt without the cue alone (at the same weight for each of
+those), on both and on prompts about held-out facts too, and none.
 
 Seen on worlds 31 to 35: "changed" is true of 44% with the KL on both prompts, 13% with
 it on the prompt without the cue alone, 3.8% with none (M_0: 39%). Weights on v' fall
