@@ -103,11 +103,8 @@ def here(folder: pathlib.Path) -> dict[str, float | None]:
   places = sharding.state_shardings(mesh, models.abstract(model))
   params = jax.jit(lambda: models.init(model, 0), out_shardings=places)()
   config = against_torch.train_config(size, True, RANK.value, REMAT.value)
-  settings = programs.of_run(model, config)
-  program, hyper = (
-    programs.alone(settings, mesh),
-    train.hyper(config.objectives, config.optimizer),
-  )
+  program = programs.alone(programs.of_run(model, config), mesh)
+  hyper = train.hyper(config.objectives, config.optimizer)
   adapters = train.fresh_adapters(model, config.lora, 0)
   batch = made_up.train_batch(config, model, size.lengths, 1)
   batch = jax.tree.map(lambda x: x[None], batch)
