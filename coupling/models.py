@@ -68,6 +68,15 @@ class Cache(NamedTuple):
       lambda x, axis, y: jax.lax.dynamic_update_slice_in_dim(x, y, slot, axis), new
     )
 
+  def part(self, first: int, stop: int, slots: int) -> 'Cache':
+    """Of some layers, the first slots."""
+    some = self._along_slots(
+      lambda x, axis: jax.lax.slice_in_dim(x, 0, slots, axis=axis)
+    )
+    return some._replace(
+      k_LxBxKxHxS=some.k_LxBxKxHxS[first:stop], v_LxBxKxSxH=some.v_LxBxKxSxH[first:stop]
+    )
+
   def _along_slots(self, f: Callable[..., jax.Array], *others: 'Cache') -> 'Cache':
     """f(x, axis of its slots, those of the others) of every array."""
     axes = Cache(-1, -2, None if self.positions_BxS is None else -1)
@@ -75,14 +84,18 @@ class Cache(NamedTuple):
 
 
 class Patch(NamedTuple):
-  """Values that replace a site's activation where the mask is set."""
+  """Values that replace a site's activation where the mask is set.
+
+  Without a mask they stand everywhere, and what would lead there is not computed.
+  """
 
   value_LxBxTxX: jax.Array
-  mask_LxBxT: jax.Array  # or [L, B, T, N] of single heads
+  mask_LxBxT: jax.Array | None  # or [L, B, T, N] of single heads
 
 
 class Output(NamedTuple):
   hidden_BxCxD: jax.Array  # after the final norm
+  leaving_BxCxD: jax.Array  # the last layer, before that norm
   cache: Cache | None  # of the tokens given
   activations: dict[str, jax.Array]  # site -> [L, B, T, ...]
 
@@ -154,9 +167,10 @@ class Decoder(nnx.Module):
 
       def site(name, value):
         if name in patches:
-          new, mask = patches[name]
-          mask = mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
-          value = jnp.where(mask, new.astype(value.dtype), value)
+          patched = patches[name]
+          if name != 'residual':
+            patched = jax.tree.map(lambda x: layers.take(x, queries.rows_BxC), patched)
+          value = replace(value, *patched)
         if name in read:
           activations[name] = value
         return value
@@ -205,7 +219,7 @@ class Decoder(nnx.Module):
       slides = self.config.window
       places_BxT = jnp.broadcast_to(positions_BxT, tokens_BxT.shape).astype(jnp.int32)
       kept = Cache(*new, places_BxT if slides else None)
-    return Output(self.final_norm(x_BxCxD), kept, activations)
+    return Output(self.final_norm(x_BxCxD), x_BxCxD, kept, activations)
 
   def _embedded(self, tokens_BxT, positions_BxT):
     """What enters the first layer."""
@@ -228,6 +242,17 @@ class Decoder(nnx.Module):
       weight.astype(hidden.dtype),
       preferred_element_type=jnp.float32,
     )
+
+
+def replace(
+  value_xX: jax.Array, new_xX: jax.Array, mask_x: jax.Array | None
+) -> jax.Array:
+  """An activation, or where the mask is set another; as Patch has them."""
+  new_xX = new_xX.astype(value_xX.dtype)
+  if mask_x is None:
+    return new_xX
+  mask = mask_x.reshape(mask_x.shape + (1,) * (value_xX.ndim - mask_x.ndim))
+  return jnp.where(mask, new_xX, value_xX)
 
 
 def _kinds(config: DecoderConfig) -> np.ndarray | None:
@@ -305,7 +330,7 @@ def apply(
     valid_BxT: False at padding, which may stand on either side. Default: no padding, or
       all of it on the right, where causality hides it from what is read.
     rows_BxC: positions whose hidden states are wanted; default all T, in order. Layers
-      that are not scanned compute only these in the end. Not with `read` or `patch`.
+      that are not scanned compute only these in the end. Not with `read`.
     positions_BxT: of rotation and of learned embeddings; default: count of valid
       tokens before.
     longest: with positions, the longest sequence that they number: all are below it.
@@ -318,13 +343,13 @@ def apply(
     read: sites whose activations are returned, [L, B, T, ...] each.
     patch: site -> Patch: activations to replace. With neither, sites cost nothing.
     entering_BxTxD: what enters the first layer; default: the tokens' embeddings. See
-      `from_layer`.
+      `some_layers`.
 
   Returns:
     Output with the hidden states after the final norm; see `unembed`.
   """
-  if rows_BxC is not None and (read or patch):
-    raise ValueError('rows_BxC leaves out activations that read or patch would need.')
+  if rows_BxC is not None and read:
+    raise ValueError('rows_BxC leaves out activations that read asks for.')
   limit, length = config.learned_positions, tokens_BxT.shape[1]
   if longest is None or positions_BxT is None:
     longest = length + sum(cache.slots for cache in caches)
@@ -399,19 +424,19 @@ def apply_trees(
   ).hidden_BxCxD
 
 
-def from_layer(
-  config: DecoderConfig, params: Params, first: int
+def some_layers(
+  config: DecoderConfig, params: Params, first: int, stop: int
 ) -> tuple[DecoderConfig, Params]:
-  """The decoder from one of its layers on, which goes on from what enters that layer.
+  """The decoder of some of its layers, which goes on from what enters the first.
 
   So what is known of a run up to a layer need not be computed again.
   """
-  cut = lambda stacked: jax.tree.map(lambda x: x[first:], stacked)
+  cut = lambda stacked: jax.tree.map(lambda x: x[first:stop], stacked)
   parts = ('layers', ADAPTERS) if ADAPTERS in params else ('layers',)
   config = dataclasses.replace(
     config,
-    depth=config.depth - first,
-    full_layers=tuple(i - first for i in config.full_layers if i >= first),
+    depth=stop - first,
+    full_layers=tuple(i - first for i in config.full_layers if first <= i < stop),
   )
   return config, params | {part: cut(params[part]) for part in parts}
 

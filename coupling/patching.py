@@ -6,9 +6,10 @@ answers, that of x and that of x': d = log p(answer of x) - log p(answer of x').
 Behaviours are answered by options, explanations by statements, teacher-forced.
 
 What the runs share is computed once: the tokens before the first at which x and x'
-differ, and the layers below the first that is patched. Activations enter and leave
-through the sites of the one decoder. Shapes: B or N pairs, P tokens of the prefix, S
-tokens from there on, X of two answers without their last, R runs, L layers, Z groups.
+differ, those before the answer where only that is patched, the layers below the first
+that is patched, and that layer's attention. Activations enter and leave through the
+sites of the one decoder. Shapes: B or N pairs, P tokens of the prefix, S tokens from
+there on, X of two answers without their last, R runs, L layers, Z groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from coupling.sharing import EVERY_HEAD, Effects, Site
 from data import loader
 from data import positions
 
-STARTS = 8  # layers at which patched runs may begin: each is a program of its own
+STARTS = 8  # layers after which patched runs may begin: each is a program of its own
 Activations = dict[str, jax.Array]  # site -> [L, B, S + X, ...]
 
 
@@ -38,7 +39,8 @@ class _Begun(NamedTuple):
   tokens_BxS: jax.Array  # of x, and of both answers
   positions_BxS: jax.Array
   mask_BxSxT: jax.Array
-  cache: models.Cache  # of the prefix
+  prefix: models.Cache
+  suffix: models.Cache  # of x
   own: Activations  # of x
   other: Activations  # of x'
 
@@ -102,7 +104,7 @@ def effects(
     asked: pairs of prompts, with their answers.
     sets: sites that are replaced together, in a run of their own.
     batch: pairs per batch, which the mesh divides.
-    at_once: runs computed at the same time.
+    at_once: runs computed at the same time; of those which are short, more.
     mesh: devices to split batches over.
     end_tokens: tokens that end a statement.
     means: site -> [L, Z, ...], to stand in the place of activations; default: x'.
@@ -114,12 +116,8 @@ def effects(
   sharding.check_batch(mesh, 'patch.batch', batch)
   params = sharding.put_params(mesh, params)
   begin = _begin(config, mesh, asked.prefix, end_tokens)
-  stride = -(-config.depth // STARTS)
-  starts: dict[int, list[int]] = {}
   sets = [*sets, ()]  # x itself, by the program that patches
-  for row, chosen in enumerate(sets):
-    first = min((site.layer for site in chosen), default=0)
-    starts.setdefault(first - first % stride, []).append(row)
+  chunks = _chunks(config, asked, sets, at_once)
   parts, order, done = [], [], 0
   for rows, _, row_n in loader.batches(asked.arrays, batch):
     interrupt.check()
@@ -129,16 +127,13 @@ def effects(
     if means is not None:
       values = _by_group(means, rows['group'])
     found = []
-    for first, members in starts.items():
-      run = _patched(config, mesh, first, end_tokens)
-      for i in range(0, len(members), at_once):
-        some = [sets[row] for row in members[i : i + at_once]]
-        chosen = _chosen(config, some + [()] * (at_once - len(some)), first)
-        patched_RxB = run(params, rows, begun, values, chosen)
-        found.append((members[i : i + at_once], patched_RxB))
+    for after, column, members in chunks:
+      run = _patched(config, mesh, after, column, end_tokens)
+      chosen = _chosen(config, [sets[row] for row in members], after)
+      found.append((members, run(params, rows, begun, values, chosen)))
     patched_BxR = np.empty((batch, len(sets)), np.float32)
     for members, patched_RxB in jax.device_get(found):
-      patched_BxR[:, members] = patched_RxB[: len(members)].T
+      patched_BxR[:, members] = patched_RxB.T
     found = patched_BxR[:, -1], jax.device_get(other_B), patched_BxR[:, :-1]
     parts.append([x[: len(row_n)] for x in found])
     order.append(row_n)
@@ -179,6 +174,33 @@ def means(
   }
 
 
+def _chunks(
+  config: models.DecoderConfig,
+  asked: patch_prompts.Asked,
+  sets: Sequence[tuple[Site, ...]],
+  at_once: int,
+) -> list[tuple[int, int, list[int]]]:
+  """Sets that are run together: `after` and `column` of `_patched`, and their rows.
+
+  Those that begin alike are shared out evenly; the last chunk repeats its last row.
+  """
+  stride = -(-config.depth // STARTS)
+  answer = asked.arrays['tokens'].shape[2] - asked.prefix - 1
+  columns = asked.arrays['group'].shape[1]
+  begins: dict[tuple[int, int], list[int]] = {}
+  for row, chosen in enumerate(sets):
+    entered = min((s.layer + (s.kind != 'residual') for s in chosen), default=0)
+    column = answer if {site.group for site in chosen} == {'answer'} else 0
+    begins.setdefault((entered - entered % stride - 1, column), []).append(row)
+  chunks = []
+  for (after, column), rows in begins.items():
+    most = at_once * columns // (columns - column)
+    size = -(-len(rows) // -(-len(rows) // most))
+    rows = rows + rows[-1:] * (-len(rows) % size)
+    chunks += [(after, column, rows[i : i + size]) for i in range(0, len(rows), size)]
+  return chunks
+
+
 @functools.lru_cache
 def _begin(
   config: models.DecoderConfig,
@@ -190,7 +212,7 @@ def _begin(
   batched = sharding.batch_sharding(mesh)
   stacked = sharding.batch_sharding(mesh, leading=1)
   of_cache = sharding.cache_shardings(mesh, config)
-  places = _Begun(batched, batched, batched, of_cache, stacked, stacked)
+  places = _Begun(batched, batched, batched, of_cache, of_cache, stacked, stacked)
 
   @jax.jit
   @sharding.on(mesh)
@@ -201,7 +223,7 @@ def _begin(
     apply = functools.partial(
       models.apply, config, params, longest=config.learned_positions
     )
-    cache = apply(
+    prefix_cache = apply(
       tokens_Bx2xT[:, 0, :prefix],
       positions_BxT=positions_BxT[:, :prefix],
       mask_BxTxS=mask_BxTxT[:, :prefix, :prefix],
@@ -215,7 +237,8 @@ def _begin(
         tokens_BxS,
         positions_BxT=positions_BxT[:, prefix:],
         mask_BxTxS=mask_BxTxT[:, prefix:],
-        caches=[cache],
+        caches=[prefix_cache],
+        keep=True,
         read=models.SITES,
       )
       return tokens_BxS, out
@@ -226,56 +249,94 @@ def _begin(
       tokens_BxS,
       positions_BxT[:, prefix:],
       mask_BxTxT[:, prefix:],
-      cache,
+      prefix_cache,
+      own.cache,
       own.activations,
       other.activations,
     )
     begun = jax.lax.with_sharding_constraint(begun, places)
-    return begun, _contrast(
-      config, params, other.hidden_BxCxD, answers_Bx2xG, end_tokens
-    )
+    read_BxCxD = other.hidden_BxCxD[:, -_num_read(answers_Bx2xG) :]
+    return begun, _contrast(config, params, read_BxCxD, answers_Bx2xG, end_tokens)
 
   return run
+
+
+class _Chosen(NamedTuple):
+  """Which activations each run replaces: site -> bool [R, ..., Z], of heads [..., N].
+
+  Attributes:
+    here: of the layer that runs begin after, and the residual stream of the next.
+    later: [R, L, Z] of the layers after it, or nothing.
+  """
+
+  here: dict[str, np.ndarray]
+  later: dict[str, np.ndarray]
 
 
 @functools.lru_cache
 def _patched(
   config: models.DecoderConfig,
   mesh: jax.sharding.Mesh,
-  first: int,
+  after: int,
+  column: int,
   end_tokens: tuple[int, ...],
 ) -> Callable:
-  """The jitted patched runs from a layer on: d [R, B].
+  """The jitted patched runs: (params, rows, begun, values, chosen) -> d [R, B].
 
-  (params, rows, begun, values, chosen) -> d, chosen of `_chosen`.
+  They begin after a layer (-1: before the first), of which only what follows its
+  attention is computed, and at a column of the suffix.
   """
 
   @jax.jit
   @sharding.on(mesh)
   def run(params, rows, begun, values, chosen):
-    upper, weights = models.from_layer(config, params, first)
-    cache = begun.cache._replace(
-      k_LxBxKxHxS=begun.cache.k_LxBxKxHxS[first:],
-      v_LxBxKxSxH=begun.cache.v_LxBxKxSxH[first:],
+    answers_Bx2xG, group_BxS = rows['answers'], rows['group'][:, column:]
+    own, values = (
+      {site: x[:, :, column:] for site, x in every.items()}
+      for every in (begun.own, values)
     )
+    B, S = group_BxS.shape
+    C = _num_read(answers_Bx2xG)
+    read_BxC = jnp.broadcast_to(jnp.arange(S - C, S), (B, C))
+
+    def through(first, stop, entering_BxSxD, patch):
+      caches = [begun.prefix.part(first, stop, begun.prefix.slots)]
+      if column:
+        caches.append(begun.suffix.part(first, stop, column))
+      return models.apply(
+        *models.some_layers(config, params, first, stop),
+        begun.tokens_BxS[:, column:],
+        rows_BxC=read_BxC if stop == config.depth else None,
+        positions_BxT=begun.positions_BxS[:, column:],
+        longest=config.learned_positions,
+        mask_BxTxS=begun.mask_BxSxT[:, column:],
+        caches=caches,
+        patch=patch,
+        entering_BxTxD=entering_BxSxD,
+      )
+
+    def patch(masks, first, stop):
+      return {
+        site: models.Patch(values[site][first:stop], mask_LxZ[:, group_BxS])
+        for site, mask_LxZ in masks.items()
+      }
 
     def one(chosen):
-      patch = {
-        site: models.Patch(values[site][first:], mask_LxZ[:, rows['group']])
-        for site, mask_LxZ in chosen.items()
-      }
-      hidden_BxSxD = models.apply(
-        upper,
-        weights,
-        begun.tokens_BxS,
-        positions_BxT=begun.positions_BxS,
-        longest=config.learned_positions,
-        mask_BxTxS=begun.mask_BxSxT,
-        caches=[cache],
-        patch=patch,
-        entering_BxTxD=begun.own['residual'][first],
-      ).hidden_BxCxD
-      return _contrast(upper, weights, hidden_BxSxD, rows['answers'], end_tokens)
+      x_BxSxD, first = own['residual'][0], after + 1
+      if after >= 0:
+        masks = {site: mask_Z[None] for site, mask_Z in chosen.here.items()}
+        del masks['residual']  # of the next layer
+        here = patch(masks, after, first)
+        heads = models.replace(own['heads'][after:first], *here['heads'])
+        here['heads'] = models.Patch(heads, None)
+        out = through(after, first, own['residual'][after], here)
+        x_BxSxD = out.leaving_BxCxD
+      if first < config.depth:
+        mask_BxS = chosen.here['residual'][group_BxS]
+        x_BxSxD = models.replace(x_BxSxD, values['residual'][first], mask_BxS)
+        later = patch(chosen.later, first, config.depth)
+        out = through(first, config.depth, x_BxSxD, later)
+      return _contrast(config, params, out.hidden_BxCxD, answers_Bx2xG, end_tokens)
 
     return jax.vmap(one)(chosen)
 
@@ -283,38 +344,44 @@ def _patched(
 
 
 def _chosen(
-  config: models.DecoderConfig, sets: Sequence[tuple[Site, ...]], first: int
-) -> dict[str, np.ndarray]:
-  """Which activations each run replaces, from a layer on: site -> bool [R, L, Z].
-
-  Of heads, [R, L, Z, N].
-  """
-  shape = (len(sets), config.depth - first, len(positions.GROUPS))
+  config: models.DecoderConfig, sets: Sequence[tuple[Site, ...]], after: int
+) -> _Chosen:
+  shape = (len(sets), config.depth + 1, len(positions.GROUPS))
   masks = {
     kind: np.zeros(shape + (config.num_heads,) * (kind == 'heads'), bool)
     for kind in models.SITES
   }
+  here = {kind: after + (kind == 'residual') for kind in models.SITES}
+  more = False
   for run, chosen in enumerate(sets):
     for kind, layer, group, head in chosen:
-      at = (run, layer - first, positions.CODES[group])
+      at = (run, layer, positions.CODES[group])
       masks[kind][at if head == EVERY_HEAD else (*at, head)] = True
-  return masks
+      more |= layer != here[kind]
+  later = {kind: mask[:, after + 1 : -1] for kind, mask in masks.items()}
+  return _Chosen(
+    {kind: mask[:, max(here[kind], 0)] for kind, mask in masks.items()},
+    later if more else {},
+  )
+
+
+def _num_read(answers_Bx2xG: jax.Array) -> int:
+  """Columns that are read: the prompt's last, and both answers' tokens but the last."""
+  return 1 + 2 * (answers_Bx2xG.shape[2] - 1)
 
 
 def _contrast(
   config: models.DecoderConfig,
   params: models.Params,
-  hidden_BxSxD: jax.Array,
+  read_BxCxD: jax.Array,
   answers_Bx2xG: jax.Array,
   end_tokens: tuple[int, ...],
 ) -> jax.Array:
-  """d [B], read at the prompt's last token and at both answers' tokens."""
-  _, _, G = answers_Bx2xG.shape
-  B, S, D = hidden_BxSxD.shape
-  first = S - 2 * (G - 1)  # of the answers' tokens
-  after_Bx2xFxD = hidden_BxSxD[:, first:].reshape(B, 2, G - 1, D)
+  """d [B], from the hidden states of the columns that are read."""
+  (B, _, G), D = answers_Bx2xG.shape, read_BxCxD.shape[2]
+  after_Bx2xFxD = read_BxCxD[:, 1:].reshape(B, 2, G - 1, D)
   logprobs_Bx2 = scoring.statement_logprobs(
-    config, params, hidden_BxSxD[:, first - 1], after_Bx2xFxD, answers_Bx2xG, end_tokens
+    config, params, read_BxCxD[:, 0], after_Bx2xFxD, answers_Bx2xG, end_tokens
   )
   return logprobs_Bx2[:, 0] - logprobs_Bx2[:, 1]
 

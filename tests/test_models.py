@@ -377,11 +377,58 @@ def test_rows_are_those_of_the_whole_output(name, depth):
   )
 
 
-@pytest.mark.parametrize('asked', [{'read': ('heads',)}, {'patch': {'heads': None}}])
-def test_rows_do_not_go_with_read_or_patch(asked):
+def test_rows_do_not_go_with_read():
   rows_BxC = np.zeros((B, 1), int)
   with pytest.raises(ValueError, match='rows_BxC leaves out activations'):
-    models.apply(LLAMA, random_params(LLAMA), TOKENS_BxT, rows_BxC=rows_BxC, **asked)
+    models.apply(
+      LLAMA, random_params(LLAMA), TOKENS_BxT, rows_BxC=rows_BxC, read=('heads',)
+    )
+
+
+@pytest.mark.parametrize('scan', [True, False])
+@pytest.mark.parametrize('site', models.SITES)
+def test_rows_are_patched_like_the_whole(site, scan):
+  """In the last layer too, of which only they are computed."""
+  config = dataclasses.replace(LLAMA, scan_layers=scan)
+  params, rng = random_params(config), np.random.default_rng(0)
+  sites = models.apply(config, params, TOKENS_BxT, read=models.SITES).activations
+  value = rng.normal(size=sites[site].shape).astype(np.float32)
+  mask = rng.random((config.depth, B, T)) < 0.3
+  run = functools.partial(
+    models.apply, config, params, TOKENS_BxT, patch={site: models.Patch(value, mask)}
+  )
+  rows_BxC = np.array([[6, 0, 0], [3, 6, 4], [4, 1, 2]])
+  want_BxCxD = np.take_along_axis(run().hidden_BxCxD, rows_BxC[..., None], axis=1)
+  found_BxCxD = run(rows_BxC=rows_BxC).hidden_BxCxD
+  np.testing.assert_allclose(found_BxCxD, want_BxCxD, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', [*CONFIGS])
+def test_layers_go_on_from_what_enters_them(name):
+  """One layer whose heads are known, then the others: the same as all of them."""
+  config = CONFIGS[name]
+  params = random_params(config)
+  whole = models.apply(config, params, TOKENS_BxT, VALID_BxT, read=models.SITES)
+  own = whole.activations
+  part = lambda first, stop, entering, patch: models.apply(
+    *models.some_layers(config, params, first, stop),
+    TOKENS_BxT,
+    VALID_BxT,
+    entering_BxTxD=entering,
+    patch=patch,
+  )
+  patch = {'heads': models.Patch(own['heads'][:1], None)}
+  one = jax.jit(functools.partial(part, 0, 1))
+  first = one(own['residual'][0], patch)
+  np.testing.assert_allclose(first.leaving_BxCxD, own['residual'][1], atol=1e-5)
+  rest = part(1, config.depth, first.leaving_BxCxD, {})
+  np.testing.assert_allclose(rest.hidden_BxCxD, whole.hidden_BxCxD, atol=1e-5)
+  # Attention is not computed where its outcome is known.
+  products = [
+    one.lower(own['residual'][0], x).compile().cost_analysis()['flops']
+    for x in (patch, {})
+  ]
+  assert products[0] < 0.9 * products[1]
 
 
 def patches(values, **masks):

@@ -101,29 +101,38 @@ def torch_hook(module, before, change):
   return module.register_forward_hook(post)
 
 
-def torch_patched(model, asked, n, site, head_dim):
-  """d on x with one site replaced by its value on x', by hooks."""
+def torch_patched(model, asked, n, sites, head_dim):
+  """d on x with some sites replaced by their values on x', by hooks."""
 
   def edit(prompt, answer):
     other = tokens_of(asked, n, 1, 0)[0] + answer[:-1]
-    module, before = torch_sites(model, site.kind)[site.layer]
-    kept = []
-    reading = torch_hook(module, before, lambda x: kept.append(x.clone()) or x)
+    names = np.array([*GROUPS[n % 2], *['answer'] * (len(answer) - 1)])
+    kept = {}
+
+    def keep(site):
+      module, before = torch_sites(model, site.kind)[site.layer]
+      return torch_hook(module, before, lambda x: kept.setdefault(site, x.clone()))
+
+    def put(site):
+      module, before = torch_sites(model, site.kind)[site.layer]
+      at = np.flatnonzero(names == site.group)
+      part = slice(None)
+      if site.head != EVERY_HEAD:
+        part = slice(site.head * head_dim, (site.head + 1) * head_dim)
+
+      def change(x):
+        x = x.clone()
+        x[:, at, part] = kept[site][:, at, part]
+        return x
+
+      return torch_hook(module, before, change)
+
+    hooks = [keep(site) for site in sites]
     with torch.no_grad():
       model(input_ids=torch.tensor([other]))
-    reading.remove()
-    names = list(GROUPS[n % 2]) + ['answer'] * (len(answer) - 1)
-    at = [i for i, name in enumerate(names) if name == site.group]
-    part = slice(None)
-    if site.head != EVERY_HEAD:
-      part = slice(site.head * head_dim, (site.head + 1) * head_dim)
-
-    def change(x):
-      x = x.clone()
-      x[:, at, part] = kept[0][:, at, part]
-      return x
-
-    return [torch_hook(module, before, change)]
+    for hook in hooks:
+      hook.remove()
+    return [put(site) for site in sites]
 
   return torch_contrast(model, asked, n, 0, edit)
 
@@ -141,10 +150,27 @@ def test_every_site_is_what_hooks_on_pytorch_make_it(family, G):
   moved = 0
   for r, site in enumerate(patching.sites(config)):
     for n in (0, 1):
-      want = torch_patched(model, a, n, site, config.head_dim)
+      want = torch_patched(model, a, n, [site], config.head_dim)
       assert found.patched_NxR[n, r] == pytest.approx(want, abs=3e-4), (site, n)
       moved += abs(want - found.clean_N[n]) > 1e-2
   assert moved > 50  # it is not that nothing happens
+
+
+@pytest.mark.parametrize('starts', [1, 8])
+def test_sites_replaced_together_are_what_hooks_make_them(monkeypatch, starts):
+  monkeypatch.setattr(patching, 'STARTS', starts)
+  folder, model = checkpoints.saved('llama')
+  config, params = checkpoints.imported(folder)
+  a = asked(checkpoints.VOCABULARY)
+  rng = np.random.default_rng(0)
+  live = [x for x in patching.sites(config) if not patching.inert(config, a, x)]
+  sets = [tuple(live[i] for i in rng.choice(len(live), 3, False)) for _ in range(24)]
+  assert len({min(site.layer for site in chosen) for chosen in sets}) > 1
+  found = patching.effects(config, params, a, sets, **HOW)
+  for r, chosen in enumerate(sets):
+    for n in (0, 1):
+      want = torch_patched(model, a, n, chosen, config.head_dim)
+      assert found.patched_NxR[n, r] == pytest.approx(want, abs=3e-4), (chosen, n)
 
 
 def model_of(family):
@@ -349,9 +375,9 @@ mesh = sharding.make_mesh(config.Mesh(data=1, fsdp=2, tensor=2))  # heads apart
 begun, _ = patching._begin(model[0], mesh, a.prefix, (t.END,))(
   jax.device_put(model[1], sharding.replicated(mesh)),
   sharding.put_batch(mesh, a.arrays))
-for x in (*begun.other.values(), begun.cache.k_LxBxKxHxS):
+for x in (*begun.other.values(), begun.prefix.k_LxBxKxHxS):
   assert x.sharding.shard_shape(x.shape)[1] == 2, x.sharding
-for x in begun.cache[:2]:
+for x in (*begun.prefix[:2], *begun.suffix[:2]):
   assert x.sharding.shard_shape(x.shape)[2] == x.shape[2] // 2, x.sharding
 """
 
