@@ -7,15 +7,16 @@ same pairs: prompts that share a question and options, differ in one word of a h
 end with an instruction. Effects on the behaviour are read from two options, on the
 explanation from two statements. The loop in PyTorch is what one writes first: for every
 site a hook, then one forward pass of the whole batch, logits only where they are read;
-both runs are kept beforehand. It is given the same sites as this program computes:
-those that can change anything (patching.inert). PyTorch's time is that of a random
-sample of the sites, scaled to all of them, as the whole would take long.
+both runs are made and kept first. It is given the same sites as this program computes:
+those that can change anything (patching.inert). PyTorch's time is that of both runs and
+of a random sample of the sites, scaled to all of them, as the whole would take long.
 
 Before anything is timed, effects of both sides are compared. Sides take turns; told are
-the median times and the median ratio with its range. A turn lasts a second or more, as
-what runs right after the other side's is slowed by its threads.
+the median times and the median ratio with its range. What is short is repeated for a
+second, as what runs right after the other side is slowed by its threads.
 """
 
+from collections.abc import Callable
 import pathlib
 import tempfile
 import time
@@ -41,6 +42,7 @@ ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns of both sides that are timed.'
 SIZE = flags.DEFINE_multi_enum('size', ['world', 'mmlu'], ['world', 'mmlu'], 'Which.')
 SAMPLE = flags.DEFINE_integer('sample', 12, 'Sites that PyTorch patches in a turn.')
 
+TURN = 1.0  # seconds
 # A model; pairs; tokens by group, of behaviour and explanation prompts;
 # tokens of a statement.
 SIZES = {
@@ -137,7 +139,7 @@ class Loop:
 
   @torch.inference_mode()
   def begin(self, sites) -> None:
-    """Keeps the activations of the run on x'."""
+    """Both runs; keeps the activations of that on x'."""
     hooks = []
     for site in {(s.kind, s.layer): s for s in sites}.values():
 
@@ -146,6 +148,7 @@ class Loop:
         return x
 
       hooks.append(self._hook(site, keep))
+    self._d(self._tokens[0])
     self._d(self._tokens[1])
     for hook in hooks:
       hook.remove()
@@ -172,6 +175,14 @@ class Loop:
     return np.stack(found, axis=1)
 
 
+def seconds(run: Callable, turns: int) -> float:
+  """Of one of several turns, on average."""
+  start = time.perf_counter()
+  for _ in range(turns):
+    run()
+  return (time.perf_counter() - start) / turns
+
+
 def compare(name: str) -> None:
   size = SIZES[name]
   model, pairs, _, instructions, G = size
@@ -192,30 +203,22 @@ def compare(name: str) -> None:
   for key, a in asks.items():
     sites = [s for s in patching.sites(decoder) if not patching.inert(decoder, a, s)]
     some = np.random.default_rng(0).choice(len(sites), SAMPLE.value, replace=False)
-    loops[key].begin(sites)
+    loop = loops[key]
     ours = lambda a=a, sites=sites: patching.effects(
       decoder, params, a, [(s,) for s in sites], **how
     )
-    theirs = lambda key=key, sites=sites, some=some: loops[key].run(
-      [sites[i] for i in some]
-    )
-    error = np.abs(ours().patched_NxR[:, some] - theirs()).max()
-    repeats = []
-    for run in (ours, theirs):
-      start = time.perf_counter()
-      run()
-      repeats.append(max(1, round(1 / (time.perf_counter() - start))))
+    begin = lambda loop=loop, sites=sites: loop.begin(sites)
+    sample = [sites[i] for i in some]
+    patch = lambda loop=loop, sample=sample: loop.run(sample)
+    begin()
+    error = np.abs(ours().patched_NxR[:, some] - patch()).max()
+    turns = {run: max(1, round(TURN / seconds(run, 1))) for run in (ours, begin, patch)}
     times = []
     for _ in range(ROUNDS.value):
-      row = []
-      for run, turns in zip((ours, theirs), repeats):
-        start = time.perf_counter()
-        for _ in range(turns):
-          run()
-        row.append((time.perf_counter() - start) / turns)
-      times.append((row[1] * len(sites) / len(some), row[0]))
+      here, both, patched = (seconds(run, n) for run, n in turns.items())
+      times.append((both + patched * len(sites) / len(some), here))
     torch_s, here_s = np.median(times, axis=0)
-    ratio = [a / b for a, b in times]
+    ratio = [theirs / here for theirs, here in times]
     print(
       f'{key:12} {len(sites):6} {torch_s:10.2f} {here_s:9.2f} {np.median(ratio):7.1f} '
       f'[{min(ratio):.1f}, {max(ratio):.1f}] {error:15.1e}'

@@ -29,6 +29,7 @@ from coupling.sharing import EVERY_HEAD, Effects, Site
 from data import loader
 from data import positions
 
+NARROW = 4  # times as few columns as there are: computed apart, where they are patched
 STARTS = 8  # layers after which patched runs may begin: each is a program of its own
 Activations = dict[str, jax.Array]  # site -> [L, B, S + X, ...]
 
@@ -118,19 +119,22 @@ def effects(
   begin = _begin(config, mesh, asked.prefix, end_tokens)
   sets = [*sets, ()]  # x itself, by the program that patches
   chunks = _chunks(config, asked, sets, at_once)
+  to_devices = functools.partial(sharding.put_batch, mesh)
   parts, order, done = [], [], 0
-  for rows, _, row_n in loader.batches(asked.arrays, batch):
+  for host_rows, _, row_n in loader.batches(asked.arrays, batch):
     interrupt.check()
-    rows = sharding.put_batch(mesh, rows)
+    rows = to_devices(host_rows)
     begun, other_B = begin(params, rows)
     values = begun.other
     if means is not None:
       values = _by_group(means, rows['group'])
     found = []
-    for after, column, members in chunks:
-      run = _patched(config, mesh, after, column, end_tokens)
-      chosen = _chosen(config, [sets[row] for row in members], after)
-      found.append((members, run(params, rows, begun, values, chosen)))
+    for chunk in chunks:
+      run = _patched(config, mesh, chunk.after, chunk.column, end_tokens)
+      chosen = _chosen(config, [sets[row] for row in chunk.rows], chunk.after)
+      at_BxK = to_devices(chunk.columns(host_rows['group']))
+      patched_RxB = run(params, rows, begun, values, chosen, at_BxK)
+      found.append((chunk.rows, patched_RxB))
     patched_BxR = np.empty((batch, len(sets)), np.float32)
     for members, patched_RxB in jax.device_get(found):
       patched_BxR[:, members] = patched_RxB.T
@@ -174,30 +178,63 @@ def means(
   }
 
 
+class _Chunk(NamedTuple):
+  """Sets that are run together.
+
+  Attributes:
+    after, column: of `_patched`.
+    rows: which sets; to fill up, the last again.
+    codes: of the position groups that are patched.
+    width: columns of these in one pair at most; 0: most are.
+  """
+
+  after: int
+  column: int
+  rows: list[int]
+  codes: tuple[int, ...]
+  width: int
+
+  def columns(self, group_BxS: np.ndarray) -> np.ndarray | None:
+    """Those that are patched, and to fill up others, [B, width]; None: all."""
+    if not self.width:
+      return None
+    here_BxS = np.isin(group_BxS[:, self.column :], self.codes)
+    return np.argsort(~here_BxS, axis=1, stable=True)[:, : self.width].astype(np.int32)
+
+
 def _chunks(
   config: models.DecoderConfig,
   asked: patch_prompts.Asked,
   sets: Sequence[tuple[Site, ...]],
   at_once: int,
-) -> list[tuple[int, int, list[int]]]:
-  """Sets that are run together: `after` and `column` of `_patched`, and their rows.
-
-  Those that begin alike are shared out evenly; the last chunk repeats its last row.
-  """
+) -> list[_Chunk]:
+  """Sets that begin alike are shared out evenly."""
   stride = -(-config.depth // STARTS)
   answer = asked.arrays['tokens'].shape[2] - asked.prefix - 1
-  columns = asked.arrays['group'].shape[1]
-  begins: dict[tuple[int, int], list[int]] = {}
+  group_NxS = asked.arrays['group']
+  S = group_NxS.shape[1]
+
+  def width(codes):
+    count = np.isin(group_NxS, codes).sum(axis=1).max()
+    return int(count) if NARROW * count <= S else 0
+
+  begins: dict[tuple[int, int, bool], list[int]] = {}
+  codes = [tuple({positions.CODES[s.group] for s in chosen}) for chosen in sets]
   for row, chosen in enumerate(sets):
     entered = min((s.layer + (s.kind != 'residual') for s in chosen), default=0)
-    column = answer if {site.group for site in chosen} == {'answer'} else 0
-    begins.setdefault((entered - entered % stride - 1, column), []).append(row)
+    column = answer if codes[row] == (positions.CODES['answer'],) else 0
+    after = entered - entered % stride - 1
+    narrow = after >= 0 and width(codes[row]) > 0
+    begins.setdefault((after, column, narrow), []).append(row)
   chunks = []
-  for (after, column), rows in begins.items():
-    most = at_once * columns // (columns - column)
+  for (after, column, _), rows in begins.items():
+    most = at_once * S // (S - column)
     size = -(-len(rows) // -(-len(rows) // most))
     rows = rows + rows[-1:] * (-len(rows) % size)
-    chunks += [(after, column, rows[i : i + size]) for i in range(0, len(rows), size)]
+    for i in range(0, len(rows), size):
+      some = rows[i : i + size]
+      every = tuple(sorted({code for row in some for code in codes[row]}))
+      chunks.append(_Chunk(after, column, some, every, width(every)))
   return chunks
 
 
@@ -281,15 +318,16 @@ def _patched(
   column: int,
   end_tokens: tuple[int, ...],
 ) -> Callable:
-  """The jitted patched runs: (params, rows, begun, values, chosen) -> d [R, B].
+  """The jitted patched runs: (params, rows, begun, values, chosen, at) -> d [R, B].
 
   They begin after a layer (-1: before the first), of which only what follows its
-  attention is computed, and at a column of the suffix.
+  attention is computed, and that only `at` some columns [B, K], where these are given;
+  and at a column of the suffix.
   """
 
   @jax.jit
   @sharding.on(mesh)
-  def run(params, rows, begun, values, chosen):
+  def run(params, rows, begun, values, chosen, at_BxK):
     answers_Bx2xG, group_BxS = rows['answers'], rows['group'][:, column:]
     own, values = (
       {site: x[:, :, column:] for site, x in every.items()}
@@ -299,14 +337,14 @@ def _patched(
     C = _num_read(answers_Bx2xG)
     read_BxC = jnp.broadcast_to(jnp.arange(S - C, S), (B, C))
 
-    def through(first, stop, entering_BxSxD, patch):
+    def through(first, stop, entering_BxSxD, patch, rows_BxC):
       caches = [begun.prefix.part(first, stop, begun.prefix.slots)]
       if column:
         caches.append(begun.suffix.part(first, stop, column))
       return models.apply(
         *models.some_layers(config, params, first, stop),
         begun.tokens_BxS[:, column:],
-        rows_BxC=read_BxC if stop == config.depth else None,
+        rows_BxC=rows_BxC,
         positions_BxT=begun.positions_BxS[:, column:],
         longest=config.learned_positions,
         mask_BxTxS=begun.mask_BxSxT[:, column:],
@@ -329,13 +367,17 @@ def _patched(
         here = patch(masks, after, first)
         heads = models.replace(own['heads'][after:first], *here['heads'])
         here['heads'] = models.Patch(heads, None)
-        out = through(after, first, own['residual'][after], here)
+        computed = at_BxK if first < config.depth else read_BxC
+        out = through(after, first, own['residual'][after], here, computed)
         x_BxSxD = out.leaving_BxCxD
       if first < config.depth:
+        if after >= 0 and at_BxK is not None:
+          row_Bx1 = jnp.arange(B)[:, None]
+          x_BxSxD = own['residual'][first].at[row_Bx1, at_BxK].set(x_BxSxD)
         mask_BxS = chosen.here['residual'][group_BxS]
         x_BxSxD = models.replace(x_BxSxD, values['residual'][first], mask_BxS)
         later = patch(chosen.later, first, config.depth)
-        out = through(first, config.depth, x_BxSxD, later)
+        out = through(first, config.depth, x_BxSxD, later, read_BxC)
       return _contrast(config, params, out.hidden_BxCxD, answers_Bx2xG, end_tokens)
 
     return jax.vmap(one)(chosen)
