@@ -135,8 +135,8 @@ def asked(
   """
   length_N = np.array([len(own) for own, _, _ in prompts])
   first_N = np.array([np.argmax(np.not_equal(a, b)) for a, b, _ in prompts])
-  suffix = _width((length_N - first_N).max())
-  prefix = _width(max(length_N.max() - suffix, 1))
+  suffix = width((length_N - first_N).max())
+  prefix = width(max(length_N.max() - suffix, 1))
   T = prefix + suffix
 
   def right(rows, fill):
@@ -172,7 +172,7 @@ def asked(
   return Asked(arrays, prefix, frozenset(live))
 
 
-def _width(columns: int) -> int:
+def width(columns: int) -> int:
   """Room for as many, a quarter more at most: of few widths, each its own program."""
   step = max(1, 2 ** int(columns - 1).bit_length() // 8)
   return -(-int(columns) // step) * step

@@ -208,22 +208,25 @@ def _chunks(
   sets: Sequence[tuple[Site, ...]],
   at_once: int,
 ) -> list[_Chunk]:
-  """Sets that begin alike are shared out evenly."""
+  """Single sites that begin alike, shared out evenly; sets of several begin at once."""
   stride = -(-config.depth // STARTS)
   answer = asked.arrays['tokens'].shape[2] - asked.prefix - 1
   group_NxS = asked.arrays['group']
   S = group_NxS.shape[1]
 
   def width(codes):
-    count = np.isin(group_NxS, codes).sum(axis=1).max()
-    return int(count) if NARROW * count <= S else 0
+    count = patch_prompts.width(np.isin(group_NxS, codes).sum(axis=1).max())
+    return count if NARROW * count <= S else 0
 
   begins: dict[tuple[int, int, bool], list[int]] = {}
   codes = [tuple({positions.CODES[s.group] for s in chosen}) for chosen in sets]
   for row, chosen in enumerate(sets):
-    entered = min((s.layer + (s.kind != 'residual') for s in chosen), default=0)
-    column = answer if codes[row] == (positions.CODES['answer'],) else 0
-    after = entered - entered % stride - 1
+    after, column = -1, 0
+    if len(chosen) == 1:
+      (site,) = chosen
+      entered = site.layer + (site.kind != 'residual')
+      after = entered - entered % stride - 1
+      column = answer if site.group == 'answer' else 0
     narrow = after >= 0 and width(codes[row]) > 0
     begins.setdefault((after, column, narrow), []).append(row)
   chunks = []
