@@ -12,12 +12,14 @@ matrix products of a step without rematerialisation, over its time, as a share o
 device's own measured rate of large bfloat16 products (not of its data sheet's); peak
 memory of the training; pairs a second of an evaluation, its reading of prompts as a
 share of that rate, and its generation token by token, which reads weights and caches
-for each, as a share of the device's own measured bandwidth. So far it was run on a CPU
-alone, by the tests, with a tiny shape.
+for each, as a share of the device's own measured bandwidth; and on a GPU the step with
+fused attention (train.attention=cudnn), whose first loss is compared. So far it was run
+on a CPU alone, by the tests, with a tiny shape and without that.
 """
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -55,7 +57,9 @@ TOKENS = flags.DEFINE_integer('tokens', 960, 'Of x; its questions are 64 more.')
 PAIRS = flags.DEFINE_integer('pairs', 8, 'Of a train step.')
 EVALUATED = flags.DEFINE_integer('evaluated', 32, 'Pairs of an evaluation.')
 REMAT = flags.DEFINE_enum('remat', 'full', ['none', 'dots', 'full'], 'Of a step.')
-SIDE = flags.DEFINE_enum('side', '', ['', 'here', 'PyTorch'], 'One side, as JSON.')
+SIDE = flags.DEFINE_enum(
+  'side', '', ['', 'here', 'fused', 'PyTorch'], 'One side, as JSON.'
+)
 DTYPE = 'bfloat16'
 
 
@@ -95,14 +99,14 @@ def size_of() -> against_torch.Size:
   return against_torch.Size({}, lengths, PAIRS.value, EVALUATED.value, 1)
 
 
-def here(folder: pathlib.Path) -> dict[str, float | None]:
-  """This program."""
+def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | None]:
+  """This program; with fused attention its step alone."""
   size, device = size_of(), jax.devices()[0]
   mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1), [device])
   model = hub.decoder_config(folder, dtype=DTYPE, param_dtype=DTYPE)
   places = sharding.state_shardings(mesh, models.abstract(model))
   params = jax.jit(lambda: models.init(model, 0), out_shardings=places)()
-  config = against_torch.train_config(size, True, RANK.value, REMAT.value)
+  config = against_torch.train_config(size, True, RANK.value, REMAT.value, attention)
   program = programs.alone(programs.of_run(model, config), mesh)
   hyper = train.hyper(config.objectives, config.optimizer)
   adapters = train.fresh_adapters(model, config.lora, 0)
@@ -115,13 +119,18 @@ def here(folder: pathlib.Path) -> dict[str, float | None]:
   )
   placed = jax.device_put(batch, program.batch_sharding)
 
-  def step():
+  def step() -> float:
     state[0], metrics = program.run(state[0], params, hyper, placed)
-    jax.block_until_ready(metrics)
+    return float(metrics['loss'])
 
   found = {
+    'loss': step(),
     'train': seconds(step),
     'peak': (device.memory_stats() or {}).get('peak_bytes_in_use'),
+  }
+  if attention != 'blocks':
+    return found
+  found |= {
     'device': device.platform,
     'kind': device.device_kind,
     'flops': costs.product_flops(traced.jaxpr),
@@ -200,7 +209,9 @@ def both(shape: str) -> bool:
   JAX is not touched here: it would hold a part of the device.
   """
   found = {}
-  for side in ('here', 'PyTorch'):
+  for side in ('here', 'fused', 'PyTorch'):
+    if side == 'fused' and found.get('here', {}).get('device') != 'gpu':
+      continue
     told = [f'--{x.name}={x.value}' for x in (RANK, TOKENS, PAIRS, EVALUATED, REMAT)]
     told += [f'--rounds={against_torch.ROUNDS.value}', f'--shape={shape}']
     done = subprocess.run(
@@ -226,6 +237,12 @@ def both(shape: str) -> bool:
     f'  step: {x["train"]:.3f} s, {x["tokens"] / x["train"]:,.0f} tokens/s, '
     f'{share(x["flops"] / x["train"], x["rate"])} of the rate, peak {gib(x)}'
   )
+  if fused := found.get('fused'):
+    print(
+      f'  … with fused attention: {fused["train"]:.3f} s, '
+      f'{x["train"] / fused["train"]:.2f} times as fast, peak {gib(fused)}, first loss '
+      f'{fused["loss"]:.4f} (without {x["loss"]:.4f})'
+    )
   evaluation = {how: x['read'] + x[how] for how in ('drafts', 'by_tokens')}
   pairs = {how: f'{EVALUATED.value / time:.1f}' for how, time in evaluation.items()}
   print(
@@ -251,7 +268,8 @@ def both(shape: str) -> bool:
 def main(_) -> None:
   if not SIDE.value:
     sys.exit(0 if all([both(shape) for shape in SHAPE.value]) else 1)
-  run = {'here': here, 'PyTorch': theirs}[SIDE.value]
+  fused = functools.partial(here, attention='cudnn')
+  run = {'here': here, 'fused': fused, 'PyTorch': theirs}[SIDE.value]
   (shape,) = SHAPE.value
   print(json.dumps(run(pathlib.Path(shape))))
 

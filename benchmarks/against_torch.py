@@ -240,14 +240,18 @@ class Torch:
 
 
 def train_config(
-  size: Size, trees: bool, rank: int = 0, remat: str = 'none'
+  size: Size,
+  trees: bool,
+  rank: int = 0,
+  remat: str = 'none',
+  attention: str = 'blocks',
 ) -> config_lib.Train:
   """The objectives of a step; rank 0 trains all weights."""
   optimizer = dict(learning_rate=1e-4, warmup_steps=0, schedule='constant')
   optimizer |= dict(b1=0.9, b2=0.999, weight_decay=0.0, clip_norm=1.0)
   kl = dict(prompts='both', direction='forward', support='options', reference='labels')
   return config_lib.Train(
-    **common.LABELS | dict(trees=trees, remat=remat),
+    **common.LABELS | dict(trees=trees, remat=remat, attention=attention),
     explanation_batch=size.pairs,
     behavior_batch=2 * size.pairs,
     lora=config_lib.Lora(rank=rank, alpha=float(rank), targets=tuple(lora.TARGETS)),

@@ -45,6 +45,7 @@ LABELS = dict(
   practice=False,
   trees=False,
   remat='none',
+  attention='blocks',
   evaluated='kept',
 )
 PATCH = dict(

@@ -52,6 +52,11 @@ def check(e: config_lib.Experiment) -> None:
         f'runs.{name}.context=after: {e.task.module} does not say how to ask after the '
         'answer; give its questions() an `explanation_after`, or ask before'
       )
+    if train.attention == 'cudnn' and jax.default_backend() != 'gpu':
+      problems.append(
+        f'runs.{name}.attention=cudnn is for NVIDIA GPUs, and the devices here are '
+        f'{jax.devices()[0].platform}: set it to blocks'
+      )
   problems += _batch_problems(e)
   if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
     problems.append(
@@ -194,7 +199,7 @@ def _unreadable(e: config_lib.Experiment) -> list[str]:
 
 
 def _model_problems(e: config_lib.Experiment) -> list[str]:
-  """Too few positions; adapters on layers that it lacks; what the mesh cannot split."""
+  """Too few positions; layers, or heads, that it lacks; what the mesh cannot split."""
   model, problems = inputs.decoder(e), []
   if 0 < model.learned_positions < e.length.max_tokens:
     problems.append(
@@ -205,6 +210,11 @@ def _model_problems(e: config_lib.Experiment) -> list[str]:
     if train.lora.rank:
       field = f'runs.{name}.lora.targets'
       problems += _refusal(lora.check_targets, model, train.lora.targets, field)
+    if train.attention == 'cudnn' and (model.head_dim % 8 or model.head_dim > 128):
+      problems.append(
+        f'runs.{name}.attention=cudnn takes heads of 8, 16, … 128 features, and those '
+        f'of this model have {model.head_dim}: set it to blocks'
+      )
   if not _refusal(sharding.make_mesh, e.mesh):
     mesh = sharding.make_mesh(e.mesh)
     if model.num_kv_heads % mesh.shape['tensor']:

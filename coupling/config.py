@@ -221,6 +221,7 @@ class Train:
   # of pairs that are not, or of `practice`, in proportion to their number.
   trees: bool
   remat: Literal['none', 'dots', 'full']  # memory for time: models.REMAT
+  attention: Literal['blocks', 'cudnn']  # of training; cudnn: fused, on NVIDIA GPUs
   lora: Lora
   loop: Loop
   optimizer: Optimizer

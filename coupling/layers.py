@@ -77,6 +77,9 @@ class DecoderConfig:
   param_dtype: str = 'float32'
   scan_layers: bool = True
   remat: str = 'none'  # what the backward pass computes anew: see models.REMAT
+  attention: str = (
+    'blocks'  # of whole sequences: attend_causally, or cudnn: attend_fused
+  )
 
 
 class View(NamedTuple):
@@ -281,6 +284,27 @@ def attend_causally(
   return jnp.concatenate(heads, axis=1)
 
 
+def attend_fused(
+  q_BxTxNxH: jax.Array,
+  k_BxTxKxH: jax.Array,
+  v_BxTxKxH: jax.Array,
+  mask_BxTxT: jax.Array,
+  implementation: str = 'cudnn',
+) -> jax.Array:
+  """`attend_causally` by jax.nn's fused attention, whose scores are never in memory.
+
+  cuDNN takes bfloat16 heads of 8 to 128 features, and even lengths.
+  """
+  return jax.nn.dot_product_attention(
+    q_BxTxNxH,
+    k_BxTxKxH,
+    v_BxTxKxH,
+    mask=mask_BxTxT[:, None],
+    scale=1.0,
+    implementation=implementation,
+  )
+
+
 class Attention(nnx.Module):
   """Grouped-query attention over the keys that the mask makes visible."""
 
@@ -313,10 +337,13 @@ class Attention(nnx.Module):
     k_BxTxKxH = rotate(k_BxTxKxH, rope)
     new = Seen(k_BxTxKxH.transpose(0, 2, 3, 1), v_BxTxKxH.swapaxes(1, 2))
     q_BxCxNxH = q_BxCxNxH * (c.query_scalar or c.head_dim) ** -0.5
-    if not caches and queries.rows_BxC is None:
-      heads_BxCxNxH = attend_causally(q_BxCxNxH, new, queries.view.mask_BxCxS)
+    mask_BxCxS = queries.view.mask_BxCxS
+    if caches or queries.rows_BxC is not None:
+      heads_BxCxNxH = attend(q_BxCxNxH, [*caches, new], mask_BxCxS)
+    elif c.attention == 'cudnn' and T % 2 == 0:
+      heads_BxCxNxH = attend_fused(q_BxCxNxH, k_BxTxKxH, v_BxTxKxH, mask_BxCxS)
     else:
-      heads_BxCxNxH = attend(q_BxCxNxH, [*caches, new], queries.view.mask_BxCxS)
+      heads_BxCxNxH = attend_causally(q_BxCxNxH, new, mask_BxCxS)
     heads_BxCxF = hooks.site('heads', heads_BxCxNxH).reshape(B, C, -1)
     return hooks.adapt('o', heads_BxCxF, self.out(heads_BxCxF)), new
 

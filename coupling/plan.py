@@ -250,6 +250,11 @@ def run(
     )
   jax.config.update('jax_platforms', 'cpu')  # an accelerator here is left alone
   config, model = e.runs[e.report.main], inputs.decoder(e)
+  if config.attention == 'cudnn':
+    raise config_lib.ConfigError(
+      f'runs.{e.report.main}.attention=cudnn is for NVIDIA GPUs, which are not planned '
+      'for: set it to blocks'
+    )
   tokens = tokens or e.length.max_tokens
   lengths = made_up.Lengths.of(tokens)
   longest = tokens + lengths.explain + lengths.statement

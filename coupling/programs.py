@@ -69,10 +69,17 @@ def settings(
   return Settings(model, low_rank, form, optimizer, steps, accumulation)
 
 
+def decoder(
+  model: models.DecoderConfig, config: config_lib.Train
+) -> models.DecoderConfig:
+  """A model as a run trains it."""
+  return dataclasses.replace(model, remat=config.remat, attention=config.attention)
+
+
 def of_run(model: models.DecoderConfig, config: config_lib.Train) -> Settings:
   """What a run of explanation training compiles to."""
   return settings(
-    dataclasses.replace(model, remat=config.remat),
+    decoder(model, config),
     config.lora,
     config.objectives,
     config.optimizer,

@@ -160,7 +160,12 @@ def source_problems(
 
 
 def precision_problems(section: str, train: config_lib.Train, base: Any) -> list[str]:
-  """Weights too coarse to be trained."""
+  """Weights too coarse to be trained, or arithmetic that fused attention lacks."""
+  if train.attention == 'cudnn' and getattr(base, 'dtype', '') != 'bfloat16':
+    return [
+      f'{section}.attention=cudnn computes in bfloat16: set base.dtype to it, or '
+      'attention to blocks'
+    ]
   trained = train.loop.steps and not train.lora.rank
   if not trained or getattr(base, 'param_dtype', '') != 'bfloat16':
     return []

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import dataclasses
 import pathlib
 
 from coupling import base as base_lib
@@ -14,6 +13,7 @@ from coupling import inputs
 from coupling import label_sets
 from coupling import models
 from coupling import packed
+from coupling import programs
 from coupling import sharding
 from coupling import sources
 from coupling import steps
@@ -83,7 +83,7 @@ def make(
     plan = packed.plan(pools, config.loop.steps, multiple)
   return fit_lib.Training(
     title=f'seed {seed} · {run} · train',
-    model=dataclasses.replace(inputs.decoder(e), remat=config.remat),
+    model=programs.decoder(inputs.decoder(e), config),
     low_rank=config.lora,
     objectives=config.objectives,
     optimizer=config.optimizer,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 
 import jax
@@ -49,6 +50,25 @@ def imported(checkpoint, task=hint_mmlu, **arguments):
   arguments = dict(model='local', checkpoint=checkpoint, path='x') | arguments
   config = task.get_config(','.join(f'{k}={v}' for k, v in arguments.items()))
   return config.unlock()
+
+
+def test_fused_attention_wants_a_gpu_and_what_it_takes(checkpoint, monkeypatch):
+  config = imported(checkpoint)
+  config.train.attention = 'cudnn'
+  with pytest.raises(config_lib.ConfigError, match=r'attention=cudnn.*base\.dtype'):
+    resolve_lib.resolve(config)
+  config.base.dtype = config.base.param_dtype = 'bfloat16'
+  for found in problems(config):
+    assert 'attention=cudnn is for NVIDIA GPUs' in found and 'are cpu' in found
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  checks.check(resolve_lib.resolve(config))
+  raw = transformers.Qwen3Config.from_pretrained(checkpoint)
+  raw.head_dim = 132
+  folder = checkpoint.parent / 'wide'
+  shutil.copytree(checkpoint, folder)
+  raw.save_pretrained(folder)
+  config.base.checkpoint = str(folder)
+  assert any('have 132: set it to blocks' in x for x in problems(config))
 
 
 @pytest.mark.parametrize('arg', [None, 'behavior=request', 'kl=0'])
