@@ -113,10 +113,6 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
   batch = made_up.train_batch(config, model, size.lengths, 1)
   batch = jax.tree.map(lambda x: x[None], batch)
   state = [program.init(adapters)]
-  kept = dataclasses.replace(config, remat='none')
-  traced = programs.alone(programs.of_run(model, kept), mesh).run.trace(
-    state[0], params, hyper, batch
-  )
   placed = jax.device_put(batch, program.batch_sharding)
 
   def step() -> float:
@@ -130,6 +126,10 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
   }
   if attention != 'blocks':
     return found
+  kept = dataclasses.replace(config, remat='none')
+  traced = programs.alone(programs.of_run(model, kept), mesh).run.trace(
+    state[0], params, hyper, batch
+  )
   found |= {
     'device': device.platform,
     'kind': device.device_kind,
@@ -208,7 +208,7 @@ def both(shape: str) -> bool:
 
   JAX is not touched here: it would hold a part of the device.
   """
-  found = {}
+  found, failed = {}, False
   for side in ('here', 'fused', 'PyTorch'):
     if side == 'fused' and found.get('here', {}).get('device') != 'gpu':
       continue
@@ -224,6 +224,7 @@ def both(shape: str) -> bool:
     if done.returncode:
       lines = done.stderr.strip().splitlines() or [f'status {done.returncode}']
       print(f'{shape}: {side} failed: {lines[-1]}')
+      failed = True
       continue
     found[side] = json.loads(done.stdout.splitlines()[-1])
   if 'here' not in found:
@@ -259,7 +260,7 @@ def both(shape: str) -> bool:
       f'{gib(peer)}, evaluation {EVALUATED.value / peer["evaluate"]:.1f} pairs/s; here '
       f'{peer["train"] / x["train"]:.2f} and {" or ".join(times)} times as fast'
     )
-    return True
+    return not failed
   if peer is not None:
     print(f'  PyTorch ran on another device: {peer["device"]}')
   return False

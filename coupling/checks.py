@@ -41,6 +41,16 @@ def check(e: config_lib.Experiment) -> None:
   for name, train in e.trained.items():
     problems += _objective_problems(f'runs.{name}', train, e.label, questions)
     problems += _shift_problems(f'runs.{name}', train, e)
+    if train.attention == 'cudnn' and jax.default_backend() != 'gpu':
+      problems.append(
+        f'runs.{name}.attention=cudnn is for NVIDIA GPUs, and the devices here are '
+        f'{jax.devices()[0].platform}: set it to blocks'
+      )
+    if train.attention == 'cudnn' and e.runs_at_once > 1:
+      problems.append(
+        f'runs.{name}.attention=cudnn trains one run at a time, and runs_at_once='
+        f'{e.runs_at_once}: set it to 1, or attention to blocks'
+      )
     if train.practice and not getattr(e.task.config, 'practice_pairs', 0):
       problems.append(
         f'runs.{name}.practice: this task has no split {splits.PRACTICE!r} '
@@ -51,11 +61,6 @@ def check(e: config_lib.Experiment) -> None:
       problems.append(
         f'runs.{name}.context=after: {e.task.module} does not say how to ask after the '
         'answer; give its questions() an `explanation_after`, or ask before'
-      )
-    if train.attention == 'cudnn' and jax.default_backend() != 'gpu':
-      problems.append(
-        f'runs.{name}.attention=cudnn is for NVIDIA GPUs, and the devices here are '
-        f'{jax.devices()[0].platform}: set it to blocks'
       )
   problems += _batch_problems(e)
   if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():

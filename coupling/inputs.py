@@ -27,6 +27,7 @@ from data import formats
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
 
+ROUNDING = ('remat', 'attention')  # of a training: fields that change no more than that
 Experiment = config_lib.Experiment
 Path = pathlib.Path
 
@@ -54,19 +55,19 @@ def stage_config(
       'practised': practised(e),
     },
     'train': {
-      'train': _but(e.runs.get(run), 'remat', 'evaluated'),
+      'train': _but(e.runs.get(run), *ROUNDING, 'evaluated'),
       'mesh': e.mesh,
       'questions': questions(e),
     },
     'evaluate': {
       'evaluate': e.evaluate,
-      'train': _but(e.runs.get(run), 'remat'),
+      'train': _but(e.runs.get(run), *ROUNDING),
       'questions': questions(e),
     },
     'patch': {
       'patch': _but(e.patch, 'batch', 'sites_at_once'),
       'evaluate': e.evaluate,
-      'train': _but(e.runs.get(run), 'remat'),
+      'train': _but(e.runs.get(run), *ROUNDING),
       'questions': questions(e),
     },
   }[stage]

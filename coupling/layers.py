@@ -77,9 +77,7 @@ class DecoderConfig:
   param_dtype: str = 'float32'
   scan_layers: bool = True
   remat: str = 'none'  # what the backward pass computes anew: see models.REMAT
-  attention: str = (
-    'blocks'  # of whole sequences: attend_causally, or cudnn: attend_fused
-  )
+  attention: str = 'blocks'  # of whole sequences; or cudnn: see attend_fused
 
 
 class View(NamedTuple):
@@ -301,6 +299,7 @@ def attend_fused(
     v_BxTxKxH,
     mask=mask_BxTxT[:, None],
     scale=1.0,
+    is_causal=True,  # so that what no query sees is not computed
     implementation=implementation,
   )
 

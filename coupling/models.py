@@ -436,6 +436,7 @@ def some_layers(
   config = dataclasses.replace(
     config,
     depth=stop - first,
+    scan_layers=config.scan_layers and stop - first > 1,
     full_layers=tuple(i - first for i in config.full_layers if first <= i < stop),
   )
   return config, params | {part: cut(params[part]) for part in parts}

@@ -29,8 +29,8 @@ from coupling.sharing import EVERY_HEAD, Effects, Site
 from data import loader
 from data import positions
 
-NARROW = 4  # times as few columns as there are: computed apart, where they are patched
-STARTS = 8  # layers after which patched runs may begin: each is a program of its own
+STARTS = 8  # layers at which patched runs may begin, each a program of its own
+NARROW = 4  # of a layer, as few columns as a part of so many are computed by themselves
 Activations = dict[str, jax.Array]  # site -> [L, B, S + X, ...]
 
 
@@ -117,27 +117,27 @@ def effects(
   sharding.check_batch(mesh, 'patch.batch', batch)
   params = sharding.put_params(mesh, params)
   begin = _begin(config, mesh, asked.prefix, end_tokens)
-  sets = [*sets, ()]  # x itself, by the program that patches
+  sets = [*sets, ()]  # x itself
   chunks = _chunks(config, asked, sets, at_once)
-  to_devices = functools.partial(sharding.put_batch, mesh)
+  chosen = [
+    _chosen(config, [sets[row] for row in chunk.rows], chunk) for chunk in chunks
+  ]
   parts, order, done = [], [], 0
-  for host_rows, _, row_n in loader.batches(asked.arrays, batch):
+  for on_host, _, row_n in loader.batches(asked.arrays, batch):
     interrupt.check()
-    rows = to_devices(host_rows)
+    rows = sharding.put_batch(mesh, on_host)
     begun, other_B = begin(params, rows)
     values = begun.other
     if means is not None:
       values = _by_group(means, rows['group'])
     found = []
-    for chunk in chunks:
-      run = _patched(config, mesh, chunk.after, chunk.column, end_tokens)
-      chosen = _chosen(config, [sets[row] for row in chunk.rows], chunk.after)
-      at_BxK = to_devices(chunk.columns(host_rows['group']))
-      patched_RxB = run(params, rows, begun, values, chosen, at_BxK)
-      found.append((chunk.rows, patched_RxB))
+    for chunk, masks in zip(chunks, chosen):
+      run = _patched(config, mesh, chunk.first, chunk.column, at_once, end_tokens)
+      at_BxK = sharding.put_batch(mesh, chunk.columns(on_host['group']))
+      found.append(run(params, rows, begun, values, masks, at_BxK))
     patched_BxR = np.empty((batch, len(sets)), np.float32)
-    for members, patched_RxB in jax.device_get(found):
-      patched_BxR[:, members] = patched_RxB.T
+    for chunk, patched_RxB in zip(chunks, jax.device_get(found)):
+      patched_BxR[:, chunk.rows] = patched_RxB.T
     found = patched_BxR[:, -1], jax.device_get(other_B), patched_BxR[:, :-1]
     parts.append([x[: len(row_n)] for x in found])
     order.append(row_n)
@@ -182,14 +182,17 @@ class _Chunk(NamedTuple):
   """Sets that are run together.
 
   Attributes:
-    after, column: of `_patched`.
+    first, column: of `_patched`.
+    before: whether they are single sites between the heads of the layer before `first`
+      and what enters that; otherwise sites from `first` on.
     rows: which sets; to fill up, the last again.
     codes: of the position groups that are patched.
-    width: columns of these in one pair at most; 0: most are.
+    width: columns of these in one pair at most; 0: many, or none before `first`.
   """
 
-  after: int
+  first: int
   column: int
+  before: bool
   rows: list[int]
   codes: tuple[int, ...]
   width: int
@@ -208,36 +211,42 @@ def _chunks(
   sets: Sequence[tuple[Site, ...]],
   at_once: int,
 ) -> list[_Chunk]:
-  """Single sites that begin alike, shared out evenly; sets of several begin at once."""
+  """Single sites that begin alike, shared out evenly; sets of several begin at once.
+
+  Of deep models few layers are begun at, so that there are few programs.
+  """
   stride = -(-config.depth // STARTS)
   answer = asked.arrays['tokens'].shape[2] - asked.prefix - 1
   group_NxS = asked.arrays['group']
   S = group_NxS.shape[1]
 
-  def width(codes):
-    count = patch_prompts.width(np.isin(group_NxS, codes).sum(axis=1).max())
-    return count if NARROW * count <= S else 0
+  def count(codes, column):
+    """In one pair at most."""
+    return patch_prompts.width(np.isin(group_NxS[:, column:], codes).sum(axis=1).max())
 
-  begins: dict[tuple[int, int, bool], list[int]] = {}
-  codes = [tuple({positions.CODES[s.group] for s in chosen}) for chosen in sets]
+  begins: dict[tuple[int, int, bool, bool], list[int]] = {}
   for row, chosen in enumerate(sets):
-    after, column = -1, 0
+    first, column, before, narrow = 0, 0, not chosen, False
     if len(chosen) == 1:
       (site,) = chosen
-      entered = site.layer + (site.kind != 'residual')
-      after = entered - entered % stride - 1
       column = answer if site.group == 'answer' else 0
-    narrow = after >= 0 and width(codes[row]) > 0
-    begins.setdefault((after, column, narrow), []).append(row)
+      before = stride == 1
+      first = site.layer - site.layer % stride
+      if before:
+        first += site.kind != 'residual'
+        narrow = NARROW * count([positions.CODES[site.group]], column) <= S - column
+        narrow &= 0 < first < config.depth
+    begins.setdefault((first, column, before, narrow), []).append(row)
   chunks = []
-  for (after, column, _), rows in begins.items():
+  for (first, column, before, narrow), rows in begins.items():
+    codes = tuple(sorted({positions.CODES[s.group] for row in rows for s in sets[row]}))
+    width = min(count(codes, column), S - column) if narrow else 0
     most = at_once * S // (S - column)
     size = -(-len(rows) // -(-len(rows) // most))
     rows = rows + rows[-1:] * (-len(rows) % size)
     for i in range(0, len(rows), size):
       some = rows[i : i + size]
-      every = tuple(sorted({code for row in some for code in codes[row]}))
-      chunks.append(_Chunk(after, column, some, every, width(every)))
+      chunks.append(_Chunk(first, column, before, some, codes, width))
   return chunks
 
 
@@ -305,11 +314,12 @@ class _Chosen(NamedTuple):
   """Which activations each run replaces: site -> bool [R, ..., Z], of heads [..., N].
 
   Attributes:
-    here: of the layer that runs begin after, and the residual stream of the next.
-    later: [R, L, Z] of the layers after it, or nothing.
+    before: what leaves the layer before the first: its heads, attention and MLP, and
+      the residual stream that enters the first; or nothing.
+    later: [R, L, Z] of the layers from the first on, or nothing.
   """
 
-  here: dict[str, np.ndarray]
+  before: dict[str, np.ndarray]
   later: dict[str, np.ndarray]
 
 
@@ -317,15 +327,16 @@ class _Chosen(NamedTuple):
 def _patched(
   config: models.DecoderConfig,
   mesh: jax.sharding.Mesh,
-  after: int,
+  first: int,
   column: int,
+  at_once: int,
   end_tokens: tuple[int, ...],
 ) -> Callable:
   """The jitted patched runs: (params, rows, begun, values, chosen, at) -> d [R, B].
 
-  They begin after a layer (-1: before the first), of which only what follows its
-  attention is computed, and that only `at` some columns [B, K], where these are given;
-  and at a column of the suffix.
+  They begin at a layer and at a column of the suffix. Of the layer before, where it is
+  patched, only what follows its attention is computed, `at` some columns [B, K] where
+  these are given.
   """
 
   @jax.jit
@@ -337,15 +348,15 @@ def _patched(
       for every in (begun.own, values)
     )
     B, S = group_BxS.shape
-    C = _num_read(answers_Bx2xG)
+    C, last = _num_read(answers_Bx2xG), config.depth - 1
     read_BxC = jnp.broadcast_to(jnp.arange(S - C, S), (B, C))
 
-    def through(first, stop, entering_BxSxD, patch, rows_BxC):
-      caches = [begun.prefix.part(first, stop, begun.prefix.slots)]
+    def through(start, stop, entering_BxSxD, patch, rows_BxC=None):
+      caches = [begun.prefix.part(start, stop, begun.prefix.slots)]
       if column:
-        caches.append(begun.suffix.part(first, stop, column))
+        caches.append(begun.suffix.part(start, stop, column))
       return models.apply(
-        *models.some_layers(config, params, first, stop),
+        *models.some_layers(config, params, start, stop),
         begun.tokens_BxS[:, column:],
         rows_BxC=rows_BxC,
         positions_BxT=begun.positions_BxS[:, column:],
@@ -356,58 +367,74 @@ def _patched(
         entering_BxTxD=entering_BxSxD,
       )
 
-    def patch(masks, first, stop):
+    def patch(masks, start, stop):
       return {
-        site: models.Patch(values[site][first:stop], mask_LxZ[:, group_BxS])
+        site: models.Patch(values[site][start:stop], mask_LxZ[:, group_BxS])
         for site, mask_LxZ in masks.items()
       }
 
-    def one(chosen):
-      x_BxSxD, first = own['residual'][0], after + 1
-      if after >= 0:
-        masks = {site: mask_Z[None] for site, mask_Z in chosen.here.items()}
-        del masks['residual']  # of the next layer
-        here = patch(masks, after, first)
-        heads = models.replace(own['heads'][after:first], *here['heads'])
-        here['heads'] = models.Patch(heads, None)
-        computed = at_BxK if first < config.depth else read_BxC
-        out = through(after, first, own['residual'][after], here, computed)
-        x_BxSxD = out.leaving_BxCxD
-      if first < config.depth:
-        if after >= 0 and at_BxK is not None:
-          row_Bx1 = jnp.arange(B)[:, None]
-          x_BxSxD = own['residual'][first].at[row_Bx1, at_BxK].set(x_BxSxD)
-        mask_BxS = chosen.here['residual'][group_BxS]
-        x_BxSxD = models.replace(x_BxSxD, values['residual'][first], mask_BxS)
-        later = patch(chosen.later, first, config.depth)
-        out = through(first, config.depth, x_BxSxD, later, read_BxC)
-      return _contrast(config, params, out.hidden_BxCxD, answers_Bx2xG, end_tokens)
+    def leave(masks):
+      """What leaves the layer before; of the last layer, what is read."""
+      before, at = first - 1, read_BxC if first > last else at_BxK
+      masks = {k: x_Z[None] for k, x_Z in masks.items() if k != 'residual'}
+      patches = patch(masks, before, first)
+      heads = models.replace(own['heads'][before:first], *patches['heads'])
+      patches['heads'] = models.Patch(heads, None)
+      out = through(before, first, own['residual'][before], patches, at)
+      if first > last:
+        return out.hidden_BxCxD
+      if at is None:
+        return out.leaving_BxCxD
+      row_Bx1 = jnp.arange(B)[:, None]
+      return own['residual'][first].at[row_Bx1, at].set(out.leaving_BxCxD)
 
-    return jax.vmap(one)(chosen)
+    def read(chosen):
+      before, later = chosen
+      x_BxSxD = leave(before) if before and first else own['residual'][first]
+      if first > last:
+        return x_BxSxD
+      if before:
+        mask_BxS = before['residual'][group_BxS]
+        x_BxSxD = models.replace(x_BxSxD, values['residual'][first], mask_BxS)
+      lower = patch(
+        {k: x_LxZ[: last - first] for k, x_LxZ in later.items()}, first, last
+      )
+      if first < last:
+        x_BxSxD = through(first, last, x_BxSxD, lower).leaving_BxCxD
+      upper = patch(
+        {k: x_LxZ[last - first :] for k, x_LxZ in later.items()}, last, None
+      )
+      return through(last, last + 1, x_BxSxD, upper, read_BxC).hidden_BxCxD
+
+    contrast = lambda read_BxCxD: _contrast(
+      config, params, read_BxCxD, answers_Bx2xG, end_tokens
+    )
+    # Logits of some runs at a time: of many short ones, they might not fit.
+    return jax.lax.map(contrast, jax.vmap(read)(chosen), batch_size=at_once)
 
   return run
 
 
 def _chosen(
-  config: models.DecoderConfig, sets: Sequence[tuple[Site, ...]], after: int
+  config: models.DecoderConfig, sets: Sequence[tuple[Site, ...]], chunk: _Chunk
 ) -> _Chosen:
-  shape = (len(sets), config.depth + 1, len(positions.GROUPS))
+  """Of the sets of a chunk, as `_patched` takes them."""
   masks = {
-    kind: np.zeros(shape + (config.num_heads,) * (kind == 'heads'), bool)
+    kind: np.zeros(
+      (len(sets), config.depth + 1, len(positions.GROUPS))
+      + (config.num_heads,) * (kind == 'heads'),
+      bool,
+    )
     for kind in models.SITES
   }
-  here = {kind: after + (kind == 'residual') for kind in models.SITES}
-  more = False
   for run, chosen in enumerate(sets):
     for kind, layer, group, head in chosen:
       at = (run, layer, positions.CODES[group])
       masks[kind][at if head == EVERY_HEAD else (*at, head)] = True
-      more |= layer != here[kind]
-  later = {kind: mask[:, after + 1 : -1] for kind, mask in masks.items()}
-  return _Chosen(
-    {kind: mask[:, max(here[kind], 0)] for kind, mask in masks.items()},
-    later if more else {},
-  )
+  if not chunk.before:
+    return _Chosen({}, {kind: x[:, chunk.first : -1] for kind, x in masks.items()})
+  layer = lambda kind: max(chunk.first - (kind != 'residual'), 0)
+  return _Chosen({kind: x[:, layer(kind)] for kind, x in masks.items()}, {})
 
 
 def _num_read(answers_Bx2xG: jax.Array) -> int:

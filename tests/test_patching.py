@@ -20,6 +20,7 @@ from coupling import sharding
 from coupling import sharing
 from coupling.layers import DecoderConfig
 from coupling.sharing import EVERY_HEAD, Site
+from data import loader
 from data import positions
 from tests import checkpoints
 
@@ -137,10 +138,13 @@ def torch_patched(model, asked, n, sites, head_dim):
   return torch_contrast(model, asked, n, 0, edit)
 
 
-@pytest.mark.parametrize('family, G', [('llama', 3), ('qwen3', 3), ('qwen3', 1)])
-def test_every_site_is_what_hooks_on_pytorch_make_it(family, G):
+@pytest.mark.parametrize(
+  'family, G, scan', [('llama', 3, False), ('qwen3', 3, True), ('qwen3', 1, False)]
+)
+def test_every_site_is_what_hooks_on_pytorch_make_it(family, G, scan):
   folder, model = checkpoints.saved(family)
   config, params = checkpoints.imported(folder)
+  config = dataclasses.replace(config, scan_layers=scan)
   a = asked(checkpoints.VOCABULARY, G)
   found = patching.maps(config, params, a, **HOW)
   N = len(found.clean_N)
@@ -156,9 +160,7 @@ def test_every_site_is_what_hooks_on_pytorch_make_it(family, G):
   assert moved > 50  # it is not that nothing happens
 
 
-@pytest.mark.parametrize('starts', [1, 8])
-def test_sites_replaced_together_are_what_hooks_make_them(monkeypatch, starts):
-  monkeypatch.setattr(patching, 'STARTS', starts)
+def test_sites_replaced_together_are_what_hooks_make_them():
   folder, model = checkpoints.saved('llama')
   config, params = checkpoints.imported(folder)
   a = asked(checkpoints.VOCABULARY)
@@ -216,6 +218,42 @@ def test_layers_below_are_not_needed(monkeypatch, changes, starts):
   config = dataclasses.replace(config, **changes)
   found = patching.maps(config, params, a, **HOW | dict(batch=3, at_once=7))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, want)
+
+
+@pytest.mark.parametrize('scan', [True, False])
+def test_what_is_known_or_not_read_is_not_computed(scan):
+  """Products of a program, where one column is patched, and where most are."""
+  config, params = model_of('qwen3')
+  config = dataclasses.replace(config, scan_layers=scan)
+  a = asked(checkpoints.VOCABULARY, 1)
+  rows = next(iter(loader.batches(a.arrays, 4)))[0]
+  begun, _ = patching._begin(config, MESH, a.prefix, (END,))(params, rows)
+
+  def products(first, chunk, at_BxK):
+    chosen = patching._chosen(config, [()], chunk)
+    run = patching._patched(config, MESH, first, 0, 1, (END,))
+    done = run.lower(params, rows, begun, begun.other, chosen, at_BxK).compile()
+    return done.cost_analysis()['flops']
+
+  chunk = patching._Chunk(0, 0, True, [0], (), 0)
+  all_three = products(0, chunk, None)
+  of_one, of_most, of_none = (
+    products(2, chunk._replace(first=2), np.zeros((4, 1), np.int32)),
+    products(2, chunk._replace(first=2), None),
+    products(3, chunk._replace(first=3), None),
+  )
+  assert of_none < of_one < of_most < 0.8 * all_three
+
+
+def test_programs_are_few():
+  """However deep the model, and however many groups."""
+  config = dataclasses.replace(model_of('qwen3')[0], depth=40)
+  a = asked(checkpoints.VOCABULARY)
+  sets = [(x,) for x in patching.sites(config) if not patching.inert(config, a, x)]
+  chunks = patching._chunks(config, a, [*sets, *[tuple(x[0] for x in sets[:9])] * 5], 8)
+  assert sorted({row for x in chunks for row in x.rows}) == [*range(len(sets) + 5)]
+  programs = {(x.first, x.column, x.before, len(x.rows), x.width) for x in chunks}
+  assert len(programs) <= 2 * patching.STARTS + 1
 
 
 def test_adapters_are_patched_as_their_merged_weights():
