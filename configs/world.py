@@ -10,7 +10,7 @@ another fine-tuning seed (`sibling`), on labels shuffled over items (`shuffled`)
 
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
-Nine minutes on two cores (555 s). Measured over worlds 1 to 5, test facts, 95% t
+Seven to nine minutes on two cores. Measured over worlds 1 to 5, test facts, 95% t
 intervals: gap +9.1 [5.7, 12.5] points (balanced +8.9 [5.3, 12.6]; moved items side 49
 to 28 with self), weights on self less on orig +0.24 [0.15, 0.33], own less sibling's
 +0.26 [0.23, 0.30], over shuffled labels +0.15 [0.02, 0.27]; without the KL the balanced
