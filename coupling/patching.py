@@ -7,9 +7,10 @@ Behaviours are answered by options, explanations by statements, teacher-forced.
 
 What the runs share is computed once: the tokens before the first at which x and x'
 differ, those before the answer where only that is patched, the layers below the first
-that is patched, and that layer's attention. Activations enter and leave through the
-sites of the one decoder. Shapes: B or N pairs, P tokens of the prefix, S tokens from
-there on, X of two answers without their last, R runs, L layers, Z groups.
+that is patched, and (of models of up to STARTS layers) that layer's attention.
+Activations enter and leave through the sites of the one decoder. Shapes: B or N pairs,
+P tokens of the prefix, S tokens from there on, X of two answers without their last, R
+runs, L layers, Z groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from coupling.sharing import EVERY_HEAD, Effects, Site
 from data import loader
 from data import positions
 
-STARTS = 8  # layers at which patched runs may begin, each a program of its own
+STARTS = 8  # of deeper models, so few layers at which patched runs may begin
 NARROW = 4  # of a layer, as few columns as a part of so many are computed by themselves
 Activations = dict[str, jax.Array]  # site -> [L, B, S + X, ...]
 
@@ -119,9 +120,6 @@ def effects(
   begin = _begin(config, mesh, asked.prefix, end_tokens)
   sets = [*sets, ()]  # x itself
   chunks = _chunks(config, asked, sets, at_once)
-  chosen = [
-    _chosen(config, [sets[row] for row in chunk.rows], chunk) for chunk in chunks
-  ]
   parts, order, done = [], [], 0
   for on_host, _, row_n in loader.batches(asked.arrays, batch):
     interrupt.check()
@@ -131,10 +129,11 @@ def effects(
     if means is not None:
       values = _by_group(means, rows['group'])
     found = []
-    for chunk, masks in zip(chunks, chosen):
+    for chunk in chunks:
+      chosen = _chosen(config, [sets[row] for row in chunk.rows], chunk)
       run = _patched(config, mesh, chunk.first, chunk.column, at_once, end_tokens)
       at_BxK = sharding.put_batch(mesh, chunk.columns(on_host['group']))
-      found.append(run(params, rows, begun, values, masks, at_BxK))
+      found.append(run(params, rows, begun, values, chosen, at_BxK))
     patched_BxR = np.empty((batch, len(sets)), np.float32)
     for chunk, patched_RxB in zip(chunks, jax.device_get(found)):
       patched_BxR[:, chunk.rows] = patched_RxB.T
@@ -187,7 +186,7 @@ class _Chunk(NamedTuple):
       and what enters that; otherwise sites from `first` on.
     rows: which sets; to fill up, the last again.
     codes: of the position groups that are patched.
-    width: columns of these in one pair at most; 0: many, or none before `first`.
+    width: room for the columns of these; 0: they are many, or none before `first`.
   """
 
   first: int
@@ -224,9 +223,10 @@ def _chunks(
     """In one pair at most."""
     return patch_prompts.width(np.isin(group_NxS[:, column:], codes).sum(axis=1).max())
 
+  alone = stride == 1 and all(len(chosen) < 2 for chosen in sets)
   begins: dict[tuple[int, int, bool, bool], list[int]] = {}
   for row, chosen in enumerate(sets):
-    first, column, before, narrow = 0, 0, not chosen, False
+    first, column, before, narrow = 0, 0, alone and not chosen, False
     if len(chosen) == 1:
       (site,) = chosen
       column = answer if site.group == 'answer' else 0
@@ -238,15 +238,18 @@ def _chunks(
         narrow &= 0 < first < config.depth
     begins.setdefault((first, column, before, narrow), []).append(row)
   chunks = []
+  codes = [{positions.CODES[site.group] for site in chosen} for chosen in sets]
   for (first, column, before, narrow), rows in begins.items():
-    codes = tuple(sorted({positions.CODES[s.group] for row in rows for s in sets[row]}))
-    width = min(count(codes, column), S - column) if narrow else 0
+    rows.sort(key=lambda row: sorted(codes[row]))  # few groups in a chunk
     most = at_once * S // (S - column)
     size = -(-len(rows) // -(-len(rows) // most))
+    size += -size % -(-size // at_once)  # logits come in equal parts
     rows = rows + rows[-1:] * (-len(rows) % size)
-    for i in range(0, len(rows), size):
-      some = rows[i : i + size]
-      chunks.append(_Chunk(first, column, before, some, codes, width))
+    parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+    groups = [tuple(sorted(set().union(*(codes[row] for row in x)))) for x in parts]
+    width = min(max(count(x, column) for x in groups), S - column) if narrow else 0
+    for some, group in zip(parts, groups):
+      chunks.append(_Chunk(first, column, before, some, group, width))
   return chunks
 
 
@@ -396,21 +399,16 @@ def _patched(
       if before:
         mask_BxS = before['residual'][group_BxS]
         x_BxSxD = models.replace(x_BxSxD, values['residual'][first], mask_BxS)
-      lower = patch(
-        {k: x_LxZ[: last - first] for k, x_LxZ in later.items()}, first, last
-      )
-      if first < last:
-        x_BxSxD = through(first, last, x_BxSxD, lower).leaving_BxCxD
-      upper = patch(
-        {k: x_LxZ[last - first :] for k, x_LxZ in later.items()}, last, None
-      )
-      return through(last, last + 1, x_BxSxD, upper, read_BxC).hidden_BxCxD
+      patches = patch(later, first, config.depth)
+      return through(first, config.depth, x_BxSxD, patches, read_BxC).hidden_BxCxD
 
     contrast = lambda read_BxCxD: _contrast(
       config, params, read_BxCxD, answers_Bx2xG, end_tokens
     )
     # Logits of some runs at a time: of many short ones, they might not fit.
-    return jax.lax.map(contrast, jax.vmap(read)(chosen), batch_size=at_once)
+    read_RxBxCxD = jax.vmap(read)(chosen)
+    R = len(read_RxBxCxD)
+    return jax.lax.map(contrast, read_RxBxCxD, batch_size=R // -(-R // at_once))
 
   return run
 
