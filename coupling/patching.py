@@ -7,7 +7,7 @@ Behaviours are answered by options, explanations by statements, teacher-forced.
 
 What the runs share is computed once: the tokens before the first at which x and x'
 differ, those before the answer where only that is patched, the layers below the first
-that is patched, and (of models of up to STARTS layers) that layer's attention.
+that is patched, and in models that are not deep that layer's attention (patch_chunks).
 Activations enter and leave through the sites of the one decoder. Shapes: B or N pairs,
 P tokens of the prefix, S tokens from there on, X of two answers without their last, R
 runs, L layers, Z groups.
@@ -23,6 +23,7 @@ import numpy as np
 
 from coupling import interrupt
 from coupling import models
+from coupling import patch_chunks
 from coupling import patch_prompts
 from coupling import scoring
 from coupling import sharding
@@ -30,8 +31,6 @@ from coupling.sharing import EVERY_HEAD, Effects, Site
 from data import loader
 from data import positions
 
-STARTS = 8  # of deeper models, so few layers at which patched runs may begin
-NARROW = 4  # of a layer, as few columns as a part of so many are computed by themselves
 Activations = dict[str, jax.Array]  # site -> [L, B, S + X, ...]
 
 
@@ -119,7 +118,7 @@ def effects(
   params = sharding.put_params(mesh, params)
   begin = _begin(config, mesh, asked.prefix, end_tokens)
   sets = [*sets, ()]  # x itself
-  chunks = _chunks(config, asked, sets, at_once)
+  chunks = patch_chunks.make(config, asked, sets, at_once)
   parts, order, done = [], [], 0
   for on_host, _, row_n in loader.batches(asked.arrays, batch):
     interrupt.check()
@@ -130,7 +129,7 @@ def effects(
       values = _by_group(means, rows['group'])
     found = []
     for chunk in chunks:
-      chosen = _chosen(config, [sets[row] for row in chunk.rows], chunk)
+      chosen = patch_chunks.masks(config, [sets[row] for row in chunk.rows], chunk)
       run = _patched(config, mesh, chunk.first, chunk.column, at_once, end_tokens)
       at_BxK = sharding.put_batch(mesh, chunk.columns(on_host['group']))
       found.append(run(params, rows, begun, values, chosen, at_BxK))
@@ -175,82 +174,6 @@ def means(
     site: x / np.maximum(count_Z, 1).reshape(-1, *[1] * (x.ndim - 2))
     for site, x in sums.items()
   }
-
-
-class _Chunk(NamedTuple):
-  """Sets that are run together.
-
-  Attributes:
-    first, column: of `_patched`.
-    before: whether they are single sites between the heads of the layer before `first`
-      and what enters that; otherwise sites from `first` on.
-    rows: which sets; to fill up, the last again.
-    codes: of the position groups that are patched.
-    width: room for the columns of these; 0: they are many, or none before `first`.
-  """
-
-  first: int
-  column: int
-  before: bool
-  rows: list[int]
-  codes: tuple[int, ...]
-  width: int
-
-  def columns(self, group_BxS: np.ndarray) -> np.ndarray | None:
-    """Those that are patched, and to fill up others, [B, width]; None: all."""
-    if not self.width:
-      return None
-    here_BxS = np.isin(group_BxS[:, self.column :], self.codes)
-    return np.argsort(~here_BxS, axis=1, stable=True)[:, : self.width].astype(np.int32)
-
-
-def _chunks(
-  config: models.DecoderConfig,
-  asked: patch_prompts.Asked,
-  sets: Sequence[tuple[Site, ...]],
-  at_once: int,
-) -> list[_Chunk]:
-  """Single sites that begin alike, shared out evenly; sets of several begin at once.
-
-  Of deep models few layers are begun at, so that there are few programs.
-  """
-  stride = -(-config.depth // STARTS)
-  answer = asked.arrays['tokens'].shape[2] - asked.prefix - 1
-  group_NxS = asked.arrays['group']
-  S = group_NxS.shape[1]
-
-  def count(codes, column):
-    """In one pair at most."""
-    return patch_prompts.width(np.isin(group_NxS[:, column:], codes).sum(axis=1).max())
-
-  alone = stride == 1 and all(len(chosen) < 2 for chosen in sets)
-  begins: dict[tuple[int, int, bool, bool], list[int]] = {}
-  for row, chosen in enumerate(sets):
-    first, column, before, narrow = 0, 0, alone and not chosen, False
-    if len(chosen) == 1:
-      (site,) = chosen
-      column = answer if site.group == 'answer' else 0
-      before = stride == 1
-      first = site.layer - site.layer % stride
-      if before:
-        first += site.kind != 'residual'
-        narrow = NARROW * count([positions.CODES[site.group]], column) <= S - column
-        narrow &= 0 < first < config.depth
-    begins.setdefault((first, column, before, narrow), []).append(row)
-  chunks = []
-  codes = [{positions.CODES[site.group] for site in chosen} for chosen in sets]
-  for (first, column, before, narrow), rows in begins.items():
-    rows.sort(key=lambda row: sorted(codes[row]))  # few groups in a chunk
-    most = at_once * S // (S - column)
-    size = -(-len(rows) // -(-len(rows) // most))
-    size += -size % -(-size // at_once)  # logits come in equal parts
-    rows = rows + rows[-1:] * (-len(rows) % size)
-    parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-    groups = [tuple(sorted(set().union(*(codes[row] for row in x)))) for x in parts]
-    width = min(max(count(x, column) for x in groups), S - column) if narrow else 0
-    for some, group in zip(parts, groups):
-      chunks.append(_Chunk(first, column, before, some, group, width))
-  return chunks
 
 
 @functools.lru_cache
@@ -313,19 +236,6 @@ def _begin(
   return run
 
 
-class _Chosen(NamedTuple):
-  """Which activations each run replaces: site -> bool [R, ..., Z], of heads [..., N].
-
-  Attributes:
-    before: what leaves the layer before the first: its heads, attention and MLP, and
-      the residual stream that enters the first; or nothing.
-    later: [R, L, Z] of the layers from the first on, or nothing.
-  """
-
-  before: dict[str, np.ndarray]
-  later: dict[str, np.ndarray]
-
-
 @functools.lru_cache
 def _patched(
   config: models.DecoderConfig,
@@ -351,10 +261,10 @@ def _patched(
       for every in (begun.own, values)
     )
     B, S = group_BxS.shape
-    C, last = _num_read(answers_Bx2xG), config.depth - 1
+    C, nothing_left = _num_read(answers_Bx2xG), first == config.depth
     read_BxC = jnp.broadcast_to(jnp.arange(S - C, S), (B, C))
 
-    def through(start, stop, entering_BxSxD, patch, rows_BxC=None):
+    def through(start, stop, entering_BxSxD, patch, rows_BxC):
       caches = [begun.prefix.part(start, stop, begun.prefix.slots)]
       if column:
         caches.append(begun.suffix.part(start, stop, column))
@@ -378,13 +288,13 @@ def _patched(
 
     def leave(masks):
       """What leaves the layer before; of the last layer, what is read."""
-      before, at = first - 1, read_BxC if first > last else at_BxK
+      before, at = first - 1, read_BxC if nothing_left else at_BxK
       masks = {k: x_Z[None] for k, x_Z in masks.items() if k != 'residual'}
       patches = patch(masks, before, first)
       heads = models.replace(own['heads'][before:first], *patches['heads'])
       patches['heads'] = models.Patch(heads, None)
       out = through(before, first, own['residual'][before], patches, at)
-      if first > last:
+      if nothing_left:
         return out.hidden_BxCxD
       if at is None:
         return out.leaving_BxCxD
@@ -394,7 +304,7 @@ def _patched(
     def read(chosen):
       before, later = chosen
       x_BxSxD = leave(before) if before and first else own['residual'][first]
-      if first > last:
+      if nothing_left:
         return x_BxSxD
       if before:
         mask_BxS = before['residual'][group_BxS]
@@ -411,28 +321,6 @@ def _patched(
     return jax.lax.map(contrast, read_RxBxCxD, batch_size=R // -(-R // at_once))
 
   return run
-
-
-def _chosen(
-  config: models.DecoderConfig, sets: Sequence[tuple[Site, ...]], chunk: _Chunk
-) -> _Chosen:
-  """Of the sets of a chunk, as `_patched` takes them."""
-  masks = {
-    kind: np.zeros(
-      (len(sets), config.depth + 1, len(positions.GROUPS))
-      + (config.num_heads,) * (kind == 'heads'),
-      bool,
-    )
-    for kind in models.SITES
-  }
-  for run, chosen in enumerate(sets):
-    for kind, layer, group, head in chosen:
-      at = (run, layer, positions.CODES[group])
-      masks[kind][at if head == EVERY_HEAD else (*at, head)] = True
-  if not chunk.before:
-    return _Chosen({}, {kind: x[:, chunk.first : -1] for kind, x in masks.items()})
-  layer = lambda kind: max(chunk.first - (kind != 'residual'), 0)
-  return _Chosen({kind: x[:, layer(kind)] for kind, x in masks.items()}, {})
 
 
 def _num_read(answers_Bx2xG: jax.Array) -> int:

@@ -161,18 +161,19 @@ def source_problems(
 
 def precision_problems(section: str, train: config_lib.Train, base: Any) -> list[str]:
   """Weights too coarse to be trained, or arithmetic that fused attention lacks."""
+  problems = []
   if train.attention == 'cudnn' and getattr(base, 'dtype', '') != 'bfloat16':
-    return [
+    problems.append(
       f'{section}.attention=cudnn computes in bfloat16: set base.dtype to it, or '
       'attention to blocks'
-    ]
+    )
   trained = train.loop.steps and not train.lora.rank
-  if not trained or getattr(base, 'param_dtype', '') != 'bfloat16':
-    return []
-  return [
-    f'{section}.lora.rank=0 trains all weights, but base.param_dtype=bfloat16 is too '
-    "coarse for AdamW's steps, which would round away: set it to float32"
-  ]
+  if trained and getattr(base, 'param_dtype', '') == 'bfloat16':
+    problems.append(
+      f'{section}.lora.rank=0 trains all weights, but base.param_dtype=bfloat16 is too '
+      "coarse for AdamW's steps, which would round away: set it to float32"
+    )
+  return problems
 
 
 def role_problems(

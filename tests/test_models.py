@@ -521,7 +521,7 @@ def test_num_params_counts_by_hand():
 
 
 def test_fused_attention_is_what_a_gpu_is_given(monkeypatch):
-  """Compiled for one that is not here; what it computes there is not seen."""
+  """Lowered for one that is not here; what it computes there is not seen."""
   versions = types.SimpleNamespace(cudnn_get_version=lambda: 9_12_00)
   monkeypatch.setattr(fused_attention_stablehlo, 'cuda_versions', versions)
   config = dataclasses.replace(

@@ -14,6 +14,7 @@ from coupling import config as config_lib
 from coupling import lora
 from coupling import models
 from coupling import patch
+from coupling import patch_chunks
 from coupling import patch_prompts
 from coupling import patching
 from coupling import sharding
@@ -214,7 +215,7 @@ def test_layers_below_are_not_needed(monkeypatch, changes, starts):
   config, params = model_of('gemma3')
   a = asked(checkpoints.VOCABULARY)
   want = patching.maps(config, params, a, **HOW)
-  monkeypatch.setattr(patching, 'STARTS', starts)
+  monkeypatch.setattr(patch_chunks, 'STARTS', starts)
   config = dataclasses.replace(config, **changes)
   found = patching.maps(config, params, a, **HOW | dict(batch=3, at_once=7))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, want)
@@ -230,12 +231,12 @@ def test_what_is_known_or_not_read_is_not_computed(scan):
   begun, _ = patching._begin(config, MESH, a.prefix, (END,))(params, rows)
 
   def products(first, chunk, at_BxK):
-    chosen = patching._chosen(config, [()], chunk)
+    chosen = patch_chunks.masks(config, [()], chunk)
     run = patching._patched(config, MESH, first, 0, 1, (END,))
     done = run.lower(params, rows, begun, begun.other, chosen, at_BxK).compile()
     return done.cost_analysis()['flops']
 
-  chunk = patching._Chunk(0, 0, True, [0], (), 0)
+  chunk = patch_chunks.Chunk(0, 0, True, [0], (), 0)
   all_three = products(0, chunk, None)
   of_one, of_most, of_none = (
     products(2, chunk._replace(first=2), np.zeros((4, 1), np.int32)),
@@ -252,11 +253,13 @@ def test_programs_are_few(depth):
   config = dataclasses.replace(model_of('qwen3')[0], depth=depth)
   a = asked(checkpoints.VOCABULARY)
   sets = [(x,) for x in patching.sites(config) if not patching.inert(config, a, x)]
-  chunks = patching._chunks(config, a, [*sets, *[tuple(x[0] for x in sets[:9])] * 5], 8)
+  chunks = patch_chunks.make(
+    config, a, [*sets, *[tuple(x[0] for x in sets[:9])] * 5], 8
+  )
   assert sorted({row for x in chunks for row in x.rows}) == [*range(len(sets) + 5)]
   programs = {(x.first, x.column, x.before, len(x.rows), x.width) for x in chunks}
   # Begun at a layer; there, at the answer, with few columns patched, or with many.
-  assert len(programs) <= 3 * (patching.STARTS + 1) + 1
+  assert len(programs) <= 3 * (patch_chunks.STARTS + 1) + 1
 
 
 def test_adapters_are_patched_as_their_merged_weights():

@@ -142,6 +142,13 @@ def test_unknown_targets_are_refused(shape, target, said):
   assert done.returncode == 1 and said in done.stderr
 
 
+def test_attention_of_other_machines_is_refused(shape):
+  config = f'configs/hint_mmlu.py:model=local,checkpoint={shape},path=nowhere'
+  more = '--config.base.dtype=bfloat16', '--config.train.attention=cudnn'
+  done = run(f'--config={config}', '--target=cpu:8', *more)
+  assert done.returncode == 1 and 'attention=cudnn is for NVIDIA GPUs' in done.stderr
+
+
 def traffic_of_a_step(shape: str) -> None:
   """Prints what a step on eight devices sends, as a multiple of the weights' bytes."""
   config = hint_mmlu.get_config(f'model=local,checkpoint={shape},path=nowhere,rank=2')
