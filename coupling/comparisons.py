@@ -12,7 +12,7 @@ from coupling import baselines
 from coupling.explanation import Explanation, agree
 from coupling.intervals import Interval, cluster_bootstrap
 from coupling.items import Items, check_same_items, label_class
-from coupling.siding import siding_weights
+from coupling.siding import beyond_shared
 from coupling.statistics import coupling, difference, share, sides
 
 LIKELIHOOD = (
@@ -73,31 +73,22 @@ def sibling(items: Items, sibling_items: Items, seed: int = 0) -> dict:
 
   The sibling is the same run with another fine-tuning seed. Drift to a truth common
   to both cannot favour a model's own behaviour. Its own answer does: denial has a
-  difference above zero, and only `siding` is free of that.
+  difference above zero, and only `siding.beyond_shared` is free of that.
 
   Returns:
     own_accuracy, sibling_accuracy, difference (own - sibling, paired); differing: on
     items where the siblings' truths differ, the shares siding with own, with sibling,
-    with neither; siding and siding_answer: the weights of both truths given surface
-    and own answer (`siding.siding_weights`) as own, sibling and difference.
+    with neither.
   """
   check_same_items(items, sibling_items)
   group_N = items.group_N
   own_N, sibling_N = items.right(items.truth), items.right(sibling_items.truth)
   differ_N = ~agree(items.truth, sibling_items.truth, items.states_answer)
-
-  def weights(answer_only: bool) -> dict:
-    found = siding_weights(items, sibling_items.truth, seed, answer_only)
-    names = ('own', 'sibling', 'difference')
-    return dict(zip(names, found.values(), strict=True))
-
   return {
     'own_accuracy': share(own_N, group_N),
     'sibling_accuracy': share(sibling_N, group_N),
     'difference': difference(own_N, sibling_N, group_N, seed),
     'differing': sides(own_N, sibling_N, differ_N, group_N, ('own', 'sibling')),
-    'siding': weights(answer_only=False),
-    'siding_answer': weights(answer_only=True),
   }
 
 
@@ -105,22 +96,23 @@ def pooled_sibling(first: Items, second: Items, seed: int = 0) -> dict:
   """`sibling` in both directions, pooled: each explains itself and the other.
 
   One direction alone would favour whichever of the two is easier to explain; pooled,
-  that cancels: (own + own) / 2 - (other + other) / 2. Groups stay whole. The weights
-  are those of one regression over both directions, each with strata of its own.
+  that cancels: (own + own) / 2 - (other + other) / 2. Groups stay whole.
+
+  Returns:
+    What `sibling` does, and `siding.beyond_shared` of the two.
   """
   check_same_items(first, second)
   both, swapped = _concatenate(first, second), _concatenate(second, first)
-  return sibling(both, swapped, seed)
+  found = sibling(both, swapped, seed)
+  return found | {'beyond_shared': beyond_shared(first, second, seed)}
 
 
 def _concatenate(first: Items, second: Items) -> Items:
   both = lambda *arrays: np.concatenate(arrays)
-  direction_N = np.repeat([0, 1], len(first.group_N))
   return dataclasses.replace(
     first,
     group_N=both(first.group_N, second.group_N),
-    surface={k: both(v, second.surface[k]) for k, v in first.surface.items()}
-    | {'direction': direction_N},
+    surface={k: both(v, second.surface[k]) for k, v in first.surface.items()},
     behavior_N=both(first.behavior_N, second.behavior_N),
     counterfactual_behavior_N=both(
       first.counterfactual_behavior_N, second.counterfactual_behavior_N

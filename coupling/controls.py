@@ -2,24 +2,21 @@
 
 from coupling import findings
 from coupling import words as words_lib
-from coupling.findings import finding, sign, worst
+from coupling.findings import finding, sign
 from coupling.formats import decimal, percent, points, signed
 
 
 def sibling(explanations: dict, denial: dict) -> dict:
-  """Own behaviour against a sibling's, on whole labels and on v’ alone.
-
-  On whole labels alone, a v’ that both share, put together with the own current
-  answer, would pass.
-  """
-  whole, answer = explanations['siding'], explanations['siding_answer']
-  state = worst(sign(x['difference']) for x in (whole, answer))
+  """Whether explanations know more of their own model than what a sibling shares."""
+  found = explanations['beyond_shared']
+  state = sign(found['slope'])
   texts = {
-    'above': 'Drift that both share cannot give that.',
+    'above': 'Labels, drift and other knowledge that both share cancel here, as do the '
+    'own answer and each model’s base rates.',
     'below': 'They follow the sibling more, which introspection cannot explain.',
     'around': 'So what both share, put together with the own answer, may explain what '
     'they get right.',
-    'unknown': 'A difference has no interval.',
+    'unknown': 'It has no interval.',
   }
   return finding(
     'sibling',
@@ -28,11 +25,9 @@ def sibling(explanations: dict, denial: dict) -> dict:
     f'their own model by {points(explanations["difference"])} points more: '
     f'{percent(explanations["own_accuracy"])} against '
     f'{percent(explanations["sibling_accuracy"])}. Denial would reach '
-    f'{points(denial["difference"])}, so the weights decide: given the kind and option '
-    f'of the cue and the own answer, {decimal(whole["own"])} on their own behaviour '
-    f'and {decimal(whole["sibling"])} on the sibling’s, a difference of '
-    f'{signed(whole["difference"])}, and of {signed(answer["difference"])} on v’ '
-    f'alone. {texts[state]}',
+    f'{points(denial["difference"])}, so this does not decide. Where both give one '
+    f'answer with the cue, {signed(found["slope"])} of the difference of their v’ '
+    f'shows in their explanations. {texts[state]}',
   )
 
 
@@ -41,19 +36,13 @@ def shuffled(summary: dict) -> dict:
   run = summary['runs'][summary['roles']['shuffled']]['final']
   contrast = summary['contrasts']['shuffled']
   whole, answer = contrast['siding_difference'], contrast['siding_answer_difference']
-  state = sign(whole)
+  state = sign(answer)
   texts = {
-    'above': 'On whole labels that is more than what training on noise gives.',
-    'below': 'On whole labels that is less than what training on noise gives.',
-    'around': 'That is not shown to be more than what training on noise gives.',
+    'above': 'On v’ that is more than what training on noise gives.',
+    'below': 'On v’ that is less than what training on noise gives.',
+    'around': 'On v’ that is not shown to be more than what training on noise gives.',
     'unknown': 'The difference has no interval.',
   }
-  text = texts[state]
-  if state == 'above' and sign(answer) != 'above':
-    text += (
-      ' On v’ alone it is not shown to be more: the current v’ is followed after '
-      'training on noise too.'
-    )
   return finding(
     'shuffled-label control',
     state,
@@ -62,17 +51,17 @@ def shuffled(summary: dict) -> dict:
     f'{signed(run["siding"]["difference"])}, on v’ by '
     f'{signed(run["siding_answer"]["difference"])}; the main run’s gap is larger by '
     f'{points(contrast["gap"])} points, its weights’ difference by {signed(whole)}, '
-    f'on v’ by {signed(answer)}. {text}',
+    f'on v’ by {signed(answer)}. {texts[state]}',
   )
 
 
 def trained_labels(found: dict) -> dict:
   """Own behaviour against the labels trained on, where these are not of M_0."""
   whole, answer = found['siding'], found['siding_answer']
-  state = worst(sign(x['difference']) for x in (whole, answer))
+  state = sign(answer['difference'])
   texts = {
-    'above': 'So current behaviour weighs more than the labels that were trained on.',
-    'below': 'So the labels that were trained on weigh more.',
+    'above': 'So the current v’ weighs more than that of the labels trained on.',
+    'below': 'So the v’ of the labels trained on weighs more.',
     'around': 'Neither is shown to weigh more.',
     'unknown': 'A difference has no interval.',
   }

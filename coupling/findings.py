@@ -5,8 +5,6 @@ A finding is one paragraph {about, state, text}; `state` is what the interval sa
 nothing was tested.
 """
 
-from collections.abc import Iterable
-
 from coupling import words as words_lib
 from coupling.formats import decimal, percent, points, signed
 
@@ -27,11 +25,6 @@ def sign(statistic: dict, zero: float = 0.0) -> str:
   if statistic['low'] > zero:
     return 'above'
   return 'below' if statistic['high'] < zero else 'around'
-
-
-def worst(states: Iterable[str]) -> str:
-  """The least favourable of several states: what all of them together are."""
-  return min(states, key=('below', 'unknown', 'around', 'above').index)
 
 
 def gap(main: dict, denial: dict) -> dict:
@@ -55,8 +48,7 @@ def gap(main: dict, denial: dict) -> dict:
 
 def weights(main: dict) -> dict:
   texts = {
-    'above': 'So what they know of single items is the current behaviour more than '
-    'the labels.',
+    'above': 'Old v’ put together with the own answer has that too.',
     'below': 'So what they know of single items is the labels more than the current '
     'behaviour.',
     'around': 'Neither is shown to weigh more.',
@@ -78,7 +70,8 @@ def weights(main: dict) -> dict:
 
 def weights_answer(main: dict) -> dict:
   texts = {
-    'above': 'So it is not old v’ put together with the current answer.',
+    'above': 'So it is not old v’ put together with the current answer, nor knowledge '
+    'of both alike.',
     'below': 'So the labels’ v’ is repeated; weight on self in whole labels may come '
     'from the own answer, put together with it.',
     'around': 'Neither v’ is shown to weigh more.',

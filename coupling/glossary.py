@@ -50,8 +50,9 @@ TERMS = [
     'Weight on self, on orig',
     'siding.self, .orig, .difference',
     'Least squares of what is stated on both truths, within strata of equal surface '
-    'and equal own answer: the share of explanations that follows each. Whoever reads '
-    'only the surface and the own answer has 0 on both, whatever gap it has.',
+    'and equal own answer, averaged over strata in which both vary: the share of '
+    'explanations that follows each. Whoever reads only the surface and the own answer '
+    'has 0 on both, whatever gap it has; whoever knows both alike, a difference of 0.',
     'studentised bootstrap over groups',
   ),
   (
@@ -145,8 +146,17 @@ TERMS = [
   (
     'Sibling',
     'sibling',
-    'The main run with another fine-tuning seed. Own minus sibling’s behaviour, and '
-    'the weights on both, over both models; the same for denial in their place.',
+    'The main run with another fine-tuning seed. Own minus sibling’s behaviour, over '
+    'both models; the same for denial in their place.',
+    _BOOTSTRAP,
+  ),
+  (
+    'Beyond what is shared',
+    'sibling.….beyond_shared.slope',
+    'Among items to which both siblings give one answer with the cue: slope of the '
+    'difference of their stated v’ on that of their true v’, within strata. The share '
+    'of explanations that follows the own v’, less the share that follows the '
+    'sibling’s. What both know cancels.',
     _BOOTSTRAP,
   ),
   (

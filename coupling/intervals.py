@@ -62,31 +62,38 @@ def group_sums(values_NxK: np.ndarray, group_N: np.ndarray) -> np.ndarray:
 def clustered_wilson(
   correct_N: np.ndarray, group_N: np.ndarray, confidence: float = CONFIDENCE
 ) -> Interval:
-  """Score interval of a proportion, for items in groups.
+  """Score interval of a proportion, for items in groups, also of unequal sizes.
 
-  Wilson's interval at the effective sample size n / deff * (z / t_{G-1})^2. The
-  design effect (Kish 1965, Survey Sampling, section 8.2) is the variance of the mean
-  as a ratio of group sums, G / (G - 1) sum_g (sum_{i in g} (y_i - p))^2 / n^2, over
-  p (1 - p) / n, and at least 1. The t quantile pays for few groups (Korn & Graubard
-  1998, Survey Methodology 24:193). Where p is 0 or 1 the data cannot show their
-  design effect, and each group counts as one item.
+  Wilson's interval at the effective sample size n / deff * (z / t)^2. The design
+  effect (Kish 1965, Survey Sampling, section 8.2) is the variance of the mean over
+  p (1 - p) / n, and at least 1. That variance is the jackknife's over groups, (G - 1) /
+  G sum_g (r_g / (n - n_g))^2, with n_g items and the sum r_g of y_i - p in group g: a
+  large group pulls p towards itself, so its r_g alone is too small (Bell and McCaffrey
+  2002, Survey Methodology 28:169). The t quantile pays for few groups (Korn & Graubard
+  1998, Survey Methodology 24:193), with as many degrees of freedom as groups of equal
+  size would have, n^2 / sum_g n_g^2 - 1 (Carter et al. 2017, Rev. Econ. Stat. 99:698).
+  Where p is 0 or 1 the data cannot show their design effect, and each of these groups
+  counts as one item.
 
   Returns:
     The share and its bounds; undefined without items, no bounds with one group.
   """
-  n, groups = len(correct_N), len(np.unique(group_N))
+  n = len(correct_N)
   if n == 0:
     return UNDEFINED
   share = float(np.mean(correct_N))
-  residual_Gx1 = group_sums((correct_N - share)[:, None], group_N)
+  columns_Nx2 = np.stack([correct_N - share, np.ones(n)], axis=1)
+  residual_G, size_G = group_sums(columns_Nx2, group_N).T
+  groups = len(size_G)
   if groups < 2:
     return Interval(share, None, None)
-  variance = groups / (groups - 1) * np.sum(residual_Gx1**2) / n**2
+  equal = n**2 / np.sum(size_G**2)  # groups of equal size that would tell as much
+  variance = (groups - 1) / groups * np.sum((residual_G / (n - size_G)) ** 2)
   independent = share * (1 - share) / n
-  deff = max(1.0, variance / independent) if independent > 0 else n / groups
+  deff = max(1.0, variance / independent) if independent > 0 else n / equal
   quantile = (1 + confidence) / 2
-  t_over_z = special.stdtrit(groups - 1, quantile) / special.ndtri(quantile)
-  effective = n / (deff * t_over_z**2)
+  t_over_z = special.stdtrit(equal - 1, quantile) / special.ndtri(quantile)
+  effective = max(1e-9, n / (deff * t_over_z**2))  # of one group alone, nothing
   return Interval(share, *wilson(share * effective, effective, confidence))
 
 
@@ -203,76 +210,6 @@ def studentised(
   if not np.isfinite(half):
     return Interval(value, None, None)
   return Interval(value, value - half, value + half)
-
-
-def _sum_of_weights(
-  sums_KxGx5: np.ndarray, coefficient_Kx2: np.ndarray, weight_BxG: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Estimates [B] of sum_k c_k . beta_k and their standard errors [B].
-
-  The error is that of estimating equations (the sandwich): sqrt(G / (G - 1) sum_g
-  z_g^2), where z_g = sum_k c_k M_k^-1 u_kg, M_k the matrix of all groups together and
-  u_kg = (ay - aa beta_1 - ab beta_2, by - ab beta_1 - bb beta_2) of the group.
-  """
-  groups = sums_KxGx5.shape[1]
-  estimate_B = np.zeros(len(weight_BxG))
-  scale_B, z_BxG = np.zeros(len(weight_BxG)), np.zeros(weight_BxG.shape)
-  for sums_Gx5, (c_self, c_other) in zip(sums_KxGx5, coefficient_Kx2, strict=True):
-    aa_B, ab_B, bb_B, ay_B, by_B = (weight_BxG @ sums_Gx5).T
-    det_B = aa_B * bb_B - ab_B**2
-    det_B = np.where(det_B > 1e-9 * aa_B * bb_B, det_B, np.nan)
-    self_B = (bb_B * ay_B - ab_B * by_B) / det_B
-    other_B = (aa_B * by_B - ab_B * ay_B) / det_B
-    by_self_B = (c_self * bb_B - c_other * ab_B) / det_B
-    by_other_B = (c_other * aa_B - c_self * ab_B) / det_B
-    gradient_Bx5 = np.stack(
-      [
-        -by_self_B * self_B,
-        -by_self_B * other_B - by_other_B * self_B,
-        -by_other_B * other_B,
-        by_self_B,
-        by_other_B,
-      ],
-      axis=1,
-    )
-    estimate_B += c_self * self_B + c_other * other_B
-    size = abs(c_self) + abs(c_other)
-    scale_B += size * (np.abs(self_B) + np.abs(other_B))
-    z_BxG += gradient_Bx5 @ sums_Gx5.T
-  correction = groups / max(1, groups - 1)
-  error_B = np.sqrt(correction * np.sum(weight_BxG * z_BxG**2, axis=1))
-  # An error of nothing but rounding is none.
-  return estimate_B, np.where(error_B <= 1e-9 * scale_B, 0.0, error_B)
-
-
-def regression_bootstrap(
-  sums_KxGx5: np.ndarray,
-  coefficient_Kx2: np.ndarray,
-  seed: int = 0,
-  draws: int = DRAWS,
-  confidence: float = CONFIDENCE,
-) -> Interval:
-  """Interval of sum_k c_k . beta_k for K regressions on two variables, in groups.
-
-  beta_k = [[aa, ab], [ab, bb]]^-1 [ay, by]. The bootstrap is that of
-  `cluster_bootstrap`; coverage is measured by benchmarks/calibration.py.
-
-  Args:
-    sums_KxGx5: of every regression and group, the sums aa, ab, bb, ay, by.
-    coefficient_Kx2: coefficients c.
-    seed, draws, confidence: as `cluster_bootstrap` takes them.
-
-  Returns:
-    The estimate and its bounds; undefined where a matrix is singular.
-  """
-  sums_KxGx5 = np.asarray(sums_KxGx5, np.float64)
-  coefficient_Kx2 = np.asarray(coefficient_Kx2, np.float64)
-  if sums_KxGx5.ndim != 3 or sums_KxGx5.shape[2] != 5:
-    raise ValueError(
-      f'regression_bootstrap: needs sums [K, G, 5], found {sums_KxGx5.shape}'
-    )
-  estimates = functools.partial(_sum_of_weights, sums_KxGx5, coefficient_Kx2)
-  return studentised(estimates, sums_KxGx5.shape[1], seed, draws, confidence)
 
 
 def mean_interval(values_N: np.ndarray, group_N: np.ndarray, seed: int = 0) -> Interval:

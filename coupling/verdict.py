@@ -17,19 +17,11 @@ CONTROLS = ('sibling', 'shuffled')
 def verdict(summary: dict) -> list[dict]:
   """Findings on the main run and its controls, and their limits; headline first.
 
-  The headline rests on findings that denial, and any other reader of the kind and
-  option of the cue and of the own answer, cannot pass: the raw gap together with the
-  weights on Self and Orig, on whole labels and on v’ alone; both weights against a
-  sibling; the weights on whole labels against a run on shuffled labels; and both
-  against the labels trained on, where these are another model's.
+  The headline rests on `checks` alone.
   """
   main = summary['runs'][summary['roles']['main']]['final']
   denial = summary['baselines']['denial']
-  findings = [
-    findings_lib.gap(main, denial),
-    findings_lib.weights(main),
-    findings_lib.weights_answer(main),
-  ]
+  findings = [findings_lib.gap(main, denial), findings_lib.weights_answer(main)]
   if 'trained_labels' in summary:
     findings.append(controls.trained_labels(summary['trained_labels']))
   if 'sibling' in summary:
@@ -38,9 +30,10 @@ def verdict(summary: dict) -> list[dict]:
     findings.append(controls.shuffled(summary))
   fitness = variety.findings(summary)
   warnings = [x for x in fitness if x['state'] == variety.WARNING]
-  headline = _headline(summary, findings, warnings)
+  headline = _headline(summary, warnings)
   words = words_lib.of(summary)
   findings += [
+    findings_lib.weights(main),
     findings_lib.correction(main),
     findings_lib.class_balance(main, denial, words),
     findings_lib.answer_gap(main, denial),
@@ -57,28 +50,54 @@ def verdict(summary: dict) -> list[dict]:
   return [headline, *warnings, *planted.findings(summary), *findings]
 
 
-def _headline(summary: dict, checks: list[dict], warnings: list[dict]) -> dict:
-  state = {check['about']: check['state'] for check in checks}
-  gap, weights = state['gap'], state['weights']
-  failed = [about for about in state if state[about] != 'above']
+def checks(summary: dict) -> dict[str, dict]:
+  """Statistics that must lie above zero before coupling is said to be shown.
+
+  The raw gap, and what no reader of the cue, of the own answer and of knowledge that
+  models share can pass (benchmarks/impostors.py): on v’ alone the weights on Self and
+  Orig, what is known beyond a sibling, the weights against a run on shuffled labels,
+  and those against the labels trained on, where these are another model's. Weights on
+  whole labels decide nothing: old v’ put together with the own answer passes them.
+  """
+  main = summary['runs'][summary['roles']['main']]['final']
+  found = {'gap': main['gap'], 'weights on v’': main['siding_answer']['difference']}
+  if 'trained_labels' in summary:
+    labels = summary['trained_labels']['siding_answer']
+    found['labels of another model'] = labels['difference']
+  if 'sibling' in summary:
+    found['sibling'] = summary['sibling']['explanations']['beyond_shared']['slope']
+  if 'shuffled' in summary['roles']:
+    contrast = summary['contrasts']['shuffled']
+    found['shuffled-label control'] = contrast['siding_answer_difference']
+  return found
+
+
+def failed(summary: dict) -> list[str]:
+  """The checks whose interval is not above zero."""
+  return [k for k, x in checks(summary).items() if findings_lib.sign(x) != 'above']
+
+
+def _headline(summary: dict, warnings: list[dict]) -> dict:
+  state = {k: findings_lib.sign(x) for k, x in checks(summary).items()}
+  gap, weights = state['gap'], state['weights on v’']
+  unmet = failed(summary)
   missing = [role for role in CONTROLS if role not in summary['roles']]
   several = len(summary['seeds']) > 1
-  if not failed and summary['audit']:
+  if not unmet and summary['audit']:
     text = (
       'The explanations describe the model’s own behaviour better than these labels '
       'do, in raw agreement and beyond what the cue’s kind and option and the own '
       'answer give. That is coupling only if the model was trained to explain itself '
       'by them.'
     )
-  elif not failed and not missing and not warnings and several:
+  elif not unmet and not missing and not warnings and several:
     text = (
       'Introspective coupling is shown here: the explanations follow the model’s own '
       'current behaviour more than the labels they were trained on. This holds beyond '
-      'what the cue’s kind and option and the own answer give, against a sibling’s '
-      'behaviour too, and on whole labels more so than after training on shuffled '
-      'labels.'
+      'what the cue’s kind and option and the own answer give, beyond what a sibling '
+      'shares, and more so than after training on shuffled labels.'
     )
-  elif not failed:
+  elif not unmet:
     text = (
       'What was run agrees with introspective coupling: Self exceeds Orig, in raw '
       'agreement and beyond what the cue’s kind and option and the own answer give.'
@@ -86,13 +105,13 @@ def _headline(summary: dict, checks: list[dict], warnings: list[dict]) -> dict:
   elif gap == 'above':
     text = (
       'Self exceeds Orig, but that alone is not coupling: whoever knows only the own '
-      f'answer may reach it. Not confirmed: {", ".join(failed)}.'
+      f'answer may reach it. Not confirmed: {", ".join(unmet)}.'
     )
   elif gap == 'below' and weights == 'above':
     text = (
       'Two measures disagree: the explanations agree with the fixed labels more often '
       'than with the model’s own current behaviour, but given the prompt and the own '
-      'answer they weigh current behaviour more. Neither coupling nor its failure is '
+      'answer they weigh the current v’ more. Neither coupling nor its failure is '
       'established.'
     )
   elif gap == 'below' and weights == 'below':

@@ -282,3 +282,35 @@ def test_coverage(groups):
   assert 0.92 <= covered['wilson'] / 400 <= 0.98
   assert 0.92 <= covered['bootstrap'] / 400 <= 0.98
   assert covered['independent'] / 400 < 0.9  # ignoring groups undercovers
+
+
+def test_shares_are_covered_where_one_group_has_a_third_of_the_items():
+  """Zipf's sizes; groups differ, as those of a real text do."""
+  rng = np.random.default_rng(0)
+  size_G = np.maximum(1, 320 / np.arange(1, 41) ** 1.3).astype(int)
+  assert 0.3 < size_G.max() / size_G.sum() < 0.4
+  group_N = np.repeat(np.arange(len(size_G)), size_G)
+  covered = 0
+  for _ in range(400):
+    share_G = rng.beta(2, 3, len(size_G))
+    correct_N = rng.random(len(group_N)) < share_G[group_N]
+    _, low, high = clustered_wilson(correct_N, group_N)
+    covered += low <= 0.4 <= high
+  assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_unequal_groups_by_hand():
+  """Groups of 6 and 2 and 2: jackknife variance, and 100 / 44 groups' worth of t."""
+  correct_N = np.array([1, 1, 1, 1, 1, 0, 1, 0, 0, 0])
+  group_N = np.repeat([0, 1, 2], [6, 2, 2])
+  # Sums of residuals about 0.6: 1.4, -0.2, -1.2.
+  variance = 2 / 3 * ((1.4 / 4) ** 2 + (0.2 / 8) ** 2 + (1.2 / 8) ** 2)
+  t = stats.t.ppf(0.975, 100 / 44 - 1) / stats.norm.ppf(0.975)
+  effective = 0.24 / variance / t**2
+  expected = wilson(0.6 * effective, effective)
+  assert clustered_wilson(correct_N, group_N)[1:] == pytest.approx(expected)
+
+
+def test_a_group_of_nearly_all_items_says_nothing():
+  found = clustered_wilson(np.arange(600) % 2, np.repeat([0, 1], [599, 1]))
+  assert found.low < 0.01 and found.high > 0.99

@@ -258,14 +258,14 @@ def test_controls_stand_beside_the_main_run(whole):
   assert rows['denial']['siding']['difference']['mean'] == pytest.approx(0.0)
   assert rows['kl: main run']['siding']['difference']['low'] > 0.3
   sibling = whole['controls']['sibling']
-  own = sibling['explanations']['siding']['difference']['mean']
-  assert own > 0.5 > abs(sibling['denial']['siding']['difference']['mean'])
+  slope = {name: x['beyond_shared']['slope']['mean'] for name, x in sibling.items()}
+  assert slope['explanations'] > 0.5 and slope['denial'] == 0.0
   claims = whole['controls']['claims']
   assert [x['state'] for x in claims] == [AGREES, AGREES]
-  weights = [rows[x]['siding']['difference']['mean'] for x in (
+  weights = [rows[x]['siding_answer']['difference']['mean'] for x in (
     'kl: main run', 'shuffled: shuffled'
   )]  # fmt: skip
-  more = whole['controls']['over_shuffled']['siding_difference']
+  more = whole['controls']['over_shuffled']['siding_answer_difference']
   assert more['mean'] == pytest.approx(weights[0] - weights[1])
 
 

@@ -63,7 +63,8 @@ def test_the_crossing_is_that_of_similarity_and_self_less_target():
   kinds = [x['source'] for x in found['runs']]
   assert kinds == ['own labels', 'another model', 'own lineage', 'another model']
   assert [x['mixture'] for x in found['runs']] == [0.0, 0.5, 1.0, 1.0]
-  weights_SxR = np.transpose([x['weights']['whole']['per_seed'] for x in found['runs']])
+  answers = [x['weights']['answer']['per_seed'] for x in found['runs']]
+  weights_SxR = np.transpose(answers)
   expected = runs_lib.zero_crossing(x_SxR, weights_SxR)
   line = found['lines']['weights']
   assert line['crossing']['mean'] == pytest.approx(expected['crossing']['value'])
@@ -82,7 +83,7 @@ def test_all_labels_of_another_model(all_foreign, follows):
   fall = found['runs'][3]['fall']['self_accuracy']
   assert fall['per_seed'] == pytest.approx([b - a for a, b in zip(own, all_)])
   sign = 1 if follows == AGREES else -1
-  assert sign * found['runs'][3]['weights']['whole']['mean'] > 0.2
+  assert sign * found['runs'][3]['weights']['answer']['mean'] > 0.2
 
 
 def test_denial_does_not_follow_behaviour_under_foreign_labels():
@@ -123,14 +124,14 @@ def test_a_fall_disagrees_only_where_labels_win():
   found = {'lines': {'weights': line | {'extrapolated': False}}}
   for weights, state in (((0.5, 0.3), UNDECIDED), ((0.5, 0.05), UNDECIDED),
                          ((0.5, -0.3), DISAGREES)):  # fmt: skip
-    found['runs'] = [{'weights': {'whole': of(x)}} for x in weights]
+    found['runs'] = [{'weights': {'answer': of(x)}} for x in weights]
     assert sources.rising(found) == sources.about(found) == state
 
 
 def test_weights_that_are_not_defined_locate_nothing():
   of, found = alike(GOOD)
-  found['runs'][1]['weights']['whole']['per_seed'][0] = None
-  line = sources.crossing(found['runs'], 'weights.whole')
+  found['runs'][1]['weights']['answer']['per_seed'][0] = None
+  line = sources.crossing(found['runs'], 'weights.answer')
   assert line['slope']['mean'] is None and line['crossing']['mean'] is None
 
 
@@ -162,7 +163,7 @@ def test_about_asks_for_a_rise_and_for_runs_that_reach_it(slope, crossing, seen,
   outside = not seen[0] <= crossing <= seen[1]
   line = {'slope': of(slope, 0.1), 'crossing': of(crossing, 0.05), 'seen': seen}
   line |= {'extrapolated': outside}
-  found = {'lines': {'weights': line}, 'runs': [{'weights': {'whole': of(-0.5, 0.1)}}]}
+  found = {'lines': {'weights': line}, 'runs': [{'weights': {'answer': of(-0.5, 0.1)}}]}
   assert sources.about(found) == state
 
 

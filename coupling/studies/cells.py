@@ -221,10 +221,9 @@ def _seedless(train: Train) -> Train:
 
 
 def _sibling(parts: Parts, name: str, sibling: str, seed: int) -> dict:
-  """Own behaviour against the sibling's, on whole explanations and on v' alone."""
+  """Own behaviour against the sibling's, raw and beyond what both share."""
   items, other = parts.items(name, seed), parts.items(sibling, seed)
-  found = comparisons.sibling(items, other)
   return {
-    'differing': found['differing'],
-    'difference': found['siding_answer']['difference'],
+    'differing': comparisons.sibling(items, other)['differing'],
+    'beyond_shared': siding.beyond_shared(items, other),
   }

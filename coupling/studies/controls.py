@@ -13,6 +13,7 @@ from coupling.studies.parts import GAPS, Parts, short
 from coupling.studies.rules import Row
 from coupling.tables import Table
 
+ANSWER = 'siding_answer_difference'  # of the weights on v', in a contrast
 SHUFFLED = ': shuffled'  # ends the label of that run
 KEPT = ('self_accuracy', 'orig_accuracy', *GAPS, 'siding', 'siding_answer')
 COLUMNS = (
@@ -28,8 +29,7 @@ SIBLING_COLUMNS = (
   ('Own − sibling', 'difference', points),
   ('Where they differ: own', 'differing.own', percent),
   ('… the sibling’s', 'differing.sibling', percent),
-  ('Weights: own − sibling', 'siding.difference', signed),
-  ('… on v’', 'siding_answer.difference', signed),
+  ('Beyond what both share', 'beyond_shared.slope', signed),
 )
 
 
@@ -60,14 +60,13 @@ def rows(found: dict) -> list[Row]:
     own, denial = (found['sibling'][x] for x in ('explanations', 'denial'))
     result.append(
       Row(
-        'A model explains its own behaviour better than that of its sibling, beyond '
-        'the kind and option of the cue and the own answer (weights)',
-        f'{signed(own["siding"]["difference"])} (denial '
-        f'{signed(denial["siding"]["difference"])}); raw {points(own["difference"])} '
+        'A model explains its own v’ better than that of its sibling, beyond what both '
+        'share and the own answer',
+        f'{signed(own["beyond_shared"]["slope"])}; raw {points(own["difference"])} '
         f'points (denial {points(denial["difference"])})',
-        rules.above(own['siding']['difference']),
-        'weight on the own less the sibling’s behaviour, both directions pooled, above '
-        '0',
+        rules.above(own['beyond_shared']['slope']),
+        'slope of the difference of explanations on that of v’, where both give one '
+        'answer with the cue, above 0',
       )
     )
   if control := found['over_shuffled']:
@@ -75,11 +74,12 @@ def rows(found: dict) -> list[Row]:
     result.append(
       Row(
         f'{main}: explanations follow current behaviour more than those trained on '
-        'shuffled labels (weights)',
-        f'{signed(control["siding_difference"])}; gap {points(control["gap"])} more '
+        'shuffled labels (weights on v’)',
+        f'{signed(control[ANSWER])}; gap {points(control["gap"])} more '
         f'than the {points(shuffled["gap"])} of shuffled labels',
-        rules.above(control['siding_difference']),
-        'weights self − orig, less those of shuffled labels, paired by seed, above 0',
+        rules.above(control[ANSWER]),
+        'weights on v’, self − orig, less those of shuffled labels, paired by seed, '
+        'above 0',
       )
     )
   return result
@@ -87,18 +87,18 @@ def rows(found: dict) -> list[Row]:
 
 # A gap alone says little: labels that say nothing have one too, and so has denial.
 COUPLED = (
-  'gap above 0, and weights self − orig above those of shuffled labels, paired by seed'
+  'gap above 0, and weights on v’ above those of shuffled labels, paired by seed'
 )
 
 
 def coupled(gap: dict, control: dict) -> str:
-  """Whether a gap is above 0, and the weights above those of shuffled labels.
+  """Whether a gap is above 0, and the weights on v' above those of shuffled labels.
 
   Args:
     gap: of a run.
     control: of Parts.over_shuffled; without it nothing is decided.
   """
-  more = rules.above(control['siding_difference']) if control else rules.UNDECIDED
+  more = rules.above(control[ANSWER]) if control else rules.UNDECIDED
   return rules.every((rules.above(gap), more))
 
 
@@ -107,8 +107,8 @@ def told(gap: dict, control: dict) -> str:
   if not control:
     return f'{points(gap)}; no run with shuffled labels'
   return (
-    f'{points(gap)}; beyond shuffled labels: weights '
-    f'{signed(control["siding_difference"])}, gap {points(control["gap"])}'
+    f'{points(gap)}; beyond shuffled labels: weights on v’ '
+    f'{signed(control[ANSWER])}, gap {points(control["gap"])}'
   )
 
 

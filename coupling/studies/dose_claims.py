@@ -38,10 +38,10 @@ def _regularisation(found: dict) -> list[Row]:
       f'at weight 1: {controls.COUPLED}',
     ),
     Row(
-      '… beyond the kind and option of the cue and the own answer (weights)',
-      signed(with_it['siding']['difference']),
-      rules.above(with_it['siding']['difference']),
-      'weight on self − on orig, at weight 1, above 0',
+      '… beyond the kind and option of the cue and the own answer (weights on v’)',
+      signed(with_it['siding_answer']['difference']),
+      rules.above(with_it['siding_answer']['difference']),
+      'weight on the v’ of self − of orig, at weight 1, above 0',
     ),
   ]
   for key, name in NAMES.items():
@@ -61,7 +61,7 @@ def _regularisation(found: dict) -> list[Row]:
 def _noise(found: dict) -> list[Row]:
   doses = found['doses']
   gaps = [(x['final']['gap'], x['control']) for x in doses]
-  weights = [x['final']['siding']['difference'] for x in doses]
+  weights = [x['final']['siding_answer']['difference'] for x in doses]
 
   def by_dose(shown: Iterable[str]) -> str:
     return '; '.join(f'at {x["label"]}: {said}' for x, said in zip(doses, shown))
@@ -74,10 +74,10 @@ def _noise(found: dict) -> list[Row]:
       f'at every share of noise: {controls.COUPLED}',
     ),
     Row(
-      '… beyond the cue and the own answer (weights)',
+      '… beyond the cue and the own answer (weights on v’)',
       by_dose(map(signed, weights)),
       rules.every(map(rules.above, weights)),
-      'weight on self − on orig above 0 at every share of noise',
+      'weight on the v’ of self − of orig above 0 at every share of noise',
     ),
   ]
 
@@ -165,7 +165,7 @@ def _noise_words(found: dict) -> str:
   return text + (
     f' With the most noise ({last["label"]}), Self is '
     f'{percent(last["final"]["self_accuracy"])} and the weights differ by '
-    f'{signed(last["final"]["siding"]["difference"])}.'
+    f'{signed(last["final"]["siding_answer"]["difference"])}.'
   )
 
 

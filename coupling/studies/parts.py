@@ -133,9 +133,9 @@ class Parts:
     return self.over(within)
 
   def over_shuffled(self, name: str) -> dict:
-    """A run's gap and weights less those of shuffled labels; {} without such a run."""
+    """Gap and weights on v' less those of shuffled labels; {} without such a run."""
     shuffled = self.role('shuffled')
-    keys = ('gap', 'siding.difference')
+    keys = ('gap', 'siding_answer.difference')
     return self.contrast(name, shuffled, keys) if shuffled else {}
 
 

@@ -48,7 +48,7 @@ def numbers(study: Study, parts: Parts) -> dict:
   entries = [_entry(parts, name, own) for name in study.runs]
 
   lines = {
-    'weights': crossing(entries, 'weights.whole'),
+    'weights': crossing(entries, 'weights.answer'),
     'raw': crossing(entries, 'final.target_gap'),
   }
   return {'runs': entries, 'own': own, 'lines': lines}
@@ -116,15 +116,15 @@ def rows(study: Study, found: dict) -> list[Row]:
   result = [
     Row(
       'The more the labels agree with current behaviour, the more explanations follow '
-      'behaviour rather than labels (weights)',
+      'behaviour rather than labels (weights on v’)',
       f'slope {signed(weights["slope"])}; raw {signed(raw["slope"])}',
       rising(found),
-      'slope of the weights self − target on similarity, a line for each seed, above '
-      '0; disagrees where it is below 0 and labels are shown to win in some run '
+      'slope of the weights on v’, self − target, on similarity, a line for each seed, '
+      'above 0; disagrees where it is below 0 and labels are shown to win in some run '
       '(weights below 0)',
     ),
     Row(
-      f'Self − Target (weights) crosses zero at a similarity of about {ABOUT}',
+      f'Self − Target (weights on v’) crosses zero at a similarity of about {ABOUT}',
       f'{_located(weights)}; raw {_located(raw)}',
       about(found),
       f'slope of the weights above 0, and Fieller’s interval of their crossing inside '
@@ -137,14 +137,14 @@ def rows(study: Study, found: dict) -> list[Row]:
   if not foreign:
     return result
   shown = '; '.join(f'{short(x["name"])}: {{}}' for x in foreign)
-  gaps = [(x['final']['target_gap'], x['weights']['whole']) for x in foreign]
+  gaps = [(x['final']['target_gap'], x['weights']['answer']) for x in foreign]
   falls = [x['fall']['self_accuracy'] for x in foreign]
   result += [
     Row(
       'With all labels of another model, explanations still follow the own behaviour',
       shown.format(*(f'{points(gap)}, weights {signed(x)}' for gap, x in gaps)),
       rules.every(rules.above(x) for pair in gaps for x in pair),
-      'Self − Target above 0 for every such model, and the weights self − target too',
+      'Self − Target above 0 for every such model, and the weights on v’ too',
     ),
     Row(
       'With all labels of another model, explanations are less accurate (paper: 19 '
@@ -164,7 +164,7 @@ def rising(found: dict) -> str:
   behaviour has no crossing to show.
   """
   rises = rules.above(found['lines']['weights']['slope'])
-  lost = [rules.below(x['weights']['whole']) for x in found['runs']]
+  lost = [rules.below(x['weights']['answer']) for x in found['runs']]
   beaten = rules.AGREES in lost
   return rises if rises == rules.AGREES or beaten else rules.UNDECIDED
 
@@ -237,7 +237,7 @@ def finding(study: Study, found: dict) -> str:
       f' With all labels of another model ({short(x["name"])}, similarity '
       f'{percent(x["final"]["behavior_similarity"])}), Self − Target is '
       f'{points(x["final"]["target_gap"])} points, the weights differ by '
-      f'{signed(x["weights"]["whole"])}, and Self is '
+      f'{signed(x["weights"]["answer"])}, and Self is '
       f'{points(x["fall"]["self_accuracy"])} points from that with own labels (the '
       'paper: −19).'
     )

@@ -12,7 +12,7 @@ OWN, LINEAGE, OTHER = 'own labels', 'own lineage', 'another model'
 MARKS = {OWN: ('o', BLUE), LINEAGE: ('^', GREEN), OTHER: ('s', VERMILION)}
 # Key of a run, its line, title; in percent, as weights of 1 are all statements.
 PANELS = (
-  ('weights.whole', 'weights', 'Weights: self − target, %'),
+  ('weights.answer', 'weights', 'Weights on v’: self − target, %'),
   ('final.target_gap', 'raw', 'Self − Target, points'),
 )
 
