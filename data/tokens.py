@@ -20,6 +20,14 @@ Tokenizer = encoder.Tokenizer
 # What transformers can read a tokenizer from, besides a vocab.json with its merges.txt.
 _TOKENIZER_FILES = ('tokenizer.json', 'tokenizer.model', 'tekken.json')
 
+# What has to come back from its token ids.
+_TEXTS = (
+  'Which is a gas at room temperature?\n\n(A) iron (B) helium\n\n\nAnswer: B',
+  'if x:\n  y = 2\n\tz  =  3',
+  'Un café, s\'il vous plaît. Der Fluß heißt "Rhein" – 20 °C.',
+  '日本語のテキスト и русский текст 🙂',
+)
+
 
 def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
   """A tokenizer of whole words; `special` names the padding and the start token."""
@@ -55,9 +63,10 @@ def load_tokenizer(source: str | os.PathLike) -> Tokenizer:
     )
   except Exception as e:  # each tokenizer class fails in a way of its own
     raise ValueError(
-      f'Tokenizer {source!r} cannot be loaded: {e}\nIts tokenizer files must be whole '
-      'and need no code of their own; for a name on the hub, also check the spelling, '
-      'the network, and that you are logged in where the model asks for it.'
+      f'Tokenizer {source!r} cannot be loaded: {" ".join(str(e).split())} Its '
+      'tokenizer files must be whole and need no code of their own; for a name on the '
+      'hub, also check the spelling, the network, and that you are logged in where the '
+      'model asks for it.'
     ) from e
   if not isinstance(tokenizer, Tokenizer):
     raise ValueError(
@@ -97,6 +106,32 @@ def padding(tokenizer: Tokenizer) -> int:
     f'{encoder.describe(tokenizer)} has neither a padding nor an end token: name one '
     'in the field pad_token of its tokenizer_config.json.'
   )
+
+
+def check_blanks(tokenizer: Tokenizer, encode: Callable) -> None:
+  """Raises ValueError where text does not come back from its token ids.
+
+  It comes back as the tokenizer's own normalizer writes it (composed, in lower case),
+  which takes no blank away between words. Characters that the tokenizer has no token
+  for stay what it makes of them. Whole words between single blanks, as tokenizers of
+  words alone read them, are not tried.
+  """
+  backend = tokenizer.backend_tokenizer
+  if isinstance(backend.model, tokenizers.models.WordLevel):
+    return
+  for text, ids in zip(_TEXTS, encode(_TEXTS)):
+    if tokenizer.unk_token_id in ids:
+      continue
+    normal = backend.normalizer.normalize_str(text) if backend.normalizer else text
+    wanted = {text, normal.replace('▁', ' ').strip()}
+    found = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
+    if found not in wanted or len(found.split()) < len(text.split()):
+      raise ValueError(
+        f'{encoder.describe(tokenizer)} reads {text!r} as {found!r}: it loses blanks '
+        'or signs. Where its tokenizer.json is right, give the class that reads it as '
+        'it is in tokenizer_config.json ("tokenizer_class": '
+        '"PreTrainedTokenizerFast"), or install another version of transformers.'
+      )
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
