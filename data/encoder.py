@@ -39,6 +39,10 @@ class Encoder:
   they are: they are text. Markers that a model reads as ordinary text (`[INST]` where
   it is no token) cannot be told from data that say the same.
 
+  transformers has `split_special_tokens`, which splits special tokens alone and not
+  `<think>`, and `sanitize_control_tokens`, which fails on texts that a Unigram model
+  spells and keeps no offsets; both let a template look at what contents say.
+
   Attributes:
     control: ids of the control tokens by name.
   """

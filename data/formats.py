@@ -131,8 +131,7 @@ class Chat(Format):
 
   An answer begins where the generation prompt ends; a blank that the template puts
   there belongs to the answer, and so does the end of turn. Where the template's own
-  rendering of a finished conversation begins with the prompt, prompt and answer
-  together are that rendering, up to its end of turn.
+  rendering of a finished conversation begins with the prompt, both together are that.
 
   Without thinking the first token after a prompt is that of an answer: what else the
   template has there (empty thoughts, the name of a channel) ends the prompt, and a
@@ -228,8 +227,8 @@ class Chat(Format):
     texts = super().decode(rows)
     if not self.thinking:
       return texts
-    end_of_thoughts = self._places.before.split()[-1]
-    return [text.rpartition(end_of_thoughts)[2].strip() for text in texts]
+    end = self._places.before.split()[-1]
+    return [text.split(end)[-1].strip() if end in text else '' for text in texts]
 
   def _answer_places(self) -> tuple[str, str, str, int]:
     """Marked text: end of the prompt, before and after an answer; the end of turn."""
@@ -258,16 +257,14 @@ class Chat(Format):
     A template that fails on three turns does so again when it is asked for them.
     """
     ids, places = self._template.ids, self._places
-    [prompt], answers = self.prompts([_QUESTION]), self.answers(_ANSWERS)
-    self._template.compare(prompt, ids([_QUESTION], True, places.lead), 1)
     end = self.tokenizer.decode(self.end_tokens[0])
     after = places.after.partition(end)[0] + end
+    [prompt], answers = self.prompts([_QUESTION]), self.answers(_ANSWERS)
+    self._template.compare(prompt, ids([_QUESTION], True, places.lead), 1)
     for text, answer in zip(_ANSWERS, answers):
-      if places.finished:
-        theirs = ids([_QUESTION, text], False)
-      else:  # the template takes the empty thoughts away
+      own, theirs = prompt + answer, ids([_QUESTION, text], False)
+      if not places.finished:  # the template takes empty thoughts away
         theirs = ids([_QUESTION], True, places.lead + places.before + text + after)
-      own = prompt + answer
       self._template.compare(own, theirs[: len(own)], 2)
     turns = [_QUESTION, _ANSWERS[1], _QUESTION]
     try:

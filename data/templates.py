@@ -57,6 +57,7 @@ class Template:
     """
     self._tokenizer = tokenizer
     self._thinking = thinking
+    self._date = date
     self._name = encoder.describe(tokenizer)
     if not tokenizer.chat_template:
       raise ValueError(
@@ -137,6 +138,9 @@ class Template:
     """
     prompt = self.pieces(1, True)[-1]
     _, turn, after = self.pieces(2, False)
+    if self._thinking and (closing := self._closing(prompt)):
+      # Its blanks would join those that the model has already read.
+      return Places(prompt, '', closing.lstrip(), after, False)
     same = len(os.path.commonprefix([prompt, turn]))
     extra, rest = prompt[same:], turn[same:]
     if (extra.strip() and not _MARKER.search(extra)) or (extra and rest.strip()):
@@ -145,23 +149,18 @@ class Template:
         f'{prompt[-40:]!r}, while a finished turn has {turn[-40:]!r} before its '
         'answer: change the end of the generation prompt in its chat_template.jinja.'
       )
-    dropped = bool(extra.strip())  # thoughts, of which a finished turn has none
-    closing = self._closing(extra if dropped else prompt + rest, any_block=dropped)
-    rest = '' if dropped else rest
     if self._thinking:
-      self._check_thinks(bool(closing or rest.strip()))
-      lead, before = '', rest + closing
-      if prompt[-1:].isspace() and before[:1].isspace():
-        before, dropped = before.lstrip(), True  # or its blanks would join the prompt's
-    else:
-      # Blanks alone before an answer are the model's to write, as Mistral's are.
-      lead = rest.rstrip(' ')
-      before = rest[len(lead) :]
-      lead += closing
-    return Places(prompt, lead, before, after, not (dropped or closing))
+      before = rest if _MARKER.search(rest) else self._no_thoughts(prompt)
+      return Places(prompt, '', before, after, before == rest and not extra)
+    if extra.strip():  # thoughts, of which a finished turn has none
+      return Places(prompt, self._closing(extra, any_block=True), '', after, False)
+    # Blanks alone before an answer are the model's to write, as Mistral's are.
+    lead = rest.rstrip(' ')
+    closing = self._closing(prompt + rest)
+    return Places(prompt, lead + closing, rest[len(lead) :], after, not closing)
 
-  def _closing(self, text: str, any_block: bool) -> str:
-    """What closes the block that is open at the end of a text; '' if none is."""
+  def _closing(self, text: str, any_block: bool = False) -> str:
+    """What closes the thoughts, or any block, open at the end of a text; '' if none."""
     markers = [m for m in _MARKER.finditer(text) if any_block or _THOUGHTS.search(m[0])]
     if not markers or _CLOSES.search(markers[-1][0]):
       return ''
@@ -176,16 +175,18 @@ class Template:
     blank = inside if not inside.strip() else '\n'
     return f'{blank}{mirrored[1]}/{mirrored[2]}{mirrored[3]}{2 * blank}'
 
-  def _check_thinks(self, opens: bool) -> None:
-    """Raises ValueError where the template has no thoughts, with the switch or not."""
-    on, off = (Template(self._tokenizer, x, DATE) for x in (True, False))
-    asked = (['x'], True), (['x', 'x'], False)
-    if not opens and all(on.text(*x) == off.text(*x) for x in asked):
+  def _no_thoughts(self, prompt: str) -> str:
+    """Empty thoughts after a prompt, as the template writes them without thinking."""
+    off = Template(self._tokenizer, False, self._date).places()
+    whole = off.prompt + off.lead
+    thoughts = whole.removeprefix(prompt) if whole.startswith(prompt) else ''
+    if not _MARKER.search(thoughts):
       raise ValueError(
-        f'{self._name} has a chat template that does not know of thinking (none of '
-        f'{", ".join(_SWITCHES)} changes it, and it opens no thoughts): leave thinking '
-        'off.'
+        f'{self._name} has a chat template that does not know of thinking (it writes '
+        f'no thoughts before an answer, with or without {", ".join(_SWITCHES)}): '
+        'leave thinking off.'
       )
+    return thoughts
 
   def _apply(self, contents: Sequence[str], generation: bool, tokenize: bool):
     messages = [

@@ -127,9 +127,9 @@ def check_blanks(tokenizer: Tokenizer, encode: Callable) -> None:
     found = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
     if found not in wanted or len(found.split()) < len(text.split()):
       raise ValueError(
-        f'{encoder.describe(tokenizer)} reads {text!r} as {found!r}: it loses blanks '
-        'or signs. Where its tokenizer.json is right, give the class that reads it as '
-        'it is in tokenizer_config.json ("tokenizer_class": '
+        f'{encoder.describe(tokenizer)} reads {text!r} as {found!r}: it changes '
+        'blanks or signs. Where its tokenizer.json is right, name the class that reads '
+        'it as it is in tokenizer_config.json ("tokenizer_class": '
         '"PreTrainedTokenizerFast"), or install another version of transformers.'
       )
 
