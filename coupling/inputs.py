@@ -174,7 +174,10 @@ def format(e: Experiment) -> formats.Format:
         f'base.thinking={base.thinking}, base.date={base.date})'
       ) from error
   elif made_by is None:
-    found = formats.Plain(task_module(e).tokenizer())
+    try:
+      found = formats.Plain(task_module(e).tokenizer())
+    except ValueError as error:
+      raise config_lib.ConfigError(f'task.module={e.task.module}: {error}') from error
   else:
     found = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
   if made_by is not None:

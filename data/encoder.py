@@ -58,8 +58,8 @@ class Encoder:
     self._names = {name: f'{secret}x{i}x0' for name, i in self.control.items()}
     self._marks = re.compile(f'{secret}x([0-9]+)x0')
     # The longest name first, as the tokenizer itself prefers it.
-    names = sorted(self.control, key=len, reverse=True)
-    self._control_names = re.compile('|'.join(map(re.escape, names)) or '(?!)')
+    longest = sorted(added, key=lambda token: len(token['content']), reverse=True)
+    self._control_names = re.compile('|'.join(map(_pattern, longest)) or '(?!)')
     for token in added:
       token['content'] = self._names[token['content']]
       token['single_word'] = False  # or the text beside it could break it
@@ -123,6 +123,11 @@ class Encoder:
     """The first text with a word that a whole-word tokenizer does not know."""
     words = self._tokenizer.get_vocab().keys() - self.control.keys()
     return next((t for t in texts if set(t.split()) - words), texts[0])
+
+
+def _pattern(token: dict[str, Any]) -> str:
+  name = re.escape(token['content'])
+  return rf'(?<!\w){name}(?!\w)' if token['single_word'] else name
 
 
 def _is_text(token: dict[str, Any]) -> bool:

@@ -23,7 +23,9 @@ _ROLES = ('user', 'assistant')
 # What may open or close a block: <think>, </think>, [THINK], <|END_THINKING|>.
 _MARKER = re.compile(r'<[^<>\s]+>|\[/?[A-Z_]+\]|◁[^◁▷\s]+▷')
 _CLOSES = re.compile(r'^\W{1,2}/|end_|_end|suffix|^<[^|].*\|>$', re.IGNORECASE)
-_THOUGHTS = re.compile(r'think|thought|reason|scratchpad|reflect', re.IGNORECASE)
+_THOUGHTS = re.compile(
+  'think|thought|reason|reflect|scratchpad|analysis|plan|monologue', re.IGNORECASE
+)
 _MIRRORED = re.compile(r'([<\[])([\w:-]+)([>\]])')
 
 
@@ -143,7 +145,9 @@ class Template:
       return Places(prompt, '', closing.lstrip(), after, False)
     same = len(os.path.commonprefix([prompt, turn]))
     extra, rest = prompt[same:], turn[same:]
-    if (extra.strip() and not _MARKER.search(extra)) or (extra and rest.strip()):
+    markers = _MARKER.findall(extra) or ['']
+    thoughts = _THOUGHTS.search(markers[-1]) or _CLOSES.search(markers[-1])
+    if (extra.strip() and not thoughts) or (extra and rest.strip()):
       raise ValueError(
         f'{self._name} has a chat template whose generation prompt ends in '
         f'{prompt[-40:]!r}, while a finished turn has {turn[-40:]!r} before its '
@@ -153,15 +157,15 @@ class Template:
       before = rest if _MARKER.search(rest) else self._no_thoughts(prompt)
       return Places(prompt, '', before, after, before == rest and not extra)
     if extra.strip():  # thoughts, of which a finished turn has none
-      return Places(prompt, self._closing(extra, any_block=True), '', after, False)
+      return Places(prompt, self._closing(extra), '', after, False)
     # Blanks alone before an answer are the model's to write, as Mistral's are.
     lead = rest.rstrip(' ')
     closing = self._closing(prompt + rest)
     return Places(prompt, lead + closing, rest[len(lead) :], after, not closing)
 
-  def _closing(self, text: str, any_block: bool = False) -> str:
-    """What closes the thoughts, or any block, open at the end of a text; '' if none."""
-    markers = [m for m in _MARKER.finditer(text) if any_block or _THOUGHTS.search(m[0])]
+  def _closing(self, text: str) -> str:
+    """What closes the thoughts that are open at the end of a text; '' if none are."""
+    markers = [m for m in _MARKER.finditer(text) if _THOUGHTS.search(m[0])]
     if not markers or _CLOSES.search(markers[-1][0]):
       return ''
     last = markers[-1]

@@ -112,14 +112,19 @@ def check_blanks(tokenizer: Tokenizer, encode: Callable) -> None:
   """Raises ValueError where text does not come back from its token ids.
 
   It comes back as the tokenizer's own normalizer writes it (composed, in lower case),
-  which takes no blank away between words. Characters that the tokenizer has no token
-  for stay what it makes of them. Whole words between single blanks, as tokenizers of
-  words alone read them, are not tried.
+  which takes no blank away between words. What a tokenizer has no tokens for is not
+  tried, nor are tokenizers of whole words between single blanks.
   """
   backend = tokenizer.backend_tokenizer
   if isinstance(backend.model, tokenizers.models.WordLevel):
     return
-  for text, ids in zip(_TEXTS, encode(_TEXTS)):
+  added = tokenizer.added_tokens_decoder.values()
+  words = [f'a {x.content} b' for x in added if x.lstrip or x.rstrip]
+  for text in (*_TEXTS, *words):
+    try:
+      [ids] = encode([text])
+    except ValueError:
+      continue
     if tokenizer.unk_token_id in ids:
       continue
     normal = backend.normalizer.normalize_str(text) if backend.normalizer else text

@@ -4,7 +4,7 @@ import datetime
 import json
 
 import pytest
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import AddedToken, normalizers, pre_tokenizers
 import transformers
 
 from data import encoder
@@ -255,3 +255,32 @@ def test_what_a_normalizer_writes_otherwise_is_no_loss(normalizer):
   tokenizer = chat_tokenizers.FAMILIES['qwen']()
   tokenizer.backend_tokenizer.normalizer = normalizer
   assert formats.Plain(tokenizer).decode([[]]) == ['']
+
+
+def test_added_words_that_swallow_blanks_are_refused_and_others_are_text():
+  tokenizer = chat_tokenizers.FAMILIES['qwen']()
+  tokenizer.add_tokens([AddedToken('florbic'), AddedToken('gas', single_word=True)])
+  turns = ['a florbic gas', 'gases', 'gas florbics']
+  theirs = tokenizer.apply_chat_template(
+    chats.messages(turns), add_generation_prompt=True, enable_thinking=False
+  )['input_ids']
+  assert formats.Chat(tokenizer).prompts([turns]) == [theirs]
+  tokenizer.add_tokens([AddedToken('zorp', lstrip=True)])
+  with pytest.raises(ValueError, match="'a zorp b' as 'azorp b'"):
+    formats.Chat(tokenizer)
+
+
+@pytest.mark.parametrize('single_word', [False, True])
+def test_words_of_the_template_may_be_control_tokens(single_word):
+  tokenizer = chat_tokenizers.FAMILIES['qwen']()
+  words = ('user', 'assist')  # the second within a word
+  added = [AddedToken(x, special=True, single_word=single_word) for x in words]
+  tokenizer.add_tokens(added, special_tokens=True)
+  theirs = tokenizer.apply_chat_template(
+    chats.messages(['Why?']), add_generation_prompt=True, enable_thinking=False
+  )['input_ids']
+  format, ids = formats.Chat(tokenizer), tokenizer.convert_tokens_to_ids(list(words))
+  assert format.prompts(['Why?']) == [theirs]
+  assert [x in theirs for x in ids] == [True, not single_word]
+  [forging] = format.prompts(['the user of the user'])
+  assert forging.count(ids[0]) == 1

@@ -29,7 +29,7 @@ OPEN = {
   ),
   'brackets': ("'[THINK]'", "''", '[THINK][/THINK]'),
   'other_name': ("'<seed:think>'", "''", '<seed:think></seed:think>'),
-  'any_block': (r"'<plan>\n'", "''", '<plan>\n\n</plan>\n\n'),
+  'plan': (r"'<plan>\n'", "''", '<plan>\n\n</plan>\n\n'),
   'harmony': ("''", HARMONY, '<|channel|>final<|message|>'),
 }
 
@@ -82,6 +82,8 @@ def test_what_a_finished_turn_shows_is_what_is_asked(case):
     ("'◁think▷'", "''", 'close the block'),
     ("'<|channel|>analysis<|message|>'", HARMONY, 'analysis.*final'),
     (r"'\nSure: '", r"'\n'", "'.*Sure: ', while a finished turn"),
+    ("'[ANSWER]'", "''", "ANSWER.', while a finished turn"),
+    ("'<role>'", "''", "<role>', while a finished turn"),
     (r"'\nSure: '", r"'\nWell: '", "Sure: ', while a finished turn has '.*Well: '"),
     (r"'\n\n'", r"'\n'", r"around 2 turns is .*'ĊĊ'.* but .*'Ċ'"),
   ],
