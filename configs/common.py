@@ -126,6 +126,8 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     checkpoint=args['checkpoint'] if local else MODELS[args['model']],
     revision='',
     chat=True,
+    thinking=False,
+    date='2024-07-26',  # where a chat template writes the day
     dtype=dtype,
     # AdamW's steps are too small to add to bfloat16 weights; adapters are float32.
     param_dtype=dtype if args['rank'] else 'float32',

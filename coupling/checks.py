@@ -62,6 +62,7 @@ def check(e: config_lib.Experiment) -> None:
         f'runs.{name}.context=after: {e.task.module} does not say how to ask after the '
         'answer; give its questions() an `explanation_after`, or ask before'
       )
+  problems += _thinking_problems(e.base, questions)
   problems += _batch_problems(e)
   if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
     problems.append(
@@ -229,6 +230,22 @@ def _model_problems(e: config_lib.Experiment) -> list[str]:
       )
     problems += _refusal(sharding.abstract_params, mesh, model)
   return problems
+
+
+def _thinking_problems(
+  base: config_lib.Base, questions: pairs_lib.Questions
+) -> list[str]:
+  """Thoughts where there is no chat, or where an option is the next token."""
+  if not isinstance(base, config_lib.Import) or not base.thinking:
+    return []
+  if not base.chat:
+    return ['base.thinking=True is for chats: leave it False, or set base.chat=True']
+  if questions.detect is None:
+    return [
+      'base.thinking=True: this task reads which option comes right after the prompt, '
+      'where thoughts would come; leave it False, or use a task that reads replies'
+    ]
+  return []
 
 
 def _statement_problems(

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 import dataclasses
 from typing import Any, Literal, Self
 
-
 _CANNOT = 'the config cannot be run:'
 
 
@@ -110,6 +109,8 @@ class Import:
   checkpoint: str  # a folder, or a name on the hub
   revision: str  # on the hub; '' for its main branch
   chat: bool  # ask by the tokenizer's chat template; else as plain text
+  thinking: bool = False  # in a chat whose behaviours are read from replies
+  date: str = '2024-07-26'  # of the chats, for templates that write the day
   dtype: Literal['float32', 'bfloat16']
   param_dtype: Literal['float32', 'bfloat16']
   scan_layers: bool

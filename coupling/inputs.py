@@ -165,13 +165,19 @@ def format(e: Experiment) -> formats.Format:
   if isinstance(base, config_lib.Import):
     try:
       tokenizer = tokens_lib.load_tokenizer(_folder(base))
-      found = formats.Chat(tokenizer) if base.chat else formats.Plain(tokenizer)
+      chat = formats.Chat, (base.thinking, base.date)
+      make, how = chat if base.chat else (formats.Plain, ())
+      found = make(tokenizer, *how)
     except ValueError as error:
       raise config_lib.ConfigError(
-        f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat})'
+        f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '
+        f'base.thinking={base.thinking}, base.date={base.date})'
       ) from error
   elif made_by is None:
-    found = formats.Plain(task_module(e).tokenizer())
+    try:
+      found = formats.Plain(task_module(e).tokenizer())
+    except ValueError as error:
+      raise config_lib.ConfigError(f'task.module={e.task.module}: {error}') from error
   else:
     found = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
   if made_by is not None:

@@ -1,6 +1,7 @@
 """Text to token ids, in which no text can spell a control token."""
 
 from collections.abc import Iterable, Sequence
+import itertools
 import json
 import os
 import re
@@ -38,6 +39,10 @@ class Encoder:
   they are: they are text. Markers that a model reads as ordinary text (`[INST]` where
   it is no token) cannot be told from data that say the same.
 
+  transformers has `split_special_tokens`, which splits special tokens alone and not
+  `<think>`, and `sanitize_control_tokens`, which fails on texts that a Unigram model
+  spells and keeps no offsets; both let a template look at what contents say.
+
   Attributes:
     control: ids of the control tokens by name.
   """
@@ -53,11 +58,13 @@ class Encoder:
     self._names = {name: f'{secret}x{i}x0' for name, i in self.control.items()}
     self._marks = re.compile(f'{secret}x([0-9]+)x0')
     # The longest name first, as the tokenizer itself prefers it.
-    names = sorted(self.control, key=len, reverse=True)
-    self._control_names = re.compile('|'.join(map(re.escape, names)) or '(?!)')
+    longest = sorted(added, key=lambda token: len(token['content']), reverse=True)
+    self._control_names = re.compile('|'.join(map(_pattern, longest)) or '(?!)')
     for token in added:
       token['content'] = self._names[token['content']]
       token['single_word'] = False  # or the text beside it could break it
+    # What a tokenizer makes of words that it does not know is no control token.
+    self._checked = {token['id'] for token in added} - {_unknown(copy['model'])}
     _rename(copy['model'], self._names)
     copy['post_processor'] = None  # puts control tokens around text
     self._backend = tokenizers.Tokenizer.from_str(json.dumps(copy))
@@ -74,7 +81,8 @@ class Encoder:
     """Token ids of each text; nothing is put in front or behind, and nothing cut.
 
     Raises:
-      ValueError: a text that the tokenizer cannot read.
+      ValueError: a text that the tokenizer cannot read, or in which it does not read
+        the control tokens that are marked there, and no others.
     """
     texts = list(texts)
     try:
@@ -84,11 +92,32 @@ class Encoder:
         f'{describe(self._tokenizer)} cannot read {self._unreadable(texts)!r} ({e}): '
         'the text was written for another tokenizer.'
       ) from e
-    return [e.ids for e in encoded]
+    rows = [e.ids for e in encoded]
+    for text, row in zip(texts, rows):
+      self._check(text, row)
+    return rows
 
   def offsets(self, text: str) -> list[tuple[int, int]]:
     """Start and end in the text of each of its tokens; (i, i) where one has none."""
     return self._backend.encode(text, add_special_tokens=False).offsets
+
+  def _check(self, text: str, row: list[int]) -> None:
+    marks = [mark for mark in self.marks(text) if mark[2] in self._checked]
+    found = [token for token in row if token in self._checked]
+    wanted = [token for *_, token in marks]
+    if found == wanted:
+      return
+    pairs = enumerate(itertools.zip_longest(wanted, found))
+    first = next(i for i, (a, b) in pairs if a != b)
+    start, end, token = marks[min(first, len(marks) - 1)] if marks else (0, 0, found[0])
+    name = next(name for name, i in self.control.items() if i == token)
+    before, after = (self._marks.sub('', x) for x in (text[:start], text[end:]))
+    raise ValueError(
+      f'{describe(self._tokenizer)} does not read its control token {name!r} as such '
+      f'between {before[-20:]!r} and {after[:20]!r}: set "normalized" to false in its '
+      'entry of added_tokens in tokenizer.json (and of added_tokens_decoder in '
+      'tokenizer_config.json, if it is there).'
+    )
 
   def _unreadable(self, texts: Sequence[str]) -> str:
     """The first text with a word that a whole-word tokenizer does not know."""
@@ -96,8 +125,21 @@ class Encoder:
     return next((t for t in texts if set(t.split()) - words), texts[0])
 
 
+def _pattern(token: dict[str, Any]) -> str:
+  name = re.escape(token['content'])
+  return rf'(?<!\w){name}(?!\w)' if token['single_word'] else name
+
+
 def _is_text(token: dict[str, Any]) -> bool:
   return not token['special'] and not re.search(r'[^\w\s▁]', token['content'])
+
+
+def _unknown(model: dict[str, Any]) -> int | None:
+  """Id of what stands for unknown words, as the model names it; before renaming."""
+  if model.get('unk_id') is not None:
+    return model['unk_id']
+  vocab = model['vocab']
+  return vocab.get(model.get('unk_token')) if isinstance(vocab, dict) else None
 
 
 def _rename(model: dict[str, Any], names: dict[str, str]) -> None:

@@ -11,22 +11,20 @@ import functools
 import hashlib
 import itertools
 import json
-import re
-import secrets
 
-import jinja2
 import numpy as np
 
 from data import encoder
 from data import readers
+from data import templates
 from data import tokens
 
 # A question, or a conversation that ends in one: user, assistant, user, ...
 Turns = str | Sequence[str]
 
-# Llama 3.1's default; its later templates would write the date of the day.
-_DATE = '26 Jul 2024'
-_ROLES = ('user', 'assistant')
+# What every chat is held against transformers with: blanks, line breaks, signs.
+_QUESTION = 'Which is a gas at 20 °C?  One of:\n\n(A) iron\n(B) helium'
+_ANSWERS = ('B', 'It would be:\n\n"helium",  a café\'s balloon')
 
 
 class Format(abc.ABC):
@@ -43,10 +41,11 @@ class Format(abc.ABC):
   fingerprint: str
 
   def __init__(self, tokenizer: tokens.Tokenizer):
-    """Raises ValueError for a tokenizer with neither a padding nor an end token."""
+    """Raises ValueError for a tokenizer without padding and end; one losing blanks."""
     self.tokenizer = tokenizer
     self.pad_token = tokens.padding(tokenizer)
     self._encoder = encoder.Encoder(tokenizer)
+    tokens.check_blanks(tokenizer, self._encoder.encode)
 
   @abc.abstractmethod
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
@@ -124,61 +123,72 @@ class Plain(Format):
 class Chat(Format):
   """The chat template of a tokenizer.
 
-  The template is rendered around stand-ins for the contents, so that it cannot look at
-  what they say; contents are then stripped of outer blanks, as templates do, and put in
-  their places. For ordinary contents the ids are those of transformers'
-  `apply_chat_template`. An empty content is rendered as nothing between the template's
-  own text. No start token is added to the one that a template writes or omits.
+  The template is rendered around stand-ins for the contents (templates.Template), which
+  are stripped of outer blanks, as templates do, and put in their places. For ordinary
+  contents the ids are those of transformers' `apply_chat_template`, which is tried on
+  samples. An empty content is rendered as nothing between the template's own text. No
+  start token is added to the one that a template writes or omits.
 
-  An answer begins where the generation prompt ends: what the template puts there (a
-  blank, or an empty block of thoughts) belongs to the answer, and so does the end of
-  turn. Where the template's own rendering of a finished conversation begins with the
-  prompt, prompt and answer together are that rendering, up to its end of turn.
+  An answer begins where the generation prompt ends; a blank that the template puts
+  there belongs to the answer, and so does the end of turn. Where the template's own
+  rendering of a finished conversation begins with the prompt, both together are that.
+
+  Without thinking the first token after a prompt is that of an answer: what else the
+  template has there (empty thoughts, the name of a channel) ends the prompt, and a
+  block of thoughts that a generation prompt leaves open is closed. With thinking,
+  empty thoughts are part of an answer that is trained on.
 
   A reply ends with the end of turn, or the tokenizer's end token if it is another one.
   """
 
-  def __init__(self, tokenizer: tokens.Tokenizer, thinking: bool = False):
+  def __init__(
+    self,
+    tokenizer: tokens.Tokenizer,
+    thinking: bool = False,
+    date: str = templates.DATE,
+  ):
     """Reads the template.
 
     Args:
       tokenizer: with a chat template.
-      thinking: whether the model may think before it answers. Without, a template
-        that knows of thoughts (Qwen3) puts an empty block of them into the prompt,
-        and the first token of a reply is that of its answer.
+      thinking: whether the model may think before it answers.
+      date: the day, in ISO form, for templates that write it.
 
     Raises:
       ValueError: no chat template, or one that fails, drops contents, does not end an
-        answer or does not know of thinking.
+        answer, does not know of thinking, or is read otherwise than by transformers; a
+        tokenizer that loses blanks.
     """
     super().__init__(tokenizer)
     self.thinking = thinking
     self._name = encoder.describe(tokenizer)
-    self._pieces = functools.cache(self._render)
-    self._check_template()
+    self._template = templates.Template(tokenizer, thinking, date)
+    self._pieces = functools.cache(self._marked)
+    self._places = self._template.places()
     self._opening, self._before, self._after, end_token = self._answer_places()
     ends = (end_token, tokenizer.eos_token_id)
     self.end_tokens = tuple(dict.fromkeys(t for t in ends if t is not None))
-    self.fingerprint = _digest(
-      'chat', tokens.fingerprint(tokenizer), thinking, self._apply(['x'], True)
-    )
+    asked = self._template.text(['x'], True) + self._places.lead
+    self.fingerprint = _digest('chat', tokens.fingerprint(tokenizer), thinking, asked)
+    self._hold_against_transformers()
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
     """Token ids of each question or conversation, with the generation prompt.
 
     Raises:
       DataError: turns that do not end with the user's, text that is no valid Unicode.
+      ValueError: a template that fails on a conversation of so many turns.
     """
     texts = []
     for item in items:
       contents = [text.strip() for text in _turns(item)]
-      first, *others = self._pieces(len(contents), True)
+      first, *others = self._pieces(len(contents))
       texts.append(first + ''.join(map(''.join, zip(contents, others))))
     return self._encode(texts)
 
   def offsets(self, item: str) -> list[tuple[int, int]]:
     """See Format.offsets."""
-    before, after = self._pieces(1, True)
+    before, after = self._pieces(1)
     content = item.strip()
     blanks = len(item) - len(item.lstrip())
     places = []
@@ -209,33 +219,24 @@ class Chat(Format):
         )
     return [row[len(opening) :] for row in rows]
 
-  def _check_template(self) -> None:
-    if not self.tokenizer.chat_template:
-      raise ValueError(
-        f'{self._name} has no chat template (no chat_template.jinja, and no field '
-        'chat_template in its tokenizer_config.json): use the plain format, or the '
-        'instruction-tuned model of the family.'
-      )
-    if self.thinking and 'enable_thinking' not in self.tokenizer.get_chat_template():
-      raise ValueError(
-        f'{self._name} has a chat template that does not know of thinking (it never '
-        'reads enable_thinking): leave thinking off.'
-      )
-    theirs = self.tokenizer(self._apply(['x'], True), add_special_tokens=False)
-    if self.prompts(['x']) != [theirs['input_ids']]:
-      raise ValueError(
-        f'{self._name} does not read its chat template as its tokenizer.json says: '
-        'save it anew as a plain PreTrainedTokenizerFast.'
-      )
+  def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+    """Texts of replies up to their end; with thinking, of what follows the thoughts.
+
+    Of a reply whose thoughts do not end that is nothing.
+    """
+    texts = super().decode(rows)
+    if not self.thinking:
+      return texts
+    end = self._places.before.split()[-1]
+    return [text.split(end)[-1].strip() if end in text else '' for text in texts]
 
   def _answer_places(self) -> tuple[str, str, str, int]:
     """Marked text: end of the prompt, before and after an answer; the end of turn."""
-    *_, prompt = self._pieces(1, True)
-    _, before, after = self._pieces(2, False)
+    prompt = self._pieces(1)[-1]
+    before, after = map(self._encoder.mark, (self._places.before, self._places.after))
     # A control token divides text, so nothing before the last one matters.
     starts = [start for start, _, _ in self._encoder.marks(prompt)]
     opening = prompt[starts[-1] :] if starts else prompt
-    before = before.removeprefix(prompt) if before.startswith(prompt) else ''
     ends = self._encoder.marks(after)
     if not ends:
       raise ValueError(
@@ -245,38 +246,32 @@ class Chat(Format):
     _, end, end_token = ends[0]
     return opening, before, after[:end], end_token
 
-  def _render(self, turns: int, generation: bool) -> list[str]:
+  def _marked(self, turns: int) -> list[str]:
     """The template's own text around the contents of turns, marked."""
-    secret = secrets.token_hex(16)
-    stand_ins = [f'{secret}x{i}y' for i in range(turns)]
-    text = self._apply(stand_ins, generation)
-    if re.findall(f'{secret}x[0-9]+y', text) != stand_ins:
-      raise ValueError(
-        f'{self._name} has a chat template that drops, repeats or alters a turn of a '
-        f'conversation of {turns}: use another template.'
-      )
-    pieces = re.split(f'{secret}x[0-9]+y', text)
-    return [self._encoder.mark(piece) for piece in pieces]
+    *pieces, last = self._template.pieces(turns, True)
+    return [self._encoder.mark(piece) for piece in (*pieces, last + self._places.lead)]
 
-  def _apply(self, contents: Sequence[str], generation: bool) -> str:
-    """The template around trusted contents."""
-    messages = [
-      {'role': role, 'content': text}
-      for role, text in zip(itertools.cycle(_ROLES), contents)
-    ]
+  def _hold_against_transformers(self) -> None:
+    """Raises ValueError where transformers reads a conversation otherwise.
+
+    A template that fails on three turns does so again when it is asked for them.
+    """
+    ids, places = self._template.ids, self._places
+    end = self.tokenizer.decode(self.end_tokens[0])
+    after = places.after.partition(end)[0] + end
+    [prompt], answers = self.prompts([_QUESTION]), self.answers(_ANSWERS)
+    self._template.compare(prompt, ids([_QUESTION], True, places.lead), 1)
+    for text, answer in zip(_ANSWERS, answers):
+      own, theirs = prompt + answer, ids([_QUESTION, text], False)
+      if not places.finished:  # the template takes empty thoughts away
+        theirs = ids([_QUESTION], True, places.lead + places.before + text + after)
+      self._template.compare(own, theirs[: len(own)], 2)
+    turns = [_QUESTION, _ANSWERS[1], _QUESTION]
     try:
-      return self.tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=generation,
-        enable_thinking=self.thinking,
-        date_string=_DATE,
-      )
-    except jinja2.TemplateError as e:
-      raise ValueError(
-        f'{self._name} has a chat template that fails on a conversation of '
-        f'{len(contents)} turns ({e}): use another template.'
-      ) from e
+      [own], theirs = self.prompts([turns]), ids(turns, True, places.lead)
+    except ValueError:
+      return
+    self._template.compare(own, theirs, 3)
 
 
 def _turns(item: Turns) -> list[str]:

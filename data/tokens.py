@@ -20,6 +20,14 @@ Tokenizer = encoder.Tokenizer
 # What transformers can read a tokenizer from, besides a vocab.json with its merges.txt.
 _TOKENIZER_FILES = ('tokenizer.json', 'tokenizer.model', 'tekken.json')
 
+# What has to come back from its token ids.
+_TEXTS = (
+  'Which is a gas at room temperature?\n\n(A) iron (B) helium\n\n\nAnswer: B',
+  'if x:\n  y = 2\n\tz  =  3',
+  'Un café, s\'il vous plaît. Der Fluß heißt "Rhein" – 20 °C.',
+  '日本語のテキスト и русский текст 🙂',
+)
+
 
 def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
   """A tokenizer of whole words; `special` names the padding and the start token."""
@@ -55,9 +63,10 @@ def load_tokenizer(source: str | os.PathLike) -> Tokenizer:
     )
   except Exception as e:  # each tokenizer class fails in a way of its own
     raise ValueError(
-      f'Tokenizer {source!r} cannot be loaded: {e}\nIts tokenizer files must be whole '
-      'and need no code of their own; for a name on the hub, also check the spelling, '
-      'the network, and that you are logged in where the model asks for it.'
+      f'Tokenizer {source!r} cannot be loaded: {" ".join(str(e).split())} Its '
+      'tokenizer files must be whole and need no code of their own; for a name on the '
+      'hub, also check the spelling, the network, and that you are logged in where the '
+      'model asks for it.'
     ) from e
   if not isinstance(tokenizer, Tokenizer):
     raise ValueError(
@@ -97,6 +106,37 @@ def padding(tokenizer: Tokenizer) -> int:
     f'{encoder.describe(tokenizer)} has neither a padding nor an end token: name one '
     'in the field pad_token of its tokenizer_config.json.'
   )
+
+
+def check_blanks(tokenizer: Tokenizer, encode: Callable) -> None:
+  """Raises ValueError where text does not come back from its token ids.
+
+  It comes back as the tokenizer's own normalizer writes it (composed, in lower case),
+  which takes no blank away between words. What a tokenizer has no tokens for is not
+  tried, nor are tokenizers of whole words between single blanks.
+  """
+  backend = tokenizer.backend_tokenizer
+  if isinstance(backend.model, tokenizers.models.WordLevel):
+    return
+  added = tokenizer.added_tokens_decoder.values()
+  words = [f'a {x.content} b' for x in added if x.lstrip or x.rstrip]
+  for text in (*_TEXTS, *words):
+    try:
+      [ids] = encode([text])
+    except ValueError:
+      continue
+    if tokenizer.unk_token_id in ids:
+      continue
+    normal = backend.normalizer.normalize_str(text) if backend.normalizer else text
+    wanted = {text, normal.replace('▁', ' ').strip()}
+    found = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
+    if found not in wanted or len(found.split()) < len(text.split()):
+      raise ValueError(
+        f'{encoder.describe(tokenizer)} reads {text!r} as {found!r}: it changes '
+        'blanks or signs. Where its tokenizer.json is right, name the class that reads '
+        'it as it is in tokenizer_config.json ("tokenizer_class": '
+        '"PreTrainedTokenizerFast"), or install another version of transformers.'
+      )
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

@@ -94,6 +94,41 @@ def test_imported_checkpoints_pass_without_weights_and_data(
   checks.check(resolve_lib.resolve(imported(checkpoint, task, **arguments)))
 
 
+def test_thoughts_are_for_chats_whose_replies_are_read(checkpoint):
+  config = imported(checkpoint, refusal, read='reply')
+  config.base.thinking = True
+  e = resolve_lib.resolve(config)
+  checks.check(e)
+  assert inputs.format(e).thinking
+  config.base.chat = False
+  [chat] = [x for x in problems(config) if 'base.thinking' in x]
+  assert 'base.chat=True' in chat
+  config = imported(checkpoint, refusal, read='choice')
+  config.base.thinking = True
+  [options] = [x for x in problems(config) if 'base.thinking' in x]
+  assert 'leave it False' in options
+
+
+def test_the_day_of_a_template_is_the_configs(checkpoint, tmp_path):
+  shutil.copytree(checkpoint, tmp_path / 'model')
+  clock = "{{- strftime_now('%d %B %Y') }}"
+  (tmp_path / 'model' / 'chat_template.jinja').write_text(clock + chat_tokenizers.QWEN)
+  config = imported(tmp_path / 'model')
+
+  def asked():
+    e = resolve_lib.resolve(config)
+    found = inputs.format(e)
+    described = inputs.stage_config(e, 'base', 0)['base']['date']
+    return found.tokenizer.decode(found.prompts(['a'])[0])[:15], described
+
+  assert asked() == ('26 July 2024<|i', '2024-07-26')
+  config.base.date = '2031-02-03'
+  assert asked() == ('03 February 203', '2031-02-03')
+  config.base.date = 'today'
+  [refused] = problems(config)
+  assert 'base.date=today' in refused
+
+
 def test_all_problems_are_listed_at_once(checkpoint):
   config = imported(checkpoint)
   config.base.chat = False

@@ -177,7 +177,7 @@ def test_fingerprints_tell_formats_apart():
   more.add_tokens(['<more>'])
   tokenizers = [
     changed(),
-    changed(chat_template=chat_tokenizers.QWEN + ' '),
+    changed(chat_template=chat_tokenizers.QWEN + '{# #}'),
     changed(pad_token='<|im_end|>'),
     more,
     chat_tokenizers.FAMILIES['llama'](),

@@ -1,9 +1,15 @@
 """Templates, texts and answers that cannot serve, and what is said of them."""
 
-import pytest
-from tokenizers import pre_tokenizers
+import datetime
+import json
 
+import pytest
+from tokenizers import AddedToken, normalizers, pre_tokenizers
+import transformers
+
+from data import encoder
 from data import formats
+from data import tokens
 from tests import chat_tokenizers
 from tests import chats
 
@@ -77,3 +83,204 @@ def test_a_template_that_would_write_the_date_does_not():
   tokenizer.chat_template = template
   text = tokenizer.decode(formats.Chat(tokenizer).prompts(['a'])[0])
   assert text.startswith('26 Jul 2024<s>')
+
+
+CLOCK = """\
+{%- set today = strftime_now(FORMAT) %}
+{%- macro said() %}{{ 'on ' + strftime_now(FORMAT) }}{% endmacro %}
+{{- 'Today is ' + today + ', ' + said() + '.' }}"""
+
+
+def dated(format):
+  tokenizer = chat_tokenizers.FAMILIES['mistral']()
+  clock = CLOCK.replace('FORMAT', repr(format))
+  tokenizer.chat_template = clock + chat_tokenizers.MISTRAL
+  return tokenizer
+
+
+@pytest.mark.parametrize(
+  'format', ['%Y-%m-%d', '%d %b %Y', '%A, %-d %B %y', '%c', '%H:%M', 'the %j. day']
+)
+def test_the_clock_of_a_template_stands_still(format, monkeypatch):
+  days = []
+  for year in (2026, 2027):
+
+    class Clock(datetime.datetime):
+      @classmethod
+      def now(cls, tz=None):
+        return datetime.datetime(year, 3, 4, 5, 6)  # noqa: B023
+
+    monkeypatch.setattr(transformers.utils.chat_template_utils, 'datetime', Clock)
+    chat = formats.Chat(dated(format))
+    days.append((chat.prompts(['a']), chat.answers(['B']), chat.fingerprint))
+  assert days[0] == days[1]
+  day = datetime.datetime(2024, 7, 26).strftime(format)
+  text = chat.tokenizer.decode(chat.prompts(['a'])[0])
+  assert text == f'Today is {day}, on {day}.<s>[INST] a[/INST]'
+
+
+def test_the_day_is_given():
+  first, second = (formats.Chat(dated('%d.%m.%Y'), date=d) for d in DAYS)
+  assert first.fingerprint != second.fingerprint
+  texts = [x.tokenizer.decode(x.prompts(['a'])[0]) for x in (first, second)]
+  assert '31.12.1999' in texts[0] and '05.01.2030' in texts[1]
+  llama = formats.Chat(chat_tokenizers.FAMILIES['llama'](), date=DAYS[0])
+  assert 'Today Date: 31 Dec 1999' in llama.tokenizer.decode(llama.prompts(['a'])[0])
+  with pytest.raises(ValueError, match="'yesterday'"):
+    formats.Chat(dated('%Y'), date='yesterday')
+
+
+DAYS = ('1999-12-31', '2030-01-05')
+
+
+@pytest.mark.parametrize('draw', ["['a', 'b'] | random", 'lipsum(1)'])
+def test_a_template_that_draws_at_random_is_refused(draw):
+  with pytest.raises(ValueError, match='draws at random'):
+    formats.Chat(broken('{{ ' + draw + ' }}' + chat_tokenizers.LLAMA))
+
+
+@pytest.mark.parametrize(
+  ('expression', 'cause'),
+  [
+    ('messages[0].content + 1', 'concatenate'),
+    ('messages[0].tool.name', "no attribute 'tool'"),
+    ('now()', "'now' is undefined"),
+    ('1 / 0', 'division by zero'),
+    ('messages[7].content', ''),
+    ("raise_exception('Only\nuser and system')", 'Only user and system'),
+    ('range(10 ** 9)', ''),
+    ('messages.__class__.__mro__[1].x', ''),
+    ("{}['a']['b']", ''),
+  ],
+)
+def test_however_a_template_fails_it_is_told_in_one_line(expression, cause):
+  with pytest.raises(ValueError) as error:
+    formats.Chat(broken('{{ ' + expression + ' }}' + chat_tokenizers.LLAMA))
+  message = str(error.value)
+  assert 'fails on a conversation of 1' in message and cause in message
+  assert '\n' not in message
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    "replace('\\n\\n', '\\n')",
+    "replace('  ', ' ')",
+    "replace('(A)', 'A.')",
+    'title',
+    "replace('°', '')",
+  ],
+)
+def test_a_template_that_changes_contents_is_held_against_transformers(change):
+  template = chat_tokenizers.LLAMA.replace('| trim', f'| trim | {change}')
+  with pytest.raises(ValueError, match=r'around 1 turns is \[.* but \[|alters a turn'):
+    formats.Chat(broken(template))
+
+
+def prepending(folder, **flags):
+  """Gemma's, whose normalizer writes a blank before each text, read from files."""
+  chat_tokenizers.save('gemma', folder)
+  file = folder / 'tokenizer.json'
+  state = json.loads(file.read_text())
+  special = [token | flags for token in state['added_tokens'] if token['special']]
+  state['added_tokens'] = special
+  blanks = [
+    {'type': 'Prepend', 'prepend': '▁'},
+    {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '▁'},
+  ]
+  state['normalizer'] = {'type': 'Sequence', 'normalizers': blanks}
+  file.write_text(json.dumps(state))
+  return tokens.load_tokenizer(folder)
+
+
+def test_control_tokens_that_text_hides_are_refused_by_name(tmp_path):
+  with pytest.raises(ValueError, match="control token '<start_of_turn>'.*normalized"):
+    formats.Chat(prepending(tmp_path, normalized=True))
+
+
+@pytest.mark.parametrize('flag', ['', 'lstrip', 'rstrip', 'single_word'])
+def test_flags_of_control_tokens_give_what_transformers_reads_or_a_refusal(
+  flag, tmp_path
+):
+  tokenizer = prepending(
+    tmp_path, **{'normalized': False, flag or 'lstrip': bool(flag)}
+  )
+  if flag == 'single_word':  # transformers does not find them beside letters
+    with pytest.raises(ValueError, match='around . turns is .*single_word'):
+      formats.Chat(tokenizer)
+    return
+  format, turns = formats.Chat(tokenizer), ['a b', 'B', 'c']
+  theirs = tokenizer.apply_chat_template(
+    chats.messages(turns), add_generation_prompt=True
+  )['input_ids']
+  assert format.prompts([turns]) == [theirs]
+  whole = tokenizer.apply_chat_template(chats.messages(turns[:2]))['input_ids']
+  own = format.prompts(['a b'])[0] + format.answers(['B'])[0]
+  assert whole[: len(own)] == own
+
+
+def test_no_placeholder_is_ever_read_as_text(tmp_path):
+  reader = encoder.Encoder(prepending(tmp_path, normalized=True))
+  with pytest.raises(ValueError, match="'<eos>' as such between 'a' and 'b'"):
+    reader.encode(['a' + reader.mark('<eos>') + 'b'])
+
+
+@pytest.mark.parametrize('make', [formats.Plain, formats.Chat])
+def test_a_tokenizer_that_loses_blanks_is_refused(make):
+  tokenizer = chat_tokenizers.FAMILIES['llama']()
+  # What transformers 5.13 makes of byte-level files of the class LlamaTokenizer.
+  backend = tokenizer.backend_tokenizer
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme='first')
+  backend.decoder = chat_tokenizers.mistral().backend_tokenizer.decoder
+  with pytest.raises(ValueError, match='Which is.* as .*Which.*changes blanks'):
+    make(tokenizer)
+
+
+@pytest.mark.parametrize('how', ['removed', 'joined', 'line breaks'])
+def test_blanks_that_a_normalizer_takes_away_are_missed(how):
+  tokenizer = chat_tokenizers.FAMILIES['qwen']()
+  tokenizer.backend_tokenizer.normalizer = {
+    'removed': normalizers.Replace(' ', ''),
+    'joined': normalizers.Replace('\n', ''),
+    'line breaks': normalizers.Replace('\n', '▁'),
+  }[how]
+  with pytest.raises(ValueError, match='changes blanks'):
+    formats.Plain(tokenizer)
+
+
+@pytest.mark.parametrize(
+  'normalizer', [normalizers.NFKC(), normalizers.Lowercase(), normalizers.NFD()]
+)
+def test_what_a_normalizer_writes_otherwise_is_no_loss(normalizer):
+  tokenizer = chat_tokenizers.FAMILIES['qwen']()
+  tokenizer.backend_tokenizer.normalizer = normalizer
+  assert formats.Plain(tokenizer).decode([[]]) == ['']
+
+
+def test_added_words_that_swallow_blanks_are_refused_and_others_are_text():
+  tokenizer = chat_tokenizers.FAMILIES['qwen']()
+  tokenizer.add_tokens([AddedToken('florbic'), AddedToken('gas', single_word=True)])
+  turns = ['a florbic gas', 'gases', 'gas florbics']
+  theirs = tokenizer.apply_chat_template(
+    chats.messages(turns), add_generation_prompt=True, enable_thinking=False
+  )['input_ids']
+  assert formats.Chat(tokenizer).prompts([turns]) == [theirs]
+  tokenizer.add_tokens([AddedToken('zorp', lstrip=True)])
+  with pytest.raises(ValueError, match="'a zorp b' as 'azorp b'"):
+    formats.Chat(tokenizer)
+
+
+@pytest.mark.parametrize('single_word', [False, True])
+def test_words_of_the_template_may_be_control_tokens(single_word):
+  tokenizer = chat_tokenizers.FAMILIES['qwen']()
+  words = ('user', 'assist')  # the second within a word
+  added = [AddedToken(x, special=True, single_word=single_word) for x in words]
+  tokenizer.add_tokens(added, special_tokens=True)
+  theirs = tokenizer.apply_chat_template(
+    chats.messages(['Why?']), add_generation_prompt=True, enable_thinking=False
+  )['input_ids']
+  format, ids = formats.Chat(tokenizer), tokenizer.convert_tokens_to_ids(list(words))
+  assert format.prompts(['Why?']) == [theirs]
+  assert [x in theirs for x in ids] == [True, not single_word]
+  [forging] = format.prompts(['the user of the user'])
+  assert forging.count(ids[0]) == 1

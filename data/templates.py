@@ -1,0 +1,229 @@
+"""A tokenizer's chat template: what it writes around the contents of turns.
+
+The template is rendered around stand-ins, so that it cannot look at what contents say,
+and as if on one fixed day, so that the same conversation has the same tokens tomorrow.
+"""
+
+from collections.abc import Sequence
+import datetime
+import itertools
+import os
+import re
+import secrets
+from typing import NamedTuple
+
+from data import encoder
+
+# Llama 3.1's default; its later templates would write the date of the day.
+DATE = '2024-07-26'
+# How templates name the switch of thoughts: Qwen3, GLM and SmolLM3; DeepSeek and
+# Granite; Command A; others.
+_SWITCHES = ('enable_thinking', 'thinking', 'reasoning', 'enable_reasoning')
+_ROLES = ('user', 'assistant')
+# What may open or close a block: <think>, </think>, [THINK], <|END_THINKING|>.
+_MARKER = re.compile(r'<[^<>\s]+>|\[/?[A-Z_]+\]|◁[^◁▷\s]+▷')
+_CLOSES = re.compile(r'^\W{1,2}/|end_|_end|suffix|^<[^|].*\|>$', re.IGNORECASE)
+_THOUGHTS = re.compile(
+  'think|thought|reason|reflect|scratchpad|analysis|plan|monologue', re.IGNORECASE
+)
+_MIRRORED = re.compile(r'([<\[])([\w:-]+)([>\]])')
+
+
+class Places(NamedTuple):
+  """What stands around an answer, as text.
+
+  Attributes:
+    prompt: after the question, up to where the template's generation prompt ends.
+    lead: what has to follow there, so that an answer and no thoughts come next.
+    before: written before each answer: a blank, or empty thoughts.
+    after: follows an answer: its end of turn, and what is between turns.
+    finished: whether a finished turn is the prompt, the lead and the answer. Otherwise
+      the template takes the empty thoughts away.
+  """
+
+  prompt: str
+  lead: str
+  before: str
+  after: str
+  finished: bool
+
+
+class Template:
+  """The chat template of a tokenizer, with or without thoughts, on one day."""
+
+  def __init__(self, tokenizer: encoder.Tokenizer, thinking: bool, date: str):
+    """Reads the template.
+
+    Raises:
+      ValueError: there is none, it draws at random, or the date is no date.
+    """
+    self._tokenizer = tokenizer
+    self._thinking = thinking
+    self._date = date
+    self._name = encoder.describe(tokenizer)
+    if not tokenizer.chat_template:
+      raise ValueError(
+        f'{self._name} has no chat template (no chat_template.jinja, and no field '
+        'chat_template in its tokenizer_config.json): use the plain format, or the '
+        'instruction-tuned model of the family.'
+      )
+    try:
+      day = datetime.datetime.fromisoformat(date)
+      source = tokenizer.get_chat_template()
+    except ValueError as e:
+      raise ValueError(f'{self._name}, its chat template on {date!r}: {e}') from e
+    if re.search(r'\|\s*random\b|\blipsum\s*\(', source):
+      raise ValueError(
+        f'{self._name} has a chat template that draws at random (the filter random, or '
+        'lipsum), so that no prompt could be asked twice: use another template.'
+      )
+    self._source = _dated(source, day)
+    self._day = day.strftime('%d %b %Y')
+    self._switches = [x for x in _SWITCHES if re.search(rf'\b{x}\b', source)]
+
+  def text(self, contents: Sequence[str], generation: bool) -> str:
+    """The template around trusted contents: of user, assistant, user, ...
+
+    Raises:
+      ValueError: the template fails.
+    """
+    return self._apply(contents, generation, tokenize=False)
+
+  def ids(self, contents: Sequence[str], generation: bool, more: str = '') -> list[int]:
+    """The same, and a text that follows it, in token ids as transformers reads it."""
+    if not more:
+      return self._apply(contents, generation, tokenize=True)['input_ids']
+    text = self.text(contents, generation) + more
+    return self._tokenizer(text, add_special_tokens=False)['input_ids']
+
+  def compare(self, own: list[int], theirs: list[int], turns: int) -> None:
+    """Raises ValueError where token ids are not those that transformers reads."""
+    if own == theirs:
+      return
+    differs = [a != b for a, b in zip(own, theirs)]
+    first = differs.index(True) if True in differs else len(differs)
+    start = max(first - 2, 0)
+    here, there = (
+      self._tokenizer.convert_ids_to_tokens(ids[start : first + 4])
+      for ids in (own, theirs)
+    )
+    raise ValueError(
+      f'{self._name}: its chat template around {turns} turns is {here} from token '
+      f'{start} on, but {there} as transformers reads it: in chat_template.jinja look '
+      'at blanks beside contents and at what is done to contents, in the added_tokens '
+      'of tokenizer.json at normalized, lstrip, rstrip and single_word.'
+    )
+
+  def pieces(self, turns: int, generation: bool) -> list[str]:
+    """The template's own text around the contents of turns.
+
+    Raises:
+      ValueError: the template fails, or a content does not stand once in its place.
+    """
+    secret = secrets.token_hex(16)
+    stand_ins = [f'{secret}x{i}y' for i in range(turns)]
+    text = self.text(stand_ins, generation)
+    if re.findall(f'{secret}x[0-9]+y', text) != stand_ins:
+      raise ValueError(
+        f'{self._name} has a chat template that drops, repeats or alters a turn of a '
+        f'conversation of {turns}: use another template.'
+      )
+    return re.split(f'{secret}x[0-9]+y', text)
+
+  def places(self) -> Places:
+    """Where an answer begins and ends.
+
+    Raises:
+      ValueError: a generation prompt that is not how a finished turn begins, up to
+        empty thoughts; thoughts that are open there and cannot be closed; thinking
+        where there is none.
+    """
+    prompt = self.pieces(1, True)[-1]
+    _, turn, after = self.pieces(2, False)
+    if self._thinking and (closing := self._closing(prompt)):
+      # Its blanks would join those that the model has already read.
+      return Places(prompt, '', closing.lstrip(), after, False)
+    same = len(os.path.commonprefix([prompt, turn]))
+    extra, rest = prompt[same:], turn[same:]
+    markers = _MARKER.findall(extra) or ['']
+    thoughts = _THOUGHTS.search(markers[-1]) or _CLOSES.search(markers[-1])
+    if (extra.strip() and not thoughts) or (extra and rest.strip()):
+      raise ValueError(
+        f'{self._name} has a chat template whose generation prompt ends in '
+        f'{prompt[-40:]!r}, while a finished turn has {turn[-40:]!r} before its '
+        'answer: change the end of the generation prompt in its chat_template.jinja.'
+      )
+    if self._thinking:
+      before = rest if _MARKER.search(rest) else self._no_thoughts(prompt)
+      return Places(prompt, '', before, after, before == rest and not extra)
+    if extra.strip():  # thoughts, of which a finished turn has none
+      return Places(prompt, self._closing(extra), '', after, False)
+    # Blanks alone before an answer are the model's to write, as Mistral's are.
+    lead = rest.rstrip(' ')
+    closing = self._closing(prompt + rest)
+    return Places(prompt, lead + closing, rest[len(lead) :], after, not closing)
+
+  def _closing(self, text: str) -> str:
+    """What closes the thoughts that are open at the end of a text; '' if none are."""
+    markers = [m for m in _MARKER.finditer(text) if _THOUGHTS.search(m[0])]
+    if not markers or _CLOSES.search(markers[-1][0]):
+      return ''
+    last = markers[-1]
+    mirrored, inside = _MIRRORED.fullmatch(last[0]), text[last.end() :]
+    if not mirrored:
+      raise ValueError(
+        f'{self._name} has a chat template whose generation prompt opens a block '
+        f'({last[0]!r}) in which an answer would be no answer: close the block in its '
+        'chat_template.jinja, before the answer begins.'
+      )
+    blank = inside if not inside.strip() else '\n'
+    return f'{blank}{mirrored[1]}/{mirrored[2]}{mirrored[3]}{2 * blank}'
+
+  def _no_thoughts(self, prompt: str) -> str:
+    """Empty thoughts after a prompt, as the template writes them without thinking."""
+    off = Template(self._tokenizer, False, self._date).places()
+    whole = off.prompt + off.lead
+    thoughts = whole.removeprefix(prompt) if whole.startswith(prompt) else ''
+    if not _MARKER.search(thoughts):
+      raise ValueError(
+        f'{self._name} has a chat template that does not know of thinking (it writes '
+        f'no thoughts before an answer, with or without {", ".join(_SWITCHES)}): '
+        'leave thinking off.'
+      )
+    return thoughts
+
+  def _apply(self, contents: Sequence[str], generation: bool, tokenize: bool):
+    messages = [
+      {'role': role, 'content': text}
+      for role, text in zip(itertools.cycle(_ROLES), contents)
+    ]
+    try:
+      return self._tokenizer.apply_chat_template(
+        messages,
+        chat_template=self._source,
+        tokenize=tokenize,
+        add_generation_prompt=generation,
+        date_string=self._day,
+        **dict.fromkeys(self._switches, self._thinking),
+      )
+    except Exception as e:  # a template is a program: it can fail in any way
+      cause = ' '.join(str(e).split())[:300] or type(e).__name__
+      raise ValueError(
+        f'{self._name} has a chat template that fails on a conversation of '
+        f'{len(contents)} turns ({cause}): use another template, or the plain format.'
+      ) from e
+
+
+def _dated(source: str, day: datetime.datetime) -> str:
+  """A template whose clock, transformers' `strftime_now`, stands still on a day."""
+  if 'strftime_now' not in source:
+    return source
+  codes = sorted(set(re.findall('%-?[a-zA-Z]', source)), key=len, reverse=True)
+  written = ''.join(f' | replace({x!r}, {day.strftime(x)!r})' for x in codes)
+  # The line break after a block is not rendered.
+  return (
+    '{%- macro strftime_now(format) -%}{{ format'
+    + written
+    + ' }}{%- endmacro %}\n'
+    + source
+  )
