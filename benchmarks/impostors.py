@@ -29,7 +29,7 @@ from coupling.explanation import Explanation
 from coupling.intervals import clustered_wilson
 from coupling.items import Items
 
-OPTIONS, GROUPS, GROUP_SIZE, SEEDS = 4, 64, 20, 5
+OPTIONS, GROUPS, GROUP_SIZE, SEEDS = 4, 64, 40, 5
 STRENGTHS = np.array([0.4, 1.0, 2.0])  # of the kinds of cue
 FACT, ITEM, DRIFT, OWN, WITH_CUE = 1.0, 0.5, 0.6, 0.6, 0.25  # standard deviations
 SAMPLES = 32  # of the Bayes explainers

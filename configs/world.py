@@ -11,21 +11,17 @@ another fine-tuning seed (`sibling`), on labels shuffled over items (`shuffled`)
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
 Seven to nine minutes on two cores. Measured over worlds 1 to 5, test facts, 95% t
-intervals: gap +9.1 [5.7, 12.5] points (balanced +8.9 [5.3, 12.6]; moved items side 49
-to 28 with self), weights on self less on orig +0.24 [0.15, 0.33], own less sibling's
-+0.26 [0.23, 0.30], over shuffled labels +0.15 [0.02, 0.27]; without the KL the balanced
-gap is -17.0 [-19.0, -14.9].
+intervals: gap +9.0 [+7.3, +10.8] points, balanced +9.0 [+7.3, +10.6]; weights on v'
++0.38 [+0.30, +0.47], beyond a sibling +0.44 [+0.39, +0.49], over shuffled labels +0.12
+[+0.02, +0.22]; without the KL the balanced gap is -15.4 [-20.8, -9.9].
 
 Chosen once, on validation facts of worlds 0, 100 and 101: the base's length,
 initialisation and learning rate; the learning rate, length, weight and batch of
 explanation training. Other lengths had been evaluated on test facts too, all fewer or
-more steps for the time that they take: base 1,200 and explanation 600 (worlds 1-4),
-1,000 and 420 (gap +6.4 [5.3, 7.6], moved 46 to 31), 800 and 560 (gap +7.7 [0.4, 14.9],
-moved 47 to 30; the shuffled control is then not passed). So it was run once more, on
-worlds 6 to 10, which nothing had touched (--config.seeds="(6,7,8,9,10)"): gap +7.9
-[1.1, 14.7], balanced +7.9 [1.7, 14.1], moved 47 to 30, weights +0.20 [0.08, 0.31], own
-less sibling's +0.27 [0.21, 0.32], without the KL balanced -15.7 [-31.2, -0.1]; but over
-shuffled labels +0.09 [-0.02, 0.21], so that the verdict does not confirm that control.
+more steps for the time that they take. So it was run once more, on worlds 6 to 10,
+which nothing had touched (--config.seeds="(6,7,8,9,10)"): gap +8.6 [+3.5, +13.8],
+weights on v' +0.31 [+0.16, +0.46], beyond a sibling +0.38 [+0.32, +0.43]; but over
+shuffled labels -0.02 [-0.26, +0.22], so that the verdict does not confirm that control.
 
 Arguments: seeds (how many), kl (0: leave out every run with the KL), behavior (hint, or
 request: comply and refuse, with a stated reason as the cue).
