@@ -174,7 +174,7 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
     raw['sliding_window'] = c.window or None
   if name in ('qwen2', 'qwen3'):
     raw['use_sliding_window'] = bool(c.window)
-  if name in ('qwen2', 'qwen3', hf_config.ITS_TEXT):
+  if name in ('qwen2', 'qwen3', hf_config.ITS_TEXT) or c.full_layers:
     slides = [c.window and i not in c.full_layers for i in range(c.depth)]
     raw['layer_types'] = [hf_config.SLIDING if x else hf_config.FULL for x in slides]
   if gemma:

@@ -100,9 +100,13 @@ class Fields:
         raise self.error(path, wrong, value)
     self._check_rope()
     self._check_layer_types()
+    kind = self.model_type
+    if kind == 'mistral' and 'layer_types' in self._raw:
+      kind = 'ministral'  # as AutoConfig does: a Mistral whose layers differ
     try:
-      kind = transformers.CONFIG_MAPPING[self.model_type]
-      self.read = kind.from_dict(copy.deepcopy(self._raw))  # it changes what it reads
+      config = transformers.CONFIG_MAPPING[kind]
+      self.read = config.from_dict(copy.deepcopy(self._raw))  # it changes what it reads
+      self.read.standardize_rope_params()  # again, as its models do
     except Exception as e:  # of many kinds; each says which field
       raise CheckpointError(
         f'{source}: transformers refuses it as a {self.model_type} model: '
@@ -137,9 +141,12 @@ class Fields:
       section = self._raw.get(field)
       if not isinstance(section, dict | None):
         raise self.error(field, 'a section or null is expected', section)
-      nested = [x for x in (section or {}).values() if isinstance(x, dict)]
-      if nested and self.model_type != ITS_TEXT:
+      parts = (section or {}).items()
+      if self.model_type != ITS_TEXT and any(isinstance(x, dict) for _, x in parts):
         raise self.error(field, 'one set for all layers is supported', section)
+      for name, part in parts:
+        if name in (SLIDING, FULL) and not isinstance(part, dict | None):
+          raise self.error(f'{field}.{name}', 'a section or null is expected', part)
 
   def _check_layer_types(self) -> None:
     types, depth = self._raw.get('layer_types'), self._raw['num_hidden_layers']
@@ -179,6 +186,8 @@ def _malformed(name: str, value: Any) -> str | None:
     return 'a positive integer is expected'
   if name == 'max_window_layers' and (type(value) is not int or value < 0):
     return 'an integer from 0 is expected'
+  if name in ('rope_type', 'type') and not isinstance(value, str):
+    return 'a name is expected'
   number = type(value) in (int, float) and math.isfinite(value)
   if name in _NUMBERS and not (number and value > 0):
     return 'a positive number is expected'
@@ -187,13 +196,14 @@ def _malformed(name: str, value: Any) -> str | None:
 
 def windows(fields: Fields) -> tuple[int, tuple[int, ...]]:
   """The sliding window, 0 if no layer slides, and the layers that do not."""
-  family, config = fields.model_type, fields.read
-  if family == 'llama':
+  config = fields.read
+  if fields.model_type == 'llama':
     return 0, ()
   window = config.sliding_window
-  if family == 'mistral':
+  types = getattr(config, 'layer_types', None)
+  if types is None:  # of a plain Mistral
     return window or 0, ()
-  full = tuple(i for i, kind in enumerate(config.layer_types) if kind == FULL)
+  full = tuple(i for i, kind in enumerate(types) if kind == FULL)
   if len(full) == config.num_hidden_layers:
     return 0, ()
   if window is None:
