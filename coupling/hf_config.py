@@ -10,10 +10,9 @@ import copy
 import math
 from typing import Any
 
-import transformers
-
 from coupling import config as config_lib
 from coupling.layers import RopeScaling
+from data.encoder import transformers
 
 HFConfig = dict[str, Any]
 

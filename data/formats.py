@@ -75,6 +75,11 @@ class Format(abc.ABC):
     texts = self.tokenizer.batch_decode(whole, clean_up_tokenization_spaces=False)
     return [text.strip() for text in texts]
 
+  def _further_ends(self, *others: int) -> list[list[int]]:
+    """End tokens of the checkpoint's files alone, for the fingerprint; or nothing."""
+    further = {*self.end_tokens} - {self.tokenizer.eos_token_id, *others}
+    return [sorted(further)] if further else []
+
   def _encode(self, texts: Iterable[str]) -> list[list[int]]:
     try:
       return self._encoder.encode(texts)
@@ -85,16 +90,18 @@ class Format(abc.ABC):
 class Plain(Format):
   """Plain words: the start token, if there is one, and the text; answers do not end.
 
-  The turns of a conversation are joined by blanks. The tokenizer's end token, if it has
-  one, ends a reply.
+  The turns of a conversation are joined by blanks. What the tokenizer and its
+  checkpoint name as end tokens ends a reply.
   """
 
   def __init__(self, tokenizer: tokens.Tokenizer):
     """Raises ValueError for a tokenizer with neither a padding nor an end token."""
     super().__init__(tokenizer)
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    self.end_tokens = () if eos is None else (eos,)
-    self.fingerprint = _digest('plain', tokens.fingerprint(tokenizer))
+    bos = tokenizer.bos_token_id
+    self.end_tokens = tokens.ends(tokenizer)
+    self.fingerprint = _digest(
+      'plain', tokens.fingerprint(tokenizer), *self._further_ends()
+    )
     self._start = [] if bos is None else [bos]
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
@@ -135,7 +142,8 @@ class Chat(Format):
   turn. Where the template's own rendering of a finished conversation begins with the
   prompt, prompt and answer together are that rendering, up to its end of turn.
 
-  A reply ends with the end of turn, or the tokenizer's end token if it is another one.
+  A reply ends with the end of turn, or what the tokenizer and its checkpoint name as
+  end tokens.
   """
 
   def __init__(self, tokenizer: tokens.Tokenizer, thinking: bool = False):
@@ -157,10 +165,13 @@ class Chat(Format):
     self._pieces = functools.cache(self._render)
     self._check_template()
     self._opening, self._before, self._after, end_token = self._answer_places()
-    ends = (end_token, tokenizer.eos_token_id)
-    self.end_tokens = tuple(dict.fromkeys(t for t in ends if t is not None))
+    self.end_tokens = tuple(dict.fromkeys((end_token, *tokens.ends(tokenizer))))
     self.fingerprint = _digest(
-      'chat', tokens.fingerprint(tokenizer), thinking, self._apply(['x'], True)
+      'chat',
+      tokens.fingerprint(tokenizer),
+      thinking,
+      self._apply(['x'], True),
+      *self._further_ends(end_token),
     )
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
