@@ -22,6 +22,7 @@ _MULTIMODAL = (
   'language_model.model.model.',
 )
 _HEADS = ('', 'model.')
+OTHER_PARTS = ('vision_tower', 'multi_modal_projector')  # of multimodal models
 _MODEL = {
   'embed.embedding': _EMBEDDING,
   'final_norm.scale': 'model.norm.weight',

@@ -25,7 +25,6 @@ from coupling import weight_names
 from coupling.hf_config import CheckpointError
 from coupling.weight_names import Weight
 
-_OTHER_PARTS = ('vision_tower.', 'multi_modal_projector.')  # of multimodal models
 _SHARD_BYTES = 2 * 10**9  # held by the host while they are written
 
 
@@ -91,7 +90,7 @@ def _replacing(
 
 def _ignored(name: str) -> bool:
   """Whether transformers would not use this tensor of a language model either."""
-  if name.removeprefix('model.').startswith(_OTHER_PARTS):
+  if name.removeprefix('model.').split('.')[0] in weight_names.OTHER_PARTS:
     return True
   return name.endswith('rotary_emb.inv_freq')  # old files hold what is computed
 
@@ -131,6 +130,7 @@ def save(
   *,
   tokenizer: Any = None,
   like: families.HFConfig | None = None,
+  source: pathlib.Path | None = None,
   shard_bytes: int = _SHARD_BYTES,
 ) -> None:
   """Writes a checkpoint that `transformers` loads, whole or not at all.
@@ -141,6 +141,7 @@ def save(
     params: its weights, on devices of this process; written in their types.
     tokenizer: one of transformers, saved beside the weights.
     like: the config.json that the model came from, see families.to_hf.
+    source: the checkpoint that it came from: how it generates is kept.
     shard_bytes: size over which the weights are split into several files.
 
   Raises:
@@ -153,6 +154,8 @@ def save(
     (partial / hub.CONFIG).write_text(json.dumps(raw, indent=2))
     if tokenizer is not None:
       tokenizer.save_pretrained(partial)
+    if source is not None and (source / hub.GENERATION).exists():
+      shutil.copyfile(source / hub.GENERATION, partial / hub.GENERATION)
     table = weight_names.table(config)
     sizes = {
       name: math.prod(weight.shape) * _at(params, weight.path).dtype.itemsize
