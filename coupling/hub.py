@@ -230,6 +230,8 @@ def read_json(path: pathlib.Path) -> dict:
       f'{path}: missing; a checkpoint is a folder with config.json, safetensors and '
       'tokenizer files, as `save_pretrained` of transformers writes them.'
     ) from e
+  except OSError as e:
+    raise CheckpointError(f'{path}: cannot be read ({e.strerror}).') from e
   except ValueError as e:
     raise CheckpointError(f'{path}: not JSON ({e}); download it again.') from e
   if not isinstance(content, dict):

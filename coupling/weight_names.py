@@ -126,7 +126,7 @@ def tied_names(raw: hf_config.HFConfig, names: Collection[str]) -> tuple[str, st
 def is_tied(files: tensors_lib.TensorFiles, raw: hf_config.HFConfig) -> bool:
   """Whether a head that config.json ties to the embedding is tied in the weights too.
 
-  It is, as in `transformers` from 5.0 on, unless both are there with other values.
+  It is, as in `transformers`, unless both are there with other values.
   """
   both = tied_names(raw, files.names)
   return not files.names.issuperset(both) or files.equal(*both)

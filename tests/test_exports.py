@@ -15,12 +15,16 @@ from safetensors import numpy as safetensors_numpy
 import torch
 import transformers
 
+from configs import hint_mmlu
 from coupling import families
 from coupling import hub
 from coupling import lora
 from coupling import peft_format
+from coupling import pipeline
+from coupling import resolve as resolve_lib
 from coupling import weights
 from data import tokens
+from tests import chat_checkpoints
 from tests import chat_tokenizers
 from tests import checkpoints
 
@@ -216,3 +220,38 @@ def test_all_weights_load_alone_with_tokenizer_template_and_ends(name, tmp_path)
     turns, **asked
   )
   assert tokens.ends(tokens.load_tokenizer(tmp_path / 'out'))[1:] == (3, 5)
+
+
+def config_of(tmp_path, base, **lora_config):
+  config = hint_mmlu.get_config(
+    f'model=local,checkpoint={tmp_path / "qwen"},path={tmp_path / "q.csv"},seeds=1,'
+    'rank=4,steps=1,kl=0'
+  ).unlock()
+  config.runs = {'r': dict(lora=lora_config)}
+  config.report.main = 'r'
+  config.base = base or config.base
+  config.label.batch = 8
+  config.train.update(explanation_batch=4, behavior_batch=4)
+  config.train.optimizer.update(warmup_steps=0, learning_rate=0.03)
+  return config
+
+
+@pytest.mark.usefixtures('few_optimizations')
+def test_adapters_on_weights_that_were_trained_here_bring_them_along(tmp_path):
+  chat_checkpoints.save(tmp_path / 'qwen')
+  (tmp_path / 'qwen' / hub.GENERATION).write_text('{"eos_token_id": [3, 5]}')
+  chat_checkpoints.save_questions(tmp_path / 'q.csv')
+  step = tmp_path / 'first' / 'seed0' / 'r' / 'train' / 'checkpoints' / '1'
+  for workdir, base, rank in (('first', None, 0), ('second', {'step': str(step)}, 4)):
+    e = resolve_lib.resolve(config_of(tmp_path, base, rank=rank))
+    for stage in ('prepare', 'base', 'label', 'train', 'export'):
+      pipeline.run(e, tmp_path / workdir, stage, workers=1, follow=False)
+  folder = tmp_path / 'second' / 'seed0' / 'r' / 'export' / 'model'
+  adapted = load_alone(folder)
+  assert adapted.get_base_model().generation_config.eos_token_id == [3, 5]
+  config, params = checkpoints.imported(
+    tmp_path / 'first' / 'seed0' / 'r' / 'export' / 'model'
+  )
+  check_logits(adapted, config, params, peft_format.load(folder, config))
+  untrained = checkpoints.imported(tmp_path / 'qwen')[1]
+  assert np.any(untrained['embed']['embedding'] != params['embed']['embedding'])
