@@ -335,5 +335,6 @@ def test_bad_input_is_told_without_a_traceback(broken, tmp_path):
   file, _, remedy = truncated_weights(checkpoint, path)
   found = run('hint_mmlu', tmp_path / 'w', checkpoint=checkpoint, path=path)
   assert found.returncode != 0
-  assert f'CheckpointError: {file}' in found.stderr and remedy in found.stderr
+  assert 'ConfigError: ' in found.stderr
+  assert f'  {file}: ' in found.stderr and remedy in found.stderr
   assert 'Traceback' not in found.stderr
