@@ -41,17 +41,38 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
   with workdir_lib.open_stage(folder, 'export', described, needs) as stage:
     if stage.finished:
       return False
-    model, target = inputs.decoder(e), stage.path('model')
+    target, base = stage.path('model'), stage.path('base')
     params = steps.read_trained(e, workdir, seed, run, config.loop.steps)
     if target.exists():  # then it is whole
       pass
-    elif config.lora.rank:
-      # Else M_0 is of weights that were trained here, which have no name.
-      base = getattr(e.base, 'checkpoint', '')
-      peft_format.save(target, params[models.ADAPTERS], base)
-    else:
-      raw = hub.read_config(needs['base'].path())
-      tokenizer = inputs.format(e).tokenizer
-      weights.save(target, model, params, tokenizer=tokenizer, like=raw)
+    elif not config.lora.rank:
+      _save(target, e, seed, needs['base'], params)
+    elif isinstance(e.base, config_lib.Import):
+      peft_format.save(
+        target, params[models.ADAPTERS], e.base.checkpoint, e.base.revision or None
+      )
+    else:  # on weights that were trained here: they are written too, to have a name
+      if not base.exists():
+        _save(base, e, seed, needs['base'], inputs.base_params(e, workdir, seed))
+      peft_format.save(target, params[models.ADAPTERS], str(base))
     stage.finish({})
     return True
+
+
+def _save(
+  target: pathlib.Path,
+  e: Experiment,
+  seed: int,
+  base: workdir_lib.Stage,
+  params: models.Params,
+) -> None:
+  """Writes all weights, with all that the checkpoint they came from says of itself."""
+  origin, _ = trained.origin(e.base, seed)
+  weights.save(
+    target,
+    inputs.decoder(e),
+    params,
+    tokenizer=inputs.format(e).tokenizer,
+    like=hub.read_config(base.path()),
+    source=hub.find(origin.checkpoint, origin.revision or None),
+  )

@@ -18,61 +18,25 @@ class Family(NamedTuple):
 
   architecture: str
   arithmetic: Mapping[str, Any]  # fields of DecoderConfig that all of it share
-  defaults: Mapping[str, Any]  # of config.json, as transformers assumes them
 
 
-_DEFAULTS = {
-  'hidden_act': 'silu',
-  'rms_norm_eps': 1e-6,
-  'rope_theta': 10_000.0,
-  'tie_word_embeddings': False,
-}
-_QWEN_DEFAULTS = _DEFAULTS | {'sliding_window': 4096, 'max_window_layers': 28}
 _GEMMA_ARITHMETIC = {
   'qk_norm': True,
   'post_norms': True,
   'offset_norms': True,
   'scaled_embedding': True,
 }
-_GEMMA_DEFAULTS = {
-  'vocab_size': 262_208,
-  'num_attention_heads': 8,
-  'num_key_value_heads': 4,
-  'head_dim': 256,
-  'hidden_activation': 'gelu_pytorch_tanh',
-  'query_pre_attn_scalar': 256,
-  'sliding_window': 4096,
-  'sliding_window_pattern': 6,
-  'rope_theta': 1_000_000.0,
-  'rope_local_base_freq': 10_000.0,
-  'rms_norm_eps': 1e-6,
-  'tie_word_embeddings': True,
-}
 FAMILIES = {
-  'llama': Family('LlamaForCausalLM', {}, _DEFAULTS),
-  'mistral': Family(
-    'MistralForCausalLM',
-    {},
-    _DEFAULTS | {'num_key_value_heads': 8, 'sliding_window': 4096},
-  ),
-  'qwen2': Family('Qwen2ForCausalLM', {'qkv_bias': True}, _QWEN_DEFAULTS),
-  'qwen3': Family(
-    'Qwen3ForCausalLM', {'qk_norm': True}, _QWEN_DEFAULTS | {'head_dim': 128}
-  ),
-  'gemma3_text': Family('Gemma3ForCausalLM', _GEMMA_ARITHMETIC, _GEMMA_DEFAULTS),
+  'llama': Family('LlamaForCausalLM', {}),
+  'mistral': Family('MistralForCausalLM', {}),
+  'qwen2': Family('Qwen2ForCausalLM', {'qkv_bias': True}),
+  'qwen3': Family('Qwen3ForCausalLM', {'qk_norm': True}),
+  hf_config.ITS_TEXT: Family('Gemma3ForCausalLM', _GEMMA_ARITHMETIC),
 }
 
 _ACTIVATIONS = {'silu': 'silu', 'relu': 'relu', 'gelu_pytorch_tanh': 'gelu_tanh'}
 # What a config.json does not say of a decoder.
 _OWN_MATTER = ('embedding_std', 'dtype', 'param_dtype', 'scan_layers')
-
-
-def text_config(raw: HFConfig) -> HFConfig:
-  """The language model's part of a config.json; of a multimodal Gemma 3, one of two."""
-  if raw.get('model_type') != 'gemma3':
-    return raw
-  tied = {k: raw[k] for k in ('tie_word_embeddings',) if k in raw}
-  return {**tied, **raw.get('text_config', {}), 'model_type': 'gemma3_text'}
 
 
 def from_hf(
@@ -86,46 +50,47 @@ def from_hf(
   """The decoder that a config.json describes.
 
   Args:
-    raw: its content.
+    raw: its content; defaults are those of `transformers`.
     source: its name, for errors.
     dtype, param_dtype, scan_layers: see DecoderConfig; the file does not say them.
 
   Raises:
-    CheckpointError: an unknown family, a missing field, or one whose value needs
-      another arithmetic.
+    CheckpointError: an unknown family, a field that is missing or malformed, or one
+      whose value needs another arithmetic.
   """
-  raw = text_config(raw)
   name = raw.get('model_type')
-  if name not in FAMILIES:
+  name = hf_config.ITS_TEXT if name == hf_config.MULTIMODAL else name
+  if not isinstance(name, str) or name not in FAMILIES:
     raise CheckpointError(
       f'{source}: model_type={name!r} is not among the supported families, '
       f'{", ".join(FAMILIES)}; choose a model of one of them.'
     )
-  fields = Fields(raw, FAMILIES[name].defaults, source)
-  gemma = name == 'gemma3_text'
-  activation = 'hidden_activation' if gemma else 'hidden_act'
-  if fields[activation] not in _ACTIVATIONS:
-    raise fields.error(activation, f'supported are {", ".join(_ACTIVATIONS)}')
+  fields = Fields(raw, source)
+  there, gemma = fields.read, name == hf_config.ITS_TEXT
+  activation = there.hidden_activation if gemma else there.hidden_act
+  if activation not in _ACTIVATIONS:
+    field = 'hidden_activation' if gemma else 'hidden_act'
+    raise fields.error(field, f'supported are {", ".join(_ACTIVATIONS)}', activation)
   window, full_layers = hf_config.windows(fields)
   theta, scaling, window_theta = hf_config.rope(fields)
-  heads = fields['num_attention_heads']
+  heads = there.num_attention_heads
   return DecoderConfig(
-    vocab_size=fields['vocab_size'],
-    width=fields['hidden_size'],
-    depth=fields['num_hidden_layers'],
+    vocab_size=there.vocab_size,
+    width=there.hidden_size,
+    depth=there.num_hidden_layers,
     num_heads=heads,
-    num_kv_heads=fields.get('num_key_value_heads', heads),
-    head_dim=fields.get('head_dim', fields['hidden_size'] // heads),
-    mlp_dim=fields['intermediate_size'],
-    activation=_ACTIVATIONS[fields[activation]],
-    tied_head=fields['tie_word_embeddings'],
-    query_scalar=fields['query_pre_attn_scalar'] if gemma else 0,
+    num_kv_heads=there.num_key_value_heads,
+    head_dim=getattr(there, 'head_dim', None) or there.hidden_size // heads,
+    mlp_dim=there.intermediate_size,
+    activation=_ACTIVATIONS[activation],
+    tied_head=there.tie_word_embeddings,
+    query_scalar=there.query_pre_attn_scalar if gemma else 0,
     rope_theta=theta,
     rope_scaling=scaling,
     window=window,
     full_layers=full_layers,
     window_rope_theta=window_theta if window else 0.0,
-    norm_eps=fields['rms_norm_eps'],
+    norm_eps=there.rms_norm_eps,
     dtype=dtype,
     param_dtype=param_dtype,
     scan_layers=scan_layers,
@@ -146,7 +111,11 @@ def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
   """
   same = {field: getattr(config, field) for field in _OWN_MATTER}
   differences = {}
-  candidates = [text_config(like)] if like else [_raw(f, config) for f in FAMILIES]
+  candidates = [_raw(family, config) for family in FAMILIES]
+  if like:
+    # A head of its own, beside a config.json that ties it: see hub.decoder_config.
+    untied = {} if config.tied_head else {'tie_word_embeddings': False}
+    candidates = [hf_config.text_config(like) | untied]
   for raw in candidates:
     there = dataclasses.replace(from_hf(raw), **same)
     differing = [
@@ -172,7 +141,7 @@ def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
 
 def _raw(name: str, config: DecoderConfig) -> HFConfig:
   """A config.json of this family, as near to the decoder as its fields allow."""
-  c, gemma = config, name == 'gemma3_text'
+  c, gemma = config, name == hf_config.ITS_TEXT
   hf_activation = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}[c.activation]
   raw = {
     'model_type': name,
@@ -205,7 +174,7 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
     raw['sliding_window'] = c.window or None
   if name in ('qwen2', 'qwen3'):
     raw['use_sliding_window'] = bool(c.window)
-  if name in ('qwen2', 'qwen3', 'gemma3_text'):
+  if name in ('qwen2', 'qwen3', hf_config.ITS_TEXT) or c.full_layers:
     slides = [c.window and i not in c.full_layers for i in range(c.depth)]
     raw['layer_types'] = [hf_config.SLIDING if x else hf_config.FULL for x in slides]
   if gemma:

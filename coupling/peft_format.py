@@ -1,7 +1,9 @@
 """LoRA adapters from and to the format of `peft`."""
 
 import json
+import math
 import pathlib
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,55 +19,90 @@ from coupling.hf_config import CheckpointError
 _CONFIG = 'adapter_config.json'
 _TENSORS = 'adapter_model.safetensors'
 _MATRICES = {'a': 'lora_A', 'b': 'lora_B'}
-# Fields that, when set, change the arithmetic to another than x A B * alpha / r.
-_UNSUPPORTED = (
-  'alpha_pattern',
-  'alora_invocation_tokens',
-  'fan_in_fan_out',
-  'layer_replication',
-  'lora_bias',
-  'modules_to_save',
-  'rank_pattern',
-  'target_parameters',
-  'trainable_token_indices',
-  'use_dora',
-  'use_qalora',
-  'use_rslora',
+_MODEL = 'base_model.model.'  # how peft calls the model that it adapts
+# Where the layers stand in it: text models; multimodal ones, now and before.
+_LAYERS = (
+  'model.layers',
+  'model.language_model.layers',
+  'language_model.model.layers',
 )
+# Parts of multimodal models whose modules have the same names.
+_EXCLUDED = rf'.*({"|".join(weight_names.OTHER_PARTS)})\..*'
+# Fields under which the arithmetic is x A B * alpha / r, whatever they say, or that are
+# looked at here. Any other, when set, may change it.
+_KNOWN = {
+  'auto_mapping',
+  'base_model_name_or_path',
+  'bias',
+  'ensure_weight_tying',
+  'exclude_modules',
+  'inference_mode',
+  'init_lora_weights',
+  'layers_pattern',
+  'layers_to_transform',
+  'lora_alpha',
+  'lora_dropout',
+  'megatron_config',
+  'megatron_core',
+  'peft_type',
+  'peft_version',
+  'qalora_group_size',
+  'r',
+  'revision',
+  'runtime_config',
+  'target_modules',
+  'task_type',
+}
 
 # Ways to draw A and B that leave the base weights as they are.
 _PLAIN_STARTS = (True, False, None, 'gaussian', 'orthogonal', 'eva')
+_OF_STARTS = {'eva_config'}  # said of them
 
 
-def save(folder: pathlib.Path, adapters: lora.Adapters, base: str = '') -> None:
-  """Writes adapters so that `peft.PeftModel.from_pretrained` loads them.
+def save(
+  folder: pathlib.Path,
+  adapters: lora.Adapters,
+  base: str = '',
+  revision: str | None = None,
+) -> None:
+  """Writes adapters so that `peft.AutoPeftModelForCausalLM.from_pretrained` loads them.
 
   Args:
     folder: where; must not exist, or be empty.
     adapters: on devices of this process; written in their type.
-    base: name or folder of the base model, for those who load it.
+    base: name or folder of the base model, which is written so that it can be found
+      from any working directory; '' leaves it to those who load the adapters.
+    revision: of the base model on the hub.
 
   Raises:
-    CheckpointError: the folder is in use.
+    CheckpointError: the folder is in use, or the base model is not found.
   """
-  config = {
-    'peft_type': 'LORA',
-    'task_type': 'CAUSAL_LM',
-    'base_model_name_or_path': base,
-    'r': adapters.rank,
-    'lora_alpha': adapters.alpha,
-    'lora_dropout': 0.0,
-    'bias': 'none',
-    'target_modules': [
+  raw, named = {}, (base, None)
+  if base:
+    raw = hub.read_config(hub.find(base, revision))
+    named = hub.identity(base, revision)
+  layers = weight_names.layers(raw)
+  config = dict(
+    peft_type='LORA',
+    task_type='CAUSAL_LM',
+    base_model_name_or_path=named[0],
+    revision=named[1],
+    r=adapters.rank,
+    lora_alpha=adapters.alpha,
+    lora_dropout=0.0,
+    bias='none',
+    target_modules=[
       weight_names.linear(target).split('.')[-1] for target in adapters.weights
     ],
-    'inference_mode': True,
-  }
+    exclude_modules=_EXCLUDED if weight_names.is_multimodal(raw) else None,
+    inference_mode=True,
+  )
   data = {}
   for target, low_rank in adapters.weights.items():
     for part, x in low_rank.items():
       for layer, matrix in enumerate(np.asarray(x)):
-        data[_name(target, part, layer)] = np.ascontiguousarray(matrix.T)
+        name = _name(layers, target, part, layer)
+        data[name] = np.ascontiguousarray(matrix.T)
   with weights.new_folder(folder) as partial:
     (partial / _CONFIG).write_text(json.dumps(config, indent=2))
     weights.save_tensors(partial / _TENSORS, data)
@@ -89,29 +126,34 @@ def load(
   raw = hub.read_json(path)
   if raw.get('peft_type') != 'LORA':
     raise CheckpointError(f'{path}: peft_type={raw.get("peft_type")!r} is not LORA.')
-  wrong = [field for field in _UNSUPPORTED if raw.get(field)]
+  known = _KNOWN
+  if raw.get('init_lora_weights', True) in _PLAIN_STARTS:
+    known = _KNOWN | _OF_STARTS
+  wrong = [field for field, value in raw.items() if value and field not in known]
   wrong += ['bias'] if raw.get('bias', 'none') != 'none' else []
-  if raw.get('init_lora_weights', True) not in _PLAIN_STARTS:
-    wrong.append('init_lora_weights')
+  wrong += ['init_lora_weights'] if known is _KNOWN else []
   if wrong:
     found = ', '.join(f'{field}={raw[field]!r}' for field in wrong)
     raise CheckpointError(
       f'{path}: {found}: only plain LoRA is supported; merge such an adapter into its '
       'base with peft (`merge_and_unload`), and use the merged model.'
     )
+  rank, alpha = _scale(path, raw)
   if not (folder / _TENSORS).exists():
     raise CheckpointError(f'{folder / _TENSORS}: missing; save it as safetensors.')
   with tensors_lib.TensorFiles([folder / _TENSORS]) as files:
-    targets = tuple(t for t in lora.TARGETS if _name(t, 'a', 0) in files.names)
+    layers = next(
+      (x for x in _LAYERS if any(n.startswith(f'{_MODEL}{x}.') for n in files.names)),
+      _LAYERS[0],
+    )
+    targets = tuple(t for t in lora.TARGETS if _name(layers, t, 'a', 0) in files.names)
     if not targets:
       raise CheckpointError(
         f'{folder / _TENSORS}: no adapter of {", ".join(lora.TARGETS)} is here.'
       )
-    like = lora.abstract(
-      config, rank=raw['r'], alpha=raw['lora_alpha'], targets=targets, dtype=dtype
-    )
+    like = lora.abstract(config, rank=rank, alpha=alpha, targets=targets, dtype=dtype)
     expected = {
-      _name(target, part, layer): x.shape[:0:-1]
+      _name(layers, target, part, layer): x.shape[:0:-1]
       for target, low_rank in like.weights.items()
       for part, x in low_rank.items()
       for layer in range(config.depth)
@@ -120,21 +162,31 @@ def load(
       expected,
       lambda name: False,
       str(folder / _TENSORS),
-      f'They were compared with r={raw["r"]} of {path} and with the base model: use '
+      f'They were compared with r={rank} of {path} and with the base model: use '
       'the adapter with the model that it was trained on.',
     )
 
     def stacked(target, part):
-      layers = [
-        files.read(_name(target, part, i), (slice(None),) * 2).T
+      matrices = [
+        files.read(_name(layers, target, part, i), (slice(None),) * 2).T
         for i in range(config.depth)
       ]
-      return jnp.asarray(np.stack(layers), dtype)
+      return jnp.asarray(np.stack(matrices), dtype)
 
     found = {t: {part: stacked(t, part) for part in _MATRICES} for t in targets}
   return lora.Adapters(found, like.alpha)
 
 
-def _name(target: str, part: str, layer: int) -> str:
+def _scale(path: pathlib.Path, raw: dict[str, Any]) -> tuple[int, float]:
+  """Rank and alpha; raises CheckpointError where they are malformed."""
+  rank, alpha = raw.get('r'), raw.get('lora_alpha')
+  if type(rank) is not int or rank < 1:
+    raise CheckpointError(f'{path}: r={rank!r}, a positive integer is expected.')
+  if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
+    raise CheckpointError(f'{path}: lora_alpha={alpha!r}, a number is expected.')
+  return rank, alpha
+
+
+def _name(layers: str, target: str, part: str, layer: int) -> str:
   module = weight_names.linear(target)
-  return f'base_model.model.model.layers.{layer}.{module}.{_MATRICES[part]}.weight'
+  return f'{_MODEL}{layers}.{layer}.{module}.{_MATRICES[part]}.weight'

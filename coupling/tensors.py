@@ -17,6 +17,7 @@ from coupling.hf_config import CheckpointError
 Shape = tuple[int, ...]
 
 _FLOATS = ('F32', 'F16', 'BF16')
+_ROWS = 4096  # compared at a time
 _LAYER = re.compile(r'(?<=layers\.)\d+')
 
 
@@ -50,6 +51,17 @@ class TensorFiles(contextlib.ExitStack):
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
     """A part of a tensor, in the type that it has in the file."""
     return self._slices[name][index]
+
+  def equal(self, first: str, second: str) -> bool:
+    """Whether two matrices have the same shape and values; reads part after part."""
+    shape, other = (self._slices[x].get_shape() for x in (first, second))
+    if shape != other:
+      return False
+    parts = [slice(i, min(i + _ROWS, shape[0])) for i in range(0, shape[0], _ROWS)]
+    return all(
+      np.array_equal(*(self.read(x, (part,)) for x in (first, second)))
+      for part in parts
+    )
 
   def check(
     self,

@@ -1,16 +1,32 @@
 """The weight-name table: where each of our parameters stands in a hub checkpoint."""
 
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import jax
 
+from coupling import hf_config
 from coupling import lora
 from coupling import models
+from coupling import tensors as tensors_lib
 
+_EMBEDDING, _HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
+# What may stand for 'model.', and for the head, where transformers finds them: of text
+# models, and of multimodal ones as on the hub and as its versions have saved them.
+_TEXT = ('model.', '', 'model.model.')
+_MULTIMODAL = (
+  'model.language_model.',
+  'language_model.model.',
+  'language_model.',
+  'model.language_model.model.',
+  'language_model.model.model.',
+)
+_HEADS = ('', 'model.')
+OTHER_PARTS = ('vision_tower', 'multi_modal_projector')  # of multimodal models
 _MODEL = {
-  'embed.embedding': 'model.embed_tokens.weight',
+  'embed.embedding': _EMBEDDING,
   'final_norm.scale': 'model.norm.weight',
-  'head.kernel': 'lm_head.weight',
+  'head.kernel': _HEAD,
 }
 _BLOCK = {
   'attention_norm.scale': 'input_layernorm.weight',
@@ -71,3 +87,46 @@ def linear(target: str) -> str:
   """A LoRA target's layer, by the name that it has in a hub checkpoint's block."""
   kernel = '.'.join((*lora.TARGETS[target], 'kernel'))
   return _BLOCK[kernel].removesuffix('.weight')
+
+
+def is_multimodal(raw: hf_config.HFConfig) -> bool:
+  """Whether transformers loads more than a language model for this config.json."""
+  return raw.get('model_type') == hf_config.MULTIMODAL
+
+
+def layers(raw: hf_config.HFConfig) -> str:
+  """The name of the layers in the model that `AutoModelForCausalLM` loads."""
+  return f'{(_MULTIMODAL if is_multimodal(raw) else _TEXT)[0]}layers'
+
+
+def renaming(raw: hf_config.HFConfig, names: Collection[str]) -> Callable[[str], str]:
+  """From the names of the table to those that a checkpoint has instead.
+
+  Args:
+    raw: the checkpoint's config.json.
+    names: of its tensors.
+  """
+
+  def rename(name: str) -> str:
+    stem = name.removeprefix('model.')
+    prefixes = _MULTIMODAL if is_multimodal(raw) else _TEXT
+    if name == _HEAD:
+      prefixes = (*_HEADS, 'language_model.') if is_multimodal(raw) else _HEADS
+    return next((p + stem for p in prefixes if p + stem in names), prefixes[0] + stem)
+
+  return rename
+
+
+def tied_names(raw: hf_config.HFConfig, names: Collection[str]) -> tuple[str, str]:
+  """What a checkpoint calls the embedding and the head, if it has them."""
+  rename = renaming(raw, names)
+  return rename(_EMBEDDING), rename(_HEAD)
+
+
+def is_tied(files: tensors_lib.TensorFiles, raw: hf_config.HFConfig) -> bool:
+  """Whether a head that config.json ties to the embedding is tied in the weights too.
+
+  It is, as in `transformers`, unless both are there with other values.
+  """
+  both = tied_names(raw, files.names)
+  return not files.names.issuperset(both) or files.equal(*both)

@@ -5,7 +5,7 @@ any data is read. Then each device's part of each parameter is read straight to 
 belongs, one parameter after the other: the host never holds more than one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import json
 import math
@@ -25,10 +25,6 @@ from coupling import weight_names
 from coupling.hf_config import CheckpointError
 from coupling.weight_names import Weight
 
-# What stands for 'model.': text models, multimodal ones as on the hub and as
-# transformers 5 saves them, and a model saved without its head.
-_PREFIXES = ('model.', 'language_model.model.', 'model.language_model.', '')
-_OTHER_PARTS = ('vision_tower.', 'multi_modal_projector.')  # of multimodal models
 _SHARD_BYTES = 2 * 10**9  # held by the host while they are written
 
 
@@ -67,13 +63,17 @@ def _checked(
   folder: pathlib.Path, config: models.DecoderConfig
 ) -> Iterator[tuple[tensors_lib.TensorFiles, list[Weight]]]:
   """A checkpoint's open files, and its weights by their names there."""
-  table = weight_names.table(config)
+  raw, table = hub.read_config(folder), weight_names.table(config)
   with tensors_lib.TensorFiles(hub.weight_files(folder)) as files:
-    rename = _renaming(files.names)
+    rename = weight_names.renaming(raw, files.names)
+    embedding, head = weight_names.tied_names(raw, files.names)
+    if config.tied_head and embedding not in files.names and head in files.names:
+      rename = _replacing(rename, embedding, head)
     table = [w._replace(tensors=tuple(map(rename, w.tensors))) for w in table]
+    spare = config.tied_head and weight_names.is_tied(files, raw)
     files.check(
       {name: weight.shape for weight in table for name in weight.tensors},
-      lambda name: _ignored(name, config),
+      lambda name: _ignored(name) or (spare and name == head),
       str(folder),
       f'They were compared with {folder / hub.CONFIG}: correct its model_type and '
       'sizes if they are those of another model, or save the model again.',
@@ -81,27 +81,18 @@ def _checked(
     yield files, table
 
 
-def _renaming(names: set[str]):
-  """From the names of the table to those of a checkpoint."""
-  found = [p for p in _PREFIXES if f'{p}embed_tokens.weight' in names]
-  prefix = found[0] if found else _PREFIXES[0]
-  head = 'language_model.' if prefix == 'language_model.model.' else ''
-
-  def rename(name: str) -> str:
-    if name.startswith('model.'):
-      return prefix + name.removeprefix('model.')
-    return head + name
-
-  return rename
+def _replacing(
+  rename: Callable[[str], str], name: str, by: str
+) -> Callable[[str], str]:
+  """A renaming in which another name stands for one."""
+  return lambda x: by if rename(x) == name else rename(x)
 
 
-def _ignored(name: str, config: models.DecoderConfig) -> bool:
+def _ignored(name: str) -> bool:
   """Whether transformers would not use this tensor of a language model either."""
-  if name.removeprefix('model.').startswith(_OTHER_PARTS):
+  if name.removeprefix('model.').split('.')[0] in weight_names.OTHER_PARTS:
     return True
-  if name.endswith('rotary_emb.inv_freq'):  # old files hold what is computed
-    return True
-  return config.tied_head and name.endswith('lm_head.weight')
+  return name.endswith('rotary_emb.inv_freq')  # old files hold what is computed
 
 
 def _at(tree: Any, path: tuple[str, ...]) -> Any:
@@ -139,6 +130,7 @@ def save(
   *,
   tokenizer: Any = None,
   like: families.HFConfig | None = None,
+  source: pathlib.Path | None = None,
   shard_bytes: int = _SHARD_BYTES,
 ) -> None:
   """Writes a checkpoint that `transformers` loads, whole or not at all.
@@ -149,6 +141,7 @@ def save(
     params: its weights, on devices of this process; written in their types.
     tokenizer: one of transformers, saved beside the weights.
     like: the config.json that the model came from, see families.to_hf.
+    source: the checkpoint that it came from: how it generates is kept.
     shard_bytes: size over which the weights are split into several files.
 
   Raises:
@@ -161,6 +154,8 @@ def save(
     (partial / hub.CONFIG).write_text(json.dumps(raw, indent=2))
     if tokenizer is not None:
       tokenizer.save_pretrained(partial)
+    if source is not None and (source / hub.GENERATION).exists():
+      shutil.copyfile(source / hub.GENERATION, partial / hub.GENERATION)
     table = weight_names.table(config)
     sizes = {
       name: math.prod(weight.shape) * _at(params, weight.path).dtype.itemsize

@@ -74,6 +74,11 @@ class Format(abc.ABC):
     texts = self.tokenizer.batch_decode(whole, clean_up_tokenization_spaces=False)
     return [text.strip() for text in texts]
 
+  def _further_ends(self, *others: int) -> list[list[int]]:
+    """End tokens of the checkpoint's files alone, for the fingerprint; or nothing."""
+    further = {*self.end_tokens} - {self.tokenizer.eos_token_id, *others}
+    return [sorted(further)] if further else []
+
   def _encode(self, texts: Iterable[str]) -> list[list[int]]:
     try:
       return self._encoder.encode(texts)
@@ -84,16 +89,18 @@ class Format(abc.ABC):
 class Plain(Format):
   """Plain words: the start token, if there is one, and the text; answers do not end.
 
-  The turns of a conversation are joined by blanks. The tokenizer's end token, if it has
-  one, ends a reply.
+  The turns of a conversation are joined by blanks. What the tokenizer and its
+  checkpoint name as end tokens ends a reply.
   """
 
   def __init__(self, tokenizer: tokens.Tokenizer):
     """Raises ValueError for a tokenizer with neither a padding nor an end token."""
     super().__init__(tokenizer)
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    self.end_tokens = () if eos is None else (eos,)
-    self.fingerprint = _digest('plain', tokens.fingerprint(tokenizer))
+    bos = tokenizer.bos_token_id
+    self.end_tokens = tokens.ends(tokenizer)
+    self.fingerprint = _digest(
+      'plain', tokens.fingerprint(tokenizer), *self._further_ends()
+    )
     self._start = [] if bos is None else [bos]
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
@@ -138,7 +145,8 @@ class Chat(Format):
   block of thoughts that a generation prompt leaves open is closed. With thinking,
   empty thoughts are part of an answer that is trained on.
 
-  A reply ends with the end of turn, or the tokenizer's end token if it is another one.
+  A reply ends with the end of turn, or what the tokenizer and its checkpoint name as
+  end tokens.
   """
 
   def __init__(
@@ -166,10 +174,15 @@ class Chat(Format):
     self._pieces = functools.cache(self._marked)
     self._places = self._template.places()
     self._opening, self._before, self._after, end_token = self._answer_places()
-    ends = (end_token, tokenizer.eos_token_id)
-    self.end_tokens = tuple(dict.fromkeys(t for t in ends if t is not None))
+    self.end_tokens = tuple(dict.fromkeys((end_token, *tokens.ends(tokenizer))))
     asked = self._template.text(['x'], True) + self._places.lead
-    self.fingerprint = _digest('chat', tokens.fingerprint(tokenizer), thinking, asked)
+    self.fingerprint = _digest(
+      'chat',
+      tokens.fingerprint(tokenizer),
+      thinking,
+      asked,
+      *self._further_ends(end_token),
+    )
     self._hold_against_transformers()
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:

@@ -8,6 +8,7 @@ import os
 import pathlib
 from typing import Literal
 
+import huggingface_hub
 import numpy as np
 import tokenizers
 import transformers
@@ -19,6 +20,7 @@ Tokenizer = encoder.Tokenizer
 
 # What transformers can read a tokenizer from, besides a vocab.json with its merges.txt.
 _TOKENIZER_FILES = ('tokenizer.json', 'tokenizer.model', 'tekken.json')
+_NAMING_ENDS = ('config.json', 'generation_config.json')
 
 # What has to come back from its token ids.
 _TEXTS = (
@@ -61,6 +63,10 @@ def load_tokenizer(source: str | os.PathLike) -> Tokenizer:
     tokenizer = transformers.AutoTokenizer.from_pretrained(
       source, trust_remote_code=False
     )
+    for name in _NAMING_ENDS:  # into the cache: see ends
+      transformers.utils.cached_file(
+        source, name, _raise_exceptions_for_missing_entries=False
+      )
   except Exception as e:  # each tokenizer class fails in a way of its own
     raise ValueError(
       f'Tokenizer {source!r} cannot be loaded: {" ".join(str(e).split())} Its '
@@ -137,6 +143,60 @@ def check_blanks(tokenizer: Tokenizer, encode: Callable) -> None:
         'it as it is in tokenizer_config.json ("tokenizer_class": '
         '"PreTrainedTokenizerFast"), or install another version of transformers.'
       )
+
+
+def ends(tokenizer: Tokenizer) -> tuple[int, ...]:
+  """Tokens that end a reply: all that a tokenizer and its checkpoint's files name.
+
+  `generate` of transformers stops at those of generation_config.json, or of config.json
+  where that is missing; neither need be the tokenizer's.
+
+  Args:
+    tokenizer: its name_or_path is the checkpoint, if there is one.
+
+  Returns:
+    Distinct ids, the tokenizer's end token first.
+
+  Raises:
+    ValueError: a file that is not JSON, or whose eos_token_id is not null, an integer
+      or integers.
+  """
+  found = [tokenizer.eos_token_id]
+  for path in _beside(tokenizer.name_or_path, _NAMING_ENDS):
+    found += _named_ends(path)
+  return tuple(dict.fromkeys(x for x in found if x is not None))
+
+
+def _named_ends(path: pathlib.Path) -> list[int]:
+  """The end tokens of a file; those of a multimodal model's language model too."""
+  try:
+    content = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as e:
+    raise ValueError(f'{path}: not JSON ({e}); download it again.') from e
+  if not isinstance(content, dict):
+    raise ValueError(f'{path}: a JSON object is expected; download it again.')
+  found = []
+  for part in (content, content.get('text_config')):
+    value = part.get('eos_token_id') if isinstance(part, dict) else None
+    several = value if isinstance(value, list) else [value] * (value is not None)
+    if not all(type(x) is int for x in several):
+      raise ValueError(
+        f'{path}: eos_token_id={value!r}, where null, a token id or several are '
+        'expected; correct the file, or download it again.'
+      )
+    found += several
+  return found
+
+
+def _beside(source: str, names: Sequence[str]) -> list[pathlib.Path]:
+  """Files of these names, those that there are: of a folder, or in the hub's cache."""
+  if os.path.isdir(source):
+    found = [os.path.join(source, name) for name in names]
+  elif source and not os.path.isabs(source) and source.count('/') < 2:
+    found = [huggingface_hub.try_to_load_from_cache(source, name) for name in names]
+  else:  # a tokenizer that was made here, or that has moved since
+    return []
+  return [pathlib.Path(x) for x in found if isinstance(x, str) and os.path.isfile(x)]
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

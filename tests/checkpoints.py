@@ -63,6 +63,24 @@ CONFIGS = {
     },
   ),
 }
+# As google/gemma-3-4b-it: a language model within a model that also sees.
+MULTIMODAL = {
+  'gemma3_multimodal': lambda: transformers.Gemma3Config(
+    text_config=CONFIGS['gemma3'](),
+    vision_config={
+      'hidden_size': 16,
+      'intermediate_size': 24,
+      'num_hidden_layers': 2,
+      'num_attention_heads': 2,
+      'image_size': 28,
+      'patch_size': 14,
+    },
+    mm_tokens_per_image=4,
+    image_token_index=VOCABULARY - 1,
+    boi_token_index=VOCABULARY - 2,
+    eoi_token_index=VOCABULARY - 3,
+  )
+}
 
 
 def torch_model(config: transformers.PreTrainedConfig, seed: int = 0):
@@ -75,7 +93,7 @@ def torch_model(config: transformers.PreTrainedConfig, seed: int = 0):
     for name, p in model.named_parameters():
       if 'norm' in name:
         p.add_(0.3 * torch.randn_like(p))
-      elif 'embed' in name and config.model_type == 'gemma3_text':
+      elif 'embed' in name and config.model_type.startswith('gemma3'):
         p.normal_(0, 0.02)  # is scaled up; layers must count beside it
       elif p.ndim == 1 or 'embed' in name:
         p.normal_(0, 0.5)
@@ -87,7 +105,7 @@ def torch_model(config: transformers.PreTrainedConfig, seed: int = 0):
 @functools.cache
 def saved(name: str) -> tuple[pathlib.Path, torch.nn.Module]:
   """A family's checkpoint and the model that it holds; neither is to be changed."""
-  model = torch_model(CONFIGS[name]())
+  model = torch_model((CONFIGS | MULTIMODAL)[name]())
   folder = pathlib.Path(tempfile.mkdtemp(prefix=f'{name}-'))
   model.save_pretrained(folder)
   return folder, model

@@ -202,7 +202,7 @@ def test_a_multimodal_gemma_gives_its_language_model():
     (
       'llama',
       {'rope_parameters': None, 'rope_scaling': {'rope_type': 'linear'}},
-      'rope_scaling.*it lacks factor',
+      'rope_parameters.*linear.*factor',
     ),
     ('llama', {'rope_parameters': {'partial_rotary_factor': 0.5}}, 'partial rotation'),
     ('qwen3', {'rope_parameters': {'full_attention': {}}}, 'one set for all layers'),
@@ -215,7 +215,9 @@ def test_a_multimodal_gemma_gives_its_language_model():
     ('gemma3', {'sliding_window': None}, 'sliding_window=None'),
     (
       'gemma3',
-      {'rope_parameters': {'sliding_attention': {'rope_type': 'linear'}}},
+      {
+        'rope_parameters': {'sliding_attention': {'rope_type': 'linear', 'factor': 2.0}}
+      },
       'without scaling',
     ),
   ],
