@@ -158,14 +158,17 @@ def format(e: Experiment) -> formats.Format:
   """How M_0 is asked.
 
   Raises:
-    ConfigError: a checkpoint without a tokenizer that can serve.
+    ConfigError: a checkpoint without a tokenizer that can serve; see also `decoder`.
     WorkdirError: a tokenizer that is not what it was when the checkpoint was trained.
   """
   base, made_by = trained.origin(e.base, e.seeds[0])
   if isinstance(base, config_lib.Import):
     try:
       tokenizer = tokens_lib.load_tokenizer(_folder(base))
-      found = formats.Chat(tokenizer) if base.chat else formats.Plain(tokenizer)
+      asks = formats.Chat if base.chat else formats.Plain
+      found = asks(tokenizer, rows=decoder(e).vocab_size)
+    except config_lib.ConfigError:
+      raise  # of the decoder
     except ValueError as error:
       raise config_lib.ConfigError(
         f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat})'

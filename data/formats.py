@@ -32,6 +32,8 @@ _ROLES = ('user', 'assistant')
 class Format(abc.ABC):
   """What the formats share.
 
+  Every id that it gives has a row in the model's embedding.
+
   Attributes:
     tokenizer: of the model.
     end_tokens: ids that end a reply.
@@ -42,10 +44,11 @@ class Format(abc.ABC):
   end_tokens: tuple[int, ...]
   fingerprint: str
 
-  def __init__(self, tokenizer: tokens.Tokenizer):
-    """Raises ValueError for a tokenizer with neither a padding nor an end token."""
+  def __init__(self, tokenizer: tokens.Tokenizer, rows: int | None):
+    """See the formats; `rows`: of the model's embedding, None: enough."""
     self.tokenizer = tokenizer
-    self.pad_token = tokens.padding(tokenizer)
+    self.rows = rows
+    self.pad_token = tokens.padding(tokenizer, rows)
     self._encoder = encoder.Encoder(tokenizer)
 
   @abc.abstractmethod
@@ -69,15 +72,32 @@ class Format(abc.ABC):
     return tokens.option_tokens(self.answers, options)
 
   def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Texts of replies up to their end; control tokens before it are written out."""
-    ends = {*self.end_tokens, self.pad_token}
+    """Texts of replies up to their end; control tokens before it are written out.
+
+    So is what is no token, as U+FFFD; see tokens.decode.
+    """
+    own = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+    ends = {*self.end_tokens, *({self.pad_token} & {*own})}
     whole = [list(itertools.takewhile(lambda t: t not in ends, row)) for row in rows]
-    texts = self.tokenizer.batch_decode(whole, clean_up_tokenization_spaces=False)
-    return [text.strip() for text in texts]
+    return [text.strip() for text in tokens.decode(self.tokenizer, whole)]
+
+  def _possible(self, *end_tokens: int | None) -> tuple[int, ...]:
+    """End tokens, each once, that the model can generate.
+
+    Raises:
+      ValueError: there are some, but none that it can.
+    """
+    known = dict.fromkeys(t for t in end_tokens if t is not None)
+    possible = tuple(t for t in known if self.rows is None or t < self.rows)
+    if not possible:
+      tokens.check_rows(self.tokenizer, [[*known]], self.rows)
+    return possible
 
   def _encode(self, texts: Iterable[str]) -> list[list[int]]:
     try:
-      return self._encoder.encode(texts)
+      found = self._encoder.encode(texts)
+      tokens.check_rows(self.tokenizer, found, self.rows)
+      return found
     except ValueError as e:
       raise readers.DataError(str(e)) from e
 
@@ -89,13 +109,23 @@ class Plain(Format):
   one, ends a reply.
   """
 
-  def __init__(self, tokenizer: tokens.Tokenizer):
-    """Raises ValueError for a tokenizer with neither a padding nor an end token."""
-    super().__init__(tokenizer)
+  def __init__(self, tokenizer: tokens.Tokenizer, rows: int | None = None):
+    """Takes a tokenizer.
+
+    Args:
+      tokenizer: of the model.
+      rows: of the model's embedding; default: enough.
+
+    Raises:
+      ValueError: neither a padding nor an end token; a start or end token without a
+        row.
+    """
+    super().__init__(tokenizer, rows)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    self.end_tokens = () if eos is None else (eos,)
+    self.end_tokens = self._possible(eos)
     self.fingerprint = _digest('plain', tokens.fingerprint(tokenizer))
     self._start = [] if bos is None else [bos]
+    tokens.check_rows(tokenizer, [self._start], rows)
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
     """Token ids of each question or conversation.
@@ -138,7 +168,9 @@ class Chat(Format):
   A reply ends with the end of turn, or the tokenizer's end token if it is another one.
   """
 
-  def __init__(self, tokenizer: tokens.Tokenizer, thinking: bool = False):
+  def __init__(
+    self, tokenizer: tokens.Tokenizer, thinking: bool = False, rows: int | None = None
+  ):
     """Reads the template.
 
     Args:
@@ -146,19 +178,20 @@ class Chat(Format):
       thinking: whether the model may think before it answers. Without, a template
         that knows of thoughts (Qwen3) puts an empty block of them into the prompt,
         and the first token of a reply is that of its answer.
+      rows: of the model's embedding; default: enough.
 
     Raises:
       ValueError: no chat template, or one that fails, drops contents, does not end an
-        answer or does not know of thinking.
+        answer, does not know of thinking or writes a token without a row.
     """
-    super().__init__(tokenizer)
+    super().__init__(tokenizer, rows)
     self.thinking = thinking
     self._name = encoder.describe(tokenizer)
     self._pieces = functools.cache(self._render)
     self._check_template()
     self._opening, self._before, self._after, end_token = self._answer_places()
-    ends = (end_token, tokenizer.eos_token_id)
-    self.end_tokens = tuple(dict.fromkeys(t for t in ends if t is not None))
+    self._encode([f'{self._opening}{self._before}x{self._after}'])  # all has rows
+    self.end_tokens = self._possible(end_token, tokenizer.eos_token_id)
     self.fingerprint = _digest(
       'chat', tokens.fingerprint(tokenizer), thinking, self._apply(['x'], True)
     )
