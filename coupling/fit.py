@@ -220,12 +220,12 @@ class _Run:
   def failure(self, found: str, step: int) -> finite.NonFiniteError:
     """What is told of a step in which something is not finite."""
     training, optimizer = self._training, self._training.optimizer
-    section = 'train' if training.objectives else 'base'
-    rate = f'{section}.optimizer.learning_rate={optimizer.learning_rate:g}'
+    rate = f'optimizer.learning_rate={optimizer.learning_rate:g}'
+    rate = f"train.{rate} (or the run's own)" if training.objectives else f'base.{rate}'
     if step <= 1:
       cause = 'No update preceded it. ' + finite.overflow(training.model.dtype)
     else:
-      cause = f'The training diverged: lower {rate} (or that of the run), or clip_norm.'
+      cause = f'The training diverged: lower {rate}, or clip_norm.'
       if jnp.dtype(training.model.dtype) != jnp.float32:
         cause += f' It computes in {training.model.dtype}; float32 overflows later.'
     last = max(self.kept(), default=None)
