@@ -22,6 +22,7 @@ from coupling import label
 from coupling import loss
 from coupling import lora
 from coupling import models
+from coupling import patching
 from coupling import peft_format
 from coupling import resolve
 from coupling import scoring
@@ -30,6 +31,7 @@ from coupling import weights
 from coupling import workdir as workdir_lib
 from tests import checkpoints
 from tests import test_evaluate
+from tests import test_patching
 from tests import test_sweep
 from tests import test_train
 
@@ -293,3 +295,31 @@ def test_infinite_numbers_of_a_config_are_refused():
   ):
     assert resolve.misfit(path, float(value)), path
   assert resolve.misfit('train.optimizer.clip_norm', np.inf) is None
+
+
+def test_patching_names_the_pair_and_what_was_replaced():
+  config, params = test_patching.model_of('qwen3')
+  asked = test_patching.asked(checkpoints.VOCABULARY)
+  means = patching.means(
+    config,
+    params,
+    asked,
+    **{k: x for k, x in test_patching.HOW.items() if k != 'at_once'},
+  )
+  means['mlp_out'] = np.full_like(means['mlp_out'], np.nan)
+  sets = [
+    tuple(s for s in patching.sites(config) if s.kind == kind and s.group == 'answer')
+    for kind in ('residual', 'mlp_out')
+  ]
+  patching.effects(config, params, asked, sets[:1], **test_patching.HOW, means=means)
+  with pytest.raises(finite.NonFiniteError, match='mlp_out.*replaced.* of 4 pairs'):
+    patching.effects(config, params, asked, sets, **test_patching.HOW, means=means)
+  norm = jax.tree.map(lambda x: x.at[0].set(jnp.nan), params['final_norm'])
+  with pytest.raises(finite.NonFiniteError, match='the d of x are not finite'):
+    patching.effects(
+      config, params | {'final_norm': norm}, asked, sets, **test_patching.HOW
+    )
+  layers = jax.tree.map(lambda x: x * jnp.nan, params['layers'])
+  how = {k: x for k, x in test_patching.HOW.items() if k != 'at_once'}
+  with pytest.raises(finite.NonFiniteError, match='sums of activations.*mlp_out'):
+    patching.means(config, params | {'layers': layers}, asked, **how)
