@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from coupling import config as config_lib
+from coupling import finite
 from coupling import hosts
 from coupling import interrupt
 from coupling import papers
@@ -116,7 +117,12 @@ def main(_) -> None:
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in ('run', 'report') and hosts.is_first():
       print(f'report: {workdir}/report/index.html')
-  except (config_lib.ConfigError, workdir_lib.WorkdirError, readers.DataError) as e:
+  except (
+    config_lib.ConfigError,
+    workdir_lib.WorkdirError,
+    readers.DataError,
+    finite.NonFiniteError,
+  ) as e:
     sys.exit(f'{type(e).__name__}: {e}')
   except interrupt.Interrupted as e:
     print(e, file=sys.stderr)

@@ -117,7 +117,7 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
 
   def step() -> float:
     state[0], metrics = program.run(state[0], params, hyper, placed)
-    return float(metrics['loss'])
+    return float(metrics['loss'][0])
 
   found = {
     'loss': step(),

@@ -132,7 +132,7 @@ class Ours:
   def train(self) -> float:
     """The loss of the turn's steps, on average."""
     self._state, metrics = self._run(self._state, {}, self._hyper, self._batch)
-    return float(metrics['loss'])
+    return float(metrics['loss'].mean())
 
   def learn(self, folder: pathlib.Path) -> None:
     """Trains until what is stated is allowed, and saves the weights."""

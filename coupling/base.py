@@ -109,7 +109,7 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
   """Checks an imported checkpoint, which stays where it is."""
   folder = inputs.checkpoint_folder(e)
   model = inputs.decoder(e)
-  weights.check(folder, model)
+  hosts.first(weights.check, folder, model)
   hosts.first(files.write_json, stage.path(hub.CONFIG), hub.read_config(folder))
   return {
     'parameters': models.num_params(models.abstract(model)),

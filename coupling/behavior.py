@@ -20,6 +20,7 @@ import numpy as np
 from coupling import config as config_lib
 from coupling import decode
 from coupling import explanation
+from coupling import finite
 from coupling import hosts
 from coupling import models
 from coupling import sharding
@@ -209,8 +210,12 @@ def restrict(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
 
 
 def choose(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
-  """The greedy behaviour: index of the likeliest option, int32 [...]."""
-  return jnp.argmax(restrict(logits_xV, options_xK), axis=-1).astype(jnp.int32)
+  """The greedy behaviour: index of the likeliest option, int32 [...].
+
+  Where some logits are not finite it is finite.MARK.
+  """
+  chosen_x = jnp.argmax(restrict(logits_xV, options_xK), axis=-1)
+  return finite.mark(chosen_x, logits_xV).astype(jnp.int32)
 
 
 def behaviors(
@@ -235,6 +240,7 @@ def behaviors(
 
   Raises:
     Interrupted: between two batches, when a signal asked for it.
+    NonFiniteError: after the first batch with logits that are not finite.
   """
   if reply is not None:
     run = _greedy_replies(
@@ -250,6 +256,7 @@ def behaviors(
     else:
       wanted = (run(params, rows),)
     parts.append([x[mask_B] for x in hosts.fetch(wanted)])
+    finite.check_choices(parts[-1][0], 'x and x∖C', config.dtype, row_n)
     order.append(row_n)
   found = [loader.in_order(x, order) for x in zip(*parts)]
   if reply is None:

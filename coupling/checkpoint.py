@@ -15,8 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from coupling import finite
 from coupling import hosts
 from coupling import workdir
+
+
+_DIVERGED = (
+  'It is of a training that diverged: move it away, and the command goes on from the '
+  'step before, or train anew with a lower learning rate.'
+)
 
 
 class Checkpoints:
@@ -49,8 +56,14 @@ class Checkpoints:
         self._manager.delete(kept)
 
   def save(self, state: dict[str, Any], position: dict[str, int]) -> None:
-    """Begins to save; the state may be donated as soon as this returns."""
+    """Begins to save; the state may be donated as soon as this returns.
+
+    Raises:
+      NonFiniteError: weights or moments that are not finite; nothing is saved.
+    """
     step = int(state['step'])
+    kept = {name: state[name] for name in ('params', 'opt_state')}
+    finite.check(kept, f'step {step}', 'It is not saved.')
     if jax.default_backend() == 'cpu':
       # There Orbax reads the arrays in place, later; elsewhere it copies them first.
       state = jax.tree.map(jnp.copy, state)
@@ -69,6 +82,7 @@ class Checkpoints:
 
     Raises:
       WorkdirError: a damaged checkpoint, or one that was trained with another seed.
+      NonFiniteError: weights or moments that are not finite.
     """
     args = ocp.args.Composite(
       params=ocp.args.StandardRestore(_abstract(like['params'])),
@@ -83,13 +97,16 @@ class Checkpoints:
         f'this run, {position | {"step": step}}; move the folder away to train anew.'
       )
     state = {'params': found.params, 'opt_state': found.optimizer}
+    finite.check(state, f'{self._folder}/{step}', _DIVERGED)
     return state | {'step': hosts.put(np.int32(step), like['step'].sharding)}
 
   def restore_params(self, step: int, like: Any) -> Any:
     """The parameters alone, for evaluation."""
     args = ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(like)))
     with _naming_damage(self._folder / str(step)):
-      return self._manager.restore(step, args=args).params
+      params = self._manager.restore(step, args=args).params
+    finite.check(params, f'{self._folder}/{step}', _DIVERGED)
+    return params
 
   def close(self) -> None:
     """Waits until everything is on disk."""
@@ -104,7 +121,8 @@ def read_params(folder: pathlib.Path, step: int, like: Any) -> Any:
 
 
 def save_params(folder: pathlib.Path, params: Any) -> None:
-  """Writes parameters alone, atomically."""
+  """Writes parameters alone, atomically; none but finite ones."""
+  finite.check(params, str(folder), 'They are not saved: the training diverged.')
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(folder.resolve(), params)
 
@@ -112,7 +130,9 @@ def save_params(folder: pathlib.Path, params: Any) -> None:
 def load_params(folder: pathlib.Path, like: Any) -> Any:
   """Reads what `save_params` wrote, with the shapes and shardings of `like`."""
   with ocp.StandardCheckpointer() as checkpointer, _naming_damage(folder):
-    return checkpointer.restore(folder.resolve(), _abstract(like))
+    params = checkpointer.restore(folder.resolve(), _abstract(like))
+  finite.check(params, str(folder), _DIVERGED)
+  return params
 
 
 @contextlib.contextmanager

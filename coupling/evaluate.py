@@ -23,6 +23,7 @@ from coupling import behavior
 from coupling import decode
 from coupling import explanation
 from coupling import files
+from coupling import finite
 from coupling import hosts
 from coupling import models
 from coupling import scoring
@@ -35,6 +36,8 @@ from data import trees
 
 Counts = dict[str, int]
 Items = dict[str, np.ndarray]
+# Of these, what is chosen by logits.
+CHOICES = {'behavior', 'counterfactual_behavior', 'generated'}
 
 
 def questions(
@@ -203,6 +206,7 @@ def evaluate(
 
   Raises:
     Interrupted: between two batches, when a signal asked for it.
+    NonFiniteError: logits, or likelihoods, that are not finite.
   """
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
@@ -241,14 +245,15 @@ def evaluate(
       )
 
   if reply is None and after is None:
-    return _collect(at_once(), params, explain(likelihood))
+    return _collect(at_once(), params, explain(likelihood), config.dtype)
   asked = {k: arrays[k] for k in ('pair', 'trees', 'read', 'options') if k in arrays}
   did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
   question = arrays['explain'] if after is None else after.questions(did)
-  said, counts = _collect(alone(question, did, did), params, explain(likelihood))
+  begun = alone(question, did, did)
+  said, counts = _collect(begun, params, explain(likelihood), config.dtype)
   if after is not None:
     begun = alone(after.questions(after.orig), did, after.orig)
-    swapped, _ = _collect(begun, params, explain(False))
+    swapped, _ = _collect(begun, params, explain(False), config.dtype)
     said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
   items = {
     'behavior': did.behavior_N,
@@ -274,7 +279,7 @@ class _Batch(NamedTuple):
 
 
 def _collect(
-  batches: Iterator[_Batch], params: models.Params, explain: Callable
+  batches: Iterator[_Batch], params: models.Params, explain: Callable, dtype: Any
 ) -> tuple[Items, Counts]:
   """Explanations of all items, with what was found beside them, and their counts."""
   parts, totals, order = [], None, []
@@ -290,6 +295,11 @@ def _collect(
     for part, row_n in zip(parts, order)
   ]
   found = {k: loader.in_order([row[k] for row in rows], order) for k in rows[0]}
+  for k in CHOICES & found.keys():
+    finite.check_choices(found[k], f'the field {k}', dtype)
+  if 'statement_logprobs' in found:
+    good_N = ~np.isnan(found['statement_logprobs']).any(axis=1)
+    finite.check_pairs(good_N, 'the log-likelihoods of statements', dtype)
   return found, {name: int(x) for name, x in totals.items()}
 
 

@@ -11,11 +11,13 @@ import pathlib
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tensorboardX
 
 from coupling import checkpoint
 from coupling import config as config_lib
+from coupling import finite
 from coupling import hosts
 from coupling import interrupt
 from coupling import models
@@ -75,7 +77,7 @@ class OnDevices(NamedTuple):
   program: programs.Program  # of one run: how it starts, and what is restored
   join: Callable[[Iterable[train.State]], train.State]  # of the states of all runs
   split: Callable[[train.State], list[train.State]]  # and back
-  # (joined state, each run's batches) -> (joined state, metrics)
+  # (joined state, each run's batches) -> (joined state, metrics of runs and steps)
   run: Callable[[train.State, list[train.Batch]], tuple[train.State, train.Metrics]]
 
 
@@ -84,13 +86,16 @@ def fit(training: Training) -> models.Params:
 
   Raises:
     Interrupted: after saving, when a signal asked for it.
+    NonFiniteError: see `train_all`.
   """
   mesh = make_mesh(training)
   program = programs.alone(training.settings, mesh)
 
   def run(state, batches):
     batches = hosts.put(batches[0], program.batch_sharding)
-    return hosts.settled(program.run(state, training.frozen, training.hyper, batches))
+    done = program.run(state, training.frozen, training.hyper, batches)
+    state, metrics = hosts.settled(done)
+    return state, {name: x[None] for name, x in metrics.items()}
 
   (params,) = train_all(
     [training],
@@ -127,6 +132,9 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
 
   Raises:
     Interrupted: after saving all runs, when a signal asked for it.
+    NonFiniteError: at the first dispatch with a step in which some run's loss, one of
+      its terms or the gradient is not finite, or a state to be saved is not; what was
+      kept before stays.
   """
   loop = trainings[0].loop
   with contextlib.ExitStack() as stack:
@@ -144,19 +152,28 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
     step = kept or 0
     logs = enter(_Logs(trainings, step))
     running = None  # step and metrics of the last dispatch, which may not be done yet
+
+    def look():
+      if running is not None:
+        step, metrics = running
+        metrics = jax.device_get(metrics)
+        logs.write(step, metrics)
+        _check_finite(runs, step, metrics)
+
     while step < loop.steps:
       state, metrics = on.run(state, [run.batches(step) for run in runs])
       # Read only now, so that a device never waits for the next batches.
-      logs.write(running)
+      look()
       step += loop.steps_per_dispatch
       running = step, metrics
       stopping = hosts.stopping()
       due = any(step % t.loop.checkpoint_every == 0 for t in trainings)
       if stopping or due or step == loop.steps:
+        look()
+        running = None
         save()
       if stopping:
         break
-    logs.write(running)
   if step < loop.steps:
     raise interrupt.Interrupted(stopping)
   return [one['params'] for one in on.split(state)]
@@ -195,7 +212,31 @@ class _Run:
     return jax.tree.map(lambda *x: np.stack(x), *drawn)
 
   def save(self, state: train.State) -> None:
-    self._checkpoints.save(state, self._position)
+    try:
+      self._checkpoints.save(state, self._position)
+    except finite.NonFiniteError as error:
+      raise self.failure(str(error), int(state['step'])) from error
+
+  def failure(self, found: str, step: int) -> finite.NonFiniteError:
+    """What is told of a step in which something is not finite."""
+    training, optimizer = self._training, self._training.optimizer
+    rate = f'optimizer.learning_rate={optimizer.learning_rate:g}'
+    rate = f"train.{rate} (or the run's own)" if training.objectives else f'base.{rate}'
+    if step <= 1:
+      cause = 'No update preceded it. ' + finite.overflow(training.model.dtype)
+    else:
+      cause = f'The training diverged: lower {rate}, or clip_norm.'
+      if jnp.dtype(training.model.dtype) != jnp.float32:
+        cause += f' It computes in {training.model.dtype}; float32 overflows later.'
+    last = max(self.kept(), default=None)
+    kept = 'Nothing is kept.'
+    if last is not None:
+      kept = (
+        f'The last good checkpoint, step {last}, stays in {training.folder}, where the '
+        'same command resumes and comes to the same. With a changed config training '
+        f'begins anew: move {training.folder.parent} away, or use another --workdir.'
+      )
+    return finite.NonFiniteError(f'{training.title}: {found}. {cause} {kept}')
 
   def close(self) -> None:
     self._checkpoints.close()
@@ -204,6 +245,30 @@ class _Run:
 def _latest(runs: Sequence[_Run]) -> int | None:
   """The last step that all runs have kept; None: there is none."""
   return max(set.intersection(*(run.kept() for run in runs)), default=None)
+
+
+def _check_finite(runs: Sequence[_Run], step: int, metrics: train.Metrics) -> None:
+  """Raises NonFiniteError at the first step in which some run's metric is not finite.
+
+  Args:
+    runs: R of them.
+    step: the last of the dispatch.
+    metrics: name -> [R, S], of its steps.
+  """
+  # The loss's terms first: from them comes what is wrong with the others.
+  names = sorted(metrics, key=lambda name: (name in train.TOTALS, name))
+  bad_KxRxS = ~np.isfinite(np.stack([metrics[name] for name in names]))
+  if not bad_KxRxS.any():
+    return
+  bad_SxRxK = bad_KxRxS.T
+  s, r, _ = np.argwhere(bad_SxRxK)[0]
+  found = ', '.join(
+    f'{name} is {metrics[name][r, s]}'
+    for name, bad in zip(names, bad_SxRxK[s, r])
+    if bad
+  )
+  at = step - len(bad_SxRxK) + 1 + int(s)
+  raise runs[r].failure(f'at step {at}, {found}', at)
 
 
 class _Logs:
@@ -222,12 +287,9 @@ class _Logs:
     self._bar = progress.Progress(title, trainings[0].loop.steps, 'steps')
     self._bar.update(step)
 
-  def write(self, done: tuple[int, train.Metrics] | None) -> None:
-    """Metrics of one dispatch, once it is done."""
-    if done is None:
-      return
-    step, metrics = done
-    metrics = jax.tree.map(np.atleast_1d, jax.device_get(metrics))  # of each run
+  def write(self, step: int, metrics: train.Metrics) -> None:
+    """Metrics of one dispatch, of each run and step, averaged over its steps."""
+    metrics = {name: x.mean(axis=1) for name, x in metrics.items()}
     for name, values in metrics.items():
       for writer, value in zip(self._writers, values):
         writer.add_scalar(f'train/{name}', value, step)

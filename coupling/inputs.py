@@ -158,16 +158,18 @@ def format(e: Experiment) -> formats.Format:
   """How M_0 is asked.
 
   Raises:
-    ConfigError: a checkpoint without a tokenizer that can serve.
+    ConfigError: a checkpoint without a tokenizer that can serve; see also `decoder`.
     WorkdirError: a tokenizer that is not what it was when the checkpoint was trained.
   """
   base, made_by = trained.origin(e.base, e.seeds[0])
   if isinstance(base, config_lib.Import):
     try:
       tokenizer = tokens_lib.load_tokenizer(_folder(base))
-      chat = formats.Chat, (base.thinking, base.date)
-      make, how = chat if base.chat else (formats.Plain, ())
-      found = make(tokenizer, *how)
+      chat = formats.Chat, dict(thinking=base.thinking, date=base.date)
+      make, how = chat if base.chat else (formats.Plain, {})
+      found = make(tokenizer, rows=decoder(e).vocab_size, **how)
+    except config_lib.ConfigError:
+      raise  # of the decoder
     except ValueError as error:
       raise config_lib.ConfigError(
         f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '

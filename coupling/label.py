@@ -137,12 +137,16 @@ def read(
     flat = table[name].combine_chunks().flatten()
     return flat.to_numpy(zero_copy_only=False).reshape(N, -1)
 
+  reference_NxS = lists('reference', np.zeros((N, 0), np.float32))
+  if bad := np.count_nonzero(np.isnan(reference_NxS).any(axis=1)):
+    raise workdir.WorkdirError(
+      f'{folder}, split {split!r}, field reference: NaN in {bad} of {N} rows: the '
+      'model that was asked gave no numbers; move the folder away and label anew'
+    )
   return Behaviors(
     table['behavior'].to_numpy(),
     table['counterfactual_behavior'].to_numpy(),
-    lists('reference', np.zeros((N, 0), np.float32)).reshape(N, 2, -1)
-    if N
-    else np.zeros((0, 2, 0), np.float32),
+    reference_NxS.reshape(N, 2, -1) if N else np.zeros((0, 2, 0), np.float32),
     lists('replies', np.zeros((N, 0), object)),
   )
 

@@ -60,7 +60,7 @@ def behavior_kl(
   if direction == 'reverse':
     p, q = q, p
   # Outside the support both are -inf; replaced before use, so gradients stay finite.
-  support_BxCxV = reference_BxCxV > -jnp.inf
+  support_BxCxV = reference_BxCxV != -jnp.inf  # NaN is not left out
   p, q = jnp.where(support_BxCxV, p, 0.0), jnp.where(support_BxCxV, q, 0.0)
   terms_BxCxV = jnp.where(support_BxCxV, jnp.exp(p) * (p - q), 0.0)
   return _masked(jnp.sum(terms_BxCxV, axis=-1), mask_BxC)

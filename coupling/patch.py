@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from coupling import config as config_lib
+from coupling import finite
 from coupling import hosts
 from coupling import inputs
 from coupling import interrupt
@@ -91,7 +92,8 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
         interrupt.check()
         bar = f'seed {seed} · {run} · step {step} · patch, cue {contrast}'
         did = records.read_evaluation(every[step])
-        _checkpoint(e, seed, params, pairs, did, contrast, at, bar)
+        with finite.naming(bar):
+          _checkpoint(e, seed, params, pairs, did, contrast, at, bar)
     found = patch_records.read_all(stage.path())
     patch_page.write(stage.path(), f'{run}, seed {seed}', found)
     stage.finish({})

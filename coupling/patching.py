@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coupling import finite
 from coupling import interrupt
 from coupling import models
 from coupling import patch_chunks
@@ -113,6 +114,7 @@ def effects(
 
   Raises:
     Interrupted: between two batches, when a signal asked for it.
+    NonFiniteError: a d that is not finite.
   """
   sharding.check_batch(mesh, 'patch.batch', batch)
   params = sharding.put_params(mesh, params)
@@ -138,11 +140,20 @@ def effects(
       patched_BxR[:, chunk.rows] = patched_RxB.T
     found = patched_BxR[:, -1], jax.device_get(other_B), patched_BxR[:, :-1]
     parts.append([x[: len(row_n)] for x in found])
+    _check_finite(config, sets[:-1], row_n, parts[-1])
     order.append(row_n)
     done += len(row_n) * (2 + len(sets))
     tell(done)
   clean_N, other_N, patched_NxR = (loader.in_order(x, order) for x in zip(*parts))
   return Effects(clean_N, other_N, patched_NxR)
+
+
+def _check_finite(config, sets, row_n, found: Sequence[np.ndarray]) -> None:
+  """Raises NonFiniteError, naming sites, for d of x, of x', and with sets replaced."""
+  names = ['x', "x'", *(f'x with {some} replaced' for some in sets)]
+  for name, d_n in zip(names, np.column_stack(found).T, strict=True):
+    what = f'patching: the d of {name}'
+    finite.check_pairs(np.isfinite(d_n), what, config.dtype, row_n)
 
 
 def means(
@@ -169,6 +180,8 @@ def means(
     begun, _ = begin(params, rows)
     found = _sums(begun.own, begun.other, rows['group'], mask_B)
     total = found if total is None else jax.tree.map(jnp.add, total, found)
+  remedy = finite.overflow(config.dtype)
+  finite.check(total[0], 'patching: sums of activations', remedy)
   sums, count_Z = jax.device_get(total)
   return {
     site: x / np.maximum(count_Z, 1).reshape(-1, *[1] * (x.ndim - 2))

@@ -120,7 +120,8 @@ def load(
 
   Raises:
     CheckpointError: a file is missing or damaged, a field asks for another arithmetic,
-      or tensors do not fit the base model; these are listed all at once.
+      tensors do not fit the base model (these are listed all at once), or one holds
+      NaN or infinity.
   """
   path = folder / _CONFIG
   raw = hub.read_json(path)
@@ -168,10 +169,12 @@ def load(
 
     def stacked(target, part):
       matrices = [
-        files.read(_name(layers, target, part, i), (slice(None),) * 2).T
+        files.read(
+          _name(layers, target, part, i), (slice(None),) * 2, jnp.dtype(dtype)
+        ).T
         for i in range(config.depth)
       ]
-      return jnp.asarray(np.stack(matrices), dtype)
+      return jnp.asarray(np.stack(matrices))
 
     found = {t: {part: stacked(t, part) for part in _MATRICES} for t in targets}
   return lora.Adapters(found, like.alpha)

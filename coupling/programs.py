@@ -93,7 +93,7 @@ def alone(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
   """The program of one training; the same settings compile once.
 
   `run` takes batches with a leading axis of steps, donates the state and returns
-  metrics averaged over these steps.
+  metrics with such an axis.
   """
   functions = pure(settings)
 
@@ -105,7 +105,7 @@ def alone(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
   run = jax.jit(
     sharding.on(mesh)(functions.run),
     in_shardings=(state_shardings, frozen_shardings, everywhere, batch_sharding),
-    out_shardings=(state_shardings, None),
+    out_shardings=(state_shardings, everywhere),
     donate_argnums=0,
   )
   like = jax.tree.map(
@@ -142,8 +142,7 @@ def pure(settings: Settings) -> Functions:
       settings.accumulation,
       frozen,
     )
-    state, metrics = jax.lax.scan(step, state, batches)
-    return state, jax.tree.map(jnp.mean, metrics)
+    return jax.lax.scan(step, state, batches)
 
   base = models.abstract(model)
   adapters = jax.eval_shape(lambda: train.fresh_adapters(model, settings.low_rank, 0))

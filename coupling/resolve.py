@@ -11,6 +11,7 @@ import types
 from typing import Any, NamedTuple
 
 import ml_collections
+import numpy as np
 
 from coupling import config as config_lib
 from coupling import fields as fields_lib
@@ -242,6 +243,9 @@ def misfit(path: str, value: Any) -> str | None:
     negative = any(type(x) is int and x < 0 for x in value)
     return 'must be at least 0, each of them' if negative else None
   if type(value) is float:
+    with np.errstate(over='ignore'):
+      if not np.isfinite(np.float32(value)) and not path.endswith('.clip_norm'):
+        return 'must be a finite number of float32'
     bounds = next((b for names, b in FLOATS.items() if path.endswith(names)), None)
     return None if bounds is None or bounds.holds(value) else f'must be {bounds.text}'
   untrained = path.endswith('.loop.steps') and not path.startswith('base.')

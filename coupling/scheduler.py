@@ -20,6 +20,7 @@ from multiprocessing import connection, resource_tracker
 
 from coupling import hosts, interrupt, progress
 from coupling.config import ConfigError
+from coupling.finite import NonFiniteError
 from coupling.workdir import WorkdirError
 from data.readers import DataError
 
@@ -82,7 +83,13 @@ def _call(message: bytes) -> tuple[bool, Exception | None]:
   try:
     function, args = pickle.loads(message)
     return function(*args) is not False, None
-  except (WorkdirError, ConfigError, DataError, interrupt.Interrupted) as error:
+  except (
+    WorkdirError,
+    ConfigError,
+    DataError,
+    NonFiniteError,
+    interrupt.Interrupted,
+  ) as error:
     return True, error
   except Exception as error:
     text = traceback.format_exc()

@@ -33,7 +33,8 @@ def statement_logprobs(
 
   Returns:
     float32 [B, M], in nats; -inf where there is no statement, and where one repeats
-    an earlier one of its item, so that every text counts once.
+    an earlier one of its item, so that every text counts once; NaN where a statement's
+    is not finite.
   """
   M, target_BxMxG = statements_BxMxG.shape[1], jnp.maximum(statements_BxMxG, 0)
 
@@ -63,4 +64,5 @@ def statement_logprobs(
   )
   new_BxM = jnp.argmax(same_BxMxM, axis=-1) == jnp.arange(M)
   there_BxM = statements_BxMxG[:, :, 0] >= 0
+  total_BxM = jnp.where(jnp.isfinite(total_BxM), total_BxM, jnp.nan)
   return jnp.where(there_BxM & new_BxM, total_BxM, -jnp.inf)

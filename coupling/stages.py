@@ -34,6 +34,7 @@ from coupling import base as base_lib
 from coupling import config as config_lib
 from coupling import evaluate as evaluate_lib
 from coupling import files
+from coupling import finite
 from coupling import fit as fit_lib
 from coupling import hosts
 from coupling import inputs
@@ -143,7 +144,9 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
         here = np.arange(first, min(first + e.label.shard, len(pairs)))
         path = label_lib.shard(stage.path(), split, first)
         if not hosts.first(path.exists):
-          labels = compute(loader.take(arrays, here))
+          where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
+          with finite.naming(where):
+            labels = compute(loader.take(arrays, here))
           asked = pairs[first : first + e.label.shard]
           hosts.first(label_lib.write, path, asked, row_N[here], labels)
         done += len(here)
@@ -240,18 +243,19 @@ def evaluate(
       hosts.first(_check_training, stage, train_folder, begun)
       path = stage.path(f'step-{step:09d}.parquet')
       if not hosts.first(path.exists):
-        items, counts = evaluate_lib.evaluate(
-          inputs.decoder(e),
-          params_at(step),
-          arrays,
-          e.evaluate.batch,
-          mesh,
-          template.states_answer,
-          format,
-          inputs.reply(e),
-          e.evaluate.likelihood,
-          after,
-        )
+        with finite.naming(f'seed {seed} · {run} · evaluate, step {step}'):
+          items, counts = evaluate_lib.evaluate(
+            inputs.decoder(e),
+            params_at(step),
+            arrays,
+            e.evaluate.batch,
+            mesh,
+            template.states_answer,
+            format,
+            inputs.reply(e),
+            e.evaluate.likelihood,
+            after,
+          )
         hosts.first(files.write_json, stage.path(f'counts-{step:09d}.json'), counts)
         hosts.first(evaluate_lib.write_records, path, items, pairs, format)
       counts = json.loads(stage.path(f'counts-{step:09d}.json').read_text())

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 import contextlib
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 import safetensors
 
+from coupling import finite
 from coupling.hf_config import CheckpointError
 
 Shape = tuple[int, ...]
@@ -31,13 +33,14 @@ class TensorFiles(contextlib.ExitStack):
       CheckpointError: a file that is truncated or no safetensors file.
     """
     super().__init__()
-    self._slices = {}
+    self._slices, self._path_of = {}, {}
     self.paths = list(paths)
     for path in self.paths:
       try:
         opened = safetensors.safe_open(path, framework='np', backend='pread')
         file = self.enter_context(opened)
         self._slices |= {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        self._path_of |= dict.fromkeys(file.keys(), path)
       except (OSError, safetensors.SafetensorError) as e:
         raise CheckpointError(
           f'{path}: this is no whole safetensors file ({e}); it is truncated or '
@@ -48,9 +51,34 @@ class TensorFiles(contextlib.ExitStack):
   def names(self) -> set[str]:
     return set(self._slices)
 
-  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-    """A part of a tensor, in the type that it has in the file."""
-    return self._slices[name][index]
+  def read(self, name: str, index: Any, dtype: np.dtype | None = None) -> np.ndarray:
+    """A part of a tensor.
+
+    Args:
+      name: of the tensor.
+      index: of the part, a slice for every axis; ... for all of it.
+      dtype: to cast it to; default: the type that it has in the file.
+
+    Raises:
+      CheckpointError: it holds NaN or infinity, there or once it is cast.
+    """
+    data = self._slices[name][index]
+    if not finite.is_finite(data):
+      raise CheckpointError(
+        f'{self._path_of[name]}: the tensor {name} holds NaN or infinity. The file is '
+        'damaged, or was saved by a training that diverged: download it again, or use '
+        'an earlier checkpoint.'
+      )
+    if dtype is None or dtype == data.dtype:
+      return data
+    with np.errstate(over='ignore'):  # reported here
+      cast = data.astype(dtype)
+    if cast.itemsize < data.itemsize and not finite.is_finite(cast):
+      raise CheckpointError(
+        f'{self._path_of[name]}: the tensor {name} holds values that are too large for '
+        f'{cast.dtype}: set base.param_dtype to float32.'
+      )
+    return cast
 
   def equal(self, first: str, second: str) -> bool:
     """Whether two matrices have the same shape and values; reads part after part."""

@@ -56,6 +56,7 @@ class Form(NamedTuple):
 
 
 PRETRAINING = Form(('answer_xent',))
+TOTALS = ('loss', 'gradient_norm')  # metrics beside the terms
 
 
 def hyper(

@@ -18,6 +18,8 @@ import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 from coupling import families
+from coupling import finite
+from coupling import hosts
 from coupling import hub
 from coupling import models
 from coupling import tensors as tensors_lib
@@ -42,20 +44,30 @@ def load(
       config.param_dtype, on the first device. Data are cast to these types.
 
   Raises:
-    CheckpointError: the checkpoint is not there, a file is damaged, or tensors are
-      missing, unexpected or of another shape; these are listed all at once.
+    CheckpointError: the checkpoint is not there, a file is damaged, tensors are
+      missing, unexpected or of another shape (these are listed all at once), or one
+      holds NaN or infinity.
   """
   like = models.abstract(config) if like is None else like
+  params = []
   with _checked(hub.find(str(source)), config) as (files, table):
     leaves, tree = jax.tree.flatten(like)
-    params = [_read(files, weight, x) for weight, x in zip(table, leaves, strict=True)]
+
+    def read():
+      for weight, x in zip(table, leaves, strict=True):
+        params.append(_read(files, weight, x))
+
+    # Each process reads its own parts: what one finds there stops all.
+    hosts.every(read) if hosts.several() else read()
   return jax.tree.unflatten(tree, params)
 
 
 def check(folder: pathlib.Path, config: models.DecoderConfig) -> None:
-  """Raises CheckpointError, as `load` does, without reading any data."""
-  with _checked(folder, config):
-    pass
+  """Raises CheckpointError, as `load` does; reads all data, one tensor at a time."""
+  with _checked(folder, config) as (files, table):
+    for weight in table:
+      for name in weight.tensors:
+        files.read(name, ...)
 
 
 @contextlib.contextmanager
@@ -114,7 +126,7 @@ def _read(
     by_layer = out if weight.stacked else out[None]
     for i, layer in enumerate(layers):
       there = rest[::-1] if weight.transposed else rest
-      data = files.read(weight.tensors[layer], there)
+      data = files.read(weight.tensors[layer], there, out.dtype)
       by_layer[i] = data.T if weight.transposed else data
     return out
 
@@ -206,6 +218,13 @@ def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
 
 
 def save_tensors(path: pathlib.Path, data: dict[str, np.ndarray]) -> None:
+  """Writes a safetensors file; raises NonFiniteError for NaN or infinity."""
+  for name, x in data.items():
+    if not finite.is_finite(x):
+      raise finite.NonFiniteError(
+        f'{path}: NaN or infinity in {name}: it is not exported. These weights are of '
+        'a training that diverged: train anew with a lower learning rate.'
+      )
   # transformers refuses files that do not say whose they are.
   safetensors_numpy.save_file(data, path, metadata={'format': 'pt'})
 

@@ -30,6 +30,8 @@ _ANSWERS = ('B', 'It would be:\n\n"helium",  a café\'s balloon')
 class Format(abc.ABC):
   """What the formats share.
 
+  Every id that it gives has a row in the model's embedding.
+
   Attributes:
     tokenizer: of the model.
     end_tokens: ids that end a reply.
@@ -40,10 +42,15 @@ class Format(abc.ABC):
   end_tokens: tuple[int, ...]
   fingerprint: str
 
-  def __init__(self, tokenizer: tokens.Tokenizer):
-    """Raises ValueError for a tokenizer without padding and end; one losing blanks."""
+  def __init__(self, tokenizer: tokens.Tokenizer, rows: int | None):
+    """See the formats; `rows`: of the model's embedding, None: enough.
+
+    Raises:
+      ValueError: neither a padding nor an end token; a tokenizer that loses blanks.
+    """
     self.tokenizer = tokenizer
-    self.pad_token = tokens.padding(tokenizer)
+    self.rows = rows
+    self.pad_token = tokens.padding(tokenizer, rows)
     self._encoder = encoder.Encoder(tokenizer)
     tokens.check_blanks(tokenizer, self._encoder.encode)
 
@@ -68,11 +75,26 @@ class Format(abc.ABC):
     return tokens.option_tokens(self.answers, options)
 
   def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Texts of replies up to their end; control tokens before it are written out."""
-    ends = {*self.end_tokens, self.pad_token}
+    """Texts of replies up to their end; control tokens before it are written out.
+
+    So is what is no token, as U+FFFD; see tokens.decode.
+    """
+    own = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+    ends = {*self.end_tokens, *({self.pad_token} & {*own})}
     whole = [list(itertools.takewhile(lambda t: t not in ends, row)) for row in rows]
-    texts = self.tokenizer.batch_decode(whole, clean_up_tokenization_spaces=False)
-    return [text.strip() for text in texts]
+    return [text.strip() for text in tokens.decode(self.tokenizer, whole)]
+
+  def _possible(self, *end_tokens: int | None) -> tuple[int, ...]:
+    """End tokens, each once, that the model can generate.
+
+    Raises:
+      ValueError: there are some, but none that it can.
+    """
+    known = dict.fromkeys(t for t in end_tokens if t is not None)
+    possible = tuple(t for t in known if self.rows is None or t < self.rows)
+    if not possible:
+      tokens.check_rows(self.tokenizer, [[*known]], self.rows)
+    return possible
 
   def _further_ends(self, *others: int) -> list[list[int]]:
     """End tokens of the checkpoint's files alone, for the fingerprint; or nothing."""
@@ -81,7 +103,9 @@ class Format(abc.ABC):
 
   def _encode(self, texts: Iterable[str]) -> list[list[int]]:
     try:
-      return self._encoder.encode(texts)
+      found = self._encoder.encode(texts)
+      tokens.check_rows(self.tokenizer, found, self.rows)
+      return found
     except ValueError as e:
       raise readers.DataError(str(e)) from e
 
@@ -93,15 +117,25 @@ class Plain(Format):
   checkpoint name as end tokens ends a reply.
   """
 
-  def __init__(self, tokenizer: tokens.Tokenizer):
-    """Raises ValueError for a tokenizer with neither a padding nor an end token."""
-    super().__init__(tokenizer)
+  def __init__(self, tokenizer: tokens.Tokenizer, rows: int | None = None):
+    """Takes a tokenizer.
+
+    Args:
+      tokenizer: of the model.
+      rows: of the model's embedding; default: enough.
+
+    Raises:
+      ValueError: neither a padding nor an end token; a start or end token without a
+        row; a tokenizer that loses blanks.
+    """
+    super().__init__(tokenizer, rows)
     bos = tokenizer.bos_token_id
-    self.end_tokens = tokens.ends(tokenizer)
+    self.end_tokens = self._possible(*tokens.ends(tokenizer))
     self.fingerprint = _digest(
       'plain', tokens.fingerprint(tokenizer), *self._further_ends()
     )
     self._start = [] if bos is None else [bos]
+    tokens.check_rows(tokenizer, [self._start], rows)
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
     """Token ids of each question or conversation.
@@ -154,6 +188,7 @@ class Chat(Format):
     tokenizer: tokens.Tokenizer,
     thinking: bool = False,
     date: str = templates.DATE,
+    rows: int | None = None,
   ):
     """Reads the template.
 
@@ -161,20 +196,21 @@ class Chat(Format):
       tokenizer: with a chat template.
       thinking: whether the model may think before it answers.
       date: the day, in ISO form, for templates that write it.
+      rows: of the model's embedding; default: enough.
 
     Raises:
       ValueError: no chat template, or one that fails, drops contents, does not end an
-        answer, does not know of thinking, or is read otherwise than by transformers; a
-        tokenizer that loses blanks.
+        answer, does not know of thinking, writes a token without a row, or is read
+        otherwise than by transformers; a tokenizer that loses blanks.
     """
-    super().__init__(tokenizer)
+    super().__init__(tokenizer, rows)
     self.thinking = thinking
     self._name = encoder.describe(tokenizer)
     self._template = templates.Template(tokenizer, thinking, date)
     self._pieces = functools.cache(self._marked)
     self._places = self._template.places()
     self._opening, self._before, self._after, end_token = self._answer_places()
-    self.end_tokens = tuple(dict.fromkeys((end_token, *tokens.ends(tokenizer))))
+    self.end_tokens = self._possible(end_token, *tokens.ends(tokenizer))
     asked = self._template.text(['x'], True) + self._places.lead
     self.fingerprint = _digest(
       'chat',

@@ -1,6 +1,7 @@
 """Tokenizers, text to token ids, and rows of ids to arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+import functools
 import hashlib
 import itertools
 import json
@@ -97,21 +98,70 @@ def _check_files(folder: pathlib.Path) -> None:
     )
 
 
-def padding(tokenizer: Tokenizer) -> int:
-  """The token that fills rows: the padding token, or else the end token.
+def padding(tokenizer: Tokenizer, rows: int | None = None) -> int:
+  """The token that fills rows: the padding token, or else the end token, or else 0.
 
-  Padding is masked everywhere, so that which token it is never matters.
+  Padding is masked everywhere, so that which token it is never matters, as long as the
+  model has an embedding of it: no mask stops NaN.
+
+  Args:
+    tokenizer: of the model.
+    rows: of the model's embedding; None: there are enough.
 
   Raises:
     ValueError: the tokenizer has neither.
   """
-  for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-    if token is not None:
-      return token
-  raise ValueError(
-    f'{encoder.describe(tokenizer)} has neither a padding nor an end token: name one '
-    'in the field pad_token of its tokenizer_config.json.'
-  )
+  own = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+  if own == (None, None):
+    raise ValueError(
+      f'{encoder.describe(tokenizer)} has neither a padding nor an end token: name one '
+      'in the field pad_token of its tokenizer_config.json.'
+    )
+  return next((t for t in own if t is not None and (rows is None or t < rows)), 0)
+
+
+def check_rows(
+  tokenizer: Tokenizer, found: Iterable[Sequence[int]], rows: int | None
+) -> None:
+  """Raises ValueError, naming a token, where ids have no row in the embedding.
+
+  Args:
+    tokenizer: of the model.
+    found: sequences of ids.
+    rows: of the model's embedding; None: there are enough.
+  """
+  for ids in found if rows is not None else ():
+    if ids and max(ids) >= rows:
+      token = next(i for i in ids if i >= rows)
+      raise ValueError(
+        f'{encoder.describe(tokenizer)} reads '
+        f'{tokenizer.convert_ids_to_tokens(token)!r} as the id {token}, but the '
+        f"model's embedding has {rows} rows, for ids below {rows}: the token was added "
+        'to the tokenizer alone. Give the model a row for it '
+        '(`model.resize_token_embeddings(len(tokenizer))` of transformers, then save '
+        'both), use the tokenizer that the model was trained with, or keep that text '
+        'out of the data.'
+      )
+
+
+def decode(tokenizer: Tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
+  """The text of each row; what is no token, as spare rows of models, as U+FFFD each.
+
+  Tokenizers leave such ids out, and the text would look as if they were not there.
+  """
+  ids = {int(i) for row in rows for i in row}
+  spare = {i for i in ids if tokenizer.convert_ids_to_tokens(i) is None}
+  read = functools.partial(tokenizer.batch_decode, clean_up_tokenization_spaces=False)
+  if not spare:
+    return read(rows)
+  texts = []
+  for row in rows:
+    parts = [list(x) for _, x in itertools.groupby(row, key=spare.__contains__)]
+    known = zip(parts, read(parts))
+    texts.append(
+      ''.join('\ufffd' * len(x) if x[0] in spare else text for x, text in known)
+    )
+  return texts
 
 
 def check_blanks(tokenizer: Tokenizer, encode: Callable) -> None:

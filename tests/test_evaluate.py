@@ -127,7 +127,7 @@ def train_to_say(said, template, steps):
     train.hyper(objectives, optimizer),
     jax.device_put(stacked, program.batch_sharding),
   )
-  return state['params'], metrics['loss']
+  return state['params'], metrics['loss'].mean()
 
 
 @jax.jit

@@ -127,7 +127,7 @@ def losses(accumulation: int = 1, fsdp: int = 1) -> list[float]:
   found = []
   for first in range(0, 8, 2):
     state, metrics = p.run(state, {}, HYPER, batches(first))
-    found.append(float(metrics['loss']))
+    found.append(float(metrics['loss'].mean()))
   return found
 
 
@@ -310,8 +310,8 @@ def test_other_rates_and_weights_are_inputs_of_one_program(monkeypatch):
       state, found = p.run(state, {}, hyper, batches(first))
     kernels.append(np.asarray(state['params']['layers']['mlp']['up']['kernel']))
     terms = {'explanation_xent': 2.0, 'behavior_kl': held, 'behavior_xent': shift}
-    total = sum(weight * float(found[name]) for name, weight in terms.items())
-    assert float(found['loss']) == pytest.approx(total, rel=1e-5)
+    total = sum(weight * float(found[name][-1]) for name, weight in terms.items())
+    assert float(found['loss'][-1]) == pytest.approx(total, rel=1e-5)
   assert len(traced) == 1
   start = models.init(MODEL, 0)['layers']['mlp']['up']['kernel']
   np.testing.assert_array_equal(kernels[0], start)  # at a rate of 0 nothing moves
@@ -419,7 +419,7 @@ def adapter_losses(
   found = []
   for first in range(0, 8, 2):
     state, metrics = p.run(state, frozen, HYPER, batches(first))
-    found.append({name: float(x) for name, x in metrics.items()})
+    found.append({name: float(x.mean()) for name, x in metrics.items()})
   return found
 
 
@@ -546,7 +546,7 @@ def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
     for first in range(0, 8, 2):
       batch = jax.device_put(batches(first), p.batch_sharding)
       state, metrics = p.run(state, held['frozen'], HYPER, batch)
-      found.append(float(metrics['loss']))
+      found.append(float(metrics['loss'].mean()))
     layers = (parts['frozen'] or parts['state']['params'])['layers']
     found += [layers['mlp']['up']['kernel'], layers['attention']['out']['kernel']]
     if adapters:

@@ -202,7 +202,7 @@ def ours(case: Case) -> Run:
     batch = {name: part[step] for name, part in batches.items()}
     stacked = jax.tree.map(lambda x: x[None], batch)
     state, found = program.run(state, frozen, hyper, stacked)
-    metrics.append({name: float(x) for name, x in found.items()})
+    metrics.append({name: float(x[0]) for name, x in found.items()})
   return Run(metrics, start, state)
 
 

@@ -124,8 +124,8 @@ model = hub.decoder_config(hub.find({str(source)!r}))
 mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=4, tensor=1))
 like = sharding.abstract_params(mesh, model)
 sizes, read = [], tensors.TensorFiles.read
-def counted(self, name, index):
-  found = read(self, name, index)
+def counted(self, name, index, *more):
+  found = read(self, name, index, *more)
   sizes.append((name, found.size))
   return found
 tensors.TensorFiles.read = counted

@@ -1,0 +1,325 @@
+"""NaN and infinity: a run stops where they first appear, and what is kept is good."""
+
+import contextlib
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from coupling import behavior
+from coupling import checkpoint
+from coupling import config as config_lib
+from coupling import decode
+from coupling import evaluate
+from coupling import explanation
+from coupling import finite
+from coupling import fit
+from coupling import hub
+from coupling import label
+from coupling import loss
+from coupling import lora
+from coupling import models
+from coupling import patching
+from coupling import peft_format
+from coupling import resolve
+from coupling import scoring
+from coupling import sweep
+from coupling import weights
+from coupling import workdir as workdir_lib
+from tests import checkpoints
+from tests import test_evaluate
+from tests import test_patching
+from tests import test_sweep
+from tests import test_train
+
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
+
+def with_bad_row(folder, run: int, step: int, term: str, value: float) -> fit.Training:
+  """A run one of whose terms is not finite from the data of one step on."""
+  part, field = {
+    'behavior_kl': ('behavior', 'reference'),
+    'behavior_xent': ('behavior', 'shift_target'),
+  }[term]
+  made = test_sweep.training(folder, run)
+  order = fit.shuffled(made.parts, made.data_seed)[part]
+  earlier = np.concatenate([order.rows(i) for i in range(step - 1)] or [[]])
+  row = next(i for i in order.rows(step - 1) if i not in earlier)
+  rows, batch = made.parts[part]
+  array = rows[field].copy()
+  array[row, 0, 0] = value
+  rows = rows | {field: array, 'shift_mask': np.ones_like(rows['shift_mask'])}
+  return dataclasses.replace(made, parts=made.parts | {part: (rows, batch)})
+
+
+def kept(training: fit.Training) -> dict[int, bool]:
+  """Steps that were kept, and whether all numbers in them are finite."""
+  found = test_sweep.kept(training.folder)
+  return {
+    step: all(np.isfinite(x).all() for x in jax.tree.leaves(trees['params']))
+    for step, trees in found.items()
+  }
+
+
+@pytest.mark.parametrize('term', ['behavior_kl', 'behavior_xent'])
+@pytest.mark.parametrize('step', [1, 2])
+def test_a_training_stops_at_the_step_and_names_the_term(tmp_path, term, step):
+  """Two steps a dispatch: the step is named, not the dispatch."""
+  bad = with_bad_row(tmp_path, 0, step, term, np.nan)
+  with pytest.raises(finite.NonFiniteError) as error:
+    fit.fit(bad)
+  assert f'run 0: at step {step}, {term} is nan' in str(error.value)
+  assert str(bad.folder) in str(error.value)
+  assert kept(bad) == {0: True}
+
+
+def test_what_was_kept_before_resumes_and_ends_the_same(tmp_path):
+  """With the data mended, it is the run that nothing ever happened to."""
+  whole = test_sweep.training(tmp_path / 'whole', 0)
+  fit.fit(whole)
+  good = test_sweep.training(tmp_path / 'stopped', 0)
+  drawn = fit.shuffled(good.parts, good.data_seed)['behavior']
+  bad = jax.tree.map(lambda x: x, good.parts['behavior'][0])
+  bad['reference'] = np.full_like(bad['reference'], np.nan)
+
+  class FromTheSixth:
+    def __getitem__(self, step):
+      rows = drawn[step]
+      return (
+        rows | {'reference': np.full_like(rows['reference'], np.nan)}
+        if (step >= 5)
+        else rows
+      )
+
+  with pytest.MonkeyPatch.context() as patch:
+    own = fit.shuffled
+    patch.setattr(fit, 'shuffled', lambda *x: own(*x) | {'behavior': FromTheSixth()})
+    with pytest.raises(finite.NonFiniteError, match='at step 6, behavior_kl is nan'):
+      fit.fit(good)
+  assert kept(good) == {0: True, 4: True}
+  fit.fit(good)
+  test_sweep.compare(test_sweep.kept(good.folder), test_sweep.kept(whole.folder))
+
+
+def test_of_runs_at_once_the_one_that_diverged_is_named(tmp_path):
+  runs = test_sweep.trainings(tmp_path)
+  runs[1] = with_bad_row(tmp_path, 1, 2, 'behavior_kl', np.nan)
+  with pytest.raises(finite.NonFiniteError, match='run 1: at step 2, behavior_kl'):
+    sweep.fit(runs)
+  assert [kept(run) for run in runs] == [{0: True}] * 3
+
+
+@pytest.mark.parametrize('rate', [1e30, 3e38])
+def test_a_rate_that_is_far_too_high_leaves_finite_checkpoints(tmp_path, rate):
+  optimizer = dataclasses.replace(
+    test_train.OPTIMIZER, learning_rate=rate, warmup_steps=0
+  )
+  every = dataclasses.replace(test_sweep.LOOP, steps_per_dispatch=1, checkpoint_every=1)
+  bad = test_sweep.training(tmp_path, 0, optimizer=optimizer, loop=every)
+  with pytest.raises(finite.NonFiniteError, match='learning_rate'):
+    fit.fit(bad)
+  steps = kept(bad)
+  assert all(steps.values()) and max(steps) < 8
+
+
+def test_no_checkpoint_is_saved_or_read_that_is_not_finite(tmp_path):
+  like = {'a': jnp.ones(3), 'b': {'c': jnp.array([1.0, jnp.inf])}}
+  state = {'params': like, 'opt_state': {'n': jnp.zeros(1)}, 'step': np.int32(0)}
+  saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  with contextlib.closing(saved), pytest.raises(finite.NonFiniteError, match=r'b\.c'):
+    saved.save(state, {})
+  assert not saved.steps()
+  with pytest.raises(finite.NonFiniteError, match=r'b\.c'):
+    checkpoint.save_params(tmp_path / 'params', like)
+  assert not (tmp_path / 'params').exists()
+  with pytest.MonkeyPatch.context() as patch:  # as an earlier version would have
+    patch.setattr(finite, 'check', lambda *x: None)
+    checkpoint.save_params(tmp_path / 'params', like)
+    saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
+    with contextlib.closing(saved):
+      saved.save(state, {})
+  with pytest.raises(finite.NonFiniteError, match=r'params: NaN or infinity in b\.c'):
+    checkpoint.load_params(tmp_path / 'params', like)
+  with pytest.raises(finite.NonFiniteError, match=r'c/0: NaN or infinity in b\.c'):
+    checkpoint.read_params(tmp_path / 'c', 0, like)
+
+
+def test_a_kl_to_nan_is_nan_and_options_that_are_not_there_count_for_nothing():
+  logits = jnp.array([[[1.0, 2.0, -jnp.inf]]])
+  reference = jnp.array([[[-1.0, -2.0, -jnp.inf]]])
+  mask = jnp.ones((1, 1), bool)
+  for direction in ('forward', 'reverse'):
+    held = lambda x, d=direction: loss.behavior_kl(logits, x, mask, d)[0]
+    assert np.isfinite(held(reference))
+    assert np.isnan(held(reference.at[0, 0, 1].set(jnp.nan)))
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_a_choice_from_logits_that_are_not_finite_is_marked(bad):
+  logits = jnp.array([[0.0, 3.0, 1.0], [0.0, 3.0, bad]])
+  options = jnp.array([[0, 1, -1]] * 2)
+  assert behavior.choose(logits, options).tolist() == [1, finite.MARK]
+
+
+CONFIG = test_evaluate.CONFIG
+
+
+def broken(value: float) -> models.Params:
+  """A model whose final norm alone is damaged."""
+  params = models.init(CONFIG, 0)
+  norm = jax.tree.map(lambda x: x.at[0].set(value), params['final_norm'])
+  return params | {'final_norm': norm}
+
+
+def arrays(template) -> dict:
+  items = test_evaluate.make_items()[:5]
+  found = evaluate.questions(test_evaluate.FORMAT, items, template)
+  none = np.zeros(len(items), np.int32)
+  truth = explanation.Explanation(none, none)
+  return found | {'orig': truth, 'target': truth}
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_labels_and_evaluation_stop_at_logits_that_are_not_finite(value):
+  asked = arrays(test_evaluate.QUESTIONS[True])
+  keys = ('trees', 'read', 'options')
+  with pytest.raises(finite.NonFiniteError, match='x and x∖C .* 4 of 4 pairs'):
+    behavior.behaviors(
+      CONFIG,
+      broken(value),
+      {k: asked[k] for k in keys},
+      4,
+      test_evaluate.MESH,
+      'options',
+    )
+  with pytest.raises(finite.NonFiniteError, match='5 of 5 pairs'):
+    evaluate.evaluate(
+      *(CONFIG, broken(value), asked, 4, test_evaluate.MESH, True),
+      test_evaluate.FORMAT,
+      likelihood=True,
+    )
+
+
+def test_generation_marks_what_it_cannot_choose_and_likelihoods_are_nan():
+  tokens_BxT = jnp.zeros((2, 3), jnp.int32)
+  params, mesh = broken(np.nan), test_evaluate.MESH
+  prompts = decode.of_rows(tokens_BxT, jnp.ones((2, 3), bool))
+  begun, _ = decode.begin(CONFIG, params, prompts, mesh)
+  said = decode.greedy(CONFIG, params, begun, mesh, max_new_tokens=3, end_tokens=(1,))
+  assert np.all(np.asarray(said) == finite.MARK)
+  statements = np.array([[[2, 3, 1], [4, 5, 1], [-1, -1, -1]]] * 2)
+  drafts = decode.make_drafts(statements, (1,))
+  how = dict(end_tokens=(1,), fill=0)
+  said, after = decode.greedy_from_drafts(CONFIG, params, begun, drafts, mesh, **how)
+  assert np.all(np.asarray(said)[:, 0] == finite.MARK)
+  found = scoring.statement_logprobs(
+    CONFIG, params, begun.hidden_BxD, after, statements, (1,)
+  )
+  np.testing.assert_array_equal(found, [[np.nan, np.nan, -np.inf]] * 2)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('part', ['embed_tokens', 'layers.2.mlp.down_proj', 'norm'])
+def test_one_bad_value_of_an_imported_tensor_is_found_by_name(tmp_path, value, part):
+  source, _ = checkpoints.saved('qwen3')
+  data = safetensors_numpy.load_file(source / hub.SINGLE)
+  name = f'model.{part}.weight'
+  data[name] = data[name].copy()
+  data[name].flat[-1] = value
+  safetensors_numpy.save_file(data, tmp_path / hub.SINGLE)
+  (tmp_path / hub.CONFIG).write_text((source / hub.CONFIG).read_text())
+  config = hub.decoder_config(tmp_path)
+  for read in (weights.load, weights.check):
+    with pytest.raises(config_lib.ConfigError, match=f'{name} holds NaN or infinity'):
+      read(tmp_path, config)
+
+
+def test_a_value_that_bfloat16_cannot_hold_is_no_infinity_of_the_file(tmp_path):
+  source, _ = checkpoints.saved('qwen3')
+  data = safetensors_numpy.load_file(source / hub.SINGLE)
+  data['model.norm.weight'][0] = 3.4e38  # bfloat16 ends at 3.39e38
+  safetensors_numpy.save_file(data, tmp_path / hub.SINGLE)
+  (tmp_path / hub.CONFIG).write_text((source / hub.CONFIG).read_text())
+  weights.load(tmp_path, hub.decoder_config(tmp_path, param_dtype='float32'))
+  with pytest.raises(config_lib.ConfigError, match='too large for bfloat16'):
+    weights.load(tmp_path, hub.decoder_config(tmp_path, param_dtype='bfloat16'))
+
+
+def test_adapters_and_exports_are_looked_at_too(tmp_path):
+  config, params = checkpoints.imported(checkpoints.saved('qwen3')[0])
+  adapters = lora.init(config, rank=2, alpha=4.0, seed=0)
+  bad = jax.tree.map(lambda x: x, adapters)
+  bad.weights['q']['b'] = bad.weights['q']['b'].at[1, 0, 0].set(jnp.nan)
+  with pytest.raises(finite.NonFiniteError, match=r'layers\.1\..*q_proj\.lora_B'):
+    peft_format.save(tmp_path / 'a', bad)
+  assert not (tmp_path / 'a').exists()
+  peft_format.save(tmp_path / 'a', adapters)
+  path = tmp_path / 'a' / 'adapter_model.safetensors'
+  data = safetensors_numpy.load_file(path)
+  name = next(name for name in data if 'layers.2' in name)
+  data[name] = data[name].copy()
+  data[name].flat[0] = np.inf
+  safetensors_numpy.save_file(data, path)
+  with pytest.raises(config_lib.ConfigError, match=f'{name} holds NaN'):
+    peft_format.load(tmp_path / 'a', config)
+  params['final_norm'] = jax.tree.map(lambda x: x * jnp.nan, params['final_norm'])
+  with pytest.raises(finite.NonFiniteError, match=r'model\.norm\.weight'):
+    weights.save(tmp_path / 'w', config, params)
+  assert not (tmp_path / 'w').exists()
+
+
+def test_a_label_set_with_nan_is_refused(tmp_path):
+  pairs = test_evaluate.make_items()[:3]
+  none = np.zeros(3, np.int32)
+  logprobs = np.full((3, 2, 4), -np.inf, np.float32)  # options that are not there
+  logprobs[:, :, 0] = 0
+  for value in (0, np.nan):
+    logprobs[1, 1, 0] = value
+    did = explanation.Behaviors(none, none, logprobs, np.zeros((3, 0), object))
+    label.write(label.shard(tmp_path, 'train', 0), pairs, np.arange(3), did)
+    if value == 0:
+      label.read(tmp_path, 'train')
+  with pytest.raises(workdir_lib.WorkdirError, match='1 of 3 rows'):
+    label.read(tmp_path, 'train')
+
+
+def test_infinite_numbers_of_a_config_are_refused():
+  for path, value in (
+    ('train.optimizer.learning_rate', np.inf),
+    ('train.optimizer.learning_rate', 1e39),
+    ('train.objectives.behavior_xent.strength', np.nan),
+    ('train.objectives.behavior_kl.weight', np.inf),
+  ):
+    assert resolve.misfit(path, float(value)), path
+  assert resolve.misfit('train.optimizer.clip_norm', np.inf) is None
+
+
+def test_patching_names_the_pair_and_what_was_replaced():
+  config, params = test_patching.model_of('qwen3')
+  asked = test_patching.asked(checkpoints.VOCABULARY)
+  means = patching.means(
+    config,
+    params,
+    asked,
+    **{k: x for k, x in test_patching.HOW.items() if k != 'at_once'},
+  )
+  means['mlp_out'] = np.full_like(means['mlp_out'], np.nan)
+  sets = [
+    tuple(s for s in patching.sites(config) if s.kind == kind and s.group == 'answer')
+    for kind in ('residual', 'mlp_out')
+  ]
+  patching.effects(config, params, asked, sets[:1], **test_patching.HOW, means=means)
+  with pytest.raises(finite.NonFiniteError, match='mlp_out.*replaced.* of 4 pairs'):
+    patching.effects(config, params, asked, sets, **test_patching.HOW, means=means)
+  norm = jax.tree.map(lambda x: x.at[0].set(jnp.nan), params['final_norm'])
+  with pytest.raises(finite.NonFiniteError, match='the d of x are not finite'):
+    patching.effects(
+      config, params | {'final_norm': norm}, asked, sets, **test_patching.HOW
+    )
+  layers = jax.tree.map(lambda x: x * jnp.nan, params['layers'])
+  how = {k: x for k, x in test_patching.HOW.items() if k != 'at_once'}
+  with pytest.raises(finite.NonFiniteError, match='sums of activations.*mlp_out'):
+    patching.means(config, params | {'layers': layers}, asked, **how)
