@@ -1,6 +1,6 @@
 """The stages, in the order of the way of the data; each fills one folder.
 
-  <workdir>/seed0/prepare                 counterfactual pairs and corpus
+  <workdir>/seed0/prepare                 counterfactual pairs and corpus: prepare.py
   <workdir>/seed0/base                    M_0 and its tokenizer: base.py
   <workdir>/seed0/label                   B(M_0), E(M_0), reference distributions, or
                                           those of the labels' source: labelling.py
@@ -18,11 +18,9 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import pathlib
-import shutil
 
 from absl import logging
 import jax
@@ -53,6 +51,7 @@ from coupling import sweep
 from coupling import targets
 from coupling import training
 from coupling import workdir as workdir_lib
+from coupling.prepare import prepare as prepare
 from data import loader
 from data import pairs as pairs_lib
 from data import splits
@@ -62,25 +61,6 @@ Path = pathlib.Path
 # Orbax and TFDS tell much of themselves; what the user needs goes through progress.
 logging.set_verbosity(logging.ERROR)
 tfds.disable_progress_bar()
-
-
-def prepare(e: Experiment, workdir: Path, seed: int) -> bool:
-  """Writes the task's data sets."""
-  folder = workdir / f'seed{seed}' / 'prepare'
-  config = inputs.stage_config(e, 'prepare', seed)
-  with workdir_lib.open_stage(folder, 'prepare', config, {}) as stage:
-    if stage.finished:
-      return False
-    for torn in folder.rglob('incomplete.*'):  # what a killed TFDS left half written
-      shutil.rmtree(torn)
-    builders = [inputs.pairs_builder(e, workdir, seed)]
-    if isinstance(e.base, config_lib.Pretrain):
-      builders.append(inputs.corpus_builder(e, workdir, seed))
-    for builder in builders:
-      with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its progress
-        builder.download_and_prepare()
-    stage.finish({'format': inputs.format(e).fingerprint})
-    return True
 
 
 def base(e: Experiment, workdir: Path, seed: int) -> bool:
