@@ -1,6 +1,7 @@
 """A run's last checkpoint in the hub's format: adapters, or all weights."""
 
 import pathlib
+import shutil
 
 from coupling import config as config_lib
 from coupling import hub
@@ -43,9 +44,9 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
       return False
     model, target = inputs.decoder(e), stage.path('model')
     params = steps.read_trained(e, workdir, seed, run, config.loop.steps)
-    if target.exists():  # then it is whole
-      pass
-    elif config.lora.rank:
+    if target.exists():  # of a process that was killed
+      shutil.rmtree(target)
+    if config.lora.rank:
       # Else M_0 is of weights that were trained here, which have no name.
       base = getattr(e.base, 'checkpoint', '')
       peft_format.save(target, params[models.ADAPTERS], base)

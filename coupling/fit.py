@@ -148,6 +148,8 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
       state, metrics = on.run(state, [run.batches(step) for run in runs])
       # Read only now, so that a device never waits for the next batches.
       logs.write(running)
+      for run in runs:
+        run.poll()
       step += loop.steps_per_dispatch
       running = step, metrics
       stopping = hosts.stopping()
@@ -174,7 +176,11 @@ class _Run:
     )
 
   def kept(self) -> set[int]:
-    return self._checkpoints.steps()
+    """Steps that can be resumed: before none of them is there one missing."""
+    kept, loop = self._checkpoints.steps(), self._training.loop
+    due = range(0, loop.steps, loop.checkpoint_every)
+    missing = min((step for step in due if step not in kept), default=loop.steps)
+    return {step for step in kept if step <= missing}
 
   def begin(self, program: programs.Program, step: int | None) -> train.State:
     """The state at a kept step, the last from now on; at None, before the first."""
@@ -196,6 +202,9 @@ class _Run:
 
   def save(self, state: train.State) -> None:
     self._checkpoints.save(state, self._position)
+
+  def poll(self) -> None:
+    self._checkpoints.poll()
 
   def close(self) -> None:
     self._checkpoints.close()

@@ -122,10 +122,11 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
       for first in range(0, len(pairs), e.label.shard):
         here = np.arange(first, min(first + e.label.shard, len(pairs)))
         path = label_lib.shard(stage.path(), split, first)
-        if not hosts.first(path.exists):
+        if not hosts.first(stage.sealed, path.stem):
           labels = compute(loader.take(arrays, here))
           asked = pairs[first : first + e.label.shard]
           hosts.first(label_lib.write, path, asked, row_N[here], labels)
+          hosts.first(stage.seal, path.stem, path)
         done += len(here)
         bar.update(done)
     dropped = {split: len(every[split]) - len(x) for split, x in kept.items()}
@@ -219,7 +220,8 @@ def evaluate(
       begun = workdir_lib.begun(train_folder, of_train)
       hosts.first(_check_training, stage, train_folder, begun)
       path = stage.path(f'step-{step:09d}.parquet')
-      if not hosts.first(path.exists):
+      counts_path = stage.path(f'counts-{step:09d}.json')
+      if not hosts.first(stage.sealed, path.stem):
         items, counts = evaluate_lib.evaluate(
           inputs.decoder(e),
           params_at(step),
@@ -232,9 +234,10 @@ def evaluate(
           e.evaluate.likelihood,
           after,
         )
-        hosts.first(files.write_json, stage.path(f'counts-{step:09d}.json'), counts)
+        hosts.first(files.write_json, counts_path, counts)
         hosts.first(evaluate_lib.write_records, path, items, pairs, format)
-      counts = json.loads(stage.path(f'counts-{step:09d}.json').read_text())
+        hosts.first(stage.seal, path.stem, path, counts_path)
+      counts = json.loads(counts_path.read_text())
       for name, count in counts.items():
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)

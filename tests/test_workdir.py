@@ -12,7 +12,7 @@ import time
 import pytest
 
 from coupling import files
-from coupling import interrupt, workdir
+from coupling import interrupt, seals, workdir
 from coupling.workdir import WorkdirError, finished_stage, open_stage
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -237,8 +237,8 @@ def test_refuses_damaged_files(tmp_path):
 def test_verifies_once_a_process(tmp_path, monkeypatch):
   make(tmp_path)
   reads = []
-  sha256 = workdir._sha256
-  monkeypatch.setattr(workdir, '_sha256', lambda p: reads.append(p) or sha256(p))
+  sha256 = seals.sha256
+  monkeypatch.setattr(seals, 'sha256', lambda p: reads.append(p) or sha256(p))
   workdir._verified.clear()
   for _ in range(3):
     finished_stage(tmp_path)
