@@ -224,17 +224,24 @@ def _claim(folder: pathlib.Path) -> TextIO:
   """Makes the folder and opens its lock file; refuses a folder of something else."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    names = set(os.listdir(folder)) - {f'.{MANIFEST}{files_lib.PARTIAL}'}
-    if names - {LOCK} and MANIFEST not in names:
-      raise WorkdirError(
-        f'{folder}: found {min(names - {LOCK})} but no {MANIFEST}: not a stage of this '
-        'program; nothing is overwritten; choose another --workdir'
-      )
+    _check_manifest(folder)
     return (folder / LOCK).open('a+', errors='replace')
   except OSError as error:
     raise WorkdirError(
       f'{folder}: cannot be written to ({error}); choose another --workdir'
     ) from error
+
+
+def _check_manifest(folder: pathlib.Path) -> None:
+  """Raises WorkdirError where files lie in a folder without a manifest."""
+  names = set(os.listdir(folder)) - {f'.{MANIFEST}{files_lib.PARTIAL}', LOCK}
+  if names and MANIFEST not in names:
+    raise WorkdirError(
+      f'{folder / MANIFEST}: missing, but {min(names)} is there; nothing is '
+      f'overwritten. If it was deleted, restore it, or move {folder} away and run the '
+      'same command again to redo the stage; if this is not a stage of this program, '
+      'choose another --workdir'
+    )
 
 
 def _lock(file: TextIO) -> None:
@@ -318,6 +325,8 @@ def finished_stage(folder: pathlib.Path, config: dict | None = None) -> Stage:
   """
   folder = pathlib.Path(folder)
   if not (folder / MANIFEST).exists():
+    if folder.is_dir():
+      _check_manifest(folder)
     raise WorkdirError(f'{folder}: no stage ({MANIFEST} is missing); run it first')
   manifest = _read(folder / MANIFEST)
   stage = Stage(folder, manifest['stage'], manifest['config'], {})

@@ -1,6 +1,7 @@
 """A flipped bit in what an unfinished stage has made is never used in silence."""
 
 import ast
+import hashlib
 import pathlib
 import shutil
 
@@ -11,6 +12,8 @@ import pytest
 from benchmarks import interruptions
 from configs import world
 from coupling import files
+from coupling import hub
+from coupling import inputs
 from coupling import resolve
 from coupling import seals
 from coupling import stages
@@ -85,6 +88,21 @@ def test_a_part_that_changes_while_the_stage_is_open_is_noticed(tmp_path):
   (tmp_path / 'out.txt').unlink()
   with workdir_lib.open_stage(tmp_path, 'base', {}, {}) as stage:
     assert not stage.sealed('out')
+
+
+def test_a_flipped_bit_in_the_cache_of_the_hub_is_noticed(tmp_path):
+  blob = tmp_path / 'blobs' / hashlib.sha256(b'weights of a model').hexdigest()
+  folder = tmp_path / 'snapshots' / 'abc'
+  for path in (blob, folder):
+    path.parent.mkdir(exist_ok=True)
+  blob.write_bytes(b'weights of a model')
+  folder.mkdir()
+  (folder / 'model.safetensors').symlink_to(blob)
+  expected = hashlib.sha256(bytes.fromhex(blob.name)).hexdigest()
+  assert inputs.digest(folder) == expected
+  flip(blob)
+  with pytest.raises(hub.CheckpointError, match='model.safetensors: damaged.*again'):
+    inputs.digest(folder)
 
 
 # The stages, on a tiny world.
