@@ -165,8 +165,12 @@ def changes(
     if not path.exists():
       gone.append(name)
       continue
-    stat = path.stat()
-    now = _sha256(path, stat.st_size, stat.st_mtime_ns)
+    try:
+      stat = path.stat()
+      now = _sha256(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+      changed.append(f'{name} cannot be read now ({error})')
+      continue
     if now != then['sha256']:
       changed.append(
         f'{name} is another file now: {stat.st_size} bytes of SHA-256 {now}, not '
