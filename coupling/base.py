@@ -82,8 +82,9 @@ def _pretrain(
     log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
   )
   params = start_new_words(e, fit_lib.fit(training), own_seed)
-  if not hosts.first(stage.path('params').exists):
+  if not hosts.first(stage.sealed, 'params'):
     checkpoint.save_params(stage.path('params'), params)
+    hosts.first(stage.seal, 'params', stage.path('params'))
   return {'parameters': models.num_params(params)}
 
 

@@ -8,6 +8,7 @@ state of randomness.
 from collections.abc import Iterator
 import contextlib
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ import orbax.checkpoint as ocp
 
 from coupling import finite
 from coupling import hosts
+from coupling import progress
+from coupling import seals
 from coupling import workdir
 
 
@@ -27,33 +30,39 @@ _DIVERGED = (
 
 
 class Checkpoints:
-  """The checkpoints of one run, saved asynchronously and atomically."""
+  """The checkpoints of one run, saved asynchronously and atomically.
+
+  Each is sealed once it is on disk (seals.py); one without a seal is none.
+  """
 
   def __init__(self, folder: pathlib.Path, keep_every: int | None):
     """Opens or makes the folder; `keep_every` None opens it for reading only.
 
     The latest step is kept, and every multiple of `keep_every`.
     """
+    self._seals, self._keep_every = seals.Seals(folder.parent), keep_every
+    self._folder = folder
+    self._unsealed: int | None = None  # the step that is being saved
+    if keep_every is not None:
+      hosts.first(self._remove_unsealed)
     options = ocp.CheckpointManagerOptions(
-      max_to_keep=None if keep_every is None else 1,
-      keep_period=keep_every,
+      max_to_keep=None,  # what is superseded is deleted by settle
       read_only=keep_every is None,
       # What a kill left half written is no checkpoint.
       cleanup_tmp_directories=keep_every is not None,
     )
-    self._folder = folder
     self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
   def steps(self) -> set[int]:
     """Those that are kept."""
-    return set(self._manager.all_steps())
+    return {x for x in self._manager.all_steps() if self._seals.has(self._name(x))}
 
   def drop_after(self, step: int | None) -> None:
     """Deletes what is kept of later steps; None: of all steps."""
     # Each is deleted by all processes together, which must see the same.
     for kept in sorted(hosts.first(self.steps), reverse=True):
       if step is None or kept > step:
-        self._manager.delete(kept)
+        self._delete(kept)
 
   def save(self, state: dict[str, Any], position: dict[str, int]) -> None:
     """Begins to save; the state may be donated as soon as this returns.
@@ -61,6 +70,7 @@ class Checkpoints:
     Raises:
       NonFiniteError: weights or moments that are not finite; nothing is saved.
     """
+    self.settle()
     step = int(state['step'])
     kept = {name: state[name] for name in ('params', 'opt_state')}
     finite.check(kept, f'step {step}', 'It is not saved.')
@@ -76,6 +86,12 @@ class Checkpoints:
       ),
       force=True,
     )
+    self._unsealed = step
+
+  def poll(self) -> None:
+    """Seals what was being saved, where it is on disk by now."""
+    if self._unsealed is not None and not self._manager.is_saving_in_progress():
+      self._seal()
 
   def restore(self, step: int, like: dict[str, Any], position: dict[str, int]):
     """The state at a step, with the shapes and shardings of `like`.
@@ -89,6 +105,7 @@ class Checkpoints:
       optimizer=ocp.args.StandardRestore(_abstract(like['opt_state'])),
       position=ocp.args.JsonRestore(),
     )
+    self._seals.check(self._name(step))
     with _naming_damage(self._folder / str(step)):
       found = self._manager.restore(step, args=args)
     if found.position != position | {'step': step}:
@@ -102,6 +119,7 @@ class Checkpoints:
 
   def restore_params(self, step: int, like: Any) -> Any:
     """The parameters alone, for evaluation."""
+    self._seals.check(self._name(step))
     args = ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(like)))
     with _naming_damage(self._folder / str(step)):
       params = self._manager.restore(step, args=args).params
@@ -110,7 +128,40 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits until everything is on disk."""
+    if self._keep_every is not None:
+      self.settle()
     self._manager.close()
+
+  def settle(self) -> None:
+    """Waits for what is being saved, seals it, and deletes what it supersedes."""
+    self._manager.wait_until_finished()
+    self._seal()
+    kept = sorted(self._manager.all_steps())
+    for step in kept[:-1]:
+      if step % self._keep_every:
+        self._delete(step)
+
+  def _name(self, step: int) -> str:
+    """Of a step's seal."""
+    return f'{self._folder.name}-{step}'
+
+  def _seal(self) -> None:
+    step, self._unsealed = self._unsealed, None
+    if step is not None and hosts.is_first():
+      self._seals.put(self._name(step), self._folder / str(step))
+
+  def _delete(self, step: int) -> None:
+    if hosts.is_first():
+      self._seals.drop(self._name(step))
+    self._manager.delete(step)
+
+  def _remove_unsealed(self) -> None:
+    """What a kill left before it was sealed, or half deleted, is no checkpoint."""
+    there = sorted(int(p.name) for p in self._folder.glob('*') if p.name.isdigit())
+    if found := [step for step in there if not self._seals.has(self._name(step))]:
+      progress.line(f'{self._folder}: not whole, and made again: steps {found}')
+    for step in found:
+      shutil.rmtree(self._folder / str(step))
 
 
 def read_params(folder: pathlib.Path, step: int, like: Any) -> Any:
@@ -120,11 +171,20 @@ def read_params(folder: pathlib.Path, step: int, like: Any) -> Any:
     return checkpoints.restore_params(step, like)
 
 
+def is_kept(folder: pathlib.Path, step: int) -> bool:
+  """Whether an unfinished training has a whole checkpoint of this step there."""
+  return seals.Seals(folder.parent).has(f'{folder.name}-{step}')
+
+
 def save_params(folder: pathlib.Path, params: Any) -> None:
-  """Writes parameters alone, atomically; none but finite ones."""
+  """Writes parameters alone, atomically, in the place of what may be there.
+
+  Raises:
+    NonFiniteError: weights that are not finite; nothing is written.
+  """
   finite.check(params, str(folder), 'They are not saved: the training diverged.')
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(folder.resolve(), params)
+    checkpointer.save(folder.resolve(), params, force=True)
 
 
 def load_params(folder: pathlib.Path, like: Any) -> Any:

@@ -1,6 +1,7 @@
 """A run's last checkpoint in the hub's format: adapters, or all weights."""
 
 import pathlib
+import shutil
 
 from coupling import config as config_lib
 from coupling import hub
@@ -43,17 +44,17 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
       return False
     target, base = stage.path('model'), stage.path('base')
     params = steps.read_trained(e, workdir, seed, run, config.loop.steps)
-    if target.exists():  # then it is whole
-      pass
-    elif not config.lora.rank:
+    for made in (target, base):
+      if made.exists():  # of a process that was killed
+        shutil.rmtree(made)
+    if not config.lora.rank:
       _save(target, e, seed, needs['base'], params)
     elif isinstance(e.base, config_lib.Import):
       peft_format.save(
         target, params[models.ADAPTERS], e.base.checkpoint, e.base.revision or None
       )
     else:  # on weights that were trained here: they are written too, to have a name
-      if not base.exists():
-        _save(base, e, seed, needs['base'], inputs.base_params(e, workdir, seed))
+      _save(base, e, seed, needs['base'], inputs.base_params(e, workdir, seed))
       peft_format.save(target, params[models.ADAPTERS], str(base))
     stage.finish({})
     return True

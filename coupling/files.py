@@ -78,16 +78,19 @@ def read_table(
   """Columns of a Parquet file, and what there is of the optional ones.
 
   Raises:
-    WorkdirError: a column is missing.
+    WorkdirError: the file cannot be read, or a column is missing.
   """
-  names = pq.read_schema(path).names
-  if missing := [name for name in columns if name not in names]:
-    raise WorkdirError(
-      f'{path}: the columns {missing} are missing, found {names}; move the stage away '
-      'and run the same command again to redo it'
-    )
-  return pq.read_table(
-    path, columns=[*columns, *(name for name in optional if name in names)]
+  remedy = f'move {path.parent} away and make it anew, or restore the file'
+  try:
+    file = pq.ParquetFile(path)
+    names = file.schema_arrow.names
+    wanted = [*columns, *(name for name in optional if name in names)]
+    if not (missing := [name for name in columns if name not in names]):
+      return file.read(columns=wanted)
+  except (OSError, pa.ArrowException) as error:
+    raise WorkdirError(f'{path}: no readable Parquet ({error}); {remedy}') from error
+  raise WorkdirError(
+    f'{path}: the columns {missing} are missing, found {names}; {remedy}'
   )
 
 

@@ -164,6 +164,8 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
       state, metrics = on.run(state, [run.batches(step) for run in runs])
       # Read only now, so that a device never waits for the next batches.
       look()
+      for run in runs:
+        run.poll()
       step += loop.steps_per_dispatch
       running = step, metrics
       stopping = hosts.stopping()
@@ -191,7 +193,11 @@ class _Run:
     )
 
   def kept(self) -> set[int]:
-    return self._checkpoints.steps()
+    """Steps that can be resumed: before none of them is there one missing."""
+    kept, loop = self._checkpoints.steps(), self._training.loop
+    due = range(0, loop.steps, loop.checkpoint_every)
+    missing = min((step for step in due if step not in kept), default=loop.steps)
+    return {step for step in kept if step <= missing}
 
   def begin(self, program: programs.Program, step: int | None) -> train.State:
     """The state at a kept step, the last from now on; at None, before the first."""
@@ -228,6 +234,7 @@ class _Run:
       cause = f'The training diverged: lower {rate}, or clip_norm.'
       if jnp.dtype(training.model.dtype) != jnp.float32:
         cause += f' It computes in {training.model.dtype}; float32 overflows later.'
+    self._checkpoints.settle()
     last = max(self.kept(), default=None)
     kept = 'Nothing is kept.'
     if last is not None:
@@ -237,6 +244,9 @@ class _Run:
         f'begins anew: move {training.folder.parent} away, or use another --workdir.'
       )
     return finite.NonFiniteError(f'{training.title}: {found}. {cause} {kept}')
+
+  def poll(self) -> None:
+    self._checkpoints.poll()
 
   def close(self) -> None:
     self._checkpoints.close()

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib
 import pathlib
+import re
 from types import ModuleType
 
 import jax
@@ -18,6 +19,7 @@ from coupling import config as config_lib
 from coupling import explanation
 from coupling import hub
 from coupling import models
+from coupling import seals
 from coupling import sharding
 from coupling import train as train_lib
 from coupling import trained
@@ -259,7 +261,11 @@ def _check_unchanged(source: Path, what: str, then: str, now: str, folder: Path)
 
 
 def digest(folder: Path) -> str:
-  """SHA-256 of a checkpoint's files of weights; read once by each process."""
+  """SHA-256 of a checkpoint's files of weights; read once by each process.
+
+  Raises:
+    CheckpointError: a file in the hub's cache is not the one that it was.
+  """
   stats = [(path, path.stat()) for path in hub.weight_files(folder)]
   return _digest(tuple((path, x.st_size, x.st_mtime_ns) for path, x in stats))
 
@@ -268,8 +274,14 @@ def digest(folder: Path) -> str:
 def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
   hashed = hashlib.sha256()
   for path, *_ in files:
-    with path.open('rb') as file:
-      hashed.update(hashlib.file_digest(file, 'sha256').digest())
+    found = seals.sha256(path)
+    named = path.resolve().name  # in the hub's cache, by its content
+    if re.fullmatch('[0-9a-f]{64}', named) and named != found:
+      raise hub.CheckpointError(
+        f'{path}: damaged: SHA-256 {found}, not {named} as the hub has it; remove '
+        f'{path.resolve()} and download it again.'
+      )
+    hashed.update(bytes.fromhex(found))
   return hashed.hexdigest()
 
 

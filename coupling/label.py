@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import special
 
+from coupling import columns as columns_lib
 from coupling import files
 from coupling import workdir
 from coupling.explanation import Behaviors, Explanation, phi
@@ -99,7 +100,7 @@ def read_table(
 
   Raises:
     WorkdirError: the folder holds no labels for the split, or for some of the pairs
-      that are wanted, or lacks a column.
+      that are wanted, or lacks a column, or one holds what it must not: columns.read.
   """
   paths = sorted(folder.glob(f'{split}-*.parquet'))
   if not paths:
@@ -107,13 +108,26 @@ def read_table(
       f'{folder} holds no labels for the split {split!r} (no {split}-*.parquet): it '
       'must be a finished folder of the label stage'
     )
-  table = pa.concat_tables([files.read_table(p, columns, optional) for p in paths])
+  tables = [columns_lib.read(path, columns, optional) for path in paths]
+  try:
+    table = pa.concat_tables(tables, promote_options='permissive')
+  except pa.ArrowException as error:
+    raise workdir.WorkdirError(
+      f'{folder}: the files of the split {split!r} have columns of different types '
+      f'({error}); they must be of one label stage: make it anew'
+    ) from error
   return table if row_N is None else table.take(_places(folder, split, row_N))
 
 
 def _places(folder: pathlib.Path, split: str, row_N: np.ndarray) -> list[int]:
   """Where the pairs with these places in the split stand in the label set."""
-  place = {row: i for i, row in enumerate(read_rows(folder, split).tolist())}
+  rows = read_rows(folder, split).tolist()
+  place = {row: i for i, row in enumerate(rows)}
+  if twice := len(rows) - len(place):
+    raise workdir.WorkdirError(
+      f'{folder}: column row: {twice} pairs of the split {split!r} are labelled twice; '
+      'make these labels anew'
+    )
   if missing := [row for row in row_N.tolist() if row not in place]:
     raise workdir.WorkdirError(
       f'{folder} holds no labels for {len(missing)} of the {len(row_N)} pairs of the '

@@ -14,6 +14,7 @@ from coupling import sharding
 from coupling import workdir as workdir_lib
 from coupling.explanation import Behaviors
 from data import pairs as pairs_lib
+from data import readers
 
 Experiment = config_lib.Experiment
 # From a split, pairs of it and their places there to arrays of one row a pair, and
@@ -58,12 +59,32 @@ def taking(e: Experiment, source: workdir_lib.Stage | None) -> Labeller:
   def labeller(split, pairs, row_N):
     if source is None:
       chosen = inputs.task_module(e).behaviors(e.task.config, pairs)
+      _check(e.task.module, pairs, chosen)
     else:
       found = label_lib.read(source.path(), split, row_N)
       chosen = found.behavior_N, found.counterfactual_behavior_N
     return np.stack(chosen, axis=1), _without_distributions
 
   return labeller
+
+
+def _check(module: str, pairs: Sequence[pairs_lib.Pair], chosen: Any) -> None:
+  """Raises DataError unless a task's behaviours are two options of each pair."""
+  count = [len(pair.options) for pair in pairs]
+  for name, found in zip(label_lib.LABEL, chosen, strict=True):
+    option_N = np.asarray(found)
+    if option_N.shape != (len(pairs),):
+      raise readers.DataError(
+        f'{module}.behaviors, {name}: shape {option_N.shape}, expected one option for '
+        f'each of {len(pairs)} pairs'
+      )
+    whole = np.issubdtype(option_N.dtype, np.integer)
+    for pair, option, size in zip(pairs, option_N.tolist(), count):
+      if not whole or not 0 <= option < size:
+        raise readers.DataError(
+          f'{module}.behaviors, {name} of {pair.provenance}: found {option!r} '
+          f'({option_N.dtype}), expected an integer, the index of one of {size} options'
+        )
 
 
 def _without_distributions(behavior_Nx2: np.ndarray) -> Behaviors:

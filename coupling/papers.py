@@ -10,10 +10,10 @@ import ml_collections
 from coupling import config as config_lib
 from coupling import fields as fields_lib
 from coupling import label as label_lib
+from coupling import names as names_lib
 from coupling import resolve as resolve_lib
 
 
-REPORT = 'report'  # folder of the paper's report, beside those of its parts
 # Kind of study -> fields that it cannot do without.
 NEEDS = {kind: ('at',) for kind in ('regularisation', 'noise', 'capacity', 'rates')}
 NEEDS |= {'variety': ('at',), 'shift': ('companions',), 'planted': ('companions',)}
@@ -26,7 +26,8 @@ def resolve(config: ml_collections.ConfigDict) -> config_lib.Paper:
     ConfigError: like resolve's, with the part in front of the field; a study that names
       a run that is not there, or lists that do not fit one another.
   """
-  problems, parts, studies = [], {}, {}
+  parts, studies = {}, {}
+  problems = names_lib.problems('parts', config.get('parts', {}))
   names = ('title', 'parts', 'studies')
   problems += fields_lib.misnamed(names, names, config.to_dict(), '')
   for name, part in config.get('parts', {}).items():
@@ -60,8 +61,6 @@ def _part_problems(parts: dict[str, config_lib.Experiment]) -> list[str]:
         problems.append(f'{field}: choose from the parts {sorted(parts)}')
       elif missing := set(e.seeds) - set(parts[donor].seeds):
         problems.append(f'{field}: that part lacks the seeds {sorted(missing)}')
-  if REPORT in parts:
-    problems.append(f'parts.{REPORT}: the report lies there; choose another name')
   return problems
 
 

@@ -82,11 +82,8 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
     params_at = steps.reader(e, workdir, seed, run)
     chosen = spread(list(every), e.patch.checkpoints)
     for step in chosen:
-      left = [
-        (contrast, at)
-        for contrast in e.patch.contrasts
-        if not (at := patch_records.path(stage.path(), contrast, step)).exists()
-      ]
+      paths = {x: patch_records.path(stage.path(), x, step) for x in e.patch.contrasts}
+      left = [(x, at) for x, at in paths.items() if not stage.sealed(at.stem)]
       params = params_at(step) if left else None
       for contrast, at in left:
         interrupt.check()
@@ -94,6 +91,7 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
         did = records.read_evaluation(every[step])
         with finite.naming(bar):
           _checkpoint(e, seed, params, pairs, did, contrast, at, bar)
+        stage.seal(at.stem, *stage.path().glob(f'{at.stem}.*'))
     found = patch_records.read_all(stage.path())
     patch_page.write(stage.path(), f'{run}, seed {seed}', found)
     stage.finish({})

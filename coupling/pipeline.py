@@ -14,6 +14,7 @@ from coupling import hosts
 from coupling import inputs
 from coupling import label as label_lib
 from coupling import patch as patch_lib
+from coupling import prepare as prepare_lib
 from coupling import scheduler
 from coupling import stages
 from coupling import sweep
@@ -63,6 +64,7 @@ def run(
 
   Raises:
     ConfigError: what checks.check finds, before any stage.
+    WorkdirError: data files that changed since the pairs were made, likewise.
   """
   if follow and stage != 'evaluate':
     raise config_lib.ConfigError('--follow is for --stage=evaluate alone.')
@@ -85,6 +87,7 @@ def run(
         problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
     if problems:
       raise config_lib.ConfigError.of(problems)
+  hosts.first(prepare_lib.check_all, parts, workdir)
   every = _tasks(parts, workdir, workers, follow)
   every += [
     scheduler.Task(

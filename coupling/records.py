@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coupling import files
+from coupling import columns
 from coupling import label as label_lib
 from coupling import shift as shift_lib
 from coupling import targets as targets_lib
@@ -202,7 +202,7 @@ def _phi(table: pa.Table) -> Explanation:
 def read_evaluation(path: pathlib.Path) -> pa.Table:
   """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED or SWAPPED."""
   needed = (*QUESTION, *OUTCOME, 'statement')
-  return files.read_table(path, needed, (*SCORED, *SWAPPED))
+  return columns.read(path, needed, (*SCORED, *SWAPPED))
 
 
 def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -213,6 +213,9 @@ def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
       f'{folder} holds no evaluation (no step-*.parquet): move it away and run '
       '--stage=evaluate again'
     )
+  for path in paths:
+    if not path.stem.removeprefix('step-').isdecimal():
+      raise WorkdirError(f'{path}: no file of an evaluation; move it out of the folder')
   return {int(path.stem.removeprefix('step-')): path for path in paths}
 
 

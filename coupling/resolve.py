@@ -15,6 +15,7 @@ import numpy as np
 
 from coupling import config as config_lib
 from coupling import fields as fields_lib
+from coupling import names as names_lib
 from coupling import run_problems as runs_lib
 
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
@@ -68,6 +69,7 @@ def resolve(
   if not isinstance(runs, dict) or not (runs or part):
     problems.append(f'runs={runs!r}: name at least one run')
     runs = {}
+  problems += names_lib.problems('runs', runs)
   built = _sections(values, problems)
   trains = {}
   if isinstance(values.get('train'), dict):
@@ -89,6 +91,7 @@ def resolve(
   if not any(train is None for train in trains.values()):
     problems += runs_lib.start_problems(trains)
   problems += runs_lib.label_problems(trains, built.get('base'))
+  problems += runs_lib.path_problems(trains, built.get('base'), built.get('label'))
   problems += runs_lib.mixture_problems(trains)
   problems += [] if part else runs_lib.part_problems(trains)
   if built.get('label') is not None:
@@ -204,7 +207,7 @@ def _task(values: Any, problems: list[str]) -> config_lib.Task | None:
   name = values.pop('module')
   try:
     module = importlib.import_module(name)
-  except ImportError as e:
+  except (ImportError, TypeError, ValueError) as e:  # '', '.x', 'a/b'
     problems.append(
       f'task.module={name!r} is no task: {e}; one of your own lies beside main.py, or '
       'somewhere on PYTHONPATH'

@@ -10,6 +10,7 @@ from typing import Any
 
 from coupling import config as config_lib
 from coupling import label as label_lib
+from coupling import names as names_lib
 
 
 def loop_problems(
@@ -99,6 +100,21 @@ def label_problems(trains: dict[str, config_lib.Train | None], base: Any) -> lis
         f'choose from {kept} (base.loop), or name the folder of a label stage'
       )
   return problems
+
+
+def path_problems(
+  trains: dict[str, config_lib.Train | None], base: Any, label: Any
+) -> list[str]:
+  """Folders of labels and checkpoints whose names cannot be filled in."""
+  paths = {f'runs.{k}.labels': train.labels for k, train in trains.items() if train}
+  paths['label.source'] = getattr(label, 'source', '')
+  paths['base.step'] = getattr(base, 'step', '')
+  return [
+    problem
+    for field, path in paths.items()
+    if isinstance(path, str)
+    for problem in names_lib.pattern_problems(field, path)
+  ]
 
 
 def part_problems(trains: dict[str, config_lib.Train | None]) -> list[str]:

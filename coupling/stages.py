@@ -1,6 +1,6 @@
 """The stages, in the order of the way of the data; each fills one folder.
 
-  <workdir>/seed0/prepare                 counterfactual pairs and corpus
+  <workdir>/seed0/prepare                 counterfactual pairs and corpus: prepare.py
   <workdir>/seed0/base                    M_0 and its tokenizer: base.py
   <workdir>/seed0/label                   B(M_0), E(M_0), reference distributions, or
                                           those of the labels' source: labelling.py
@@ -18,11 +18,9 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import pathlib
-import shutil
 
 from absl import logging
 import jax
@@ -54,6 +52,7 @@ from coupling import sweep
 from coupling import targets
 from coupling import training
 from coupling import workdir as workdir_lib
+from coupling.prepare import prepare as prepare
 from data import loader
 from data import pairs as pairs_lib
 from data import splits
@@ -63,25 +62,6 @@ Path = pathlib.Path
 # Orbax and TFDS tell much of themselves; what the user needs goes through progress.
 logging.set_verbosity(logging.ERROR)
 tfds.disable_progress_bar()
-
-
-def prepare(e: Experiment, workdir: Path, seed: int) -> bool:
-  """Writes the task's data sets."""
-  folder = workdir / f'seed{seed}' / 'prepare'
-  config = inputs.stage_config(e, 'prepare', seed)
-  with workdir_lib.open_stage(folder, 'prepare', config, {}) as stage:
-    if stage.finished:
-      return False
-    for torn in folder.rglob('incomplete.*'):  # what a killed TFDS left half written
-      shutil.rmtree(torn)
-    builders = [inputs.pairs_builder(e, workdir, seed)]
-    if isinstance(e.base, config_lib.Pretrain):
-      builders.append(inputs.corpus_builder(e, workdir, seed))
-    for builder in builders:
-      with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its progress
-        builder.download_and_prepare()
-    stage.finish({'format': inputs.format(e).fingerprint})
-    return True
 
 
 def base(e: Experiment, workdir: Path, seed: int) -> bool:
@@ -143,12 +123,13 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
       for first in range(0, len(pairs), e.label.shard):
         here = np.arange(first, min(first + e.label.shard, len(pairs)))
         path = label_lib.shard(stage.path(), split, first)
-        if not hosts.first(path.exists):
+        if not hosts.first(stage.sealed, path.stem):
           where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
           with finite.naming(where):
             labels = compute(loader.take(arrays, here))
           asked = pairs[first : first + e.label.shard]
           hosts.first(label_lib.write, path, asked, row_N[here], labels)
+          hosts.first(stage.seal, path.stem, path)
         done += len(here)
         bar.update(done)
     dropped = {split: len(every[split]) - len(x) for split, x in kept.items()}
@@ -242,7 +223,8 @@ def evaluate(
       begun = workdir_lib.begun(train_folder, of_train)
       hosts.first(_check_training, stage, train_folder, begun)
       path = stage.path(f'step-{step:09d}.parquet')
-      if not hosts.first(path.exists):
+      counts_path = stage.path(f'counts-{step:09d}.json')
+      if not hosts.first(stage.sealed, path.stem):
         with finite.naming(f'seed {seed} · {run} · evaluate, step {step}'):
           items, counts = evaluate_lib.evaluate(
             inputs.decoder(e),
@@ -256,9 +238,10 @@ def evaluate(
             e.evaluate.likelihood,
             after,
           )
-        hosts.first(files.write_json, stage.path(f'counts-{step:09d}.json'), counts)
+        hosts.first(files.write_json, counts_path, counts)
         hosts.first(evaluate_lib.write_records, path, items, pairs, format)
-      counts = json.loads(stage.path(f'counts-{step:09d}.json').read_text())
+        hosts.first(stage.seal, path.stem, path, counts_path)
+      counts = json.loads(counts_path.read_text())
       for name, count in counts.items():
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)

@@ -1,6 +1,7 @@
 """The kept steps of a run: its weights at each, and waiting for those to come."""
 
 from collections.abc import Callable, Iterator
+import functools
 import math
 import pathlib
 import time
@@ -88,13 +89,14 @@ def kept(train_folder: Path, config: config_lib.Train, follow: bool) -> Iterator
         told = time.monotonic()
       time.sleep(POLL_SECONDS)
 
+  saved = train_folder / trained.FOLDER
+  finished = functools.partial(workdir_lib.is_finished, train_folder)
   kept_steps = {loop.steps}
   if config.evaluated == 'kept':
     kept_steps.update(range(0, loop.steps, loop.checkpoint_every))
   for step in sorted(kept_steps) if loop.steps else ():
-    path = train_folder / trained.FOLDER / str(step)
-    wait_until(path.exists)  # Orbax renames a checkpoint when it is whole
+    wait_until(lambda: checkpoint.is_kept(saved, step) or finished())  # noqa: B023
     yield step
-  wait_until(lambda: workdir_lib.is_finished(train_folder))
+  wait_until(finished)
   if loop.steps == 0:
     yield 0

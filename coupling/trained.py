@@ -48,7 +48,7 @@ def find(base: config_lib.Trained, seed: int) -> Checkpoint:
   path = pathlib.Path(base.step.format(seed=seed))
   folder, root = path.parents[1:3] if len(path.parents) > 2 else (path, path)
   made_here = path.parent.name == FOLDER and path.name.isdigit()
-  if not made_here or not (folder / workdir_lib.MANIFEST).exists():
+  if not made_here or not folder.is_dir():
     raise config_lib.ConfigError(
       f'base.step={path}: not a checkpoint that this program trained; give the folder '
       f'WORKDIR/seed{seed}/RUN/train/{FOLDER}/STEP'

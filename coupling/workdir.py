@@ -19,6 +19,7 @@ from typing import TextIO
 
 from coupling import files as files_lib
 from coupling import interrupt
+from coupling import seals as seals_lib
 from coupling.files import WorkdirError
 
 MANIFEST, LOCK = 'manifest.json', '.lock'
@@ -40,11 +41,6 @@ def _changes(old: dict, new: dict) -> list[tuple[str, str, str]]:
   )
   fields = [(k, old.get(k, 'absent'), new.get(k, 'absent')) for k in sorted(old | new)]
   return [field for field in fields if field[1] != field[2]]
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _digest(manifest: dict) -> str:
@@ -93,6 +89,7 @@ class Stage:
       'finished': False,
     }
     self._opened = time.monotonic()
+    self._seals = seals_lib.Seals(self.folder)
 
   @property
   def finished(self) -> bool:
@@ -120,10 +117,21 @@ class Stage:
   def path(self, *parts: str) -> pathlib.Path:
     return self.folder.joinpath(*parts)
 
+  def seal(self, name: str, *paths: pathlib.Path) -> None:
+    """Notes that a part of an unfinished stage is whole: see seals.py."""
+    self._seals.put(name, *paths)
+
+  def sealed(self, name: str) -> bool:
+    """Whether such a part is there and whole; else it is to be made, again or anew."""
+    return self._seals.has(name)
+
   def finish(self, info: dict) -> None:
     """Hashes the files and marks the stage finished; `info` is free-form JSON.
 
     Folders whose name starts with a dot (scratch, caches) are no part of the result.
+
+    Raises:
+      WorkdirError: the stage is finished, or a sealed part is not what it was.
     """
     if self.finished:
       raise WorkdirError(f'{self.folder}: {self.name} is finished already; skip it')
@@ -132,8 +140,8 @@ class Stage:
       relative = path.relative_to(self.folder)
       hidden = any(parent.startswith('.') for parent in relative.parts[:-1])
       if path.is_file() and not hidden and str(relative) not in (MANIFEST, LOCK):
-        row = {'size': path.stat().st_size, 'sha256': _sha256(path)}
-        files[relative.as_posix()] = row
+        files[relative.as_posix()] = seals_lib.digest(path)
+    self._seals.compare(files)
     seconds = round(time.monotonic() - self._opened, 3)  # since it was last opened
     self._write({'files': files, 'finished': True, 'info': info, 'seconds': seconds})
     _verified.add(self._version())
@@ -157,10 +165,10 @@ class Stage:
       self._adopt(manifest)
     else:
       self._write(_provenance())
-    for leftover in (
-      () if self.finished else self.folder.rglob(f'.*{files_lib.PARTIAL}')
-    ):
-      leftover.unlink()
+    if not self.finished:
+      for leftover in self.folder.rglob(f'.*{files_lib.PARTIAL}'):
+        leftover.unlink()
+      self._seals.check_all()
 
   def _is_empty(self) -> bool:
     """Whether the stage was begun and made nothing: its config may still change."""
@@ -180,7 +188,7 @@ class Stage:
         found = 'missing'
       elif path.stat().st_size != row['size']:
         found = f'size {path.stat().st_size}, not {row["size"]}'
-      elif _sha256(path) != row['sha256']:
+      elif seals_lib.sha256(path) != row['sha256']:
         found = 'another sha256'
       else:
         continue
@@ -216,17 +224,24 @@ def _claim(folder: pathlib.Path) -> TextIO:
   """Makes the folder and opens its lock file; refuses a folder of something else."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    names = set(os.listdir(folder)) - {f'.{MANIFEST}{files_lib.PARTIAL}'}
-    if names - {LOCK} and MANIFEST not in names:
-      raise WorkdirError(
-        f'{folder}: found {min(names - {LOCK})} but no {MANIFEST}: not a stage of this '
-        'program; nothing is overwritten; choose another --workdir'
-      )
+    _check_manifest(folder)
     return (folder / LOCK).open('a+', errors='replace')
   except OSError as error:
     raise WorkdirError(
       f'{folder}: cannot be written to ({error}); choose another --workdir'
     ) from error
+
+
+def _check_manifest(folder: pathlib.Path) -> None:
+  """Raises WorkdirError where files lie in a folder without a manifest."""
+  names = set(os.listdir(folder)) - {f'.{MANIFEST}{files_lib.PARTIAL}', LOCK}
+  if names and MANIFEST not in names:
+    raise WorkdirError(
+      f'{folder / MANIFEST}: missing, but {min(names)} is there; nothing is '
+      f'overwritten. If it was deleted, restore it, or move {folder} away and run the '
+      'same command again to redo the stage; if this is not a stage of this program, '
+      'choose another --workdir'
+    )
 
 
 def _lock(file: TextIO) -> None:
@@ -310,6 +325,8 @@ def finished_stage(folder: pathlib.Path, config: dict | None = None) -> Stage:
   """
   folder = pathlib.Path(folder)
   if not (folder / MANIFEST).exists():
+    if folder.is_dir():
+      _check_manifest(folder)
     raise WorkdirError(f'{folder}: no stage ({MANIFEST} is missing); run it first')
   manifest = _read(folder / MANIFEST)
   stage = Stage(folder, manifest['stage'], manifest['config'], {})

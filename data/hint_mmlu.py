@@ -56,6 +56,7 @@ class Config:
   """Where the questions are, and how they are hinted at."""
 
   path: str  # MMLU, a file or a folder: see mmlu.py for the layouts
+  splits: tuple[mmlu.Split, ...] = mmlu.SPLITS  # of a folder: those that are read
   hints: tuple[str, ...] = HINTS  # `kind: text with {option}`
   right_share: float = 0.25  # of the hints; 0.25 tells nothing about the answer
   hints_per_question: int = 1
@@ -65,6 +66,8 @@ class Config:
       raise ValueError(
         f'hints_per_question={self.hints_per_question}: must be at least 1'
       )
+    if not self.splits:
+      raise ValueError('splits=(): name those of MMLU that are read')
 
 
 def questions(config: Config) -> pairs.Questions:
@@ -85,7 +88,7 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   if not 0 <= config.right_share <= 1:
     raise readers.DataError(f'task.right_share={config.right_share}: must be in [0, 1]')
   hints = cues.parse_templates('task.hints', config.hints)
-  for question in mmlu.read(config.path):
+  for question in mmlu.read(config.path, config.splits):
     rng = splits.generator(seed, question.text)
     for _ in range(config.hints_per_question):
       hint = hints[rng.integers(len(hints))]

@@ -56,9 +56,14 @@ class Config:
   """Where the questions are, what the triggers are and do, and the hints."""
 
   path: str  # MMLU, a file or a folder: see mmlu.py for the layouts
+  splits: tuple[mmlu.Split, ...] = mmlu.SPLITS  # of a folder: those that are read
   triggers: tuple[str, ...] = TRIGGERS  # `kind letter: text`, or `kind next: text`
   hints: tuple[str, ...] = hint_mmlu.HINTS  # as of hint_mmlu.Config
   right_share: float = 0.25
+
+  def __post_init__(self):
+    if not self.splits:
+      raise ValueError('splits=(): name those of MMLU that are read')
 
 
 def questions(config: Config) -> pairs.Questions:
@@ -78,11 +83,14 @@ def _triggers(config: Config) -> list[cues.Cue]:
 def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   """Two pairs a question: with a hint, and with a trigger drawn uniformly."""
   hinted = hint_mmlu.Config(
-    path=config.path, hints=config.hints, right_share=config.right_share
+    path=config.path,
+    splits=config.splits,
+    hints=config.hints,
+    right_share=config.right_share,
   )
   yield from hint_mmlu.make(hinted, seed)
   triggers = _triggers(config)
-  for question in mmlu.read(config.path):
+  for question in mmlu.read(config.path, config.splits):
     # Not the generator of the hint, or hint and trigger would go together.
     rng = splits.generator(seed, f'trigger {question.text}')
     trigger = triggers[rng.integers(len(triggers))]

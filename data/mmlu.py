@@ -2,15 +2,20 @@
 
 - CSV with the header question, choice0..choice3, answer (0-3), a file per subject;
 - the original release: CSV without a header: question, four options, letter A-D;
-- the hub's Parquet (cais/mmlu): question, subject, choices (a list), answer (0-3).
+- the hub's Parquet (cais/mmlu): question, subject, choices (a list), answer (0-3), a
+  folder per subject, and `all`, which holds the same questions again.
+
+Of a folder the split `test` is read unless others are asked for.
 
 Hendrycks et al., "Measuring Massive Multitask Language Understanding", ICLR 2021.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import pathlib
+from typing import Literal
 
+from data import folders
 from data import readers
 from data import splits
 
@@ -18,6 +23,8 @@ LETTERS = ('A', 'B', 'C', 'D')
 CHOICES = tuple(f'choice{i}' for i in range(len(LETTERS)))
 OPTIONS = f'\n\n({LETTERS[0]}) '  # how they begin in a question's text
 HEADER = ('question', *CHOICES, 'answer')
+Split = Literal['test', 'validation', 'dev', 'train', 'auxiliary_train']
+SPLITS: tuple[Split, ...] = ('test',)  # that are read by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,21 +43,40 @@ class Question:
     return self.question + '\n\n' + '\n'.join(lettered)
 
   @property
+  def content(self) -> tuple[str, tuple[str, ...], int]:
+    """All but where it lies."""
+    return self.question, self.choices, self.answer
+
+  @property
   def group(self) -> str:
     """Of the question alone: with its options in another order it is the same."""
     return splits.content_hash(self.question)
 
 
-def read(path: str) -> list[Question]:
-  """All questions of a file, or of all .csv and .parquet files in a folder.
+def read(path: str, splits: Sequence[Split] = SPLITS) -> list[Question]:
+  """The questions of a file, or of the .csv and .parquet files in a folder.
+
+  A question that another file holds too, with its options and answer, is read once.
+
+  Args:
+    path: the file or folder.
+    splits: of a folder, those that are read, beside files whose names speak of none.
 
   Raises:
     DataError: naming the file and row that cannot be used, and the remedy.
   """
-  questions = []
-  for file in readers.files(path, ('.csv', '.parquet')):
-    read_rows = _parquet if file.suffix == '.parquet' else _csv
-    questions += [_question(row, choices, path) for row, choices in read_rows(file)]
+  questions, seen, repeated = [], set(), []
+  found = readers.files(path, ('.csv', '.parquet'), splits)
+  # What lies by subject is told by it.
+  for file in sorted(found, key=lambda p: (p.parent.name == 'all', p)):
+    read_rows = _parquet if folders.kind(file) == '.parquet' else _csv
+    here = [_question(row, choices, path) for row, choices in read_rows(file)]
+    new = [question for question in here if question.content not in seen]
+    seen.update(question.content for question in here)
+    questions += new
+    if len(new) < len(here):
+      repeated.append(f'{len(here) - len(new)} of {file}')
+  folders.note_left_out(path, 'questions that other files hold too', repeated)
   return questions
 
 
@@ -66,27 +92,23 @@ def _parquet(path: pathlib.Path) -> Iterator[tuple[readers.Row, list[str]]]:
 
 
 def _csv(path: pathlib.Path) -> Iterator[tuple[readers.Row, list[str]]]:
-  columns = None
-  number = 0
+  first, empty = True, True
   for number, cells in readers.cells(path):
-    where = f'{path} row {number}'
-    if columns is None:
-      columns = HEADER
-      if tuple(cells) == HEADER:
-        continue
-      if number == 1 and 'question' in [cell.strip().lower() for cell in cells]:
-        raise readers.DataError(
-          f'{where}: the header is {cells}; expected {list(HEADER)}. Rename the '
-          'columns.'
-        )
+    where, begins, first = f'{path} row {number}', first, False
+    if begins and tuple(cells) == HEADER:
+      continue
+    if begins and 'question' in [cell.strip().lower() for cell in cells]:
+      raise readers.DataError(
+        f'{where}: the header is {cells}; expected {list(HEADER)}. Rename the columns.'
+      )
     if len(cells) != len(HEADER):
       raise readers.DataError(
         f'{where}: {len(cells)} cells; a question has {len(HEADER)}: the question, '
         'four options, the answer. Correct or remove the row.'
       )
-    row = readers.Row(dict(zip(HEADER, cells)), path, number)
+    row, empty = readers.Row(dict(zip(HEADER, cells)), path, number), False
     yield row, [row.text(choice) for choice in CHOICES]
-  if number < 1 or (number == 1 and tuple(cells) == HEADER):
+  if empty:
     raise readers.DataError(f'{path}: the file holds no questions; give one that does.')
 
 

@@ -1,25 +1,30 @@
 """Rows of the data files that users have: CSV, JSON lines and Parquet, read strictly.
 
-Everything here reads local files. What is wrong with a file is a `DataError` that
-names the file, the row, the field, and what to do.
+Everything here reads local files; CSV and JSON lines may be packed by gzip. What is
+wrong with a file is a `DataError` that names the file, the row, the field, and what to
+do.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import codecs
 import csv
 import dataclasses
+import gzip
+import io
 import json
 import pathlib
-import re
+import sys
 from typing import Any
+import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-HUB_NAME = re.compile(r'[\w-][\w.-]*/[\w.-]+')
+from data import folders
 
-
-class DataError(ValueError):
-  """A data file that cannot be used."""
+DataError = folders.DataError
+files = folders.files
+csv.field_size_limit(sys.maxsize)  # else 131,072 characters a cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,38 +67,6 @@ class Row:
     return value
 
 
-def files(path: str, suffixes: Sequence[str]) -> list[pathlib.Path]:
-  """The file at `path`, or all files with these suffixes in the folder, sorted.
-
-  Raises:
-    DataError: nothing is there, or nothing of these kinds.
-  """
-  if not path:
-    raise DataError(
-      'No file or folder of data is named: give the path of your copy, as '
-      'config.py:path=FOLDER or in the field of config.task.'
-    )
-  root = pathlib.Path(path).expanduser()
-  if root.is_dir():
-    found = sorted(p for p in root.rglob('*') if p.is_file() and p.suffix in suffixes)
-  elif root.exists():
-    found = [root] if root.suffix in suffixes else []
-  else:
-    raise DataError(f'{path!r}: no such file or folder.{_download(path)}')
-  if not found:
-    raise DataError(f'{path!r}: no file that ends in {" or ".join(suffixes)}.')
-  return found
-
-
-def _download(path: str) -> str:
-  if not HUB_NAME.fullmatch(path):
-    return ' Give the path of a local file or folder.'
-  return (
-    ' If it is the name of a data set of the Hugging Face hub, download it first and '
-    f'give the folder: hf download {path} --repo-type dataset --local-dir FOLDER'
-  )
-
-
 def rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
   """The rows of a .csv (with a header), .jsonl or .parquet file.
 
@@ -105,10 +78,11 @@ def rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
     DataError: the file cannot be read, is empty, or lacks a column.
   """
   read = {'.csv': _csv_rows, '.jsonl': _json_rows, '.parquet': _parquet_rows}
-  if path.suffix not in read:
+  kind = folders.kind(path)
+  if kind not in read:
     raise DataError(f'{path}: expected a file that ends in {" or ".join(read)}.')
   empty = True
-  for row in read[path.suffix](path):
+  for row in read[kind](path):
     missing = [column for column in columns if column not in row.values]
     if missing:
       raise DataError(
@@ -122,22 +96,63 @@ def rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def cells(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
-  """(row number from 1, cells) of a CSV file; blank lines are passed over.
+  """(row number from 1, cells) of a CSV file; rows without any text are passed over.
 
   Raises:
     DataError: the file is no UTF-8 text, or its quotes do not match.
   """
   number = 0
   try:
-    with path.open(encoding='utf-8-sig', newline='') as file:
-      for row in csv.reader(file, strict=True):
-        if row:
-          number += 1
-          yield number, row
-  except (OSError, UnicodeDecodeError, csv.Error) as e:
+    reader = csv.reader(io.StringIO(_text(path), newline=''), strict=True)
+    for number, row in enumerate(reader, 1):
+      if any(map(str.strip, row)):
+        yield number, row
+  except csv.Error as e:
     raise DataError(
-      f'{path}, after row {number}: cannot be read as CSV in UTF-8 ({e}); the file may '
-      'be cut off or of another kind.'
+      f'{path}, after row {number}: cannot be read as CSV ({e}); the file may be cut '
+      'off or of another kind.'
+    ) from e
+
+
+def _bytes(path: pathlib.Path) -> bytes:
+  """A file's content, unpacked where it is packed."""
+  try:
+    data = path.read_bytes()
+    folders.note_read(path, data)
+    if path.suffix.lower() == '.gz':
+      data = gzip.decompress(data)
+  except (OSError, EOFError, zlib.error) as e:
+    raise DataError(f'{path}: cannot be read ({e}); download it again.') from e
+  if data.startswith(b'version https://git-lfs'):
+    raise DataError(
+      f'{path}: cannot be read: it is a pointer of Git LFS, not the file; fetch the '
+      'file with `git lfs pull`, or download it again.'
+    )
+  return data
+
+
+def _text(path: pathlib.Path) -> str:
+  """A file's text, which must be UTF-8; without a byte order mark."""
+  data = _bytes(path)
+  start = len(codecs.BOM_UTF8) * data.startswith(codecs.BOM_UTF8)
+  wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+  if wide or b'\0' in data:
+    where = 0 if wide else data.index(b'\0')
+    raise DataError(
+      f'{path}, byte {where} (0x{data[where]:02x}), line 1: UTF-16 or no text at all, '
+      'and UTF-8 is expected; save the file as UTF-8.'
+    )
+  try:
+    return data[start:].decode()
+  except UnicodeDecodeError as e:
+    at = start + e.start
+    line = data.count(b'\n', 0, at) + 1
+    begin = max(data.rfind(b'\n', 0, at) + 1, at - 20)
+    as_1252 = data[begin : at + 10].decode('cp1252', 'replace').splitlines()[0]
+    raise DataError(
+      f'{path}, byte {at} (0x{data[at]:02x}), line {line}: cannot be read as UTF-8; in '
+      f'Windows-1252 it is {as_1252!r}. If that is right, save the file as UTF-8; else '
+      'it is damaged.'
     ) from e
 
 
@@ -159,32 +174,35 @@ def _csv_rows(path: pathlib.Path) -> Iterator[Row]:
 
 
 def _json_rows(path: pathlib.Path) -> Iterator[Row]:
-  number = 0
-  try:
-    with path.open(encoding='utf-8-sig') as file:
-      for number, line in enumerate(file, 1):
-        if line.strip():
-          value = json.loads(line)
-          if not isinstance(value, dict):
-            raise DataError(
-              f'{path} row {number}: expected a JSON object, found {line[:40]!r}.'
-            )
-          yield Row(value, path, number)
-  except json.JSONDecodeError as e:
-    raise DataError(f'{path} row {number}: no JSON ({e}); correct the row.') from e
-  except (OSError, UnicodeDecodeError) as e:
-    raise DataError(
-      f'{path}, after row {number}: cannot be read as UTF-8 text ({e}).'
-    ) from e
+  # JSON texts may hold the line ends of Unicode; files have \n, \r\n or \r.
+  for number, line in enumerate(io.StringIO(_text(path), newline=None), 1):
+    if not line.strip():
+      continue
+    try:
+      value = json.loads(line)
+    except (ValueError, RecursionError) as e:
+      raise DataError(f'{path} row {number}: no JSON ({e}); correct the row.') from e
+    if not isinstance(value, dict):
+      raise DataError(
+        f'{path} row {number}: expected a JSON object, found {line[:40]!r}.'
+      )
+    yield Row(value, path, number)
 
 
 def _parquet_rows(path: pathlib.Path) -> Iterator[Row]:
+  """Rows; of a file with one struct column alone, those that lie in it."""
+  data = _bytes(path)
   try:
-    table = pq.read_table(path)
-  except (OSError, pa.ArrowException) as e:
+    # Not by its path, of which pyarrow may take folders' names for columns.
+    table = pq.ParquetFile(pa.BufferReader(data)).read()
+    if len(table.columns) == 1 and pa.types.is_struct(table.schema.types[0]):
+      table = pa.Table.from_struct_array(table.column(0))
+    names, found = table.column_names, table.to_pylist()
+  except (OSError, ValueError, OverflowError, pa.ArrowException) as e:
     raise DataError(
-      f'{path}: cannot be read as Parquet ({e}); download it again (a pointer of Git '
-      'LFS is not the file).'
+      f'{path}: cannot be read as Parquet ({e}); download it again.'
     ) from e
-  for number, values in enumerate(table.to_pylist(), 1):
+  if len(set(names)) < len(names):
+    raise DataError(f'{path}: names a column twice: {names}.')
+  for number, values in enumerate(found, 1):
     yield Row(values, path, number)

@@ -121,7 +121,7 @@ def killed(finished, tmp_path_factory) -> pathlib.Path:
   workdir = copy(finished, folder, *(f'seed1/{run}' for run in RUNS))
   train = workdir / 'seed1' / 'all' / 'train'
   with two_processes(workdir) as (processes, _):
-    until((train / 'checkpoints' / '10').exists, processes)
+    until(lambda: checkpoint.is_kept(train / 'checkpoints', 10), processes)
     for process in processes:
       process.kill()
   assert not workdir_lib.is_finished(train)
@@ -170,7 +170,7 @@ def test_killed_and_stopped_they_resume_and_end_bit_for_bit_the_same(
   shutil.copytree(killed, workdir)
   train = workdir / 'seed1' / 'lora' / 'train'
   with two_processes(workdir) as (processes, told):
-    until((train / 'checkpoints' / '0').exists, processes)
+    until(lambda: checkpoint.is_kept(train / 'checkpoints', 0), processes)
     processes[1].send_signal(signal.SIGTERM)
     codes = [process.wait(SECONDS) for process in processes]
     texts = [path.read_text() for path in told]

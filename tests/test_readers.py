@@ -66,13 +66,21 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     ('x.csv', b'a,a\n1,2\n', r'x\.csv row 1: the header names a column twice'),
     ('x.csv', b'b\n1\n', r"x\.csv row 2: no field 'a'; found \['b'\].*rename"),
     ('x.csv', b'a\n"cut off', r'x\.csv, after row 1: cannot be read as CSV.*cut off'),
-    ('x.csv', b'a\n\xff\xfe\n', r'x\.csv, after row .*cannot be read as CSV in UTF-8'),
+    ('x.csv', b'a\nb\n\xff\xfe\n', r'x\.csv, byte 4 \(0xff\), line 3: .* as UTF-8'),
+    ('x.csv', 'a\ndon’t'.encode('cp1252'), r"x\.csv, byte 5 .*1252 .*don’t.*as UTF-8"),
+    ('x.csv', 'a\nb\n'.encode('utf-16'), r'x\.csv, byte 0 .*UTF-16.*save .* as UTF-8'),
+    ('x.csv', 'a\nb\n'.encode('utf-16-be'), r'x\.csv, byte 0 .*UTF-16.* as UTF-8'),
+    ('x.csv', 'a\nb\n'.encode('utf-16-le'), r'x\.csv, byte 1 .*UTF-16.* as UTF-8'),
+    ('x.csv', b'version https://git-lfs', r'x\.csv: cannot be read: it is a pointer'),
     ('x.jsonl', b'\n\n', r'x\.jsonl: the file holds no rows'),
     ('x.jsonl', b'{"a": 1}\n{"a": ', r'x\.jsonl row 2: no JSON .*correct the row'),
     ('x.jsonl', b'[1]\n', r'x\.jsonl row 1: expected a JSON object'),
     ('x.jsonl', b'{"b": 1}\n', r"x\.jsonl row 1: no field 'a'"),
-    ('x.jsonl', b'{"a": "\xff"}\n', r'x\.jsonl, after row 0: cannot be read as UTF-8'),
-    ('x.parquet', b'version https://git-lfs', r'x\.parquet: cannot be read as Parquet'),
+    ('x.jsonl', b'{"a": "\xff"}\n', r'x\.jsonl, byte 7 .*cannot be read as UTF-8'),
+    ('x.jsonl', '{"a": "x"}'.encode('utf-16'), r'x\.jsonl, byte 0 .*save .* as UTF-8'),
+    ('x.jsonl', b'[' * 10**5, r'x\.jsonl row 1: no JSON'),
+    ('x.jsonl', b'{"a": 1' + b'0' * 10**4 + b'}', r'x\.jsonl row 1: no JSON'),
+    ('x.parquet', b'version https://git-lfs', r'x\.parquet: cannot be read: it is a p'),
     ('x.parquet', b'', r'x\.parquet: cannot be read as Parquet'),
     ('x.txt', b'a', r'x\.txt: expected a file that ends in \.csv or \.jsonl'),
   ],
@@ -81,6 +89,29 @@ def test_a_bad_file_is_an_error_that_names_it(tmp_path, name, content, error):
   (tmp_path / name).write_bytes(content)
   with pytest.raises(readers.DataError, match=error):
     list(readers.rows(tmp_path / name, ('a',)))
+
+
+def test_cells_may_be_long_and_ends_of_lines_those_of_windows(tmp_path):
+  long = 'word ' * 200_000
+  for content in (f'a,b\n1,"{long}"\n', f'a,b\r\n1,"{long}"\r\n\r\n,\r\n , \r\n'):
+    (tmp_path / 'x.csv').write_bytes(content.encode())
+    [row] = readers.rows(tmp_path / 'x.csv', ('a',))
+    assert (row.values['b'], row.number) == (long, 2)
+
+
+def test_a_row_has_the_number_that_a_spreadsheet_gives_it(tmp_path):
+  (tmp_path / 'x.csv').write_text('\na\n1\n\n2\n')
+  assert [row.number for row in readers.rows(tmp_path / 'x.csv', ())] == [3, 5]
+
+
+def test_rows_in_a_struct_and_columns_of_one_name(tmp_path):
+  rows = [{'a': 'x', 'b': [1]}, {'a': None, 'b': []}]
+  pq.write_table(pa.table({'train': rows}), tmp_path / 'x.parquet')
+  assert [row.values for row in readers.rows(tmp_path / 'x.parquet', ('a',))] == rows
+  two = pa.Table.from_arrays([pa.array(['x']), pa.array(['y'])], ['a', 'a'])
+  pq.write_table(two, tmp_path / 'x.parquet')
+  with pytest.raises(readers.DataError, match=r"x\.parquet: names a column twice"):
+    list(readers.rows(tmp_path / 'x.parquet', ('a',)))
 
 
 def test_a_truncated_parquet_file_is_an_error(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -368,9 +369,12 @@ def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
   for path in (tmp_path / 'c' / '0' / 'params').rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  with pytest.raises(workdir.WorkdirError, match='torn or was edited'):
+  with pytest.raises(workdir.WorkdirError, match='damaged since it was written: size'):
     again.restore(0, state, {'data_seed': 5})
   again.close()
+  shutil.rmtree(tmp_path / '.seals')  # as in a finished stage of an earlier version
+  with pytest.raises(workdir.WorkdirError, match='torn or was edited'):
+    checkpoint.read_params(tmp_path / 'c', 0, state['params'])
 
 
 def test_kept_steps_are_the_multiples_and_the_latest(tmp_path):

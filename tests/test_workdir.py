@@ -12,7 +12,7 @@ import time
 import pytest
 
 from coupling import files
-from coupling import interrupt, workdir
+from coupling import interrupt, seals, workdir
 from coupling.workdir import WorkdirError, finished_stage, open_stage
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -133,10 +133,21 @@ def test_refuses_a_folder_of_something_else(tmp_path):
   (tmp_path / 'thesis.tex').write_text('x')
   text = refusal(make, tmp_path)
   assert 'thesis.tex' in text and 'not a stage of this program' in text
-  assert 'nothing is overwritten; choose another --workdir' in text
+  assert 'nothing is overwritten' in text and 'choose another --workdir' in text
   assert os.listdir(tmp_path) == ['thesis.tex']
   (tmp_path / '.lock').touch()  # a stage that lost its manifest
   assert 'not a stage of this program' in refusal(make, tmp_path)
+
+
+@pytest.mark.parametrize('read', [make, finished_stage])
+def test_a_deleted_manifest_is_named_with_what_to_do(tmp_path, read):
+  make(tmp_path)
+  (tmp_path / 'manifest.json').rename(tmp_path.with_name('kept.json'))
+  text = refusal(read, tmp_path)
+  assert text.startswith(f'{tmp_path / "manifest.json"}: missing, but out.txt is there')
+  assert 'restore it' in text and f'move {tmp_path} away and run the same' in text
+  tmp_path.with_name('kept.json').rename(tmp_path / 'manifest.json')
+  assert finished_stage(tmp_path).finished
 
 
 def test_refuses_a_file_as_folder(tmp_path):
@@ -237,8 +248,8 @@ def test_refuses_damaged_files(tmp_path):
 def test_verifies_once_a_process(tmp_path, monkeypatch):
   make(tmp_path)
   reads = []
-  sha256 = workdir._sha256
-  monkeypatch.setattr(workdir, '_sha256', lambda p: reads.append(p) or sha256(p))
+  sha256 = seals.sha256
+  monkeypatch.setattr(seals, 'sha256', lambda p: reads.append(p) or sha256(p))
   workdir._verified.clear()
   for _ in range(3):
     finished_stage(tmp_path)
