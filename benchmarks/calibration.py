@@ -230,7 +230,7 @@ def estimate(rng: np.random.Generator, groups: int) -> dict[str, Interval]:
     'moved self / orig': result['moved']['ratio'],
     'sibling difference': sibling(items, other)['difference'],
     'pooled sibling difference': pooled['difference'],
-    'beyond shared': pooled['beyond_shared']['slope'],
+    'beyond shared': pooled['beyond_shared']['first'],
   }
   found = {name: Interval(**interval) for name, interval in found.items()}
   return found | {'seed_interval of gap': seed_interval(seed_gaps(rng, groups))}

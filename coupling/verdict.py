@@ -65,7 +65,7 @@ def checks(summary: dict) -> dict[str, dict]:
     labels = summary['trained_labels']['siding_answer']
     found['labels of another model'] = labels['difference']
   if 'sibling' in summary:
-    found['sibling'] = summary['sibling']['explanations']['beyond_shared']['slope']
+    found['sibling'] = summary['sibling']['explanations']['beyond_shared']['smaller']
   if 'shuffled' in summary['roles']:
     contrast = summary['contrasts']['shuffled']
     found['shuffled-label control'] = contrast['siding_answer_difference']

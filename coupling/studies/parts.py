@@ -153,6 +153,7 @@ def subset(items: Items, within_N: np.ndarray) -> Items:
     items,
     group_N=items.group_N[within_N],
     surface={key: x_N[within_N] for key, x_N in items.surface.items()},
+    options_NxK=None if items.options_NxK is None else items.options_NxK[within_N],
     behavior_N=items.behavior_N[within_N],
     counterfactual_behavior_N=items.counterfactual_behavior_N[within_N],
     stated=Explanation(*(x_N[within_N] for x_N in items.stated)),
