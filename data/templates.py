@@ -13,9 +13,8 @@ import secrets
 from typing import NamedTuple
 
 from data import encoder
+from data.dates import DATE, stopped
 
-# Llama 3.1's default; its later templates would write the date of the day.
-DATE = '2024-07-26'
 # How templates name the switch of thoughts: Qwen3, GLM and SmolLM3; DeepSeek and
 # Granite; Command A; others.
 _SWITCHES = ('enable_thinking', 'thinking', 'reasoning', 'enable_reasoning')
@@ -51,7 +50,7 @@ class Places(NamedTuple):
 class Template:
   """The chat template of a tokenizer, with or without thoughts, on one day."""
 
-  def __init__(self, tokenizer: encoder.Tokenizer, thinking: bool, date: str):
+  def __init__(self, tokenizer: encoder.Tokenizer, thinking: bool, date: str = DATE):
     """Reads the template.
 
     Raises:
@@ -77,7 +76,7 @@ class Template:
         f'{self._name} has a chat template that draws at random (the filter random, or '
         'lipsum), so that no prompt could be asked twice: use another template.'
       )
-    self._source = _dated(source, day)
+    self._source = stopped(source, day)
     self._day = day.strftime('%d %b %Y')
     self._switches = [x for x in _SWITCHES if re.search(rf'\b{x}\b', source)]
 
@@ -212,18 +211,3 @@ class Template:
         f'{self._name} has a chat template that fails on a conversation of '
         f'{len(contents)} turns ({cause}): use another template, or the plain format.'
       ) from e
-
-
-def _dated(source: str, day: datetime.datetime) -> str:
-  """A template whose clock, transformers' `strftime_now`, stands still on a day."""
-  if 'strftime_now' not in source:
-    return source
-  codes = sorted(set(re.findall('%-?[a-zA-Z]', source)), key=len, reverse=True)
-  written = ''.join(f' | replace({x!r}, {day.strftime(x)!r})' for x in codes)
-  # The line break after a block is not rendered.
-  return (
-    '{%- macro strftime_now(format) -%}{{ format'
-    + written
-    + ' }}{%- endmacro %}\n'
-    + source
-  )
