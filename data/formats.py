@@ -276,7 +276,7 @@ class Chat(Format):
     texts = super().decode(rows)
     if not self.thinking:
       return texts
-    end = self._places.before.split()[-1]
+    end = self._places.thoughts_end
     return [text.split(end)[-1].strip() if end in text else '' for text in texts]
 
   def _answer_places(self) -> tuple[str, str, str, int]:
@@ -315,12 +315,27 @@ class Chat(Format):
       if not places.finished:  # the template takes empty thoughts away
         theirs = ids([_QUESTION], True, places.lead + places.before + text + after)
       self._template.compare(own, theirs[: len(own)], 2)
+    if self.thinking:
+      self._check_thoughts()
     turns = [_QUESTION, _ANSWERS[1], _QUESTION]
     try:
       [own], theirs = self.prompts([turns]), ids(turns, True, places.lead)
     except ValueError:
       return
     self._template.compare(own, theirs, 3)
+
+  def _check_thoughts(self) -> None:
+    """Raises ValueError where the answer of a reply with thoughts is not found."""
+    end = self._places.thoughts_end
+    opening, _, rest = self._places.before.rpartition(end)
+    reply = f'{opening}{_ANSWERS[1]}{end}{rest}{_ANSWERS[0]}{self._places.after}'
+    [found] = self.decode(self._encode([self._encoder.mark(reply)]))
+    if found != _ANSWERS[0]:
+      raise ValueError(
+        f'{self._name} writes thoughts that end in {end!r} and then '
+        f'{_ANSWERS[0]!r}, and {found!r} is read as the answer: make {end!r} no end '
+        'token (eos_token_id of generation_config.json), or leave thinking off.'
+      )
 
 
 def _turns(item: Turns) -> list[str]:

@@ -19,12 +19,18 @@ from data.dates import DATE, stopped
 # Granite; Command A; others.
 _SWITCHES = ('enable_thinking', 'thinking', 'reasoning', 'enable_reasoning')
 _ROLES = ('user', 'assistant')
-# What may open or close a block: <think>, </think>, [THINK], <|END_THINKING|>.
+# What may open or close a block: <think>, <|END_THINKING|>, [THINK] and [/THINK] of
+# Magistral, ◁think▷ of Kimi.
 _MARKER = re.compile(r'<[^<>\s]+>|\[/?[A-Z_]+\]|◁[^◁▷\s]+▷')
+# What closes one: </think>, [/THINK], ◁/think▷; <|END_THINKING|> of Command A and
+# <|end_of_thought|> of OpenThinker; <|inner_suffix|> of Apertus; <channel|> of Gemma 4.
 _CLOSES = re.compile(r'^\W{1,2}/|end_|_end|suffix|^<[^|].*\|>$', re.IGNORECASE)
+# Names of blocks whose content is no answer: <think>, <thought> of EXAONE Deep,
+# <reasoning>, <seed:think> of Seed-OSS, <|START_THINKING|>, and what others call them.
 _THOUGHTS = re.compile(
   'think|thought|reason|reflect|scratchpad|analysis|plan|monologue', re.IGNORECASE
 )
+# What is closed by the same name after a slash; any other open block is refused.
 _MIRRORED = re.compile(r'([<\[])([\w:-]+)([>\]])')
 
 
@@ -45,6 +51,11 @@ class Places(NamedTuple):
   before: str
   after: str
   finished: bool
+
+  @property
+  def thoughts_end(self) -> str:
+    """The marker after which the answer of a reply with thoughts comes."""
+    return _MARKER.findall(self.before)[-1]
 
 
 class Template:
@@ -154,6 +165,7 @@ class Template:
       )
     if self._thinking:
       before = rest if _MARKER.search(rest) else self._no_thoughts(prompt)
+      before += self._closing(before)
       return Places(prompt, '', before, after, before == rest and not extra)
     if extra.strip():  # thoughts, of which a finished turn has none
       return Places(prompt, self._closing(extra), '', after, False)
