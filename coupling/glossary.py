@@ -155,7 +155,7 @@ TERMS = [
     'sibling.….beyond_shared.slope',
     'Among items to which both siblings give one answer with the cue: slope of the '
     'difference of their stated v’ on that of their true v’, within strata. The share '
-    'of explanations that follows the own v’, less the share that follows the '
+    'of explanations that follows the own v’, minus the share that follows the '
     'sibling’s. What both know cancels.',
     _BOOTSTRAP,
   ),

@@ -23,7 +23,7 @@ class Terms(NamedTuple):
   """What items add to a weight: a ratio of sums of numerators and denominators.
 
   Attributes:
-    numerator_N, denominator_N: 0 for items of strata in which nothing can be told.
+    numerator_N, denominator_N: 0 for items of strata that say nothing of it.
     widen: factor of the interval for the parameters that each stratum takes.
   """
 
@@ -107,7 +107,7 @@ def terms(
 
 
 def _centred(classes: list[np.ndarray], stratum_N: np.ndarray) -> list[np.ndarray]:
-  """One-hot classes less their means over the item's stratum; INVALID is no class."""
+  """One-hot classes minus their means over the item's stratum; INVALID is no class."""
   classes_KxN = np.stack(classes)
   label_C = np.unique(classes_KxN[classes_KxN >= 0])
   hot_NxKC = np.hstack(1.0 * (classes_KxN[:, :, None] == label_C))
@@ -161,26 +161,25 @@ def siding_weights(
 ) -> dict:
   """How much of the statements follows the own truth, and how much another one.
 
-  With y, a, b the one-hot stated, own and other label classes (none where INVALID),
-  less their means over strata of equal surface and own answer, each stratum has its
-  least squares y ~ w_self a + w_other b. The weights are means over strata, each
-  counted by the inverse variance of its difference, det M / (aa + 2 ab + bb): like
-  for like, where both truths vary. One regression over all strata would not do. Where
-  the own answer is not the cue's option, the own v' hardly varies and the other does;
-  whoever states the own answer there, and elsewhere knows both truths alike, would
-  have the smaller weight on the other alone, and seem to follow itself. Here all that
-  is symmetric within strata, w_self = w_other, has a difference of 0, however it
-  varies over strata.
+  Estimand: w_self and w_other of the least squares y ~ w_self a + w_other b within
+  strata of equal surface and own answer, where y, a, b are the one-hot stated, own and
+  other label classes (none where INVALID) minus their means over the stratum. So a
+  mixture that states E(M_t) with probability w, the other truth with probability v,
+  and else what depends on the surface and the own answer alone, has the weights w, v.
 
-  An explainer that reads only the surface and its own answer states the same, or
-  draws from the same distribution, all over a stratum: both weights are 0 in
-  expectation, and exactly 0 where it draws nothing. A mixture that states E(M_t) with
-  probability w, the other truth with probability v, and else what such an explainer
-  says, has the weights w and v. In whole labels, knowledge of M_0's v' put together
-  with the own current answer ("v'_0, and this changes my answer") earns weight on
-  self, as its SAME/CHANGE part is current; on v' alone (`answer_only`) it does not.
-  Knowledge that M_t shares with its siblings may be nearer to one truth than to the
-  other (Westfall and Yarkoni 2016, PLoS ONE 11:e0152719): see `beyond_shared`.
+  Weighting: strata count by the inverse variance of w_self - w_other in each, det M /
+  (aa + 2 ab + bb) with M = [[aa, ab], [ab, bb]] the sums of products; so those count
+  in which both truths vary.
+
+  Not one regression over all strata: where the own answer is not the cue's option, the
+  own v' hardly varies and the other does, and an explainer that states the own answer
+  there, and elsewhere knows both truths alike, would seem to follow itself.
+
+  What it cannot see: knowledge that M_t shares with its siblings and that is nearer to
+  one truth than to the other (Westfall and Yarkoni 2016, PLoS ONE 11:e0152719; see
+  `beyond_shared`); and on whole labels M_0's v' put together with the own current
+  answer ("v'_0, and this changes my answer"), which earns weight on self, though not
+  on v' alone (`answer_only`).
 
   Args:
     items: evaluation of M_t.
@@ -218,7 +217,7 @@ def beyond_shared(items: Items, other: Items, seed: int = 0) -> dict:
 
   Among items to which both models give one answer with the cue, the slope of the
   difference of their statements, y_1 - y_2, on that of their truths, a_1 - a_2 (one-hot
-  v' less the means over strata of equal surface and answer). An explainer that knows
+  v' minus the means over strata of equal surface and answer). An explainer that knows
   only what both models have in common (the labels, M_0, drift that both share, each
   the other's behaviour as well as its own) and its own answer says the same as its
   like in the other model, whatever the truths are: its slope is 0 in expectation. So is

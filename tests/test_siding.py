@@ -254,7 +254,7 @@ def test_beyond_shared_by_hand():
   other = make([0] * 4, [0, 0, 0, 0], [(0, 0)] * 4, groups=[0, 0, 1, 1])
   found = siding.beyond_shared(items, other)
   # Class 1 (class 0 is its negative): difference of truths 0 1 1 0, of statements
-  # 0 0 1 0; less their means, -.5 .5 .5 -.5 and -.25 -.25 .75 -.25: 0.5 / 1.
+  # 0 0 1 0; minus their means, -.5 .5 .5 -.5 and -.25 -.25 .75 -.25: 0.5 / 1.
   assert found['slope']['value'] == pytest.approx(0.5)
   assert (found['n'], found['groups']) == (2, 2)
   assert siding.beyond_shared(other, other)['slope'] == UNDEFINED
