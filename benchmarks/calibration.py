@@ -126,7 +126,7 @@ def group_mixtures(
 
 
 def _covariance(first_N: np.ndarray, second_N: np.ndarray, stratum_N) -> float:
-  """Sum over items of the product of one-hot classes, less their strata's means."""
+  """Sum over items of the product of one-hot classes, minus their strata's means."""
   shape = (stratum_N.max() + 1, max(first_N.max(), second_N.max()) + 1)
   counts = (
     np.bincount(stratum_N * shape[1] + class_N, minlength=np.prod(shape)).reshape(shape)

@@ -78,7 +78,7 @@ def rows(found: dict) -> list[Row]:
         f'{signed(control[ANSWER])}; gap {points(control["gap"])} more '
         f'than the {points(shuffled["gap"])} of shuffled labels',
         rules.above(control[ANSWER]),
-        'weights on v’, self − orig, less those of shuffled labels, paired by seed, '
+        'weights on v’, self − orig, minus those of shuffled labels, paired by seed, '
         'above 0',
       )
     )
