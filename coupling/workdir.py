@@ -141,10 +141,11 @@ class Stage:
       hidden = any(parent.startswith('.') for parent in relative.parts[:-1])
       if path.is_file() and not hidden and str(relative) not in (MANIFEST, LOCK):
         files[relative.as_posix()] = seals_lib.digest(path)
-    self._seals.compare(files)
+    self._seals.check_digests(files)
     seconds = round(time.monotonic() - self._opened, 3)  # since it was last opened
     self._write({'files': files, 'finished': True, 'info': info, 'seconds': seconds})
     _verified.add(self._version())
+    self._seals.drop_all()  # after the manifest, which followers look for without them
 
   def _result(self, field: str):
     if not self.finished:
