@@ -81,6 +81,7 @@ def test_what_is_not_there_cannot_be_sealed(tmp_path):
   with pytest.raises(ValueError, match='part'):
     found.put('part')
   assert not found.has('part')
+  (tmp_path / '.seals').mkdir(exist_ok=True)
   files.write_json(tmp_path / '.seals' / 'part.json', {})  # of an earlier version
   assert not found.has('part')
 
@@ -154,7 +155,7 @@ STAGES = {
   'kl/patch': lambda e, w: patch_stage.patch(e, w, 0, 'kl'),
 }
 # Made again by whoever resumes, whatever lies there.
-REMADE = ('tokenizer', '.seals', '.training', 'prepare')
+REMADE = ('tokenizer', '.seals', '.training', 'prepare', 'index.html')
 
 
 @pytest.mark.parametrize('name', STAGES)  # in this order: each is made from the others
