@@ -73,7 +73,7 @@ class Seals:
     if aside.exists():  # what an earlier attempt left of the same part
       shutil.rmtree(aside)
     aside.parent.mkdir(parents=True, exist_ok=True)
-    return path.replace(aside)
+    return pathlib.Path(shutil.move(path, aside))
 
   def drop_all(self) -> None:
     """Takes all seals away, and what was set aside: a manifest has the digests now."""
