@@ -82,10 +82,10 @@ def _checked(
     if config.tied_head and embedding not in files.names and head in files.names:
       rename = _replacing(rename, embedding, head)
     table = [w._replace(tensors=tuple(map(rename, w.tensors))) for w in table]
+    spare = config.tied_head and weight_names.is_tied(files, raw)
     files.check(
       {name: weight.shape for weight in table for name in weight.tensors},
-      # Of a decoder that is tied, hub.decoder_config found the two alike.
-      lambda name: _ignored(name) or (config.tied_head and name == head),
+      lambda name: _ignored(name) or (spare and name == head),
       str(folder),
       f'They were compared with {folder / hub.CONFIG}: correct its model_type and '
       'sizes if they are those of another model, or save the model again.',

@@ -98,6 +98,22 @@ def test_a_save_that_failed_in_the_background_is_never_sealed(
   assert checkpoint.is_kept(tmp_path / 'c', 4)
 
 
+@pytest.mark.parametrize('item, noticed', [('params', True), ('optimizer', False)])
+def test_of_an_unfinished_training_the_parameters_that_are_read_are_checked(
+  tmp_path, item, noticed
+):
+  (folder,) = with_steps(tmp_path / 'c', 0)
+  for path in (folder / item).rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes() + b' ')
+  read = lambda: checkpoint.read_params(tmp_path / 'c', 0, small(0)['params'])
+  if not noticed:
+    assert read()['w'][0] == 0
+    return
+  with pytest.raises(workdir.WorkdirError, match='c/0/params/.*: damaged since'):
+    read()
+
+
 def test_training_goes_on_while_a_checkpoint_is_hashed(tmp_path, monkeypatch):
   """And whoever settles or closes waits for the seal."""
   own, go = seals.digest, threading.Event()

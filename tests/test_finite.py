@@ -160,10 +160,18 @@ def test_no_checkpoint_is_saved_or_read_that_is_not_finite(tmp_path):
     saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
     with contextlib.closing(saved):
       saved.save(state, {})
-  with pytest.raises(finite.NonFiniteError, match=r'params: NaN or infinity in b\.c'):
+  with pytest.raises(
+    finite.NonFiniteError, match=r'params: NaN or infinity in b\.c'
+  ) as e:
     checkpoint.load_params(tmp_path / 'params', like)
-  with pytest.raises(finite.NonFiniteError, match=r'c/0: NaN or infinity in b\.c'):
+  assert f'move {tmp_path} away' in str(e.value)
+  with pytest.raises(finite.NonFiniteError, match=r'c/0: NaN or infinity in b\.c') as e:
     checkpoint.read_params(tmp_path / 'c', 0, like)
+  assert f'move {tmp_path} away' in str(e.value)  # its step alone is of a whole stage
+  again = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  with contextlib.closing(again), pytest.raises(finite.NonFiniteError) as e:
+    again.restore(0, state | {'step': jnp.int32(0)}, {})
+  assert 'the step before' in str(e.value)
 
 
 def test_a_kl_to_nan_is_nan_and_options_that_are_not_there_count_for_nothing():
