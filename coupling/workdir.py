@@ -90,7 +90,8 @@ class Stage:
   def finish(self, info: dict) -> None:
     """Hashes the files and marks the stage finished; `info` is free-form JSON.
 
-    Folders whose name starts with a dot (scratch, caches) are no part of the result.
+    Folders whose name starts with a dot (scratch, caches) are no part of the result;
+    that of the seals is removed.
 
     Raises:
       WorkdirError: the stage is finished, or a sealed part is not what it was.
