@@ -243,6 +243,8 @@ def _walk(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
         raise DataError(
           f'{here / file}: a link to nothing; restore what it stood for, or remove it.'
         )
+      if not why and not (here / file).is_file():  # a pipe would be read for ever
+        why = 'no regular file'
       yield here / file, why
 
 

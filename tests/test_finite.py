@@ -303,12 +303,15 @@ def test_a_label_set_with_nan_is_refused(tmp_path):
   none = np.zeros(3, np.int32)
   logprobs = np.full((3, 2, 4), -np.inf, np.float32)  # options that are not there
   logprobs[:, :, 0] = 0
-  for value in (0, np.nan):
+  for value in (0, -0.5, 50.0, np.nan):
     logprobs[1, 1, 0] = value
     did = explanation.Behaviors(none, none, logprobs, np.zeros((3, 0), object))
     label.write(label.shard(tmp_path, 'train', 0), pairs, np.arange(3), did)
     if value == 0:
       label.read(tmp_path, 'train')
+    elif value == value:  # no log-probabilities of a distribution
+      with pytest.raises(workdir_lib.WorkdirError, match='reference, row 1'):
+        label.read(tmp_path, 'train')
   with pytest.raises(workdir_lib.WorkdirError, match='1 of 3 rows'):
     label.read(tmp_path, 'train')
 
@@ -319,8 +322,18 @@ def test_infinite_numbers_of_a_config_are_refused():
     ('train.optimizer.learning_rate', 1e39),
     ('train.objectives.behavior_xent.strength', np.nan),
     ('train.objectives.behavior_kl.weight', np.inf),
+    ('train.objectives.behavior_kl.weight', 1e-50),  # 0 in float32
+    ('train.optimizer.learning_rate', 1e-50),
+    ('train.optimizer.b2', 0.99999999999),  # 1 in float32
   ):
     assert resolve.misfit(path, float(value)), path
+  assert not resolve.misfit('train.objectives.behavior_kl.weight', 0.0)
+  assert not resolve.misfit('train.optimizer.b2', 0.999)
+
+
+def test_integers_that_no_device_holds_are_refused():
+  assert resolve.misfit('seeds', (1, 10**30)) and not resolve.misfit('seeds', (0, 7))
+  assert resolve.misfit('train.seed', 2**63) and not resolve.misfit('train.seed', 0)
   assert resolve.misfit('train.optimizer.clip_norm', np.inf) is None
 
 

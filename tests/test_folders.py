@@ -1,5 +1,6 @@
 """Folders as people have them: what is data there, what of it is read, what changed."""
 
+import os
 import gzip
 import hashlib
 import json
@@ -129,6 +130,11 @@ def test_the_hubs_cache_is_a_folder_like_another(hub, tmp_path):
   next(hub.glob('anatomy/test*')).unlink()
   with pytest.raises(readers.DataError, match='anatomy.*link to nothing'):
     mmlu.read(str(snapshot))
+
+
+def test_a_pipe_is_left_out(hub):
+  os.mkfifo(hub / 'anatomy' / 'pipe.parquet')
+  assert len(mmlu.read(str(hub))) == 15
 
 
 def test_a_folder_that_links_to_itself_is_read_once(hub):
