@@ -201,6 +201,22 @@ def _linear(config: DecoderConfig, rngs: nnx.Rngs) -> Callable[..., nnx.Linear]:
   )
 
 
+def _or_nan(x_xD: jax.Array, normed_xD: jax.Array) -> jax.Array:
+  """What a norm makes of x; NaN where the mean square of x is not finite.
+
+  There its inverse root is 0: all that follows would be finite, and alike.
+  """
+  square_x1 = jnp.mean(jnp.square(x_xD.astype(jnp.float32)), axis=-1, keepdims=True)
+  return jnp.where(jnp.isfinite(square_x1), normed_xD, jnp.nan)
+
+
+class RMSNorm(nnx.RMSNorm):
+  """nnx.RMSNorm whose overflow shows."""
+
+  def __call__(self, x):
+    return _or_nan(x, super().__call__(x))
+
+
 class OffsetRMSNorm(nnx.Module):
   """RMSNorm that multiplies by 1 + scale, rounded once at the end (as in Gemma)."""
 
@@ -211,14 +227,15 @@ class OffsetRMSNorm(nnx.Module):
   def __call__(self, x):
     x = x.astype(jnp.float32)
     square = jnp.mean(x * x, axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(square + self.config.norm_eps)
-    return (x * (1 + self.scale[...].astype(jnp.float32))).astype(self.config.dtype)
+    normed = x * jax.lax.rsqrt(square + self.config.norm_eps)
+    scaled = normed * (1 + self.scale[...].astype(jnp.float32))
+    return _or_nan(x, scaled.astype(self.config.dtype))
 
 
 def make_norm(config: DecoderConfig, width: int, rngs: nnx.Rngs) -> nnx.Module:
   if config.offset_norms:
     return OffsetRMSNorm(config, width)
-  return nnx.RMSNorm(
+  return RMSNorm(
     width,
     epsilon=config.norm_eps,
     dtype=config.dtype,

@@ -363,3 +363,23 @@ def test_patching_names_the_pair_and_what_was_replaced():
   how = {k: x for k, x in test_patching.HOW.items() if k != 'at_once'}
   with pytest.raises(finite.NonFiniteError, match='sums of activations.*mlp_out'):
     patching.means(config, params | {'layers': layers}, asked, **how)
+
+
+@pytest.mark.parametrize('offset', [False, True])
+def test_a_norm_that_overflows_is_no_number(offset):
+  """Its inverse root is 0, so that all logits would be 0, and all options alike."""
+  config = dataclasses.replace(test_evaluate.CONFIG, offset_norms=offset)
+  params = jax.tree.map(
+    lambda x: np.random.default_rng(x.size).normal(size=x.shape).astype(np.float32),
+    models.abstract(config),
+  )
+  tokens = np.array([[1, 2, 3]])
+  logits = lambda weights: models.unembed(
+    config, weights, models.apply(config, weights, tokens).hidden_BxCxD
+  )
+  assert np.isfinite(logits(params)).all()
+  large = jax.tree_util.tree_map_with_path(
+    lambda path, x: x * 1e22 if 'embed' in jax.tree_util.keystr(path) else x, params
+  )
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(large))
+  assert not np.isfinite(logits(large)).any()
