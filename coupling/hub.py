@@ -7,6 +7,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from coupling import families
+from coupling import gguf_checkpoint
 from coupling import models
 from coupling.hf_config import CheckpointError, HFConfig
 
@@ -19,8 +20,8 @@ _PATTERNS = ('*.safetensors', '*.json', '*.jinja', '*.model', '*.txt')
 _REASONS = (  # the first that fits
   (
     errors.HFValidationError,
-    'no such name on the hub either; give a folder with a config.json, or a name such '
-    "as 'Qwen/Qwen3-8B'.",
+    'no such name on the hub either; give a folder with a config.json, a GGUF file, or '
+    "a name such as 'Qwen/Qwen3-8B'.",
   ),
   (
     errors.GatedRepoError,
@@ -44,7 +45,7 @@ def find(source: str, revision: str | None = None) -> pathlib.Path:
   """The folder of a checkpoint, downloaded to the hub's cache if need be.
 
   Args:
-    source: a folder, or a name such as 'Qwen/Qwen3-8B'.
+    source: a folder, a GGUF file, or a name such as 'Qwen/Qwen3-8B'.
     revision: branch, tag or commit on the hub; default its main branch.
 
   Raises:
@@ -54,6 +55,8 @@ def find(source: str, revision: str | None = None) -> pathlib.Path:
   folder = pathlib.Path(source).expanduser()
   if folder.is_dir():
     return folder
+  if (file := gguf_checkpoint.find(source, revision)) is not None:
+    return gguf_checkpoint.folder(file)
   try:
     found = huggingface_hub.snapshot_download(
       source,
