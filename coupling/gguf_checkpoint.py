@@ -17,6 +17,7 @@ import math
 import os
 import pathlib
 import shutil
+from typing import NamedTuple
 
 import gguf
 import huggingface_hub
@@ -32,6 +33,9 @@ from coupling import models
 from coupling import progress
 from coupling import weight_names
 from coupling.hf_config import CheckpointError
+from data import encoder
+from data import tokens
+from data.encoder import Tokenizer
 
 _Path = pathlib.Path
 
@@ -128,28 +132,66 @@ def _is_whole(target: _Path, digest: str) -> bool:
     return False
 
 
+class _Read(NamedTuple):
+  """What a file says, checked, besides its numbers."""
+
+  config: families.HFConfig
+  names: dict[str, str]
+  tokenizer: Tokenizer
+  ends: list[int]  # tokens that end a reply
+
+
+def _read(file: gguf_file.GGUF) -> _Read:
+  try:
+    raw = gguf_config.config(file)
+    names = _names(file, families.from_hf(raw, str(file.path)))
+    tokenizer = gguf_tokenizer.build(file)
+    return _Read(raw, names, tokenizer, gguf_tokenizer.end_ids(file))
+  except CheckpointError:
+    raise
+  except Exception as e:  # values of any other type or kind than they should be
+    found = ' '.join(f'{type(e).__name__}: {e}'.split())
+    raise CheckpointError(
+      f'{file.path}: its metadata cannot be read ({found}); download the file again, '
+      'or convert the model again with a present llama.cpp.'
+    ) from e
+
+
 def _convert(path: _Path, target: _Path, digest: str) -> None:
-  """Writes config.json, weights and tokenizer, and at last what they are."""
+  """Writes config.json, tokenizer and weights, and at last what they are."""
   file = gguf_file.GGUF(path)
-  raw = gguf_config.config(file)
-  decoder = families.from_hf(raw, str(file.path))
-  tokenizer = gguf_tokenizer.build(file)
-  names = _names(file, decoder)
-  tokenizer.save_pretrained(target)
+  found = _read(file)
   kinds = [x.kind.name for x in file.tensors.values()]
   origin = {
     'file': file.path.name,
     'sha256': digest,
     'tensors': {kind: kinds.count(kind) for kind in sorted(set(kinds))},
   }
-  files_lib.write_json(target / 'config.json', raw | {'converted_from': origin})
-  generation = {k: raw[k] for k in ('bos_token_id', 'pad_token_id')}
-  generation['eos_token_id'] = gguf_tokenizer.end_ids(file)
-  files_lib.write_json(target / 'generation_config.json', generation)
-  _write(target / _WEIGHTS, file, names, raw)
+  files_lib.write_json(
+    target / 'config.json', found.config | {'converted_from': origin}
+  )
+  special = {k: found.config[k] for k in ('bos_token_id', 'pad_token_id')}
+  files_lib.write_json(
+    target / 'generation_config.json', special | {'eos_token_id': found.ends}
+  )
+  found.tokenizer.save_pretrained(target)
+  _check_tokenizer(file, found.tokenizer, tokens.load_tokenizer(target))
+  _write(target / _WEIGHTS, file, found.names, found.config)
   files = {x.name: _sha256(x) for x in sorted(target.iterdir())}
   stamp = {'version': _VERSION, 'sha256': digest, 'files': files}
   files_lib.write_json(target / _STAMP, stamp)
+
+
+def _check_tokenizer(file: gguf_file.GGUF, ours: Tokenizer, read: Tokenizer) -> None:
+  """transformers rebuilds the tokenizers of some families as it knows them."""
+  ours, read = encoder.state(ours), encoder.state(read)
+  parts = ('normalizer', 'pre_tokenizer', 'decoder', 'added_tokens')
+  if differing := [part for part in parts if ours[part] != read[part]]:
+    raise CheckpointError(
+      f'{file.path}: tokenizer.ggml.pre={file.metadata.get("tokenizer.ggml.pre")!r} of '
+      f'a {file["general.architecture"]} model: transformers would read its '
+      f"{', '.join(differing)} otherwise; give the model's folder in the hub's format."
+    )
 
 
 def _names(file: gguf_file.GGUF, decoder: models.DecoderConfig) -> dict[str, str]:

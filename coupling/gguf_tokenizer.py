@@ -1,11 +1,12 @@
 """The tokenizer and chat template that a GGUF file's metadata describe.
 
-Where `transformers` reads the same file otherwise than llama.cpp, for which it was
-made, it is read as by llama.cpp: SmolLM2 splits numbers into digits.
+Where readers of GGUF differ, the tokenizer.json of the model itself decides: SmolLM2's
+splits numbers into digits, as llama.cpp does and transformers does not; Qwen's composes
+characters (NFC), which neither does; SentencePiece's puts no second blank before a text
+that begins with one, where llama.cpp does.
 """
 
 from collections.abc import Mapping, Sequence
-import os
 from typing import Any
 
 import tokenizers
@@ -13,9 +14,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from coupling import gguf_file
 from coupling.hf_config import CheckpointError
+from data.encoder import Tokenizer
 
-os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # of missing PyTorch
-import transformers  # noqa: E402
 
 # Kinds of tokens.
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
@@ -59,23 +59,19 @@ _ALIASES = {
 }
 # A word that is one token is that token, whatever its merges.
 _WHOLE_WORDS = ('llama-bpe', 'tekken')
+_COMPOSED = ('qwen2',)  # characters are composed first
 
 _SPACE = '▁'
 
 
-def build(file: gguf_file.GGUF) -> transformers.PreTrainedTokenizerFast:
+def build(file: gguf_file.GGUF) -> Tokenizer:
   """The tokenizer, with its special tokens and its chat template if there is one.
 
   Raises:
     CheckpointError: a kind of tokenizer that is not supported, or one that is damaged.
   """
   data = _Metadata(file)
-  try:
-    backend = data.byte_level() if data.kind == 'gpt2' else data.pieces()
-  except CheckpointError:
-    raise
-  except Exception as e:  # tokenizers raises nothing more special
-    raise data.damaged(e) from e
+  backend = data.byte_level() if data.kind == 'gpt2' else data.pieces()
   _add_tokens(backend, data)
   special = {
     name: data.tokens[data.ids[key]]
@@ -83,7 +79,7 @@ def build(file: gguf_file.GGUF) -> transformers.PreTrainedTokenizerFast:
     if key in data.ids
   }
   _surround(backend, data, special)
-  tokenizer = transformers.PreTrainedTokenizerFast(
+  tokenizer = Tokenizer(
     tokenizer_object=backend,
     clean_up_tokenization_spaces=False,
     model_max_length=file[f'{data.architecture}.context_length'],
@@ -177,6 +173,8 @@ class _Metadata:
     backend = tokenizers.Tokenizer(
       models.BPE(self.vocabulary, merges, ignore_merges=self.pre in _WHOLE_WORDS)
     )
+    if self.pre in _COMPOSED:
+      backend.normalizer = normalizers.NFC()
     splits = [
       pre_tokenizers.Split(tokenizers.Regex(split), behavior='isolated')
       for split in _SPLITS[self.pre]
