@@ -2,6 +2,7 @@
 
 from concurrent import futures
 import dataclasses
+import importlib
 import os
 import pathlib
 import shutil
@@ -13,19 +14,19 @@ import numpy as np
 import pytest
 import transformers
 
+from benchmarks import interruptions
 from coupling import gguf_checkpoint
 from coupling import gguf_config
 from coupling import gguf_file
 from coupling import hub
 from coupling.hf_config import CheckpointError
+from tests import chat_checkpoints
 from tests import checkpoints
 from tests import gguf_models
-from tests import unusual_texts
 from tests.gguf_models import KINDS
 
 TOKENS_BxT = np.random.default_rng(0).integers(250, size=(2, 40))
 VALID_BxT = np.ones((2, 40), bool)
-TEXTS = unusual_texts.make(1000)
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +202,54 @@ def test_what_a_killed_conversion_left_is_no_conversion(llama, cache, monkeypatc
   assert [x.name for x in cache.iterdir() if x.is_dir()] == [f'{folder.name}.partial']
   assert (hub.find(str(llama)) / 'model.safetensors').stat().st_size > 0
   assert [x for x in cache.iterdir() if x.is_dir()] == [folder]
+
+
+def test_a_package_stands_for_its_name_on_the_hub(monkeypatch, tmp_path):
+  """Unless a revision is wanted, or it is not installed."""
+  name = 'HuggingFaceTB/SmolLM2-135M-Instruct'
+  package, file = gguf_checkpoint.PACKAGED[name]
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setattr(sys, 'path', [str(tmp_path)])
+  importlib.invalidate_caches()
+  assert gguf_checkpoint.find(name, None) is None
+  (tmp_path / package).mkdir()
+  (tmp_path / package / '__init__.py').write_text('import nothing_of_the_kind')
+  assert gguf_checkpoint.find(name, None) is None
+  (tmp_path / package / file).touch()
+  assert gguf_checkpoint.find(name, None) == tmp_path / package / file
+  assert gguf_checkpoint.find(name, 'main') is None
+  assert gguf_checkpoint.find('HuggingFaceTB/SmolLM2-360M-Instruct', None) is None
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_conversion_in_its_workdir(tmp_path, monkeypatch):
+  monkeypatch.delenv(gguf_checkpoint.CACHE)
+  gguf_models.save(tmp_path / 'a.gguf', 'qwen3')
+  questions = chat_checkpoints.save_questions(tmp_path / 'questions.csv')
+
+  def run(stage) -> subprocess.CompletedProcess:
+    arguments = f'model=local,checkpoint={tmp_path}/a.gguf,path={questions},seeds=1'
+    return subprocess.run(
+      [
+        *(sys.executable, 'main.py', f'--stage={stage}', f'--workdir={tmp_path}/w'),
+        f'--config=configs/hint_mmlu.py:{arguments}',
+      ],
+      cwd=interruptions.ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+
+  first, second = run('prepare'), run('base')
+  assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+  assert 'converting' in first.stderr and 'converting' not in second.stderr
+  found = list((tmp_path / 'w' / gguf_checkpoint.FOLDER).glob('a-*/config.json'))
+  assert len(found) == 1
+  whole = (tmp_path / 'a.gguf').read_bytes()
+  (tmp_path / 'a.gguf').write_bytes(whole[:-1000])
+  third = run('base')
+  assert third.returncode and f'{tmp_path}/a.gguf: this is no whole' in third.stderr
+  assert 'Traceback' not in third.stderr
 
 
 def test_no_torch_at_run_time(llama):
