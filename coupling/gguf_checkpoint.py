@@ -58,10 +58,12 @@ _DTYPES = {'float32': 'F32', 'float16': 'F16', 'bfloat16': 'BF16'}
 def find(source: str, revision: str | None) -> _Path | None:
   """The GGUF file that a checkpoint's name means, or None if it means none.
 
-  A name on the hub, without a revision, means the file of a package if one is here.
+  That is any file, whatever its name (the hub's cache and others have no suffix), and
+  of a name on the hub, without a revision, the file of a package if one is here.
   """
-  if source.endswith(gguf_file.SUFFIX):
-    return _Path(source).expanduser()
+  path = _Path(source).expanduser()
+  if path.suffix == gguf_file.SUFFIX or path.is_file():
+    return path
   package, name = PACKAGED.get(source, ('', ''))
   if not package or revision or not (spec := importlib.util.find_spec(package)):
     return None
@@ -80,23 +82,22 @@ def folder(path: _Path) -> _Path:
     CheckpointError: the file cannot be used.
     Interrupted: the process was asked to stop before the conversion was done.
   """
-  digest = hashlib.sha256()
-  for part in gguf_file.parts(path):
-    digest.update(_sha256(part).encode())
-  name = f'{path.stem}-{digest.hexdigest()[:16]}'
+  parts = gguf_file.parts(path)
+  digest = hashlib.sha256(''.join(map(_sha256, parts)).encode()).hexdigest()
+  name = f'{parts[0].stem}-{digest[:16]}'
   default = _Path(huggingface_hub.constants.HF_HOME, 'gguf')
   here = _Path(os.environ.get(CACHE, default))
   here.mkdir(parents=True, exist_ok=True)
   target = here / name
   with files_lib.naming_full_disk(here), _locked(here / f'.{name}.lock'):
-    if not _is_whole(target, digest.hexdigest()):
+    if not _is_whole(target, digest):
       if target.exists():
         progress.line(f'{target}: damaged, or of another version; converted anew')
         shutil.rmtree(target)
       partial = here / f'{name}{files_lib.PARTIAL}'
       shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
       partial.mkdir()
-      _convert(path, partial, digest.hexdigest())
+      _convert(path, partial, digest)
       partial.replace(target)
   return target
 

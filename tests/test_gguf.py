@@ -175,6 +175,8 @@ def test_a_file_is_converted_once_wherever_it_lies(llama, tmp_path, monkeypatch)
     folders = set(pool.map(hub.find, [str(llama)] * 4))
   (tmp_path / 'elsewhere').mkdir()
   folders.add(hub.find(shutil.copy(llama, tmp_path / 'elsewhere')))
+  assert hub.find(shutil.copy(llama, tmp_path / 'no_suffix')) not in folders
+  del calls[1]
   assert len(folders) == len(calls) == 1
   gguf_models.save(llama, 'llama', KINDS.Q4_0)  # another model by the same name
   assert hub.find(str(llama)) not in folders
