@@ -104,9 +104,9 @@ class Pretrain:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Import:
-  """M_0 is a checkpoint in the hub's format."""
+  """M_0 is a checkpoint in the hub's format, or a GGUF file."""
 
-  checkpoint: str  # a folder, or a name on the hub
+  checkpoint: str  # a folder, a GGUF file, or a name on the hub
   revision: str  # on the hub; '' for its main branch
   chat: bool  # ask by the tokenizer's chat template; else as plain text
   thinking: bool = False  # in a chat whose behaviours are read from replies
