@@ -128,6 +128,16 @@ TASK = 'task'  # label.source: answers that the data bring along
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Behavior:
+  """How a choice among options is read, where a task does not read it from replies."""
+
+  read: Literal['first_token', 'text'] = 'first_token'  # of each option
+  per_token: bool = False  # of text: mean log-probability of its tokens, not their sum
+  # Taken from every slot's log-probability: nothing, or M_0's mean of it over prompts.
+  calibration: Literal['none', 'prior'] = 'none'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Label:
   """B(M_0), E(M_0) and M_0's reference distributions.
 
@@ -141,6 +151,7 @@ class Label:
   shard: int  # pairs per file; what an interruption can cost
   reference: Literal['vocabulary', 'options']  # support of the reference distributions
   reply_tokens: int  # longest reply, where the task reads behaviours from replies
+  stop_if_constant: bool = True  # where behaviour, or its change, hardly varies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -284,6 +295,7 @@ class Experiment:
   patch: Patch
   report: Report
   mesh: Mesh
+  behavior: Behavior = Behavior()
   runs_at_once: (
     int  # trained in one program, shared out over the devices; 1: one by one
   )
