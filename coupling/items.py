@@ -20,6 +20,8 @@ class Items:
     states_answer: whether every explanation names the answer without the cue, as
       `explanation.agree` takes it.
     against_N: whether a cue speaks against its option, bool [N]; None: none does.
+    options_NxK: a number for the text of each option, where texts come again in other
+      slots; None: an option is its slot.
   """
 
   group_N: np.ndarray
@@ -29,6 +31,7 @@ class Items:
   stated: Explanation
   states_answer: bool
   against_N: np.ndarray | None = None
+  options_NxK: np.ndarray | None = None
 
   def __post_init__(self):
     arrays = {

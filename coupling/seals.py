@@ -7,19 +7,14 @@ when it was sealed is an error. (Orbax notices some flipped bits of arrays, not 
 """
 
 from collections.abc import Iterator
-import hashlib
 import json
 import pathlib
 
 from coupling import files as files_lib
+from data.digests import sha256
 
 FOLDER = '.seals'
 Digests = dict[str, dict[str, int | str]]  # by path within the stage: size, sha256
-
-
-def sha256(path: pathlib.Path) -> str:
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def digest(path: pathlib.Path) -> dict[str, int | str]:

@@ -41,6 +41,7 @@ from coupling import label_sets
 from coupling import labelling
 from coupling import options as options_lib
 from coupling import patch_records
+from coupling import prepare as prepare_lib
 from coupling import progress
 from coupling import provenance
 from coupling import records
@@ -53,13 +54,13 @@ from coupling import sweep
 from coupling import targets
 from coupling import training
 from coupling import workdir as workdir_lib
-from coupling.prepare import prepare as prepare
 from data import loader
 from data import pairs as pairs_lib
 from data import splits
 
 Experiment = config_lib.Experiment
 Path = pathlib.Path
+prepare = prepare_lib.prepare
 # Orbax and TFDS tell much of themselves; what the user needs goes through progress.
 logging.set_verbosity(logging.ERROR)
 tfds.disable_progress_bar()

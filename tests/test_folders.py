@@ -20,7 +20,7 @@ from data import mmlu
 from data import published_hints
 from data import readers
 from data import refusal
-from tests import chat_tokenizers
+from tests import chat_checkpoints
 from tests import published
 from tests import real_data
 
@@ -220,6 +220,7 @@ def test_the_real_layouts_give_the_test_split():
 
 # Files that change after the pairs were made of them.
 
+
 @pytest.fixture
 def posts(tmp_path) -> pathlib.Path:
   folder = tmp_path / 'posts'
@@ -234,8 +235,8 @@ def posts(tmp_path) -> pathlib.Path:
 
 @pytest.fixture
 def command(posts, tmp_path):
-  """Runs a stage for two seeds; the tokenizer is all that there is of the model."""
-  chat_tokenizers.save('qwen', tmp_path / 'model')
+  """Runs a stage for two seeds."""
+  chat_checkpoints.save(tmp_path / 'model')
   arguments = f'model=local,checkpoint={tmp_path / "model"},path={posts},seeds=2'
   e = resolve.resolve(aita_config.get_config(arguments))
   return lambda stage: pipeline.run(e, tmp_path / 'work', stage, 1, False)
