@@ -127,7 +127,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
         path = label_lib.shard(stage.path(), split, first)
         if not hosts.first(stage.sealed, path.stem):
           where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
-          with finite.naming(where):
+          with finite.during(where):
             labels = compute(loader.take(arrays, here))
           hosts.first(label_lib.write, path, pairs[first:end], row_N[here], labels)
           hosts.first(stage.seal, path.stem, path)
@@ -229,7 +229,7 @@ def evaluate(
       path = stage.path(f'step-{step:09d}.parquet')
       counts_path = stage.path(f'counts-{step:09d}.json')
       if not hosts.first(stage.sealed, path.stem):
-        with finite.naming(f'seed {seed} · {run} · evaluate, step {step}'):
+        with finite.during(f'seed {seed} · {run} · evaluate, step {step}'):
           items, counts = evaluate_lib.evaluate(
             inputs.decoder(e),
             params_at(step),
