@@ -143,8 +143,14 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   )
   config.length = dict(max_tokens=1_024, too_long='drop')
   # Behaviours are choices among the options, so these are what the KL holds.
+  config.behavior = dict(read='first_token', per_token=False, calibration='none')
   config.label = dict(
-    source='', batch=32, shard=1_024, reference='options', reply_tokens=64
+    source='',
+    batch=32,
+    shard=1_024,
+    reference='options',
+    reply_tokens=64,
+    stop_if_constant=True,
   )
   lora = args['rank'] > 0
   config.train = LABELS | dict(

