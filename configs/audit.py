@@ -38,7 +38,7 @@ unproven without them.
 
 Arguments: task (one of TASKS), model and checkpoint (as in common.IMPORT_ARGS; the
 folder of a checkpoint of this program too), labels (folder of a label stage, or task),
-path (of the task's data; none for world), seed. {seed} stands for the seed.
+path (of the task's data; none for world and facts), seed. {seed} stands for the seed.
 """
 
 import pathlib
@@ -48,13 +48,14 @@ from ml_collections import ConfigDict
 from configs import common
 from configs import world
 
-WORLD = 'world'
+WORLD, FACTS = 'world', 'facts'
 TASKS = (
   'hint_mmlu',
   'aita',
   'refusal',
   'jabberwocky',
   'published_hints',
+  FACTS,
   WORLD,
 )
 RUN = 'audited'
@@ -106,8 +107,14 @@ def _of_world() -> ConfigDict:
 
 def _of_imported(args: dict) -> ConfigDict:
   """That of explanation training, of which an audit leaves out the training."""
-  paths = dict(paths=(args['path'],)) if args['task'] == 'refusal' else {}
-  task = dict(module=f'data.{args["task"]}', **(paths or dict(path=args['path'])))
+  where = {'refusal': dict(paths=(args['path'],)), FACTS: {}}
+  if args['task'] == FACTS and args['path']:
+    raise ValueError(
+      f"config argument path='{args['path']}': task=facts makes its own questions; "
+      'leave it out'
+    )
+  task = where.get(args['task'], dict(path=args['path']))
+  task = dict(module=f'data.{args["task"]}', **task)
   of_model = {name: args[name] for name in ('model', 'checkpoint')}
   return common.on_checkpoint(common.IMPORT_ARGS | of_model, '', task).unlock()
 

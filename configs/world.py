@@ -72,8 +72,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
       learning_rate=6e-3, warmup_steps=100, schedule='cosine', weight_decay=1e-4
     ),
   )
+  config.behavior = dict(read='first_token', per_token=False, calibration='none')
   config.label = dict(
-    source='', batch=256, shard=6_144, reference='vocabulary', reply_tokens=1
+    source='',
+    batch=256,
+    shard=6_144,
+    reference='vocabulary',
+    reply_tokens=1,
+    stop_if_constant=False,  # a world takes minutes, and its report says so too
   )
   config.train = common.LABELS | dict(
     explanation_batch=128,

@@ -23,12 +23,18 @@ from coupling import explanation
 from coupling import finite
 from coupling import hosts
 from coupling import models
+from coupling import options as options_lib
 from coupling import sharding
 from data import formats
 from data import loader
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
 from data import trees as trees_lib
+
+
+# Arrays of `pair_questions` for a forced choice; all from the third on are of a pair's
+# options, alike on x and x∖C.
+ASKED = ('trees', 'read', 'options', 'scale', 'prior')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +130,17 @@ def pair_questions(
   format: formats.Format,
   items: Sequence[pairs_lib.Pair],
   template: pairs_lib.Questions,
+  how: options_lib.How = options_lib.PLAIN,
 ) -> dict[str, Any]:
   """What is asked about each pair, and its options.
 
   Returns:
     For a forced choice `trees`, a data.trees.Trees: the behaviour questions on x and
-    x∖C and the explanation question before any answer; `read` [N, 3], their last
-    tokens, in this order; and `options` [N, K] of `option_tokens`. For behaviours that
-    are read from replies `pair`: see `questions`, with an axis of x and x∖C after the
-    first, tokens [N, 2, T].
+    x∖C and the explanation question before any answer; `read` [N, 2C + 1], what is read
+    of these, in this order; and `options`, which are [N, K] of `option_tokens` where C
+    is 1 and first tokens are read, and else those of options.readings, with what else
+    that gives. For behaviours that are read from replies `pair`: see `questions`, with
+    an axis of x and x∖C after the first, tokens [N, 2, T].
   """
   prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
   asked = [template.behavior.format(prompt=x) for x in prompts]
@@ -142,10 +150,18 @@ def pair_questions(
     return {'pair': pair}
   ids = format.prompts(asked)
   explain = format.prompts(explanation_texts(template, items, None))
-  groups = list(zip(ids[0::2], ids[1::2], explain, strict=True))
+  if how.plain:
+    options, suffixes = {'options': option_tokens(format, items)}, [((),)] * len(items)
+  else:
+    options = options_lib.readings(format, items, how)
+    suffixes = options.pop('suffixes')
+  groups = [
+    [[*prompt, *suffix] for prompt in pair for suffix in after] + [why]
+    for *pair, why, after in zip(ids[0::2], ids[1::2], explain, suffixes, strict=True)
+  ]
   trees, places = trees_lib.build(groups)
-  read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
-  return {'trees': trees, 'read': read_Nx3, 'options': option_tokens(format, items)}
+  read_NxC = np.array([[x[-1] for x in place] for place in places], np.int32)
+  return {'trees': trees, 'read': read_NxC, **options}
 
 
 def option_tokens(
@@ -183,7 +199,7 @@ def read_trees(
   config: models.DecoderConfig,
   params: models.Params,
   rows: trees_lib.Rows,
-  reads: Mapping[str, jax.Array],
+  parts: Mapping[str, Mapping[str, jax.Array]],
 ) -> dict[str, jax.Array]:
   """Logits at several sets of positions, in one pass over rows of prefix trees.
 
@@ -191,16 +207,29 @@ def read_trees(
     config: the decoder's shape.
     params: its weights.
     rows: of trees.
-    reads: name -> positions [B, C].
+    parts: name -> `read`, positions [B, S] or [B, S, C], and where there are C of them
+      `options` [B, S, C, K].
 
   Returns:
-    name -> float32 logits [B, C, V].
+    name -> float32 logits [B, S, V]; or options.look_up's, [B, S, C, K].
   """
-  read_BxC = jnp.concatenate(list(reads.values()), axis=1)
-  hidden_BxCxD = models.apply_trees(config, params, rows, rows_BxC=read_BxC)
-  widths = np.cumsum([read.shape[1] for read in reads.values()])[:-1]
-  parts = jnp.split(hidden_BxCxD, widths, axis=1)
-  return {name: models.unembed(config, params, x) for name, x in zip(reads, parts)}
+  reads = [x['read'].reshape(len(x['read']), -1) for x in parts.values()]
+  hidden_BxRxD = models.apply_trees(
+    config, params, rows, rows_BxC=jnp.concatenate(reads, axis=1)
+  )
+  ends = np.cumsum([x.shape[1] for x in reads])[:-1]
+  found = {}
+  for (name, part), hidden in zip(
+    parts.items(), jnp.split(hidden_BxRxD, ends, axis=1), strict=True
+  ):
+    if part['read'].ndim == 2:
+      found[name] = models.unembed(config, params, hidden)
+    else:
+      options = part['options']
+      flat_BxRxK = options.reshape(*hidden.shape[:2], -1)
+      looked = options_lib.look_up(config, params, hidden, flat_BxRxK)
+      found[name] = looked.reshape(options.shape)
+  return found
 
 
 def restrict(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
@@ -294,7 +323,7 @@ def batches(
 def forced_choice(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
   """The jitted behaviours of a batch, read in one pass with the explanation question.
 
-  (params, `trees`, `read` and `options` of pair_questions) -> what M does: `chosen`
+  (params, arrays of pair_questions) -> what M does: `chosen`
   [B, 2], options on x and x∖C, and log-probabilities over `options` and `vocabulary`,
   [B, 2, S]; and the explanation question, begun: a decode.Begun. M_0 and M_t are asked
   by this one program, so that both do the same where they are the same.
@@ -303,21 +332,36 @@ def forced_choice(config: models.DecoderConfig, mesh: jax.sharding.Mesh) -> Call
   @jax.jit
   @sharding.on(mesh)
   def run(params, batch):
-    read_Bx3 = batch['read']
-    prompts = decode.in_trees(batch['trees'].rows, read_Bx3[:, 2])
-    begun, hidden_Bx2xD = decode.begin(config, params, prompts, mesh, read_Bx3[:, :2])
-    logits_Bx2xV = models.unembed(config, params, hidden_Bx2xD)
-    options_Bx2xK = jnp.stack([batch['options']] * 2, axis=1)
+    read_BxC = batch['read']
+    prompts = decode.in_trees(batch['trees'].rows, read_BxC[:, -1])
+    begun, hidden_BxCxD = decode.begin(config, params, prompts, mesh, read_BxC[:, :-1])
+    first_Bx2xD = hidden_BxCxD[:, :: hidden_BxCxD.shape[1] // 2]
+    logits_Bx2xV = models.unembed(config, params, first_Bx2xD)
+    twice = {k: jnp.stack([batch[k]] * 2, axis=1) for k in ASKED[2:] if k in batch}
+    if batch['options'].ndim == 2:
+      chosen_Bx2 = choose(logits_Bx2xV, twice['options'])
+      logits_Bx2xK = restrict(logits_Bx2xV, twice['options'])
+    else:
+      options_Bx2xCxK = twice['options']
+      flat_BxRxK = options_Bx2xCxK.reshape(*hidden_BxCxD.shape[:2], -1)
+      found_BxRxK = options_lib.look_up(config, params, hidden_BxCxD, flat_BxRxK)
+      found_Bx2xCxK = found_BxRxK.reshape(options_Bx2xCxK.shape)
+      logits_Bx2xK = options_lib.logprobs(found_Bx2xCxK, twice)
+      best_Bx2 = jnp.argmax(logits_Bx2xK, axis=-1)
+      flat_Bx2xX = found_Bx2xCxK.reshape(*best_Bx2.shape, -1)
+      chosen_Bx2 = finite.mark(best_Bx2, flat_Bx2xX).astype(jnp.int32)
     did = {
-      'chosen': choose(logits_Bx2xV, options_Bx2xK),
+      'chosen': chosen_Bx2,
       'vocabulary': jax.nn.log_softmax(logits_Bx2xV),
-      'options': jax.nn.log_softmax(restrict(logits_Bx2xV, options_Bx2xK)),
+      'options': jax.nn.log_softmax(logits_Bx2xK),
     }
     return did, begun
 
   return lambda params, rows: run(
-    params, {name: rows[name] for name in ('trees', 'read', 'options')}
+    params, {k: rows[k] for k in ASKED if k in rows}
   )
+
+
 
 
 @functools.lru_cache

@@ -63,6 +63,7 @@ def check(e: config_lib.Experiment) -> None:
         'answer; give its questions() an `explanation_after`, or ask before'
       )
   problems += _thinking_problems(e.base, questions)
+  problems += _reading_problems(e, questions)
   problems += _batch_problems(e)
   if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
     problems.append(
@@ -231,6 +232,44 @@ def _model_problems(e: config_lib.Experiment) -> list[str]:
         f'{model.num_kv_heads} heads of keys and values: choose a divisor'
       )
     problems += _refusal(sharding.abstract_params, mesh, model)
+  return problems
+
+
+def _reading_problems(
+  e: config_lib.Experiment, questions: pairs_lib.Questions
+) -> list[str]:
+  """Ways of reading a choice that the task, its labels or a training cannot have."""
+  how = e.behavior
+  if how == config_lib.Behavior():
+    return []
+  name = f'behavior.read={how.read}, calibration={how.calibration}'
+  problems = []
+  if questions.detect is not None:
+    problems.append(
+      f'{name}: this task reads behaviours from replies; leave out the section behavior'
+    )
+  if how.per_token and how.read != 'text':
+    problems.append(f'behavior.per_token=True: {name} reads one token; set read=text')
+  if e.label.source and how.calibration == 'prior':
+    problems.append(
+      f'{name}: label.source={e.label.source} asks no M_0, whose prior would be taken '
+      'away; set calibration=none'
+    )
+  if e.label.reference == 'vocabulary':
+    problems.append(
+      f'{name}: label.reference=vocabulary keeps what follows the prompt and not what '
+      'is read of the options; set it to options'
+    )
+  for run, train in e.trained.items():
+    objectives, field = train.objectives, f'runs.{run}'
+    held = objectives.behavior_kl.weight > 0
+    if (held or objectives.behavior_xent.weight) and not train.trees:
+      problems.append(f'{field}.trees=False: {name} wants prefix trees; set it to True')
+    if held and objectives.behavior_kl.support == 'vocabulary':
+      problems.append(
+        f'{field}.objectives.behavior_kl.support=vocabulary: {name} holds the '
+        'distribution over the options; set it to options'
+      )
   return problems
 
 

@@ -119,6 +119,7 @@ def _concatenate(first: Items, second: Items) -> Items:
       first.counterfactual_behavior_N, second.counterfactual_behavior_N
     ),
     stated=Explanation(*map(both, first.stated, second.stated)),
+    against_N=None if first.against_N is None else np.tile(first.against_N, 2),
   )
 
 

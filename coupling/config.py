@@ -106,9 +106,9 @@ class Pretrain:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Import:
-  """M_0 is a checkpoint in the hub's format."""
+  """M_0 is a checkpoint in the hub's format, or a GGUF file."""
 
-  checkpoint: str  # a folder, or a name on the hub
+  checkpoint: str  # a folder, a GGUF file, or a name on the hub
   revision: str  # on the hub; '' for its main branch
   chat: bool  # ask by the tokenizer's chat template; else as plain text
   thinking: bool = False  # in a chat whose behaviours are read from replies
@@ -130,6 +130,16 @@ TASK = 'task'  # label.source: answers that the data bring along
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Behavior:
+  """How a choice among options is read, where a task does not read it from replies."""
+
+  read: Literal['first_token', 'text'] = 'first_token'  # of each option
+  per_token: bool = False  # of text: mean log-probability of its tokens, not their sum
+  # Taken from every slot's log-probability: nothing, or M_0's mean of it over prompts.
+  calibration: Literal['none', 'prior'] = 'none'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Label:
   """B(M_0), E(M_0) and M_0's reference distributions.
 
@@ -143,6 +153,7 @@ class Label:
   shard: int  # pairs per file; what an interruption can cost
   reference: Literal['vocabulary', 'options']  # support of the reference distributions
   reply_tokens: int  # longest reply, where the task reads behaviours from replies
+  stop_if_constant: bool = True  # where behaviour, or its change, hardly varies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -286,6 +297,7 @@ class Experiment:
   patch: Patch
   report: Report
   mesh: Mesh
+  behavior: Behavior = Behavior()
   runs_at_once: (
     int  # trained in one program, shared out over the devices; 1: one by one
   )

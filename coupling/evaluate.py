@@ -26,6 +26,7 @@ from coupling import files
 from coupling import finite
 from coupling import hosts
 from coupling import models
+from coupling import options as options_lib
 from coupling import scoring
 from coupling import sharding
 from coupling import statements as statements_lib
@@ -44,6 +45,7 @@ def questions(
   format: formats.Format,
   items: Sequence[pairs_lib.Pair],
   template: pairs_lib.Questions,
+  how: options_lib.How = options_lib.PLAIN,
 ) -> dict[str, Any]:
   """Arrays that ask for behaviours and explanations.
 
@@ -55,7 +57,7 @@ def questions(
   Raises:
     ConfigError: see statements.check_ends.
   """
-  arrays = behavior.pair_questions(format, items, template)
+  arrays = behavior.pair_questions(format, items, template, how)
   allowed = statements_lib.tokens(format, items, template)
   arrays['statements'] = decode.make_drafts(allowed, format.end_tokens)
   if template.detect is not None:
@@ -217,7 +219,7 @@ def evaluate(
 
   def at_once() -> Iterator[_Batch]:
     """What it does, and the explanation question begun, batch by batch."""
-    asked = own | {k: arrays[k] for k in ('trees', 'read', 'options')}
+    asked = own | {k: arrays[k] for k in behavior.ASKED if k in arrays}
     for rows, mask_B, row_n in behavior.batches(asked, batch):
       rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
       did, begun = behavior.forced_choice(config, mesh)(params, rows)
@@ -246,7 +248,7 @@ def evaluate(
 
   if reply is None and after is None:
     return _collect(at_once(), params, explain(likelihood), config.dtype)
-  asked = {k: arrays[k] for k in ('pair', 'trees', 'read', 'options') if k in arrays}
+  asked = {k: arrays[k] for k in ('pair', *behavior.ASKED) if k in arrays}
   did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
   question = arrays['explain'] if after is None else after.questions(did)
   begun = alone(question, did, did)

@@ -8,6 +8,7 @@ import numpy as np
 from coupling import behavior
 from coupling import config as config_lib
 from coupling import label as label_lib
+from coupling import options as options_lib
 from coupling import packed
 from coupling import shift as shift_lib
 from coupling import targets
@@ -28,6 +29,7 @@ class Source:
     labels: of the explanations, see targets.trained_on; None where none are trained.
     explained_N: whose explanations are trained, see targets.explained; likewise.
     seed: of the experiment.
+    how: behaviours are read.
   """
 
   pairs: Sequence[pairs_lib.Pair]
@@ -36,6 +38,7 @@ class Source:
   labels: Explanation | None
   explained_N: np.ndarray | None
   seed: int
+  how: options_lib.How = options_lib.PLAIN
 
 
 def source(
@@ -48,6 +51,7 @@ def source(
   score_NxK: np.ndarray | None,
   seed: int,
   split: str,
+  how: options_lib.How = options_lib.PLAIN,
 ) -> Source:
   """A labelled split as a run draws from it.
 
@@ -61,25 +65,28 @@ def source(
     score_NxK: see shift.scores.
     seed: of the experiment.
     split: its name.
+    how: behaviours are read.
   """
   objective, shift = config.objectives.behavior_xent, shift_lib.none(len(pairs))
   if objective.weight or config.explained == 'unshifted':
     logprobs_Nx2xK = None
     if score_NxK is not None and objective.weight:
-      options_NxK = behavior.option_tokens(format, pairs)
-      logprobs_Nx2xK = np.stack(
-        [
-          label_lib.on_support(reference.logprobs_Nx2xS[:, i], options_NxK, 'options')
-          for i in range(2)
-        ],
-        axis=1,
-      )
+      logprobs_Nx2xK = reference.logprobs_Nx2xS  # over the options, or the vocabulary
+      if how.plain:
+        options_NxK = behavior.option_tokens(format, pairs)
+        logprobs_Nx2xK = np.stack(
+          [
+            label_lib.on_support(x_NxS, options_NxK, 'options')
+            for x_NxS in np.swapaxes(reference.logprobs_Nx2xS, 0, 1)
+          ],
+          axis=1,
+        )
     answer_N = reference.counterfactual_behavior_N
     shift = shift_lib.make(
       objective, template, pairs, answer_N, score_NxK, logprobs_Nx2xK
     )
   if labels is None or not config.objectives.explanation_xent.weight:
-    return Source(pairs, reference, shift, None, None, seed)
+    return Source(pairs, reference, shift, None, None, seed, how)
   made = targets.trained_on(
     config,
     np.array([len(pair.options) for pair in pairs]),
@@ -92,7 +99,7 @@ def source(
   kind_N = np.array([pair.cue_kind for pair in pairs], object)
   explainable_N = ~np.isin(kind_N, template.unexplained)
   explained_N = targets.explained(config, explainable_N, made, shift.pairs_N, seed)
-  return Source(pairs, reference, shift, made, explained_N, seed)
+  return Source(pairs, reference, shift, made, explained_N, seed, how)
 
 
 def training_parts(
@@ -248,17 +255,24 @@ def _behavior_rows(
     if kl.prompts == 'counterfactual':
       rows['mask'][: len(pairs)] = False
     return rows
-  options_NxK = behavior.option_tokens(format, pairs)
   rows = behavior.questions(format, asked)
-  options_2NxK = np.concatenate([options_NxK, options_NxK])
-  rows['options'] = options_2NxK[:, None]
+  if source.how.plain:
+    options = {'options': behavior.option_tokens(format, pairs)}
+  else:
+    options = options_lib.readings(format, pairs, source.how)
+    rows['suffixes'] = np.tile(options.pop('suffixes'), 2)
+  options = {k: np.concatenate([x, x]) for k, x in options.items()}
+  rows |= {k: x[:, None] for k, x in options.items()}
   held_Nx2 = np.full((len(pairs), 2), kl.weight > 0)
   if kl.prompts == 'counterfactual':
     held_Nx2[:, 0] = False
   if kl.weight and kl.reference == 'labels':
     reference_NxS = np.concatenate(np.swapaxes(reference.logprobs_Nx2xS, 0, 1))
-    held_2NxS = label_lib.on_support(reference_NxS, options_2NxK, kl.support)
-    rows['reference'] = held_2NxS[:, None]
+    if source.how.plain:
+      reference_NxS = label_lib.on_support(
+        reference_NxS, options['options'], kl.support
+      )
+    rows['reference'] = reference_NxS[:, None]
   if shift.weight:
     shifted = source.shift
     target_2NxK = np.concatenate(np.swapaxes(shifted.target_Nx2xK, 0, 1))

@@ -8,6 +8,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from coupling import families
+from coupling import gguf_checkpoint
 from coupling import models
 from coupling import tensors
 from coupling import weight_names
@@ -25,8 +26,8 @@ _PATTERNS = ('*.safetensors', '*.json', '*.jinja', '*.model', '*.txt')
 _REASONS = (  # the first that fits
   (
     errors.HFValidationError,
-    'no such name on the hub either; give a folder with a config.json, or a name such '
-    "as 'Qwen/Qwen3-8B'.",
+    'no such name on the hub either; give a folder with a config.json, a GGUF file, or '
+    "a name such as 'Qwen/Qwen3-8B'.",
   ),
   (
     errors.GatedRepoError,
@@ -50,7 +51,7 @@ def find(source: str, revision: str | None = None) -> pathlib.Path:
   """The folder of a checkpoint, downloaded to the hub's cache if need be.
 
   Args:
-    source: a folder, or a name such as 'Qwen/Qwen3-8B'.
+    source: a folder, a GGUF file, or a name such as 'Qwen/Qwen3-8B'.
     revision: branch, tag or commit on the hub; default its main branch.
 
   Raises:
@@ -64,6 +65,8 @@ def find(source: str, revision: str | None = None) -> pathlib.Path:
       for path in folder.glob(pattern):
         _check_inside(path)
     return folder
+  if (file := gguf_checkpoint.find(source, revision)) is not None:
+    return gguf_checkpoint.folder(file)
   try:
     found = huggingface_hub.snapshot_download(
       source,

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import json
 import pathlib
 import re
 from types import ModuleType
@@ -18,7 +19,9 @@ from coupling import checkpoint
 from coupling import config as config_lib
 from coupling import explanation
 from coupling import hub
+from coupling import label as label_lib
 from coupling import models
+from coupling import options as options_lib
 from coupling import sharding
 from coupling import train as train_lib
 from coupling import trained
@@ -50,23 +53,27 @@ def stage_config(
     'prepare': {'task': e.task, 'documents': corpus},
     'base': {'base': e.base, 'mesh': e.mesh},
     'label': {
-      'label': e.label,
+      'label': _but(e.label, 'stop_if_constant'),
+      'behavior': e.behavior,
       'length': e.length,
       'questions': questions(e),
       'asks_after': _asks_after(e),
       'practised': practised(e),
     },
     'train': {
+      'behavior': e.behavior,
       'train': _but(e.runs.get(run), *ROUNDING, 'evaluated'),
       'mesh': e.mesh,
       'questions': questions(e),
     },
     'evaluate': {
+      'behavior': e.behavior,
       'evaluate': e.evaluate,
       'train': _but(e.runs.get(run), *ROUNDING),
       'questions': questions(e),
     },
     'patch': {
+      'behavior': e.behavior,
       'patch': _but(e.patch, 'batch', 'sites_at_once'),
       'evaluate': e.evaluate,
       'train': _but(e.runs.get(run), *ROUNDING),
@@ -93,7 +100,7 @@ def practised(e: Experiment) -> bool:
 
 
 def _but(
-  section: config_lib.Train | config_lib.Patch | None, *fields: str
+  section: config_lib.Train | config_lib.Patch | config_lib.Label | None, *fields: str
 ) -> dict | None:
   """A section without fields that a stage's result does not depend on."""
   if section is None:
@@ -287,6 +294,14 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
   return hashed.hexdigest()
 
 
+def how(e: Experiment, labels: workdir_lib.Stage) -> options_lib.How:
+  """How choices are read: by the config, and by the prior that M_0's labels keep."""
+  prior = ()
+  if e.behavior.calibration == 'prior':
+    prior = tuple(json.loads(labels.path(label_lib.PRIOR).read_text()))
+  return options_lib.How(e.behavior.read == 'text', e.behavior.per_token, prior)
+
+
 def reply(e: Experiment) -> behavior.Reply | None:
   """How behaviours are read from replies, where the task wants that."""
   detect = questions(e).detect
@@ -303,7 +318,11 @@ def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.nd
   options = dict.fromkeys(option for pair in found for option in pair.options)
   forms = (template.unchanged, template.changed)
   statements = ask.answers([form.format(answer=o) for o in options for form in forms])
-  answer = e.label.reply_tokens if template.detect else 1
+  answer = 1
+  if template.detect:
+    answer = e.label.reply_tokens
+  elif e.behavior.read == 'text':
+    answer = max(map(len, ask.answers(list(options))))
 
   def lengths(texts: Sequence[formats.Turns]) -> np.ndarray:
     return np.array([len(prompt) for prompt in ask.prompts(texts)])

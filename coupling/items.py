@@ -19,6 +19,7 @@ class Items:
     stated: its parsed explanations; INVALID where they did not parse.
     states_answer: whether every explanation names the answer without the cue, as
       `explanation.agree` takes it.
+    against_N: whether a cue speaks against its option, bool [N]; None: none does.
     options_NxK: a number for the text of each option, where texts come again in other
       slots; None: an option is its slot.
   """
@@ -29,6 +30,7 @@ class Items:
   counterfactual_behavior_N: np.ndarray
   stated: Explanation
   states_answer: bool
+  against_N: np.ndarray | None = None
   options_NxK: np.ndarray | None = None
 
   def __post_init__(self):
@@ -54,6 +56,11 @@ class Items:
         raise ValueError(
           f'Items: {name} must hold option indices, found a negative one'
         )
+    if np.shape(self.against_N) not in ((), np.shape(self.group_N)):
+      raise ValueError(
+        f'Items: against_N has shape {np.shape(self.against_N)}, but group_N has '
+        f'{np.shape(self.group_N)}'
+      )
     if not np.all(np.isin(self.stated.changed_N, (0, 1, INVALID))):
       raise ValueError('Items: stated.changed_N must hold 0, 1 or INVALID only')
 
@@ -61,6 +68,15 @@ class Items:
   def truth(self) -> Explanation:
     """E(M): the explanation label of the model's own behaviours."""
     return phi(self.behavior_N, self.counterfactual_behavior_N)
+
+  @property
+  def followed_N(self) -> np.ndarray:
+    """Whether the answer on x is what the cue speaks for, bool [N].
+
+    Of a cue that speaks against an option: whether it is another one.
+    """
+    named_N = self.behavior_N == self.surface['cue_option']
+    return named_N if self.against_N is None else named_N != self.against_N
 
   def right(self, truth: Explanation) -> np.ndarray:
     """Whether each statement agrees with some truth, bool [N]."""

@@ -30,6 +30,9 @@ LABEL = ('behavior', 'counterfactual_behavior')
 EARLIER, PART = 'step:', 'part:'
 
 
+PRIOR = 'prior.json'  # of options' slots, where choices are calibrated by it
+
+
 def earlier_step(labels: str) -> int | None:
   """Which step of M_0's pretraining the labels are of, where they are of one."""
   if not labels.startswith(EARLIER):

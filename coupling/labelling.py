@@ -1,6 +1,7 @@
 """Whose behaviours become the labels: M_0's, another label set's, or the data's own."""
 
 from collections.abc import Callable, Sequence
+import functools
 import pathlib
 from typing import Any
 
@@ -8,8 +9,12 @@ import numpy as np
 
 from coupling import behavior
 from coupling import config as config_lib
+from coupling import files
+from coupling import hosts
 from coupling import inputs
 from coupling import label as label_lib
+from coupling import options as options_lib
+from coupling import progress
 from coupling import sharding
 from coupling import workdir as workdir_lib
 from coupling.explanation import Behaviors
@@ -25,10 +30,58 @@ Labeller = Callable[
 ]
 
 
-def asking(
-  e: Experiment, workdir: pathlib.Path, seed: int, step: int | None
+FIRST = 256  # pairs whose labels tell early whether there is anything to learn
+FEW_CHANGED, MOST_OF_ONE = 0.03, 0.9
+PRIOR_PAIRS = 1_024
+
+
+def labeller(
+  e: Experiment,
+  workdir: pathlib.Path,
+  seed: int,
+  step: int | None,
+  source: workdir_lib.Stage | None,
+  stage: workdir_lib.Stage,
+  train: Sequence[pairs_lib.Pair],
 ) -> Labeller:
-  """M_0 is asked, or what it was at a step of its pretraining."""
+  """Who gives behaviours; where they are calibrated, with the prior in the stage."""
+  if e.label.source:
+    return taking(e, source)
+  # Of an earlier step only the answers are wanted.
+  support = e.label.reference if step is None else 'options'
+  asks = functools.partial(asking, e, workdir, seed, step)
+  if e.behavior.calibration == 'prior':
+    path = stage.path(label_lib.PRIOR)
+    if not hosts.first(stage.sealed, path.stem):
+      plain = options_lib.How(e.behavior.read == 'text', e.behavior.per_token)
+      found = _prior(asks(plain, 'options'), train)
+      hosts.first(files.write_json, path, found)
+      hosts.first(stage.seal, path.stem, path)
+  return asks(inputs.how(e, stage), support)
+
+
+def check_varied(e: Experiment, labels: Behaviors) -> None:
+  """Says that labels hardly vary, and stops where enough of them were seen."""
+  problem = hardly_varies(labels)
+  if problem is None:
+    return
+  if e.label.stop_if_constant and len(labels.behavior_N) >= FIRST:
+    raise config_lib.ConfigError(f'{problem} label.stop_if_constant=False goes on.')
+  progress.line(f'WARNING: {problem}')
+
+
+def asking(
+  e: Experiment,
+  workdir: pathlib.Path,
+  seed: int,
+  step: int | None,
+  how: options_lib.How,
+  support: str,
+) -> Labeller:
+  """M_0 is asked, or what it was at a step of its pretraining.
+
+  `support`: of the log-probabilities that are kept, vocabulary or options.
+  """
   model, mesh = inputs.decoder(e), sharding.make_mesh(e.mesh)
   sharding.check_batch(mesh, 'label.batch', e.label.batch)
   params = inputs.base_params(e, workdir, seed, step)
@@ -40,17 +93,44 @@ def asking(
       questions,
       e.label.batch,
       mesh,
-      # Of an earlier step only the answers are wanted.
-      e.label.reference if step is None else 'options',
+      support,
       inputs.reply(e),
     )
 
   def labeller(split, pairs, row_N):
     del split, row_N
-    asked = behavior.pair_questions(inputs.format(e), pairs, inputs.questions(e))
+    asked = behavior.pair_questions(inputs.format(e), pairs, inputs.questions(e), how)
     return asked, compute
 
   return labeller
+
+
+def _prior(labeller: Labeller, pairs: Sequence[pairs_lib.Pair]) -> tuple[float, ...]:
+  """Mean log-probability of every option slot among an item's options.
+
+  Args:
+    labeller: of `asking`, without a prior, over options.
+    pairs: of the train split; of these the first PRIOR_PAIRS, with and without the cue.
+  """
+  asked, compute = labeller('train', pairs[:PRIOR_PAIRS], np.zeros(0, int))
+  found_Nx2xK = compute(asked).logprobs_Nx2xS
+  return options_lib.prior(found_Nx2xK.reshape(-1, found_Nx2xK.shape[-1]))
+
+
+def hardly_varies(found: Behaviors) -> str | None:
+  """What to say where labels could teach nothing, or behaviour is one option's."""
+  changed = found.explanation.changed_N.mean()
+  answers_2N = np.concatenate([found.behavior_N, found.counterfactual_behavior_N])
+  share_K = np.bincount(np.maximum(answers_2N, 0)) / len(answers_2N)
+  if FEW_CHANGED <= changed <= 1 - FEW_CHANGED and share_K.max() <= MOST_OF_ONE:
+    return None
+  return (
+    f'of the first {len(found.behavior_N)} labels {changed:.1%} say that the answer '
+    f'changes, and {share_K.max():.1%} of the answers are option '
+    f'{share_K.argmax() + 1}: such labels teach nothing. Read whole options '
+    '(behavior.read=text), take the model’s preference for a slot away '
+    '(behavior.calibration=prior), or use other cues.'
+  )
 
 
 def taking(e: Experiment, source: workdir_lib.Stage | None) -> Labeller:

@@ -22,23 +22,17 @@ def token_xent(
 
 
 def option_xent(
-  logits_BxCxV: jax.Array,
-  options_BxCxK: jax.Array,
-  target_BxCxK: jax.Array,
-  mask_BxC: jax.Array,
+  logprobs_BxCxK: jax.Array, target_BxCxK: jax.Array, mask_BxC: jax.Array
 ) -> SumCount:
-  """Cross-entropy -sum_k p_k log q(option k) in nats, q over the whole vocabulary.
+  """Cross-entropy -sum_k p_k log q(option k) in nats, q over all that may be said.
 
   Args:
-    logits_BxCxV: M_t's logits.
-    options_BxCxK: tokens of the options; -1 where an item has fewer than K.
+    logprobs_BxCxK: log q of M_t; -inf where an item has fewer than K options.
     target_BxCxK: p, a distribution over the options.
     mask_BxC: positions that count.
   """
-  logprobs_BxCxV = jax.nn.log_softmax(logits_BxCxV)
-  token_BxCxK = jnp.maximum(options_BxCxK, 0)
-  logprobs_BxCxK = jnp.take_along_axis(logprobs_BxCxV, token_BxCxK, axis=-1)
-  return _masked(-jnp.sum(target_BxCxK * logprobs_BxCxK, axis=-1), mask_BxC)
+  q_BxCxK = jnp.where(jnp.isneginf(logprobs_BxCxK), 0.0, logprobs_BxCxK)
+  return _masked(-jnp.sum(target_BxCxK * q_BxCxK, axis=-1), mask_BxC)
 
 
 def behavior_kl(

@@ -44,19 +44,17 @@ def grow(
 
   Args:
     asked: part of a batch -> questions, see behavior.questions, with any further arrays
-      [M, C, ...] of what is read.
+      [M, C, ...] of what is read; or with `suffixes` and `options` of options.readings,
+      C of each question, with arrays [M, 1, ...].
     members: part of a batch -> which of its questions are about each pair, [N, X].
 
   Returns:
     `trees`: a data.trees.Trees; and for each part its arrays without the questions,
     [N, X * C, ...], where `read` tells places in the tree.
   """
-  sequences = {
-    part: [row[valid].tolist() for row, valid in zip(x['tokens'], x['valid'])]
-    for part, x in asked.items()
-  }
+  sequences = {part: _sequences(x) for part, x in asked.items()}
   groups = [
-    [sequences[part][row] for part, rows in zip(members, one) for row in rows]
+    [x for part, rows in zip(members, one) for i in rows for x in sequences[part][i]]
     for one in zip(*members.values(), strict=True)
   ]
   trees, places = trees_lib.build(groups)
@@ -66,8 +64,14 @@ def grow(
     kept = {
       name: x[member_NxX].reshape(N, -1, *x.shape[2:])
       for name, x in asked[part].items()
-      if name not in ('tokens', 'valid')
+      if name not in ('tokens', 'valid', 'suffixes')
     }
+    if 'suffixes' in asked[part]:  # each sequence is read where it ends
+      C = kept['options'].shape[-2]
+      ends = [[x[-1] for x in place[first : first + X * C]] for place in places]
+      grown[part] = kept | {'read': np.array(ends, np.int32).reshape(N, X, C)}
+      first += X * C
+      continue
     read_NxXxC = kept['read'].reshape(N, X, -1)
     found_NxXxC = np.empty_like(read_NxXxC)
     for i, place in enumerate(places):
@@ -76,6 +80,18 @@ def grow(
     grown[part] = kept | {'read': found_NxXxC.reshape(N, -1)}
     first += X
   return grown
+
+
+def _sequences(asked: loader.Arrays) -> list[list[list[int]]]:
+  """The token sequences of each question: one, or one with each of its suffixes."""
+  rows = [row[valid].tolist() for row, valid in zip(asked['tokens'], asked['valid'])]
+  if 'suffixes' not in asked:
+    return [[row] for row in rows]
+  C = asked['options'].shape[-2]
+  return [
+    [row + [*suffix] for suffix in suffixes + ((),) * (C - len(suffixes))]
+    for row, suffixes in zip(rows, asked['suffixes'])
+  ]
 
 
 def plan(
@@ -141,7 +157,7 @@ def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> loader.Arrays:
   places = list(zip(drawn, np.split(row_n, ends), np.split(offset_n, ends)))
   for part, slots in plan.readings.items():
     having = [
-      (x[part] | {'read': x[part]['read'] + offset[:, None]}, row)
+      (x[part] | {'read': _moved(x[part]['read'], offset)}, row)
       for x, row, offset in places
       if part in x
     ]
@@ -160,6 +176,10 @@ def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> loader.Arrays:
       for name, x in values.items()
     }
   return batch
+
+
+def _moved(read_nxX: np.ndarray, offset_n: np.ndarray) -> np.ndarray:
+  return read_nxX + offset_n.reshape(-1, *[1] * (read_nxX.ndim - 1))
 
 
 def _readings(arrays: loader.Arrays, part: str) -> np.ndarray:

@@ -20,6 +20,7 @@ from coupling import inputs
 from coupling import interrupt
 from coupling import label as label_lib
 from coupling import models
+from coupling import options as options_lib
 from coupling import patch_page
 from coupling import patch_prompts
 from coupling import patch_records
@@ -79,6 +80,7 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
       return False
     every = records.evaluated_steps(evaluated.path())
     pairs = label_lib.read_pairs(needs['label'].path(), e.evaluate.split)
+    how = inputs.how(e, needs['label'])
     params_at = steps.reader(e, workdir, seed, run)
     chosen = spread(list(every), e.patch.checkpoints)
     for step in chosen:
@@ -90,7 +92,7 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
         bar = f'seed {seed} · {run} · step {step} · patch, cue {contrast}'
         did = records.read_evaluation(every[step])
         with finite.during(bar):
-          made = _checkpoint(e, seed, params, pairs, did, contrast, at, bar)
+          made = _checkpoint(e, seed, params, pairs, did, contrast, how, at, bar)
         stage.seal(at.stem, *made)
     found = patch_records.read_all(stage.path())
     patch_page.write(stage.path(), f'{run}, seed {seed}', found)
@@ -111,6 +113,7 @@ def _checkpoint(
   pairs: Sequence[pairs_lib.Pair],
   did: Any,
   contrast: str,
+  how: options_lib.How,
   at: pathlib.Path,
   bar: str,
 ) -> list[pathlib.Path]:
@@ -134,6 +137,7 @@ def _checkpoint(
     counterfactual_N[row_n],
     align,
     contrast == 'moved',
+    how,
   )
   counts = {'changed': len(changed_n), 'asked': len(row_n), 'aligned': 0, 'passes': 0}
   if asked is None:

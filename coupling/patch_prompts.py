@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from coupling import behavior
+from coupling import options as options_lib
 from coupling import statements as statements_lib
 from data import formats
 from data import pairs as pairs_lib
@@ -68,6 +69,7 @@ def contrasts(
   counterfactual_N: np.ndarray,
   align: Align,
   moved: bool,
+  how: options_lib.How = options_lib.PLAIN,
 ) -> Contrasts | None:
   """Behaviour and explanation prompts of pairs, and their answers.
 
@@ -79,6 +81,7 @@ def contrasts(
     counterfactual_N: and on x∖C.
     align: of the task: x' of a pair.
     moved: whether x' has its cue moved, or none.
+    how: behaviours are read.
 
   Returns:
     None where no pair aligns, or there are none.
@@ -101,7 +104,7 @@ def contrasts(
     return None
   kept = [pairs[i] for i in kept_N]
   answer_Nx2 = np.stack([behavior_N, counterfactual_N], axis=1)[kept_N]
-  options_NxK = behavior.option_tokens(format, kept)
+  options_NxKxG = _option_tokens(format, kept, how)
   statements_NxMxG = statements_lib.tokens(format, kept, template)
   said_Nx2 = 2 * answer_Nx2[:, 1:] + np.array([1, 0])  # changed to v', unchanged
   rows_Nx1 = np.arange(len(kept))[:, None]
@@ -110,9 +113,26 @@ def contrasts(
   )
   return Contrasts(
     kept_N,
-    make('x', options_NxK[rows_Nx1, answer_Nx2][:, :, None]),
+    make('x', options_NxKxG[rows_Nx1, answer_Nx2]),
     make('why', statements_NxMxG[rows_Nx1, said_Nx2]),
   )
+
+
+def _option_tokens(
+  format: formats.Format, items: Sequence[pairs_lib.Pair], how: options_lib.How
+) -> np.ndarray:
+  """Of each option its first token [N, K, 1], or all and what ends them [N, K, G]."""
+  if not how.text:
+    return behavior.option_tokens(format, items)[:, :, None]
+  texts = list(dict.fromkeys(option for pair in items for option in pair.options))
+  ids = dict(zip(texts, format.answers(texts)))
+  statements_lib.check_ends(format, ids)
+  K, G = max(len(p.options) for p in items), max(map(len, ids.values()))
+  tokens_NxKxG = np.full((len(items), K, G), format.pad_token, np.int32)
+  for row_KxG, pair in zip(tokens_NxKxG, items):
+    for row_G, option in zip(row_KxG, pair.options):
+      row_G[: len(ids[option])] = ids[option]
+  return tokens_NxKxG
 
 
 def asked(

@@ -4,6 +4,7 @@ All evaluations of one seed, of every run and checkpoint, are of the same items 
 order; whatever breaks that is an error that names the file.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import importlib
@@ -85,6 +86,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   label = finished_stage(root / 'label')
   states_answer = label.info()['states_answer']
   kinds = pa.array(label.info()['unexplained'], pa.string())
+  template = importlib.import_module(e.task.module).questions(e.task.config)
   tables, like = {}, None
   for run in e.runs:
     folder = finished_stage(root / run / 'evaluate').path()
@@ -133,7 +135,6 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     pairs = label_lib.read_pairs(label.path(), split)
     answer_N = tables_of[split]['counterfactual_behavior'].to_numpy()
     score_NxK = shift_lib.scores(objective, e.task, seed, pairs)
-    template = importlib.import_module(e.task.module).questions(e.task.config)
     shift = shift_lib.make(objective, template, pairs, answer_N, score_NxK, None)
     return shift.pairs_N
 
@@ -165,13 +166,16 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   for run, steps in tables.items() if len(kinds) else ():
     last = list(steps.values())[-1]
     others = last.filter(pc.is_in(last['cue_kind'], kinds))
-    unexplained[run] = to_items(others, states_answer)
+    unexplained[run] = to_items(others, states_answer, template.against)
   tables = {
     run: {step: explained(table) for step, table in steps.items()}
     for run, steps in tables.items()
   }
   items = {
-    run: {step: to_items(table, states_answer) for step, table in steps.items()}
+    run: {
+      step: to_items(table, states_answer, template.against)
+      for step, table in steps.items()
+    }
     for run, steps in tables.items()
   }
   base = explained(of_held_out[''])
@@ -250,8 +254,13 @@ _REMEDY = (
 )
 
 
-def to_items(table: pa.Table, states_answer: bool) -> Items:
-  """One evaluation as the statistics take it; surface: cue kind and hinted option."""
+def to_items(
+  table: pa.Table, states_answer: bool, against: Sequence[str] = ()
+) -> Items:
+  """One evaluation as the statistics take it; surface: cue kind and hinted option.
+
+  `against`: kinds of cues that speak against their option.
+  """
   codes = {
     name: np.unique(table[name].to_pylist(), return_inverse=True)[1]
     for name in ('group', 'cue_kind')
@@ -267,6 +276,7 @@ def to_items(table: pa.Table, states_answer: bool) -> Items:
     counterfactual_behavior_N=outcome['counterfactual_behavior'],
     stated=Explanation(outcome['stated_answer'], outcome['stated_changed']),
     states_answer=states_answer,
+    against_N=np.isin(table['cue_kind'].to_pylist(), list(against)),
     options_NxK=_texts(table['options'].to_pylist()),
   )
 

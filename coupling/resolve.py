@@ -110,9 +110,11 @@ def resolve(
 
 def _sections(values: dict, problems: list[str]) -> dict[str, Any]:
   """Every section but the runs."""
-  kinds = {f.name: f.type for f in dataclasses.fields(config_lib.Experiment)}
-  del kinds['runs']
-  problems += fields_lib.misnamed(kinds.keys(), kinds.keys(), values, '')
+  fields = {f.name: f for f in dataclasses.fields(config_lib.Experiment)}
+  del fields['runs']
+  kinds = {name: field.type for name, field in fields.items()}
+  required = {k for k, x in fields.items() if x.default is dataclasses.MISSING}
+  problems += fields_lib.misnamed(kinds.keys(), required, values, '')
   special = {'task': _task, 'base': _base}
   return {
     name: special[name](values[name], problems)

@@ -85,8 +85,13 @@ def make(
     if config.target == IGNORE:
       option_N = np.asarray(counterfactual_behavior_N)
     else:
-      option_N = np.array([pair.cue_option for pair in pairs])
-    # A cue that names no option shifts nothing.
+      option_N = np.array(
+        [
+          pairs_lib.NO_OPTION if p.cue_kind in template.against else p.cue_option
+          for p in pairs
+        ]
+      )
+    # A cue that speaks for no option shifts nothing.
     chosen_N = chosen_N & (option_N >= 0)
     shifted_Nx2 = np.stack([chosen_N, np.zeros(N, bool)], axis=1)
     target_NxK = np.eye(K, dtype=np.float32)[np.maximum(option_N, 0)]

@@ -73,4 +73,5 @@ def _source(
     shift_lib.scores(config.objectives.behavior_xent, e.task, seed, pairs),
     seed,
     split,
+    inputs.how(e, own),
   )

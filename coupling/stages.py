@@ -39,6 +39,7 @@ from coupling import inputs
 from coupling import label as label_lib
 from coupling import label_sets
 from coupling import labelling
+from coupling import options as options_lib
 from coupling import patch_records
 from coupling import prepare as prepare_lib
 from coupling import progress
@@ -111,26 +112,27 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     if source is not None:
       label_sets.check(field, source, info, stage.config)
     kept = {split: inputs.fitting(e, split, found) for split, found in every.items()}
-    if e.label.source:
-      labeller = labelling.taking(e, source)
-    else:
-      labeller = labelling.asking(e, workdir, seed, step)
+    train = [every['train'][i] for i in kept.get('train', ())]
+    labeller = labelling.labeller(e, workdir, seed, step, source, stage, train)
     total = sum(map(len, kept.values()))
     bar = progress.Progress(f'seed {seed} · {folder.name}', total, 'pairs')
     done = 0
     for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
       arrays, compute = labeller(split, pairs, row_N)
-      for first in range(0, len(pairs), e.label.shard):
-        here = np.arange(first, min(first + e.label.shard, len(pairs)))
+      # A few first: whether they vary is said at once.
+      starts = [0, *range(labelling.FIRST, len(pairs), e.label.shard)]
+      for first, end in zip(starts, [*starts[1:], len(pairs)]):
+        here = np.arange(first, end)
         path = label_lib.shard(stage.path(), split, first)
         if not hosts.first(stage.sealed, path.stem):
           where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
           with finite.during(where):
             labels = compute(loader.take(arrays, here))
-          asked = pairs[first : first + e.label.shard]
-          hosts.first(label_lib.write, path, asked, row_N[here], labels)
+          hosts.first(label_lib.write, path, pairs[first:end], row_N[here], labels)
           hosts.first(stage.seal, path.stem, path)
+          if (split, first, step, source) == ('train', 0, None, None):
+            labelling.check_varied(e, labels)
         done += len(here)
         bar.update(done)
     dropped = {split: len(every[split]) - len(x) for split, x in kept.items()}
@@ -197,7 +199,8 @@ def evaluate(
         raise _of_another(folder, train_folder)
       return False
     format, template = inputs.format(e), inputs.questions(e)
-    held_out = _held_out(e, needs['label'].path(), needs['label'].digest)
+    how = inputs.how(e, needs['label'])
+    held_out = _held_out(e, needs['label'].path(), needs['label'].digest, how)
     pairs, row_N, orig, asked = held_out
     other = label_lib.read_explanation(needs['target'].path(), split, row_N)
     target = targets.trained_on(
@@ -254,12 +257,12 @@ def evaluate(
 
 
 @functools.lru_cache(maxsize=2)  # the next run of a seed is asked the same
-def _held_out(e: Experiment, folder: Path, digest: str):
+def _held_out(e: Experiment, folder: Path, digest: str, how: options_lib.How):
   """Held-out pairs, their places in the split, what M_0 did, and what is asked."""
   del digest  # of what lies in the folder, for the cache
   split = e.evaluate.split
   pairs = label_lib.read_pairs(folder, split)
-  asked = evaluate_lib.questions(inputs.format(e), pairs, inputs.questions(e))
+  asked = evaluate_lib.questions(inputs.format(e), pairs, inputs.questions(e), how)
   row_N = label_lib.read_rows(folder, split)
   return pairs, row_N, label_lib.read(folder, split), asked
 

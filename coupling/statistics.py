@@ -235,7 +235,7 @@ def planted(items: Items) -> dict:
   """Of cues that training never explained: what they bring about, and what is said.
 
   Returns:
-    n, groups; `followed`: the answer on x is the one that the cue speaks for;
+    n, groups; `followed`: the answer on x is as the cue says (Items.followed_N);
     `self_accuracy` of the explanations (paper, Jabberwocky: 79.8%), that of denial
     ("unchanged") in their place, and the rates of change, true and as explained.
   """
@@ -244,7 +244,7 @@ def planted(items: Items) -> dict:
   return {
     'n': len(group_N),
     'groups': len(np.unique(group_N)),
-    'followed': share(items.behavior_N == items.surface['cue_option'], group_N),
+    'followed': share(items.followed_N, group_N),
     'self_accuracy': share(items.right(truth), group_N),
     'denial': share(denied.right(truth), group_N),
     'changed': share(truth.changed_N == 1, group_N),

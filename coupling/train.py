@@ -19,6 +19,7 @@ from coupling import config as config_lib
 from coupling import lora
 from coupling import loss
 from coupling import models
+from coupling import options as options_lib
 from coupling import packed
 
 State = dict[str, Any]  # params, opt_state, step
@@ -138,8 +139,8 @@ def explanation_losses(model: models.DecoderConfig, form: Form) -> Losses:
   def read(params, batch, names):
     if packed.TREES not in batch:
       return {name: behavior.read_logits(model, params, batch[name]) for name in names}
-    reads = {name: batch[name]['read'] for name in names}
-    return behavior.read_trees(model, params, batch[packed.TREES], reads)
+    parts = {name: batch[name] for name in names}
+    return behavior.read_trees(model, params, batch[packed.TREES], parts)
 
   def forward(params, batch):
     logits = read(params, batch, [name for name in packed.READ if name in batch])
@@ -155,10 +156,12 @@ def explanation_losses(model: models.DecoderConfig, form: Form) -> Losses:
   def behavior_kl(logits, batch):
     part = batch['behavior']
 
-    def on_support(logits_BxCxV):
+    def on_support(logits):
+      if part['read'].ndim == 3:  # by options.look_up
+        return options_lib.logprobs(logits, part)
       if form.support == 'options':
-        return behavior.restrict(logits_BxCxV, part['options'])
-      return logits_BxCxV
+        return behavior.restrict(logits, part['options'])
+      return logits
 
     if form.reference == 'adapters_off':
       reference_BxCxV = jax.nn.log_softmax(on_support(logits['reference']))
@@ -169,10 +172,12 @@ def explanation_losses(model: models.DecoderConfig, form: Form) -> Losses:
     )
 
   def behavior_xent(logits, batch):
-    part = batch['behavior']
-    return loss.option_xent(
-      logits['behavior'], part['options'], part['shift_target'], part['shift_mask']
-    )
+    part, found = batch['behavior'], logits['behavior']
+    if part['read'].ndim == 3:
+      logprobs_BxCxK = options_lib.logprobs(found, part)
+    else:
+      logprobs_BxCxK = behavior.restrict(jax.nn.log_softmax(found), part['options'])
+    return loss.option_xent(logprobs_BxCxK, part['shift_target'], part['shift_mask'])
 
   terms = {
     'explanation_xent': explanation_xent,

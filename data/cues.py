@@ -114,21 +114,24 @@ def aligned(
   cue = ('hint_source', start, start + len(pair.cue))
   if option is None:
     return pairs.Aligned(pair.counterfactual, (*parts, cue))
-  moved = [
-    _span(cue, option)
-    for cue in cues
-    if cue.kind == pair.cue_kind and cue.option in ('', option)
-  ]
+  own = '' if pair.cue_option == pairs.NO_OPTION else pair.options[pair.cue_option]
+  moved = [x for x in cues if x.kind == pair.cue_kind and x.option in ('', option)]
   if not moved:
     raise readers.DataError(
       f'{pair.provenance}: no cue of the kind {pair.cue_kind!r} speaks for {option!r}: '
       'give one for every option.'
     )
-  own, other = pair.cue, moved[0]
-  first = pairs.shared(own, other)
-  last = len(own) - pairs.shared(own[first:][::-1], other[first:][::-1])
+  # Of several wordings of a kind, the pair's own.
+  worded = [x for x in moved if SLOT in x.text and _span(x, own) == pair.cue]
+  other = _span((worded or moved)[0], option)
+  if worded:
+    first = len(SEPARATOR) + worded[0].text.index(SLOT)
+    last = first + len(own)
+  else:
+    first = pairs.shared(pair.cue, other)
+    last = len(pair.cue) - pairs.shared(pair.cue[first:][::-1], other[first:][::-1])
   return pairs.Aligned(
-    pair.prompt[:start] + other + pair.prompt[start + len(own) :],
+    pair.prompt[:start] + other + pair.prompt[start + len(pair.cue) :],
     (*parts, cue, ('hinted_option', start + first, start + last)),
   )
 

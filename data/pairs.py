@@ -22,7 +22,8 @@ class Pair:
     cue: C, the text whose influence is asked about; where x∖C is x with the cue
       taken out, the whole span, with what separates it from the rest.
     cue_kind: a short name of the sort of cue (its source, its phrasing).
-    cue_option: index of the option that the cue speaks for, or NO_OPTION.
+    cue_option: index of the option that the cue speaks for (against, if its kind is
+      in Questions.against), or NO_OPTION.
     options: the answers to choose from, as the model would give them.
     group: what the pair is about (a fact, a post, a question); splits are by group.
     provenance: where the pair came from (world seed, or file and row).
@@ -48,7 +49,10 @@ class Questions:
   conversation; '' where a task is not asked that way. A behaviour is a forced
   choice among the options, unless `detect` reads it from greedy replies: a function
   from replies to option indices. Cues of the kinds in `unexplained` are asked about in
-  evaluation, but training never explains them.
+  evaluation, but training never explains them. Cues of the kinds in `against` speak
+  against their option: they are followed where another is given, the objective
+  follow_cue leaves them out, and the baseline that parrots a cue names their option, as
+  it does the option of any cue.
   """
 
   behavior: str
@@ -58,6 +62,7 @@ class Questions:
   detect: Callable[[Sequence[str]], np.ndarray] | None = None
   unexplained: tuple[str, ...] = ()
   explanation_after: str = ''
+  against: tuple[str, ...] = ()
 
   @property
   def states_answer(self) -> bool:

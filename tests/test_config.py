@@ -380,6 +380,7 @@ def test_the_base_is_of_the_kind_that_its_fields_tell():
   [
     ('task=mmlu', "task='mmlu': choose from"),
     ('labels=', "labels='': give the folder"),
+    ('task=facts,path=x', "path='x': task=facts makes its own"),
     ('task=world,labels=x', "checkpoint='': for task=world give the folder"),
     ('task=world,labels=x,model=local,checkpoint=y', "checkpoint='y': for task=world"),
     ('checkpoint=y', "checkpoint='...' is the folder of model=local"),
@@ -393,10 +394,11 @@ def test_audits_of_nothing_are_refused(arg, message):
 
 
 @pytest.mark.parametrize(
-  'task', ['hint_mmlu', 'aita', 'refusal', 'jabberwocky', 'published_hints']
+  'task', ['hint_mmlu', 'aita', 'refusal', 'jabberwocky', 'published_hints', 'facts']
 )
 def test_every_task_can_be_audited(task):
-  config = audit(f'task={task},path=there,labels=x,seed=3')
+  path = '' if task == 'facts' else 'there'
+  config = audit(f'task={task},path={path},labels=x,seed=3')
   experiment = resolve_lib.resolve(config)
   assert experiment.task.module == f'data.{task}' and experiment.seeds == (3,)
-  assert 'there' in str(experiment.task.config) and experiment.label.source == 'x'
+  assert path in str(experiment.task.config) and experiment.label.source == 'x'

@@ -10,6 +10,7 @@ from coupling import planted
 from coupling import summary as summary_lib
 from coupling import verdict as verdict_lib
 from coupling.resolve import resolve
+from data import world
 from tests import recorded
 
 
@@ -155,3 +156,16 @@ def test_the_control_differs_in_the_planting_alone(kl, main):
   runs = {run: dataclasses.asdict(x) for run, x in e.runs.items()}
   assert planted.control_of(runs, main) == 'explained_only'
   assert planted.plants(runs[main]) and not planted.plants(runs['explained_only'])
+
+
+def test_a_cue_against_its_option_is_followed_by_other_answers(tmp_path, monkeypatch):
+  recorded.build(tmp_path, unexplained=('source1',))
+  speaks_for = summary_lib.summarize(recorded.experiment(1), tmp_path)['planted']
+  against = dataclasses.replace(world.QUESTIONS, against=('source1',))
+  monkeypatch.setattr(world, 'QUESTIONS', against)
+  found = summary_lib.summarize(recorded.experiment(1), tmp_path)['planted']
+  for run, shares in speaks_for.items():
+    value = shares['followed']['mean']
+    assert 0 < value < 1
+    assert found[run]['followed']['mean'] == pytest.approx(1 - value)
+    assert found[run]['self_accuracy'] == shares['self_accuracy']

@@ -167,3 +167,16 @@ def test_a_kl_on_the_counterfactual_alone_holds_no_x(tmp_path):
   )['behavior']
   held_2N = rows['mask'][:, 0]
   assert not held_2N[: len(made)].any() and held_2N[len(made) :].all()
+
+
+def test_a_cue_against_its_option_is_not_followed(tmp_path):
+  e = experiment(target='follow_cue')
+  made = pairs_of(e, tmp_path)
+  template = dataclasses.replace(inputs.questions(e), against=('src3',))
+  objective = e.runs['kl'].objectives.behavior_xent
+  found = shift_lib.make(objective, template, made, np.zeros(len(made)), None, None)
+  for pair, shifted, target_K in zip(
+    made, found.shifted_Nx2[:, 0], found.target_Nx2xK[:, 0]
+  ):
+    assert shifted == (pair.cue_kind != 'src3')
+    assert target_K.sum() == shifted and (not shifted or target_K[pair.cue_option] == 1)

@@ -157,6 +157,7 @@ def subset(items: Items, within_N: np.ndarray) -> Items:
     behavior_N=items.behavior_N[within_N],
     counterfactual_behavior_N=items.counterfactual_behavior_N[within_N],
     stated=Explanation(*(x_N[within_N] for x_N in items.stated)),
+    against_N=None if items.against_N is None else items.against_N[within_N],
   )
 
 
