@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from coupling import config as config_lib
 from coupling import finite
 from coupling import fit
 from coupling import layers
 from coupling import models
+from coupling import train
 from tests import test_sweep
 from tests import test_train
 
@@ -107,11 +109,21 @@ def test_weights_that_are_too_large_give_logits_that_are_not_finite(kind, place)
 
 
 @pytest.mark.parametrize('rate', [1e12, 1e15, 1e18])
-def test_a_training_whose_activations_overflow_has_diverged(tmp_path, rate):
-  """Its loss was that of equal logits, at every step to the end."""
+def test_adapters_whose_activations_overflow_have_diverged(tmp_path, rate):
+  """At the first step that has them; its loss was that of equal logits."""
+  model = test_sweep.MODEL
+  low_rank = config_lib.Lora(rank=2, alpha=8.0, targets=('q', 'o', 'up', 'down'))
   optimizer = dataclasses.replace(
     test_train.OPTIMIZER, learning_rate=rate, warmup_steps=0
   )
-  bad = test_sweep.training(tmp_path, 0, optimizer=optimizer)
-  with pytest.raises(finite.NonFiniteError, match=r'diverged.*learning_rate'):
+  bad = test_sweep.training(
+    tmp_path,
+    0,
+    optimizer=optimizer,
+    low_rank=low_rank,
+    params=train.fresh_adapters(model, low_rank, seed=0),
+    frozen=test_sweep.init(0),
+    objectives=test_sweep.objectives(held=0.0, shift=0.0),
+  )
+  with pytest.raises(finite.NonFiniteError, match='at step 2,.*diverged.*learning_rate'):
     fit.fit(bad)
