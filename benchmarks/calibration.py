@@ -126,7 +126,7 @@ def group_mixtures(
 
 
 def _covariance(first_N: np.ndarray, second_N: np.ndarray, stratum_N) -> float:
-  """Sum over items of the product of one-hot classes, less their strata's means."""
+  """Sum over items of the product of one-hot classes, minus their strata's means."""
   shape = (stratum_N.max() + 1, max(first_N.max(), second_N.max()) + 1)
   counts = (
     np.bincount(stratum_N * shape[1] + class_N, minlength=np.prod(shape)).reshape(shape)
@@ -230,7 +230,7 @@ def estimate(rng: np.random.Generator, groups: int) -> dict[str, Interval]:
     'moved self / orig': result['moved']['ratio'],
     'sibling difference': sibling(items, other)['difference'],
     'pooled sibling difference': pooled['difference'],
-    'beyond shared': pooled['beyond_shared']['slope'],
+    'beyond shared': pooled['beyond_shared']['first'],
   }
   found = {name: Interval(**interval) for name, interval in found.items()}
   return found | {'seed_interval of gap': seed_interval(seed_gaps(rng, groups))}

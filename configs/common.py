@@ -9,6 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from data import dates
+
 MODELS = {
   'qwen3_8b': 'Qwen/Qwen3-8B',
   'qwen3_0p6b': 'Qwen/Qwen3-0.6B',
@@ -127,7 +129,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     revision='',
     chat=True,
     thinking=False,
-    date='2024-07-26',  # where a chat template writes the day
+    date=dates.DATE,  # where a chat template writes the day
     dtype=dtype,
     # AdamW's steps are too small to add to bfloat16 weights; adapters are float32.
     param_dtype=dtype if args['rank'] else 'float32',

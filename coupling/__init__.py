@@ -1,0 +1,3 @@
+"""Introspective coupling: training, evaluation and statistics."""
+
+import data  # noqa: F401  # before transformers: see there

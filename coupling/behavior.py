@@ -212,7 +212,7 @@ def restrict(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
 def choose(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
   """The greedy behaviour: index of the likeliest option, int32 [...].
 
-  Where some logits are not finite it is finite.MARK.
+  Where some logits are not finite it is finite.NOT_FINITE.
   """
   chosen_x = jnp.argmax(restrict(logits_xV, options_xK), axis=-1)
   return finite.mark(chosen_x, logits_xV).astype(jnp.int32)

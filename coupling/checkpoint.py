@@ -6,9 +6,9 @@ state of randomness.
 """
 
 from collections.abc import Iterator
+from concurrent import futures
 import contextlib
 import pathlib
-import shutil
 from typing import Any
 
 import jax
@@ -21,12 +21,6 @@ from coupling import hosts
 from coupling import progress
 from coupling import seals
 from coupling import workdir
-
-
-_DIVERGED = (
-  'It is of a training that diverged: move it away, and the command goes on from the '
-  'step before, or train anew with a lower learning rate.'
-)
 
 
 class Checkpoints:
@@ -42,9 +36,12 @@ class Checkpoints:
     """
     self._seals, self._keep_every = seals.Seals(folder.parent), keep_every
     self._folder = folder
-    self._unsealed: int | None = None  # the step that is being saved
+    self._saving: int | None = None  # a step, until it is on disk
+    self._sealing: futures.Future | None = None  # of a step that is
+    # Whole checkpoints are hashed, which must not hold up the devices.
+    self._worker = futures.ThreadPoolExecutor(max_workers=1)
     if keep_every is not None:
-      hosts.first(self._remove_unsealed)
+      hosts.first(self._set_aside)
     options = ocp.CheckpointManagerOptions(
       max_to_keep=None,  # what is superseded is deleted by settle
       read_only=keep_every is None,
@@ -86,18 +83,24 @@ class Checkpoints:
       ),
       force=True,
     )
-    self._unsealed = step
+    self._saving = step
 
   def poll(self) -> None:
-    """Seals what was being saved, where it is on disk by now."""
-    if self._unsealed is not None and not self._manager.is_saving_in_progress():
+    """Begins to seal what was being saved, where it is on disk by now.
+
+    Raises:
+      WorkdirError: it could not be saved.
+    """
+    if self._saving is not None and not self._manager.is_saving_in_progress():
       self._seal()
 
   def restore(self, step: int, like: dict[str, Any], position: dict[str, int]):
     """The state at a step, with the shapes and shardings of `like`.
 
+    Its files were held against their seals when the stage was opened.
+
     Raises:
-      WorkdirError: a damaged checkpoint, or one that was trained with another seed.
+      WorkdirError: a torn checkpoint, or one that was trained with another seed.
       NonFiniteError: weights or moments that are not finite.
     """
     args = ocp.args.Composite(
@@ -105,37 +108,59 @@ class Checkpoints:
       optimizer=ocp.args.StandardRestore(_abstract(like['opt_state'])),
       position=ocp.args.JsonRestore(),
     )
-    self._seals.check(self._name(step))
-    with _naming_damage(self._folder / str(step)):
+    where = self._folder / str(step)
+    remedy = 'move it away, and the command goes on from the step before'
+    with _naming_damage(where, remedy):
       found = self._manager.restore(step, args=args)
     if found.position != position | {'step': step}:
       raise workdir.WorkdirError(
-        f'{self._folder}/{step}: loader position {found.position} is not that of '
+        f'{where}: loader position {found.position} is not that of '
         f'this run, {position | {"step": step}}; move the folder away to train anew.'
       )
     state = {'params': found.params, 'opt_state': found.optimizer}
-    finite.check(state, f'{self._folder}/{step}', _DIVERGED)
+    finite.check(
+      state,
+      str(where),
+      f'It is of a training that diverged: {remedy}, or train anew with a lower '
+      'learning rate.',
+    )
     return state | {'step': hosts.put(np.int32(step), like['step'].sharding)}
 
   def restore_params(self, step: int, like: Any) -> Any:
-    """The parameters alone, for evaluation."""
-    self._seals.check(self._name(step))
+    """The parameters alone, for evaluation.
+
+    Raises:
+      WorkdirError: they are damaged.
+      NonFiniteError: they are not finite.
+    """
+    where = self._folder / str(step)
+    under = f'{self._folder.name}/{step}/params/'
+    hosts.first(self._seals.check, self._name(step), under)
     args = ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(like)))
-    with _naming_damage(self._folder / str(step)):
+    with _naming_damage(where, f'move {self._folder.parent} away and train anew'):
       params = self._manager.restore(step, args=args).params
-    finite.check(params, f'{self._folder}/{step}', _DIVERGED)
+    finite.check(params, str(where), _diverged(self._folder.parent))
     return params
 
   def close(self) -> None:
     """Waits until everything is on disk."""
-    if self._keep_every is not None:
-      self.settle()
-    self._manager.close()
+    try:
+      if self._keep_every is not None:
+        self.settle()
+    finally:
+      self._worker.shutdown()
+      self._manager.close()
 
   def settle(self) -> None:
-    """Waits for what is being saved, seals it, and deletes what it supersedes."""
-    self._manager.wait_until_finished()
+    """Waits for what is being saved, seals it, and deletes what it supersedes.
+
+    Raises:
+      WorkdirError: it could not be saved, and is not sealed.
+    """
     self._seal()
+    sealing, self._sealing = self._sealing, None
+    if sealing is not None:
+      sealing.result()
     kept = sorted(self._manager.all_steps())
     for step in kept[:-1]:
       if step % self._keep_every:
@@ -146,22 +171,47 @@ class Checkpoints:
     return f'{self._folder.name}-{step}'
 
   def _seal(self) -> None:
-    step, self._unsealed = self._unsealed, None
-    if step is not None and hosts.is_first():
-      self._seals.put(self._name(step), self._folder / str(step))
+    """Waits for what is being saved, and begins to seal it."""
+    step, self._saving = self._saving, None
+    if step is None:
+      return
+    path = self._folder / str(step)
+    try:
+      self._manager.wait_until_finished()  # raises what went wrong meanwhile
+    except Exception as e:  # Orbax and tensorstore raise many kinds
+      raise workdir.WorkdirError(
+        f'{path}: this checkpoint could not be saved ({e}); mend that and run the same '
+        'command again: it resumes from the step before'
+      ) from e
+    if hosts.is_first():
+      self._sealing = self._worker.submit(self._seals.put, self._name(step), path)
 
   def _delete(self, step: int) -> None:
     if hosts.is_first():
       self._seals.drop(self._name(step))
     self._manager.delete(step)
 
-  def _remove_unsealed(self) -> None:
-    """What a kill left before it was sealed, or half deleted, is no checkpoint."""
+  def _set_aside(self) -> None:
+    """Moves away what a kill left before it was sealed, or half deleted.
+
+    Raises:
+      WorkdirError: more steps lack a seal than a kill can leave.
+    """
     there = sorted(int(p.name) for p in self._folder.glob('*') if p.name.isdigit())
-    if found := [step for step in there if not self._seals.has(self._name(step))]:
-      progress.line(f'{self._folder}: not whole, and made again: steps {found}')
-    for step in found:
-      shutil.rmtree(self._folder / str(step))
+    unsealed = [step for step in there if not self._seals.knows(self._name(step))]
+    # A kill leaves one, which was being saved or deleted, and step 0 is saved first.
+    accident = len(unsealed) <= 1 and (unsealed != there or unsealed in ([], [0]))
+    if not accident:
+      raise workdir.WorkdirError(
+        f'{self._folder}: the steps {unsealed} lack their seals in '
+        f'{self._folder.parent / seals.FOLDER}, so they cannot be checked. If this is '
+        'a copy, copy that folder too (its name begins with a dot) and run the same '
+        f'command again; if it is lost, move {self._folder} away to train anew.'
+      )
+    for step in there:
+      if not self._seals.has(self._name(step)):
+        aside = self._seals.set_aside(self._name(step), self._folder / str(step))
+        progress.line(f'{self._folder}/{step}: not whole; moved to {aside}')
 
 
 def read_params(folder: pathlib.Path, step: int, like: Any) -> Any:
@@ -188,21 +238,35 @@ def save_params(folder: pathlib.Path, params: Any) -> None:
 
 
 def load_params(folder: pathlib.Path, like: Any) -> Any:
-  """Reads what `save_params` wrote, with the shapes and shardings of `like`."""
-  with ocp.StandardCheckpointer() as checkpointer, _naming_damage(folder):
+  """Reads what `save_params` wrote, with the shapes and shardings of `like`.
+
+  Raises:
+    WorkdirError: it is torn.
+    NonFiniteError: it is not finite.
+  """
+  damage = _naming_damage(folder, f'move {folder.parent} away and train anew')
+  with ocp.StandardCheckpointer() as checkpointer, damage:
     params = checkpointer.restore(folder.resolve(), _abstract(like))
-  finite.check(params, str(folder), _DIVERGED)
+  finite.check(params, str(folder), _diverged(folder.parent))
   return params
 
 
+def _diverged(stage: pathlib.Path) -> str:
+  """Cause and remedy where what a stage has made is not finite."""
+  return (
+    f'The training diverged: move {stage} away and train anew with a lower learning '
+    'rate.'
+  )
+
+
 @contextlib.contextmanager
-def _naming_damage(folder: pathlib.Path) -> Iterator[None]:
+def _naming_damage(folder: pathlib.Path, remedy: str) -> Iterator[None]:
   try:
     yield
   except Exception as e:  # Orbax and tensorstore raise many kinds
     raise workdir.WorkdirError(
       f'{folder}: this checkpoint cannot be read ({e}). It is torn or was edited, or '
-      'of another model; move it away, and the command goes on from what is left.'
+      f'of another model; {remedy}.'
     ) from e
 
 

@@ -201,7 +201,7 @@ def _unreadable(e: config_lib.Experiment) -> list[str]:
   imported = isinstance(e.base, config_lib.Import)
   if imported and (missing := _refusal(inputs.checkpoint_folder, e)):
     return missing
-  # Of an imported model the format needs the decoder, and tells of it again.
+  # Of an imported model the format needs the decoder, and reports its problems again.
   found = [*_refusal(inputs.format, e), *_refusal(inputs.decoder, e)]
   return list(dict.fromkeys(found))
 

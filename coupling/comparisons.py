@@ -113,6 +113,7 @@ def _concatenate(first: Items, second: Items) -> Items:
     first,
     group_N=both(first.group_N, second.group_N),
     surface={k: both(v, second.surface[k]) for k, v in first.surface.items()},
+    options_NxK=None,
     behavior_N=both(first.behavior_N, second.behavior_N),
     counterfactual_behavior_N=both(
       first.counterfactual_behavior_N, second.counterfactual_behavior_N

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import dataclasses
 from typing import Any, Literal, Self
 
+from data import dates
+
 _CANNOT = 'the config cannot be run:'
 
 
@@ -110,7 +112,7 @@ class Import:
   revision: str  # on the hub; '' for its main branch
   chat: bool  # ask by the tokenizer's chat template; else as plain text
   thinking: bool = False  # in a chat whose behaviours are read from replies
-  date: str = '2024-07-26'  # of the chats, for templates that write the day
+  date: str = dates.DATE  # of the chats, for templates that write the day
   dtype: Literal['float32', 'bfloat16']
   param_dtype: Literal['float32', 'bfloat16']
   scan_layers: bool

@@ -9,10 +9,10 @@ from coupling.formats import decimal, percent, points, signed
 def sibling(explanations: dict, denial: dict) -> dict:
   """Whether explanations know more of their own model than what a sibling shares."""
   found = explanations['beyond_shared']
-  state = sign(found['slope'])
+  state = sign(found['smaller'])
   texts = {
-    'above': 'Labels, drift and other knowledge that both share cancel here, as do the '
-    'own answer and each model’s base rates.',
+    'above': 'Knowledge that both share, of labels and of drift, cannot give both of '
+    'them that, nor can the own answer, or what a model prefers whatever the item.',
     'below': 'They follow the sibling more, which introspection cannot explain.',
     'around': 'So what both share, put together with the own answer, may explain what '
     'they get right.',
@@ -26,8 +26,9 @@ def sibling(explanations: dict, denial: dict) -> dict:
     f'{percent(explanations["own_accuracy"])} against '
     f'{percent(explanations["sibling_accuracy"])}. Denial would reach '
     f'{points(denial["difference"])}, so this does not decide. Where both give one '
-    f'answer with the cue, {signed(found["slope"])} of the difference of their v’ '
-    f'shows in their explanations. {texts[state]}',
+    f'answer with the cue and differ in v’, the weight of the own v’ is '
+    f'{signed(found["first"])} and {signed(found["second"])}, the smaller of both '
+    f'{signed(found["smaller"])}. {texts[state]}',
   )
 
 
@@ -51,7 +52,10 @@ def shuffled(summary: dict) -> dict:
     f'{signed(run["siding"]["difference"])}, on v’ by '
     f'{signed(run["siding_answer"]["difference"])}; the main run’s gap is larger by '
     f'{points(contrast["gap"])} points, its weights’ difference by {signed(whole)}, '
-    f'on v’ by {signed(answer)}. {texts[state]}',
+    f'on v’ by {signed(answer)}. {texts[state]} Where both runs give one answer with '
+    'the cue and differ in v’, the weight of the own v’ is '
+    f'{signed(contrast["beyond_shared"]["first"])} and, after training on noise, '
+    f'{signed(contrast["beyond_shared"]["second"])}.',
   )
 
 

@@ -162,7 +162,7 @@ def greedy(
     done_B: rows that need not go on; their first token counts alone.
 
   Returns:
-    int32 [B, G]; finite.MARK where logits are not finite.
+    int32 [B, G]; finite.NOT_FINITE where logits are not finite.
   """
   hidden_BxD, depth_B, seen_BxT, cache = begun
   B, G = len(depth_B), max_new_tokens
@@ -314,6 +314,6 @@ def greedy_from_drafts(
 def _likeliest(
   config: models.DecoderConfig, params: models.Params, hidden: jax.Array
 ) -> jax.Array:
-  """The token [...] that follows hidden states [..., D], or finite.MARK."""
+  """The token [...] that follows hidden states [..., D], or finite.NOT_FINITE."""
   logits = models.unembed(config, params, hidden)
   return finite.mark(jnp.argmax(logits, axis=-1), logits)

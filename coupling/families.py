@@ -66,7 +66,7 @@ def from_hf(
       f'{", ".join(FAMILIES)}; choose a model of one of them.'
     )
   fields = Fields(raw, source)
-  there, gemma = fields.read, name == hf_config.ITS_TEXT
+  there, gemma = fields.config, name == hf_config.ITS_TEXT
   activation = there.hidden_activation if gemma else there.hidden_act
   if activation not in _ACTIVATIONS:
     field = 'hidden_activation' if gemma else 'hidden_act'

@@ -70,8 +70,8 @@ def weights(main: dict) -> dict:
 
 def weights_answer(main: dict) -> dict:
   texts = {
-    'above': 'So it is not old v’ put together with the current answer, nor knowledge '
-    'of both alike.',
+    'above': 'So it is not old v’ put together with the current answer, nor equal '
+    'knowledge of both. What siblings share may still lie nearer to one of them.',
     'below': 'So the labels’ v’ is repeated; weight on self in whole labels may come '
     'from the own answer, put together with it.',
     'around': 'Neither v’ is shown to weigh more.',

@@ -1,8 +1,8 @@
 """NaN and infinity: where they are looked for, and how they are reported.
 
-A comparison with NaN is False and the argmax of NaN is its place, so that what is
-computed from such numbers looks like a result. They are looked for where numbers come
-in (weights), where they are kept (checkpoints, exports), in every training step, and in
+A comparison with NaN is False, and argmax returns the index of a NaN, so numbers
+computed from NaN look like results. They are looked for where numbers come in
+(weights), where they are kept (checkpoints, exports), in every training step, and in
 all logits that an answer is read from.
 """
 
@@ -16,8 +16,13 @@ import numpy as np
 
 from coupling import hosts
 
-MARK = -2  # no option, no token, nor what fills up for one: its logits are not finite
-_CHUNK = 2**22  # values of the host looked at together
+# Stands for a choice whose logits are not finite; differs from every option, token and
+# fill value.
+NOT_FINITE = -2
+_CHUNK = 2**20  # values of the host looked at together
+# Of half-precision types, which NumPy looks at slowly: NaN and infinity have all bits
+# of the exponent set, and no finite number has.
+_EXPONENT = {'bfloat16': 0x7F80, 'float16': 0x7C00}
 
 
 class NonFiniteError(ArithmeticError):
@@ -25,7 +30,7 @@ class NonFiniteError(ArithmeticError):
 
 
 @contextlib.contextmanager
-def naming(where: str) -> Iterator[None]:
+def during(where: str) -> Iterator[None]:
   """Puts in front of a NonFiniteError what was being done."""
   try:
     yield
@@ -34,8 +39,8 @@ def naming(where: str) -> Iterator[None]:
 
 
 def mark(choice: jax.Array, logits_xV: jax.Array) -> jax.Array:
-  """A choice [...] made from logits; MARK where some of these are not finite."""
-  return jnp.where(jnp.isfinite(logits_xV).all(axis=-1), choice, MARK)
+  """A choice [...] made from logits; NOT_FINITE where some of these are not finite."""
+  return jnp.where(jnp.isfinite(logits_xV).all(axis=-1), choice, NOT_FINITE)
 
 
 def check_choices(
@@ -49,7 +54,7 @@ def check_choices(
     dtype: of the model's arithmetic.
     row_N: the pairs' numbers; default: their order.
   """
-  bad_N = (choice_NxX == MARK).reshape(len(choice_NxX), -1).any(axis=1)
+  bad_N = (choice_NxX == NOT_FINITE).reshape(len(choice_NxX), -1).any(axis=1)
   check_pairs(~bad_N, f'the logits of {what}', dtype, row_N)
 
 
@@ -104,6 +109,8 @@ def _flags(leaves: list[jax.Array]) -> list[jax.Array]:
 def is_finite(x: np.ndarray) -> bool:
   """Whether all numbers of an array of the host are finite; needs no memory."""
   flat = x.reshape(-1)  # a view, where the array lies in one piece
-  return all(
-    np.isfinite(flat[i : i + _CHUNK]).all() for i in range(0, len(flat), _CHUNK)
-  )
+  parts = (flat[i : i + _CHUNK] for i in range(0, len(flat), _CHUNK))
+  if (exponent := _EXPONENT.get(x.dtype.name)) and x.dtype.isnative:
+    bits = (part.view(np.uint16) & exponent for part in parts)
+    return all((part != exponent).all() for part in bits)
+  return all(np.isfinite(part).all() for part in parts)

@@ -1,7 +1,7 @@
 """The loop around the train step: batches in, checkpoints and logs out.
 
 One loop serves a run that has all devices (`fit`) and several runs at once (sweep.fit);
-what they do on devices is told by `OnDevices`.
+what they do on devices is given by `OnDevices`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,12 +11,12 @@ import pathlib
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tensorboardX
 
 from coupling import checkpoint
 from coupling import config as config_lib
+from coupling import divergence
 from coupling import finite
 from coupling import hosts
 from coupling import interrupt
@@ -153,17 +153,18 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
     logs = enter(_Logs(trainings, step))
     running = None  # step and metrics of the last dispatch, which may not be done yet
 
-    def look():
+    def log_and_check():
       if running is not None:
         step, metrics = running
         metrics = jax.device_get(metrics)
         logs.write(step, metrics)
-        _check_finite(runs, step, metrics)
+        if bad := divergence.first(step, metrics):
+          raise runs[bad.run].failure(bad.found, bad.updates)
 
     while step < loop.steps:
       state, metrics = on.run(state, [run.batches(step) for run in runs])
       # Read only now, so that a device never waits for the next batches.
-      look()
+      log_and_check()
       for run in runs:
         run.poll()
       step += loop.steps_per_dispatch
@@ -171,7 +172,7 @@ def train_all(trainings: Sequence[Training], on: OnDevices) -> list[models.Param
       stopping = hosts.stopping()
       due = any(step % t.loop.checkpoint_every == 0 for t in trainings)
       if stopping or due or step == loop.steps:
-        look()
+        log_and_check()
         running = None
         save()
       if stopping:
@@ -193,7 +194,7 @@ class _Run:
     )
 
   def kept(self) -> set[int]:
-    """Steps that can be resumed: before none of them is there one missing."""
+    """Steps that can be resumed: those up to the first missing one."""
     kept, loop = self._checkpoints.steps(), self._training.loop
     due = range(0, loop.steps, loop.checkpoint_every)
     missing = min((step for step in due if step not in kept), default=loop.steps)
@@ -223,27 +224,11 @@ class _Run:
     except finite.NonFiniteError as error:
       raise self.failure(str(error), int(state['step'])) from error
 
-  def failure(self, found: str, step: int) -> finite.NonFiniteError:
-    """What is told of a step in which something is not finite."""
-    training, optimizer = self._training, self._training.optimizer
-    rate = f'optimizer.learning_rate={optimizer.learning_rate:g}'
-    rate = f"train.{rate} (or the run's own)" if training.objectives else f'base.{rate}'
-    if step <= 1:
-      cause = 'No update preceded it. ' + finite.overflow(training.model.dtype)
-    else:
-      cause = f'The training diverged: lower {rate}, or clip_norm.'
-      if jnp.dtype(training.model.dtype) != jnp.float32:
-        cause += f' It computes in {training.model.dtype}; float32 overflows later.'
+  def failure(self, found: str, updates: int) -> finite.NonFiniteError:
+    """The error for what was found not finite after so many updates."""
     self._checkpoints.settle()
-    last = max(self.kept(), default=None)
-    kept = 'Nothing is kept.'
-    if last is not None:
-      kept = (
-        f'The last good checkpoint, step {last}, stays in {training.folder}, where the '
-        'same command resumes and comes to the same. With a changed config training '
-        f'begins anew: move {training.folder.parent} away, or use another --workdir.'
-      )
-    return finite.NonFiniteError(f'{training.title}: {found}. {cause} {kept}')
+    last = max(hosts.first(self.kept), default=None)
+    return divergence.error(self._training, found, updates, last)
 
   def poll(self) -> None:
     self._checkpoints.poll()
@@ -255,30 +240,6 @@ class _Run:
 def _latest(runs: Sequence[_Run]) -> int | None:
   """The last step that all runs have kept; None: there is none."""
   return max(set.intersection(*(run.kept() for run in runs)), default=None)
-
-
-def _check_finite(runs: Sequence[_Run], step: int, metrics: train.Metrics) -> None:
-  """Raises NonFiniteError at the first step in which some run's metric is not finite.
-
-  Args:
-    runs: R of them.
-    step: the last of the dispatch.
-    metrics: name -> [R, S], of its steps.
-  """
-  # The loss's terms first: from them comes what is wrong with the others.
-  names = sorted(metrics, key=lambda name: (name in train.TOTALS, name))
-  bad_KxRxS = ~np.isfinite(np.stack([metrics[name] for name in names]))
-  if not bad_KxRxS.any():
-    return
-  bad_SxRxK = bad_KxRxS.T
-  s, r, _ = np.argwhere(bad_SxRxK)[0]
-  found = ', '.join(
-    f'{name} is {metrics[name][r, s]}'
-    for name, bad in zip(names, bad_SxRxK[s, r])
-    if bad
-  )
-  at = step - len(bad_SxRxK) + 1 + int(s)
-  raise runs[r].failure(f'at step {at}, {found}', at)
 
 
 class _Logs:

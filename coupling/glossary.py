@@ -152,11 +152,11 @@ TERMS = [
   ),
   (
     'Beyond what is shared',
-    'sibling.….beyond_shared.slope',
-    'Among items to which both siblings give one answer with the cue: slope of the '
-    'difference of their stated v’ on that of their true v’, within strata. The share '
-    'of explanations that follows the own v’, less the share that follows the '
-    'sibling’s. What both know cancels.',
+    'sibling.….beyond_shared.smaller',
+    'Among items to which both siblings give one answer with the cue and different '
+    'ones without it: slope of which of the two v’ is stated on which is the own one, '
+    'freed of what a model prefers whatever the item; the smaller of both models’. '
+    'Knowledge that both share gives no more than 0.',
     _BOOTSTRAP,
   ),
   (

@@ -10,9 +10,10 @@ import copy
 import math
 from typing import Any
 
+import transformers
+
 from coupling import config as config_lib
 from coupling.layers import RopeScaling
-from data.encoder import transformers
 
 HFConfig = dict[str, Any]
 
@@ -73,7 +74,7 @@ class Fields:
   Attributes:
     source: name of the file.
     model_type: of the language model.
-    read: the config of `transformers`.
+    config: the config of `transformers`.
   """
 
   def __init__(self, raw: HFConfig, source: str):
@@ -104,14 +105,15 @@ class Fields:
       kind = 'ministral'  # as AutoConfig does: a Mistral whose layers differ
     try:
       config = transformers.CONFIG_MAPPING[kind]
-      self.read = config.from_dict(copy.deepcopy(self._raw))  # it changes what it reads
-      self.read.standardize_rope_params()  # again, as its models do
+      raw = copy.deepcopy(self._raw)  # it changes what it reads
+      self.config = config.from_dict(raw)
+      self.config.standardize_rope_params()  # again, as its models do
     except Exception as e:  # of many kinds; each says which field
       raise CheckpointError(
         f'{source}: transformers refuses it as a {self.model_type} model: '
         f'{" ".join(str(e).split())}. Correct the file, or choose another checkpoint.'
       ) from e
-    heads, shared = self.read.num_attention_heads, self.read.num_key_value_heads
+    heads, shared = self.config.num_attention_heads, self.config.num_key_value_heads
     if heads % shared:
       raise self.error('num_key_value_heads', f'{heads} heads cannot share', shared)
 
@@ -130,9 +132,10 @@ class Fields:
       raise self.error('text_config', 'a section is expected', raw['text_config'])
 
   def _check_needed(self) -> None:
-    given = _LEFT_OUT if self.model_type == ITS_TEXT else ()
+    usual = _LEFT_OUT if self.model_type == ITS_TEXT else ()
     for field in _NEEDED:
-      if self._raw.get(field, field in given or None) is None:
+      left_out = field in usual and field not in self._raw
+      if not left_out and self._raw.get(field) is None:
         raise self.error(field, 'a value is needed here')
 
   def _check_rope(self) -> None:
@@ -195,7 +198,7 @@ def _malformed(name: str, value: Any) -> str | None:
 
 def windows(fields: Fields) -> tuple[int, tuple[int, ...]]:
   """The sliding window, 0 if no layer slides, and the layers that do not."""
-  config = fields.read
+  config = fields.config
   if fields.model_type == 'llama':
     return 0, ()
   window = config.sliding_window
@@ -212,7 +215,7 @@ def windows(fields: Fields) -> tuple[int, tuple[int, ...]]:
 
 def rope(fields: Fields) -> tuple[float, RopeScaling | None, float]:
   """Theta and scaling; the theta of sliding layers where it is another, or else 0."""
-  found, window_theta = fields.read.rope_parameters, 0.0
+  found, window_theta = fields.config.rope_parameters, 0.0
   if fields.model_type == ITS_TEXT:
     own, found = found[SLIDING], found[FULL]
     if own['rope_type'] != 'default':

@@ -19,12 +19,12 @@ from coupling import config as config_lib
 from coupling import explanation
 from coupling import hub
 from coupling import models
-from coupling import seals
 from coupling import sharding
 from coupling import train as train_lib
 from coupling import trained
 from coupling import weights
 from coupling import workdir as workdir_lib
+from data import digests
 from data import formats
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
@@ -167,9 +167,11 @@ def format(e: Experiment) -> formats.Format:
   if isinstance(base, config_lib.Import):
     try:
       tokenizer = tokens_lib.load_tokenizer(_folder(base))
-      chat = formats.Chat, dict(thinking=base.thinking, date=base.date)
-      make, how = chat if base.chat else (formats.Plain, {})
-      found = make(tokenizer, rows=decoder(e).vocab_size, **how)
+      rows = decoder(e).vocab_size
+      if base.chat:
+        found = formats.Chat(tokenizer, base.thinking, base.date, rows)
+      else:
+        found = formats.Plain(tokenizer, rows)
     except config_lib.ConfigError:
       raise  # of the decoder
     except ValueError as error:
@@ -274,7 +276,7 @@ def digest(folder: Path) -> str:
 def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
   hashed = hashlib.sha256()
   for path, *_ in files:
-    found = seals.sha256(path)
+    found = digests.sha256(path)
     named = path.resolve().name  # in the hub's cache, by its content
     if re.fullmatch('[0-9a-f]{64}', named) and named != found:
       raise hub.CheckpointError(

@@ -19,6 +19,8 @@ class Items:
     stated: its parsed explanations; INVALID where they did not parse.
     states_answer: whether every explanation names the answer without the cue, as
       `explanation.agree` takes it.
+    options_NxK: a number for the text of each option, where texts come again in other
+      slots; None: an option is its slot.
   """
 
   group_N: np.ndarray
@@ -27,6 +29,7 @@ class Items:
   counterfactual_behavior_N: np.ndarray
   stated: Explanation
   states_answer: bool
+  options_NxK: np.ndarray | None = None
 
   def __post_init__(self):
     arrays = {

@@ -157,12 +157,29 @@ def read(
       f'{folder}, split {split!r}, field reference: NaN in {bad} of {N} rows: the '
       'model that was asked gave no numbers; move the folder away and label anew'
     )
+  _check_normalised(folder, split, reference_NxS.reshape(N, 2, -1) if N else None)
   return Behaviors(
     table['behavior'].to_numpy(),
     table['counterfactual_behavior'].to_numpy(),
     reference_NxS.reshape(N, 2, -1) if N else np.zeros((0, 2, 0), np.float32),
     lists('replies', np.zeros((N, 0), object)),
   )
+
+
+def _check_normalised(
+  folder: pathlib.Path, split: str, logprobs_Nx2xS: np.ndarray | None
+) -> None:
+  """Raises WorkdirError where reference distributions are none."""
+  if logprobs_Nx2xS is None or not logprobs_Nx2xS.shape[2]:
+    return
+  off_N = np.abs(special.logsumexp(logprobs_Nx2xS, axis=2)).max(axis=1)
+  if not off_N.max() < 1e-3:
+    row = int(np.argmax(~(off_N < 1e-3)))
+    raise workdir.WorkdirError(
+      f'{folder}, split {split!r}, field reference, row {row}: these are no '
+      'log-probabilities, as their exponentials do not add up to 1; move the folder '
+      'away and label anew'
+    )
 
 
 def read_explanation(

@@ -89,9 +89,9 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
         interrupt.check()
         bar = f'seed {seed} · {run} · step {step} · patch, cue {contrast}'
         did = records.read_evaluation(every[step])
-        with finite.naming(bar):
-          _checkpoint(e, seed, params, pairs, did, contrast, at, bar)
-        stage.seal(at.stem, *stage.path().glob(f'{at.stem}.*'))
+        with finite.during(bar):
+          made = _checkpoint(e, seed, params, pairs, did, contrast, at, bar)
+        stage.seal(at.stem, *made)
     found = patch_records.read_all(stage.path())
     patch_page.write(stage.path(), f'{run}, seed {seed}', found)
     stage.finish({})
@@ -113,8 +113,11 @@ def _checkpoint(
   contrast: str,
   at: pathlib.Path,
   bar: str,
-) -> None:
-  """Patches one checkpoint and writes its records; `did`: of its evaluation."""
+) -> list[pathlib.Path]:
+  """Patches one checkpoint and writes its records; returns their files.
+
+  `did`: of its evaluation.
+  """
   behavior_N, counterfactual_N = (
     did[name].to_numpy() for name in ('behavior', 'counterfactual_behavior')
   )
@@ -135,8 +138,7 @@ def _checkpoint(
   counts = {'changed': len(changed_n), 'asked': len(row_n), 'aligned': 0, 'passes': 0}
   if asked is None:
     progress.line(bar, f'none of {len(row_n)} pairs aligns: nothing to patch')
-    patch_records.write(at, {}, None, counts)
-    return
+    return patch_records.write(at, {}, None, counts)
   rows = row_n[asked.kept_N]
   maps, passes = measure(
     inputs.decoder(e),
@@ -156,7 +158,7 @@ def _checkpoint(
   }
   used = int(sharing.used(maps.behavior).sum())
   counts |= {'aligned': len(rows), 'used': used, 'passes': passes}
-  patch_records.write(at, about, maps, counts)
+  return patch_records.write(at, about, maps, counts)
 
 
 def measure(

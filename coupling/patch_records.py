@@ -33,8 +33,8 @@ def write(
   about: dict[str, list[str]],
   maps: Maps | None,
   counts: dict[str, Any],
-) -> None:
-  """Writes one checkpoint's records.
+) -> list[pathlib.Path]:
+  """Writes one checkpoint's records; returns their files.
 
   Args:
     at: of `path`.
@@ -43,18 +43,21 @@ def write(
     counts: of pairs and forward passes.
   """
   told: dict[str, Any] = {'counts': counts}
+  written = [at]
   if maps is not None:
     columns = dict(about)
     for name in _EFFECTS:
       for field, values in getattr(maps, name)._asdict().items():
         columns[f'{name}_{field}'] = pa.array(list(values))
-    files.write_table(at.with_suffix('.parquet'), pa.table(columns))
+    written.append(at.with_suffix('.parquet'))
+    files.write_table(written[-1], pa.table(columns))
     told |= {
       'sites': [site._asdict() for site in maps.sites],
       'live': maps.live_R.tolist(),
       'knocked_out': [[int(i) for i in some] for some in maps.knocked_out],
     }
   files.write_json(at, told)
+  return written
 
 
 def read(at: pathlib.Path) -> tuple[Maps | None, dict[str, Any]]:

@@ -56,7 +56,7 @@ _KNOWN = {
 
 # Ways to draw A and B that leave the base weights as they are.
 _PLAIN_STARTS = (True, False, None, 'gaussian', 'orthogonal', 'eva')
-_OF_STARTS = {'eva_config'}  # said of them
+_START_FIELDS = {'eva_config'}  # how they draw
 
 
 def save(
@@ -127,18 +127,7 @@ def load(
   raw = hub.read_json(path)
   if raw.get('peft_type') != 'LORA':
     raise CheckpointError(f'{path}: peft_type={raw.get("peft_type")!r} is not LORA.')
-  known = _KNOWN
-  if raw.get('init_lora_weights', True) in _PLAIN_STARTS:
-    known = _KNOWN | _OF_STARTS
-  wrong = [field for field, value in raw.items() if value and field not in known]
-  wrong += ['bias'] if raw.get('bias', 'none') != 'none' else []
-  wrong += ['init_lora_weights'] if known is _KNOWN else []
-  if wrong:
-    found = ', '.join(f'{field}={raw[field]!r}' for field in wrong)
-    raise CheckpointError(
-      f'{path}: {found}: only plain LoRA is supported; merge such an adapter into its '
-      'base with peft (`merge_and_unload`), and use the merged model.'
-    )
+  _check_plain(path, raw)
   rank, alpha = _scale(path, raw)
   if not (folder / _TENSORS).exists():
     raise CheckpointError(f'{folder / _TENSORS}: missing; save it as safetensors.')
@@ -153,14 +142,8 @@ def load(
         f'{folder / _TENSORS}: no adapter of {", ".join(lora.TARGETS)} is here.'
       )
     like = lora.abstract(config, rank=rank, alpha=alpha, targets=targets, dtype=dtype)
-    expected = {
-      _name(layers, target, part, layer): x.shape[:0:-1]
-      for target, low_rank in like.weights.items()
-      for part, x in low_rank.items()
-      for layer in range(config.depth)
-    }
     files.check(
-      expected,
+      _expected(layers, like),
       lambda name: False,
       str(folder / _TENSORS),
       f'They were compared with r={rank} of {path} and with the base model: use '
@@ -178,6 +161,31 @@ def load(
 
     found = {t: {part: stacked(t, part) for part in _MATRICES} for t in targets}
   return lora.Adapters(found, like.alpha)
+
+
+def _check_plain(path: pathlib.Path, raw: dict[str, Any]) -> None:
+  """Raises CheckpointError where a field asks for more than x A B * alpha / r."""
+  plain = raw.get('init_lora_weights', True) in _PLAIN_STARTS
+  known = _KNOWN | _START_FIELDS if plain else _KNOWN
+  wrong = [field for field, value in raw.items() if value and field not in known]
+  wrong += ['bias'] if raw.get('bias', 'none') != 'none' else []
+  wrong += [] if plain else ['init_lora_weights']
+  if wrong:
+    found = ', '.join(f'{field}={raw[field]!r}' for field in wrong)
+    raise CheckpointError(
+      f'{path}: {found}: only plain LoRA is supported; merge such an adapter into its '
+      'base with peft (`merge_and_unload`), and use the merged model.'
+    )
+
+
+def _expected(layers: str, like: lora.Adapters) -> dict[str, tuple[int, ...]]:
+  """Shapes of peft's matrices by name."""
+  return {
+    _name(layers, target, part, layer): x.shape[:0:-1]
+    for target, low_rank in like.weights.items()
+    for part, x in low_rank.items()
+    for layer in range(x.shape[0])
+  }
 
 
 def _scale(path: pathlib.Path, raw: dict[str, Any]) -> tuple[int, float]:

@@ -79,7 +79,8 @@ def check_all(parts: dict[str, config_lib.Experiment], workdir: pathlib.Path) ->
   ]
   if gone := sorted({name for names in every for name in names}):
     progress.line(
-      f'no longer there, and not needed for pairs that were made: {folders.some(gone)}'
+      'no longer there, and not needed for pairs that were made: '
+      + folders.shorten(gone)
     )
 
 
@@ -95,6 +96,6 @@ def _tell(title: str, noted: folders.Noted) -> None:
   ]
   progress.line(
     title,
-    f'read {count} file{"s" * (count > 1)}: {folders.some([*noted.files])}',
+    f'read {count} file{"s" * (count > 1)}: {folders.shorten([*noted.files])}',
     *(f'left out: {text}' for text in dict.fromkeys(left_out)),
   )

@@ -267,4 +267,14 @@ def to_items(table: pa.Table, states_answer: bool) -> Items:
     counterfactual_behavior_N=outcome['counterfactual_behavior'],
     stated=Explanation(outcome['stated_answer'], outcome['stated_changed']),
     states_answer=states_answer,
+    options_NxK=_texts(table['options'].to_pylist()),
   )
+
+
+def _texts(options: list[list[str]]) -> np.ndarray:
+  """A number for the text of each option, int [N, K]; -1 where there is none."""
+  number = {x: i for i, x in enumerate(sorted({x for row in options for x in row}))}
+  texts_NxK = np.full((len(options), max(map(len, options))), -1)
+  for i, row in enumerate(options):
+    texts_NxK[i, : len(row)] = [number[x] for x in row]
+  return texts_NxK

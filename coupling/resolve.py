@@ -18,6 +18,7 @@ from coupling import fields as fields_lib
 from coupling import names as names_lib
 from coupling import run_problems as runs_lib
 
+MOST = 2**31 - 1  # of an integer: what seeds, steps and sizes are on a device
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
 MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions', '.lora.rank')
 
@@ -243,16 +244,24 @@ def _lacking(module: types.ModuleType, names: Sequence[str]) -> list[str]:
 def misfit(path: str, value: Any) -> str | None:
   """What is wrong with a number of our own sections; see fields.Check."""
   if isinstance(value, tuple):
-    negative = any(type(x) is int and x < 0 for x in value)
-    return 'must be at least 0, each of them' if negative else None
+    numbers = [x for x in value if type(x) is int]
+    bad = any(not 0 <= x <= MOST for x in numbers)
+    return f'must be from 0 to {MOST}, each of them' if bad else None
   if type(value) is float:
-    with np.errstate(over='ignore'):
-      if not np.isfinite(np.float32(value)) and not path.endswith('.clip_norm'):
-        return 'must be a finite number of float32'
+    with np.errstate(over='ignore', under='ignore'):
+      single = float(np.float32(value))
+    if not np.isfinite(single) and not path.endswith('.clip_norm'):
+      return 'must be a finite number of float32'
+    if value and not single:
+      return 'is 0 in float32, in which it is used'
     bounds = next((b for names, b in FLOATS.items() if path.endswith(names)), None)
-    return None if bounds is None or bounds.holds(value) else f'must be {bounds.text}'
+    if bounds is None or (bounds.holds(value) and bounds.holds(single)):
+      return None
+    return f'must be {bounds.text} (in float32 it is {single:g})'
   untrained = path.endswith('.loop.steps') and not path.startswith('base.')
   least = 0 if untrained or path.endswith(MAY_BE_ZERO) else 1
+  if type(value) is int and value > MOST:
+    return f'must be at most {MOST}'
   if type(value) is not int or value >= least:
     return None
   if path.startswith('mesh.') and value == -1:

@@ -40,6 +40,7 @@ from coupling import label as label_lib
 from coupling import label_sets
 from coupling import labelling
 from coupling import patch_records
+from coupling import prepare as prepare_lib
 from coupling import progress
 from coupling import provenance
 from coupling import records
@@ -52,13 +53,13 @@ from coupling import sweep
 from coupling import targets
 from coupling import training
 from coupling import workdir as workdir_lib
-from coupling.prepare import prepare as prepare
 from data import loader
 from data import pairs as pairs_lib
 from data import splits
 
 Experiment = config_lib.Experiment
 Path = pathlib.Path
+prepare = prepare_lib.prepare
 # Orbax and TFDS tell much of themselves; what the user needs goes through progress.
 logging.set_verbosity(logging.ERROR)
 tfds.disable_progress_bar()
@@ -125,7 +126,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
         path = label_lib.shard(stage.path(), split, first)
         if not hosts.first(stage.sealed, path.stem):
           where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
-          with finite.naming(where):
+          with finite.during(where):
             labels = compute(loader.take(arrays, here))
           asked = pairs[first : first + e.label.shard]
           hosts.first(label_lib.write, path, asked, row_N[here], labels)
@@ -225,7 +226,7 @@ def evaluate(
       path = stage.path(f'step-{step:09d}.parquet')
       counts_path = stage.path(f'counts-{step:09d}.json')
       if not hosts.first(stage.sealed, path.stem):
-        with finite.naming(f'seed {seed} · {run} · evaluate, step {step}'):
+        with finite.during(f'seed {seed} · {run} · evaluate, step {step}'):
           items, counts = evaluate_lib.evaluate(
             inputs.decoder(e),
             params_at(step),

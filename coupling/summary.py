@@ -214,6 +214,7 @@ def _contrast(main: str, other: str, s: SeedRecords) -> dict:
     'gap': statistics.difference(*gaps, s.orig.group_N, 0),
     'siding_difference': siding.contrast(*pairs),
     'siding_answer_difference': siding.contrast(*pairs, answer_only=True),
+    'beyond_shared': siding.beyond_shared(s.final(main), s.final(other)),
   }
 
 

@@ -116,7 +116,7 @@ SIBLING_ROWS = (
   ('Agrees with the sibling’s', 'sibling_accuracy', percent),
   ('Own − sibling', 'difference', points),
   ('Answers alike, v’ not: items', 'beyond_shared.n', count),
-  ('… explained, beyond what both share', 'beyond_shared.slope', signed),
+  ('… weight of the own v’, smaller of both models', 'beyond_shared.smaller', signed),
   ('Where the siblings differ: items', 'differing.n', count),
   ('… sides with own', 'differing.own', percent),
   ('… sides with the sibling', 'differing.sibling', percent),

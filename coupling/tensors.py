@@ -20,6 +20,8 @@ Shape = tuple[int, ...]
 
 _FLOATS = ('F32', 'F16', 'BF16')
 _ROWS = 4096  # compared at a time
+# Whether two tensors, by name and version of their files, are equal: see `equal`.
+_found: dict[tuple, bool] = {}
 _LAYER = re.compile(r'(?<=layers\.)\d+')
 
 
@@ -81,7 +83,17 @@ class TensorFiles(contextlib.ExitStack):
     return cast
 
   def equal(self, first: str, second: str) -> bool:
-    """Whether two matrices have the same shape and values; reads part after part."""
+    """Whether two matrices have the same shape and values.
+
+    Reads part after part, and once a process while the files stay as they are.
+    """
+    stats = [(x, self._path_of[x], self._path_of[x].stat()) for x in (first, second)]
+    key = tuple((x, path, at.st_size, at.st_mtime_ns) for x, path, at in stats)
+    if key not in _found:
+      _found[key] = self._equal(first, second)
+    return _found[key]
+
+  def _equal(self, first: str, second: str) -> bool:
     shape, other = (self._slices[x].get_shape() for x in (first, second))
     if shape != other:
       return False

@@ -53,11 +53,12 @@ def verdict(summary: dict) -> list[dict]:
 def checks(summary: dict) -> dict[str, dict]:
   """Statistics that must lie above zero before coupling is said to be shown.
 
-  The raw gap, and what no reader of the cue, of the own answer and of knowledge that
-  models share can pass (benchmarks/impostors.py): on v’ alone the weights on Self and
-  Orig, what is known beyond a sibling, the weights against a run on shuffled labels,
-  and those against the labels trained on, where these are another model's. Weights on
-  whole labels decide nothing: old v’ put together with the own answer passes them.
+  Beside the raw gap they are on v’ alone: the weight on self minus that on orig; minus
+  that on the labels trained on, where these are another model's; the slope beyond a
+  sibling; and the first minus the same of a run on shuffled labels. Knowledge of the
+  cue, of the own answer and of what models share raises none of these
+  (benchmarks/impostors.py). Weights on whole labels are not among them: M_0's v’ put
+  together with the own current answer raises those.
   """
   main = summary['runs'][summary['roles']['main']]['final']
   found = {'gap': main['gap'], 'weights on v’': main['siding_answer']['difference']}
@@ -65,7 +66,7 @@ def checks(summary: dict) -> dict[str, dict]:
     labels = summary['trained_labels']['siding_answer']
     found['labels of another model'] = labels['difference']
   if 'sibling' in summary:
-    found['sibling'] = summary['sibling']['explanations']['beyond_shared']['slope']
+    found['sibling'] = summary['sibling']['explanations']['beyond_shared']['smaller']
   if 'shuffled' in summary['roles']:
     contrast = summary['contrasts']['shuffled']
     found['shuffled-label control'] = contrast['siding_answer_difference']

@@ -5,10 +5,7 @@ config or input refused. Nothing that another run made is overwritten or deleted
 """
 
 import contextlib
-import datetime
 import fcntl
-import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -19,49 +16,14 @@ from typing import TextIO
 
 from coupling import files as files_lib
 from coupling import interrupt
+from coupling import manifests
 from coupling import seals as seals_lib
 from coupling.files import WorkdirError
 
-MANIFEST, LOCK = 'manifest.json', '.lock'
+MANIFEST, LOCK = manifests.NAME, '.lock'
 LOCK_SECONDS = 10.0  # a killed parent's worker needs a moment to notice
-PACKAGES = (
-  *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore'),
-  *('numpy', 'scipy', 'pyarrow', 'array_record', 'tensorflow-datasets'),
-  *('transformers', 'tokenizers', 'ml_collections', 'matplotlib'),
-)
-
 # (folder, manifest's mtime) of the stages whose files this process has verified.
 _verified: set[tuple[str, int]] = set()
-
-
-def _changes(old: dict, new: dict) -> list[tuple[str, str, str]]:
-  """(field, old, new) of what differs as JSON: 1, 1.0 and true do, as in a digest."""
-  old, new = (
-    {k: json.dumps(v) for k, v in files_lib.fields(x).items()} for x in (old, new)
-  )
-  fields = [(k, old.get(k, 'absent'), new.get(k, 'absent')) for k in sorted(old | new)]
-  return [field for field in fields if field[1] != field[2]]
-
-
-def _digest(manifest: dict) -> str:
-  fields = ('stage', 'config', 'inputs', 'files', 'finished')
-  parts = [*(manifest[field] for field in fields), manifest.get('info')]
-  text = json.dumps(parts, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read(path: pathlib.Path) -> dict:
-  """A manifest, as it was written."""
-  try:
-    manifest = json.loads(path.read_bytes())
-    if manifest['digest'] == _digest(manifest):
-      return manifest
-    found = f'field digest: found {manifest["digest"]}, not {_digest(manifest)}: edited'
-  except (OSError, ValueError, LookupError, TypeError) as error:
-    found = f'torn, or not a manifest of this program ({error!r})'
-  raise WorkdirError(
-    f'{path}: {found}; restore it, or move {path.parent} away to redo the stage'
-  )
 
 
 class Stage:
@@ -128,7 +90,8 @@ class Stage:
   def finish(self, info: dict) -> None:
     """Hashes the files and marks the stage finished; `info` is free-form JSON.
 
-    Folders whose name starts with a dot (scratch, caches) are no part of the result.
+    Folders whose name starts with a dot (scratch, caches) are no part of the result;
+    that of the seals is removed.
 
     Raises:
       WorkdirError: the stage is finished, or a sealed part is not what it was.
@@ -141,10 +104,11 @@ class Stage:
       hidden = any(parent.startswith('.') for parent in relative.parts[:-1])
       if path.is_file() and not hidden and str(relative) not in (MANIFEST, LOCK):
         files[relative.as_posix()] = seals_lib.digest(path)
-    self._seals.compare(files)
+    self._seals.check_digests(files)
     seconds = round(time.monotonic() - self._opened, 3)  # since it was last opened
     self._write({'files': files, 'finished': True, 'info': info, 'seconds': seconds})
     _verified.add(self._version())
+    self._seals.drop_all()  # after the manifest, which followers look for without them
 
   def _result(self, field: str):
     if not self.finished:
@@ -153,18 +117,18 @@ class Stage:
 
   def _write(self, fields: dict) -> None:
     manifest = self._manifest | fields
-    manifest['digest'] = _digest(manifest)
+    manifest['digest'] = manifests.digest(manifest)
     files_lib.write_json(self.path(MANIFEST), manifest)
-    self._manifest = _read(self.path(MANIFEST))
+    self._manifest = manifests.read(self.path(MANIFEST))
 
   def _open(self) -> None:
     """Starts or resumes the stage; the caller holds the lock."""
     if self.path(MANIFEST).exists() and not self._is_empty():
-      manifest = _read(self.path(MANIFEST))
+      manifest = manifests.read(self.path(MANIFEST))
       self._compare(manifest)
       self._adopt(manifest)
     else:
-      self._write(_provenance())
+      self._write(manifests.provenance())
     if not self.finished:
       for leftover in self.folder.rglob(f'.*{files_lib.PARTIAL}'):
         leftover.unlink()
@@ -174,7 +138,7 @@ class Stage:
     """Whether the stage was begun and made nothing: its config may still change."""
     names = (MANIFEST, LOCK)
     made = any(p.is_file() and p.name not in names for p in self.folder.rglob('*'))
-    return not made and not _read(self.path(MANIFEST))['finished']
+    return not made and not manifests.read(self.path(MANIFEST))['finished']
 
   def _version(self) -> tuple[str, int]:
     return str(self.folder.resolve()), self.path(MANIFEST).stat().st_mtime_ns
@@ -202,7 +166,7 @@ class Stage:
     """Refuses a manifest that was made from another config or input."""
     self._compare_config(manifest)
     path, asked = self.path(MANIFEST), self._manifest
-    for key, was, now in _changes(manifest['inputs'], asked['inputs']):
+    for key, was, now in manifests.changes(manifest['inputs'], asked['inputs']):
       raise WorkdirError(
         f'{self.name} was made from another {key}: digest {was} in {path}, {now} now; '
         f'restore that {key}, or move {self.folder} away to redo {self.name}'
@@ -211,8 +175,8 @@ class Stage:
   def _compare_config(self, manifest: dict) -> None:
     path, asked = self.path(MANIFEST), self._manifest
     old, new = ({'(stage)': m['stage'], **m['config']} for m in (manifest, asked))
-    lines = [f'{k}: {was} in {path}, {now} now' for k, was, now in _changes(old, new)]
-    if lines:
+    changes = manifests.changes(old, new)
+    if lines := [f'{k}: {was} in {path}, {now} now' for k, was, now in changes]:
       raise WorkdirError(
         f'{self.name} was made with another config:\n  ' + '\n  '.join(lines) + '\n'
         f'restore the value, use another --workdir, or move {self.folder} away to redo '
@@ -265,15 +229,6 @@ def _lock(file: TextIO) -> None:
   file.flush()
 
 
-def _provenance() -> dict:
-  packages = {}
-  for name in PACKAGES:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      packages[name] = importlib.metadata.version(name)
-  started = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-  return {'packages': packages, 'python': platform.python_version(), 'started': started}
-
-
 @contextlib.contextmanager
 def open_stage(
   folder: pathlib.Path, name: str, config: dict, inputs: dict[str, Stage]
@@ -297,7 +252,7 @@ def open_stage(
 def is_finished(folder: pathlib.Path) -> bool:
   """Whether a stage has finished there; False where there is none yet."""
   path = folder / MANIFEST
-  return path.exists() and _read(path)['finished']
+  return path.exists() and manifests.read(path)['finished']
 
 
 def begun(folder: pathlib.Path, config: dict) -> str | None:
@@ -308,7 +263,7 @@ def begun(folder: pathlib.Path, config: dict) -> str | None:
   """
   if not (folder / MANIFEST).exists():
     return None
-  manifest = _read(folder / MANIFEST)
+  manifest = manifests.read(folder / MANIFEST)
   Stage(folder, manifest['stage'], config, {})._compare_config(manifest)
   return manifest['started']
 
@@ -328,7 +283,7 @@ def finished_stage(folder: pathlib.Path, config: dict | None = None) -> Stage:
     if folder.is_dir():
       _check_manifest(folder)
     raise WorkdirError(f'{folder}: no stage ({MANIFEST} is missing); run it first')
-  manifest = _read(folder / MANIFEST)
+  manifest = manifests.read(folder / MANIFEST)
   stage = Stage(folder, manifest['stage'], manifest['config'], {})
   stage._adopt(manifest)
   stage._result('digest')

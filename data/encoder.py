@@ -3,16 +3,12 @@
 from collections.abc import Iterable, Sequence
 import itertools
 import json
-import os
 import re
 import secrets
 from typing import Any
 
 import tokenizers
-
-# Only tokenizers are used: that PyTorch is not installed is no news.
-os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
-import transformers  # noqa: E402
+import transformers
 
 Tokenizer = transformers.PreTrainedTokenizerFast
 

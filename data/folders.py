@@ -1,8 +1,8 @@
 """Which files of a user's folder are data, and which of them were read.
 
 A folder comes with more than its data: notes, caches, copies, other splits. What is
-left out is always told, with the reason. While `noting`, what is read is noted with its
-digest, so that `changes` can tell later whether it is still the same.
+left out is always reported, with the reason. While `noting`, what is read is noted with
+its digest, so that `changes` can find later whether it is still the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,12 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import hashlib
 import os
 import pathlib
 import re
 from typing import Any
+
+from data import digests
 
 HUB_NAME = re.compile(r'[\w-][\w.-]*/[\w.-]+')
 HIDDEN = 'hidden'
@@ -67,14 +68,17 @@ def noting() -> Iterator[Noted]:
 def note_read(path: pathlib.Path, data: bytes) -> None:
   """Notes a file that was read, where that is wanted; `data`: all of its bytes."""
   if (noted := _noted.get()) is not None:
-    found = {'size': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
+    found = {'size': len(data), 'sha256': digests.sha256(data)}
     noted.files[str(path)] = found
 
 
 def note_left_out(root: str, why: str, names: Sequence[str]) -> None:
   """Notes what a reader left out of the files that it found."""
-  for listing in (noted := _noted.get()) and noted.listings.values() or ():
-    if listing['path'] == root and names:
+  noted = _noted.get()
+  if noted is None or not names:
+    return
+  for listing in noted.listings.values():
+    if listing['path'] == root:
       listing['left_out'][why] = list(names)
 
 
@@ -141,10 +145,10 @@ def files(
 
 def summary(left_out: dict[str, list[str]]) -> str:
   """What was left out and why, in a line: a few names of each reason."""
-  return '; '.join(f'{why}: {some(names)}' for why, names in left_out.items())
+  return '; '.join(f'{why}: {shorten(names)}' for why, names in left_out.items())
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
+def shorten(names: Sequence[str], most: int = 3) -> str:
   """The first names, and how many more there are."""
   more = f' and {len(names) - most} more' if len(names) > most else ''
   return ', '.join(names[:most]) + more
@@ -189,8 +193,7 @@ def changes(
 @functools.lru_cache(maxsize=4096)  # the seeds of an experiment have the same files
 def _sha256(path: pathlib.Path, size: int, time: int) -> str:
   del size, time  # of the file, for the cache
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  return digests.sha256(path)
 
 
 def _below(root: pathlib.Path, path: pathlib.Path) -> str:
@@ -240,6 +243,8 @@ def _walk(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str]]:
         raise DataError(
           f'{here / file}: a link to nothing; restore what it stood for, or remove it.'
         )
+      if not why and not (here / file).is_file():  # a pipe would be read for ever
+        why = 'no regular file'
       yield here / file, why
 
 

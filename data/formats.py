@@ -5,109 +5,21 @@ answer begins, and into those of the answer as the model would write it. Whateve
 texts say, they are text: see encoder.Encoder.
 """
 
-import abc
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import functools
 import hashlib
-import itertools
 import json
-
-import numpy as np
 
 from data import encoder
 from data import readers
 from data import templates
 from data import tokens
-
-# A question, or a conversation that ends in one: user, assistant, user, ...
-Turns = str | Sequence[str]
+from data import vocabulary
+from data.asking import Format, Turns, turns_of, valid
 
 # What every chat is held against transformers with: blanks, line breaks, signs.
 _QUESTION = 'Which is a gas at 20 °C?  One of:\n\n(A) iron\n(B) helium'
 _ANSWERS = ('B', 'It would be:\n\n"helium",  a café\'s balloon')
-
-
-class Format(abc.ABC):
-  """What the formats share.
-
-  Every id that it gives has a row in the model's embedding.
-
-  Attributes:
-    tokenizer: of the model.
-    end_tokens: ids that end a reply.
-    pad_token: id that fills rows.
-    fingerprint: SHA-256 of everything that decides how text becomes tokens.
-  """
-
-  end_tokens: tuple[int, ...]
-  fingerprint: str
-
-  def __init__(self, tokenizer: tokens.Tokenizer, rows: int | None):
-    """See the formats; `rows`: of the model's embedding, None: enough.
-
-    Raises:
-      ValueError: neither a padding nor an end token; a tokenizer that loses blanks.
-    """
-    self.tokenizer = tokenizer
-    self.rows = rows
-    self.pad_token = tokens.padding(tokenizer, rows)
-    self._encoder = encoder.Encoder(tokenizer)
-    tokens.check_blanks(tokenizer, self._encoder.encode)
-
-  @abc.abstractmethod
-  def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
-    """Token ids of each question or conversation, up to where the answer begins."""
-
-  @abc.abstractmethod
-  def answers(self, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each answer."""
-
-  @abc.abstractmethod
-  def offsets(self, item: str) -> list[tuple[int, int]]:
-    """Where each token of a question's prompt stands in its text.
-
-    Returns:
-      Start and end, in characters; (0, 0) for tokens of the format's own.
-    """
-
-  def option_tokens(self, options: Sequence[Sequence[str]]) -> np.ndarray:
-    """First answer token of each option of each item: see tokens.option_tokens."""
-    return tokens.option_tokens(self.answers, options)
-
-  def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Texts of replies up to their end; control tokens before it are written out.
-
-    So is what is no token, as U+FFFD; see tokens.decode.
-    """
-    own = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
-    ends = {*self.end_tokens, *({self.pad_token} & {*own})}
-    whole = [list(itertools.takewhile(lambda t: t not in ends, row)) for row in rows]
-    return [text.strip() for text in tokens.decode(self.tokenizer, whole)]
-
-  def _possible(self, *end_tokens: int | None) -> tuple[int, ...]:
-    """End tokens, each once, that the model can generate.
-
-    Raises:
-      ValueError: there are some, but none that it can.
-    """
-    known = dict.fromkeys(t for t in end_tokens if t is not None)
-    possible = tuple(t for t in known if self.rows is None or t < self.rows)
-    if not possible:
-      tokens.check_rows(self.tokenizer, [[*known]], self.rows)
-    return possible
-
-  def _further_ends(self, *others: int) -> list[list[int]]:
-    """End tokens of the checkpoint's files alone, for the fingerprint; or nothing."""
-    further = {*self.end_tokens} - {self.tokenizer.eos_token_id, *others}
-    return [sorted(further)] if further else []
-
-  def _encode(self, texts: Iterable[str]) -> list[list[int]]:
-    try:
-      found = self._encoder.encode(texts)
-      tokens.check_rows(self.tokenizer, found, self.rows)
-      return found
-    except ValueError as e:
-      raise readers.DataError(str(e)) from e
 
 
 class Plain(Format):
@@ -135,7 +47,7 @@ class Plain(Format):
       'plain', tokens.fingerprint(tokenizer), *self._further_ends()
     )
     self._start = [] if bos is None else [bos]
-    tokens.check_rows(tokenizer, [self._start], rows)
+    vocabulary.check_rows(tokenizer, [self._start], rows)
 
   def prompts(self, items: Sequence[Turns]) -> list[list[int]]:
     """Token ids of each question or conversation.
@@ -144,7 +56,7 @@ class Plain(Format):
       DataError: a word that the tokenizer does not know, turns that do not end with
         the user's, an item without any token.
     """
-    texts = [' '.join(_turns(item)) for item in items]
+    texts = [' '.join(turns_of(item)) for item in items]
     rows = [self._start + ids for ids in self._encode(texts)]
     if [] in rows:
       raise readers.DataError(
@@ -158,7 +70,7 @@ class Plain(Format):
 
   def answers(self, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer; nothing marks its end."""
-    return self._encode(map(_valid, texts))
+    return self._encode(map(valid, texts))
 
 
 class Chat(Format):
@@ -230,7 +142,7 @@ class Chat(Format):
     """
     texts = []
     for item in items:
-      contents = [text.strip() for text in _turns(item)]
+      contents = [text.strip() for text in turns_of(item)]
       first, *others = self._pieces(len(contents))
       texts.append(first + ''.join(map(''.join, zip(contents, others))))
     return self._encode(texts)
@@ -252,7 +164,7 @@ class Chat(Format):
     Raises:
       DataError: an answer that would change the tokens of the prompt before it.
     """
-    contents = [_valid(text).strip() for text in texts]
+    contents = [valid(text).strip() for text in texts]
     opening, *rows = self._encode(
       [
         self._opening,
@@ -276,7 +188,7 @@ class Chat(Format):
     texts = super().decode(rows)
     if not self.thinking:
       return texts
-    end = self._places.before.split()[-1]
+    end = self._places.thoughts_end
     return [text.split(end)[-1].strip() if end in text else '' for text in texts]
 
   def _answer_places(self) -> tuple[str, str, str, int]:
@@ -315,6 +227,8 @@ class Chat(Format):
       if not places.finished:  # the template takes empty thoughts away
         theirs = ids([_QUESTION], True, places.lead + places.before + text + after)
       self._template.compare(own, theirs[: len(own)], 2)
+    if self.thinking:
+      self._check_thoughts()
     turns = [_QUESTION, _ANSWERS[1], _QUESTION]
     try:
       [own], theirs = self.prompts([turns]), ids(turns, True, places.lead)
@@ -322,26 +236,18 @@ class Chat(Format):
       return
     self._template.compare(own, theirs, 3)
 
-
-def _turns(item: Turns) -> list[str]:
-  turns = [item] if isinstance(item, str) else list(item)
-  if len(turns) % 2 == 0:
-    raise readers.DataError(
-      f'A conversation of {len(turns)} turns does not end with a question: give the '
-      "user's and the model's turns in alternation, first and last the user's."
-    )
-  return [_valid(text) for text in turns]
-
-
-def _valid(text: str) -> str:
-  try:
-    text.encode()
-  except UnicodeEncodeError as e:
-    raise readers.DataError(
-      f'The text {text[:60]!r} is no valid Unicode: {text[e.start]!r} at character '
-      f'{e.start} is half of a pair. Repair the file that it comes from.'
-    ) from e
-  return text
+  def _check_thoughts(self) -> None:
+    """Raises ValueError where the answer of a reply with thoughts is not found."""
+    end = self._places.thoughts_end
+    opening, _, rest = self._places.before.rpartition(end)
+    reply = f'{opening}{_ANSWERS[1]}{end}{rest}{_ANSWERS[0]}{self._places.after}'
+    [found] = self.decode(self._encode([self._encoder.mark(reply)]))
+    if found != _ANSWERS[0]:
+      raise ValueError(
+        f'{self._name} writes thoughts that end in {end!r} and then '
+        f'{_ANSWERS[0]!r}, and {found!r} is read as the answer: make {end!r} no end '
+        'token (eos_token_id of generation_config.json), or leave thinking off.'
+      )
 
 
 def _digest(*parts: object) -> str:

@@ -67,7 +67,7 @@ def read(path: str, splits: Sequence[Split] = SPLITS) -> list[Question]:
   """
   questions, seen, repeated = [], set(), []
   found = readers.files(path, ('.csv', '.parquet'), splits)
-  # What lies by subject is told by it.
+  # Folders `all` last, so that a question is named by the file of its subject.
   for file in sorted(found, key=lambda p: (p.parent.name == 'all', p)):
     read_rows = _parquet if folders.kind(file) == '.parquet' else _csv
     here = [_question(row, choices, path) for row, choices in read_rows(file)]

@@ -13,19 +13,24 @@ import secrets
 from typing import NamedTuple
 
 from data import encoder
+from data.dates import DATE, stopped
 
-# Llama 3.1's default; its later templates would write the date of the day.
-DATE = '2024-07-26'
 # How templates name the switch of thoughts: Qwen3, GLM and SmolLM3; DeepSeek and
 # Granite; Command A; others.
 _SWITCHES = ('enable_thinking', 'thinking', 'reasoning', 'enable_reasoning')
 _ROLES = ('user', 'assistant')
-# What may open or close a block: <think>, </think>, [THINK], <|END_THINKING|>.
+# What may open or close a block: <think>, <|END_THINKING|>, [THINK] and [/THINK] of
+# Magistral, ◁think▷ of Kimi.
 _MARKER = re.compile(r'<[^<>\s]+>|\[/?[A-Z_]+\]|◁[^◁▷\s]+▷')
+# What closes one: </think>, [/THINK], ◁/think▷; <|END_THINKING|> of Command A and
+# <|end_of_thought|> of OpenThinker; <|inner_suffix|> of Apertus; <channel|> of Gemma 4.
 _CLOSES = re.compile(r'^\W{1,2}/|end_|_end|suffix|^<[^|].*\|>$', re.IGNORECASE)
+# Names of blocks whose content is no answer: <think>, <thought> of EXAONE Deep,
+# <reasoning>, <seed:think> of Seed-OSS, <|START_THINKING|>, and what others call them.
 _THOUGHTS = re.compile(
   'think|thought|reason|reflect|scratchpad|analysis|plan|monologue', re.IGNORECASE
 )
+# What is closed by the same name after a slash; any other open block is refused.
 _MIRRORED = re.compile(r'([<\[])([\w:-]+)([>\]])')
 
 
@@ -47,11 +52,16 @@ class Places(NamedTuple):
   after: str
   finished: bool
 
+  @property
+  def thoughts_end(self) -> str:
+    """The marker after which the answer of a reply with thoughts comes."""
+    return _MARKER.findall(self.before)[-1]
+
 
 class Template:
   """The chat template of a tokenizer, with or without thoughts, on one day."""
 
-  def __init__(self, tokenizer: encoder.Tokenizer, thinking: bool, date: str):
+  def __init__(self, tokenizer: encoder.Tokenizer, thinking: bool, date: str = DATE):
     """Reads the template.
 
     Raises:
@@ -77,7 +87,7 @@ class Template:
         f'{self._name} has a chat template that draws at random (the filter random, or '
         'lipsum), so that no prompt could be asked twice: use another template.'
       )
-    self._source = _dated(source, day)
+    self._source = stopped(source, day)
     self._day = day.strftime('%d %b %Y')
     self._switches = [x for x in _SWITCHES if re.search(rf'\b{x}\b', source)]
 
@@ -155,6 +165,7 @@ class Template:
       )
     if self._thinking:
       before = rest if _MARKER.search(rest) else self._no_thoughts(prompt)
+      before += self._closing(before)
       return Places(prompt, '', before, after, before == rest and not extra)
     if extra.strip():  # thoughts, of which a finished turn has none
       return Places(prompt, self._closing(extra), '', after, False)
@@ -212,18 +223,3 @@ class Template:
         f'{self._name} has a chat template that fails on a conversation of '
         f'{len(contents)} turns ({cause}): use another template, or the plain format.'
       ) from e
-
-
-def _dated(source: str, day: datetime.datetime) -> str:
-  """A template whose clock, transformers' `strftime_now`, stands still on a day."""
-  if 'strftime_now' not in source:
-    return source
-  codes = sorted(set(re.findall('%-?[a-zA-Z]', source)), key=len, reverse=True)
-  written = ''.join(f' | replace({x!r}, {day.strftime(x)!r})' for x in codes)
-  # The line break after a block is not rendered.
-  return (
-    '{%- macro strftime_now(format) -%}{{ format'
-    + written
-    + ' }}{%- endmacro %}\n'
-    + source
-  )

@@ -1,7 +1,6 @@
 """Tokenizers, text to token ids, and rows of ids to arrays."""
 
-from collections.abc import Callable, Iterable, Sequence
-import functools
+from collections.abc import Callable, Sequence
 import hashlib
 import itertools
 import json
@@ -9,7 +8,6 @@ import os
 import pathlib
 from typing import Literal
 
-import huggingface_hub
 import numpy as np
 import tokenizers
 import transformers
@@ -23,14 +21,6 @@ Tokenizer = encoder.Tokenizer
 _TOKENIZER_FILES = ('tokenizer.json', 'tokenizer.model', 'tekken.json')
 _NAMING_ENDS = ('config.json', 'generation_config.json')
 
-# What has to come back from its token ids.
-_TEXTS = (
-  'Which is a gas at room temperature?\n\n(A) iron (B) helium\n\n\nAnswer: B',
-  'if x:\n  y = 2\n\tz  =  3',
-  'Un café, s\'il vous plaît. Der Fluß heißt "Rhein" – 20 °C.',
-  '日本語のテキスト и русский текст 🙂',
-)
-
 
 def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
   """A tokenizer of whole words; `special` names the padding and the start token."""
@@ -41,8 +31,8 @@ def word_tokenizer(words: Sequence[str], special: Sequence[str]) -> Tokenizer:
   return Tokenizer(tokenizer_object=backend, pad_token=pad, bos_token=bos)
 
 
-def load_tokenizer(source: str | os.PathLike) -> Tokenizer:
-  """The tokenizer of a checkpoint: a local folder, or a name on the hub.
+def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+  """The tokenizer of a checkpoint's folder.
 
   Code that a checkpoint brings along is never run.
 
@@ -50,30 +40,21 @@ def load_tokenizer(source: str | os.PathLike) -> Tokenizer:
     ValueError: no such folder, no tokenizer in it, one that needs code of its own, or
       one without the fast (`tokenizers`) form.
   """
-  source = os.fspath(source)
-  folder = pathlib.Path(source).expanduser()
-  if folder.is_dir():
-    source = str(folder)
-    _check_files(folder)
-  elif folder.is_absolute() or source.startswith(('.', '~')) or source.count('/') > 1:
+  source = os.fspath(pathlib.Path(folder).expanduser())
+  if not os.path.isdir(source):
     raise ValueError(
-      f'Tokenizer {source!r}: there is no such folder; give a folder that holds a '
-      "tokenizer.json, or a name on the hub such as 'Qwen/Qwen3-8B'."
+      f'Tokenizer {os.fspath(folder)!r}: there is no such folder; give one that holds '
+      'a tokenizer.json.'
     )
+  _check_files(pathlib.Path(source))
   try:
     tokenizer = transformers.AutoTokenizer.from_pretrained(
-      source, trust_remote_code=False
+      source, trust_remote_code=False, local_files_only=True
     )
-    for name in _NAMING_ENDS:  # into the cache: see ends
-      transformers.utils.cached_file(
-        source, name, _raise_exceptions_for_missing_entries=False
-      )
   except Exception as e:  # each tokenizer class fails in a way of its own
     raise ValueError(
       f'Tokenizer {source!r} cannot be loaded: {" ".join(str(e).split())} Its '
-      'tokenizer files must be whole and need no code of their own; for a name on the '
-      'hub, also check the spelling, the network, and that you are logged in where the '
-      'model asks for it.'
+      'tokenizer files must be whole and need no code of their own.'
     ) from e
   if not isinstance(tokenizer, Tokenizer):
     raise ValueError(
@@ -120,81 +101,6 @@ def padding(tokenizer: Tokenizer, rows: int | None = None) -> int:
   return next((t for t in own if t is not None and (rows is None or t < rows)), 0)
 
 
-def check_rows(
-  tokenizer: Tokenizer, found: Iterable[Sequence[int]], rows: int | None
-) -> None:
-  """Raises ValueError, naming a token, where ids have no row in the embedding.
-
-  Args:
-    tokenizer: of the model.
-    found: sequences of ids.
-    rows: of the model's embedding; None: there are enough.
-  """
-  for ids in found if rows is not None else ():
-    if ids and max(ids) >= rows:
-      token = next(i for i in ids if i >= rows)
-      raise ValueError(
-        f'{encoder.describe(tokenizer)} reads '
-        f'{tokenizer.convert_ids_to_tokens(token)!r} as the id {token}, but the '
-        f"model's embedding has {rows} rows, for ids below {rows}: the token was added "
-        'to the tokenizer alone. Give the model a row for it '
-        '(`model.resize_token_embeddings(len(tokenizer))` of transformers, then save '
-        'both), use the tokenizer that the model was trained with, or keep that text '
-        'out of the data.'
-      )
-
-
-def decode(tokenizer: Tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
-  """The text of each row; what is no token, as spare rows of models, as U+FFFD each.
-
-  Tokenizers leave such ids out, and the text would look as if they were not there.
-  """
-  ids = {int(i) for row in rows for i in row}
-  spare = {i for i in ids if tokenizer.convert_ids_to_tokens(i) is None}
-  read = functools.partial(tokenizer.batch_decode, clean_up_tokenization_spaces=False)
-  if not spare:
-    return read(rows)
-  texts = []
-  for row in rows:
-    parts = [list(x) for _, x in itertools.groupby(row, key=spare.__contains__)]
-    known = zip(parts, read(parts))
-    texts.append(
-      ''.join('\ufffd' * len(x) if x[0] in spare else text for x, text in known)
-    )
-  return texts
-
-
-def check_blanks(tokenizer: Tokenizer, encode: Callable) -> None:
-  """Raises ValueError where text does not come back from its token ids.
-
-  It comes back as the tokenizer's own normalizer writes it (composed, in lower case),
-  which takes no blank away between words. What a tokenizer has no tokens for is not
-  tried, nor are tokenizers of whole words between single blanks.
-  """
-  backend = tokenizer.backend_tokenizer
-  if isinstance(backend.model, tokenizers.models.WordLevel):
-    return
-  added = tokenizer.added_tokens_decoder.values()
-  words = [f'a {x.content} b' for x in added if x.lstrip or x.rstrip]
-  for text in (*_TEXTS, *words):
-    try:
-      [ids] = encode([text])
-    except ValueError:
-      continue
-    if tokenizer.unk_token_id in ids:
-      continue
-    normal = backend.normalizer.normalize_str(text) if backend.normalizer else text
-    wanted = {text, normal.replace('▁', ' ').strip()}
-    found = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
-    if found not in wanted or len(found.split()) < len(text.split()):
-      raise ValueError(
-        f'{encoder.describe(tokenizer)} reads {text!r} as {found!r}: it changes '
-        'blanks or signs. Where its tokenizer.json is right, name the class that reads '
-        'it as it is in tokenizer_config.json ("tokenizer_class": '
-        '"PreTrainedTokenizerFast"), or install another version of transformers.'
-      )
-
-
 def ends(tokenizer: Tokenizer) -> tuple[int, ...]:
   """Tokens that end a reply: all that a tokenizer and its checkpoint's files name.
 
@@ -202,7 +108,8 @@ def ends(tokenizer: Tokenizer) -> tuple[int, ...]:
   where that is missing; neither need be the tokenizer's.
 
   Args:
-    tokenizer: its name_or_path is the checkpoint, if there is one.
+    tokenizer: its name_or_path is the checkpoint's folder, as load_tokenizer leaves
+      it; one that was made here, or whose folder has moved since, has no files.
 
   Returns:
     Distinct ids, the tokenizer's end token first.
@@ -212,8 +119,9 @@ def ends(tokenizer: Tokenizer) -> tuple[int, ...]:
       or integers.
   """
   found = [tokenizer.eos_token_id]
-  for path in _beside(tokenizer.name_or_path, _NAMING_ENDS):
-    found += _named_ends(path)
+  for name in _NAMING_ENDS if tokenizer.name_or_path else ():
+    if (path := pathlib.Path(tokenizer.name_or_path, name)).is_file():
+      found += _named_ends(path)
   return tuple(dict.fromkeys(x for x in found if x is not None))
 
 
@@ -236,17 +144,6 @@ def _named_ends(path: pathlib.Path) -> list[int]:
       )
     found += several
   return found
-
-
-def _beside(source: str, names: Sequence[str]) -> list[pathlib.Path]:
-  """Files of these names, those that there are: of a folder, or in the hub's cache."""
-  if os.path.isdir(source):
-    found = [os.path.join(source, name) for name in names]
-  elif source and not os.path.isabs(source) and source.count('/') < 2:
-    found = [huggingface_hub.try_to_load_from_cache(source, name) for name in names]
-  else:  # a tokenizer that was made here, or that has moved since
-    return []
-  return [pathlib.Path(x) for x in found if isinstance(x, str) and os.path.isfile(x)]
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

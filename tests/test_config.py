@@ -174,7 +174,7 @@ def test_a_loop_counts_from_one(field):
   [
     ('optimizer', 'clip_norm', 0.0, 'above 0'),
     ('optimizer', 'learning_rate', -1e-3, 'above 0'),
-    ('optimizer', 'learning_rate', float('nan'), 'above 0'),
+    ('optimizer', 'learning_rate', float('nan'), 'a finite number'),
     ('optimizer', 'weight_decay', -0.1, 'at least 0'),
     ('optimizer', 'b2', 1.0, 'at least 0 and below 1'),
     ('lora', 'alpha', 0.0, 'above 0'),

@@ -1,6 +1,9 @@
 """No text spells a control token, in any kind of vocabulary; the rest stays itself."""
 
 import json
+import os
+import subprocess
+import sys
 
 from hypothesis import given, settings, strategies as st
 import pytest
@@ -178,3 +181,13 @@ def test_the_state_is_the_tokenizers_own():
   tokenizer(['a', 'b c'], truncation=True, max_length=3, padding='max_length')
   assert json.loads(tokenizer.backend_tokenizer.to_str()) != before
   assert encoder.state(tokenizer) == before
+
+
+@pytest.mark.parametrize('module', ['data.tokens', 'coupling.hf_config'])
+def test_nothing_is_said_of_pytorch_that_is_not_there(module):
+  code = f"import sys; sys.modules['torch'] = None; import {module}"
+  unset = {k: x for k, x in os.environ.items() if k != 'TRANSFORMERS_VERBOSITY'}
+  out = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, env=unset
+  )
+  assert (out.returncode, out.stderr) == (0, '')

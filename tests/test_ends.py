@@ -2,7 +2,6 @@
 
 import json
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -155,15 +154,3 @@ def test_malformed_ends_are_told_in_a_line(saved, content, text):
     tokens.ends(tokens.load_tokenizer(folder))
   path.unlink()
   assert text in str(e.value)
-
-
-def test_ends_of_a_name_on_the_hub_are_read_from_the_cache(monkeypatch, tmp_path):
-  path = tmp_path / 'generation_config.json'
-  path.write_text('{"eos_token_id": 9}')
-  cache = {('some/model', path.name): str(path)}
-  monkeypatch.setattr(
-    huggingface_hub, 'try_to_load_from_cache', lambda *x: cache.get(x)
-  )
-  tokenizer = chat_tokenizers.llama()
-  tokenizer.name_or_path = 'some/model'
-  assert tokens.ends(tokenizer)[1:] == (9,)

@@ -64,6 +64,24 @@ def kept(training: fit.Training) -> dict[int, bool]:
   }
 
 
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16', '>f2', 'float32', 'float64'])
+def test_the_host_looks_at_every_number(dtype):
+  """All finite numbers of 16 bits, and one bad number at any place of an array."""
+  dtype = jnp.dtype(dtype)
+  if dtype.itemsize == 2:
+    every = np.arange(2**16, dtype=np.uint16).view(dtype)
+    good = np.isfinite(every.astype(np.float32))
+    assert finite.is_finite(every[good])
+    assert not any(finite.is_finite(x) for x in every[~good][:, None])
+  for bad in (np.nan, np.inf, -np.inf):
+    for place in (0, finite._CHUNK, -1):
+      x = np.ones((3, finite._CHUNK // 2), dtype)
+      assert finite.is_finite(x) and finite.is_finite(x[:, ::2])
+      x.flat[place] = bad
+      assert not finite.is_finite(x) and not finite.is_finite(x.T)
+  assert finite.is_finite(np.zeros((0, 3), dtype))
+
+
 @pytest.mark.parametrize('term', ['behavior_kl', 'behavior_xent'])
 @pytest.mark.parametrize('step', [1, 2])
 def test_a_training_stops_at_the_step_and_names_the_term(tmp_path, term, step):
@@ -112,15 +130,16 @@ def test_of_runs_at_once_the_one_that_diverged_is_named(tmp_path):
   assert [kept(run) for run in runs] == [{0: True}] * 3
 
 
-@pytest.mark.parametrize('rate', [1e30, 3e38])
+@pytest.mark.parametrize('rate', [1e30, 3e38, 3.4e38])
 def test_a_rate_that_is_far_too_high_leaves_finite_checkpoints(tmp_path, rate):
   optimizer = dataclasses.replace(
     test_train.OPTIMIZER, learning_rate=rate, warmup_steps=0
   )
   every = dataclasses.replace(test_sweep.LOOP, steps_per_dispatch=1, checkpoint_every=1)
   bad = test_sweep.training(tmp_path, 0, optimizer=optimizer, loop=every)
-  with pytest.raises(finite.NonFiniteError, match='learning_rate'):
+  with pytest.raises(finite.NonFiniteError, match='The training diverged') as error:
     fit.fit(bad)
+  assert '..' not in str(error.value)
   steps = kept(bad)
   assert all(steps.values()) and max(steps) < 8
 
@@ -141,10 +160,18 @@ def test_no_checkpoint_is_saved_or_read_that_is_not_finite(tmp_path):
     saved = checkpoint.Checkpoints(tmp_path / 'c', 4)
     with contextlib.closing(saved):
       saved.save(state, {})
-  with pytest.raises(finite.NonFiniteError, match=r'params: NaN or infinity in b\.c'):
+  with pytest.raises(
+    finite.NonFiniteError, match=r'params: NaN or infinity in b\.c'
+  ) as e:
     checkpoint.load_params(tmp_path / 'params', like)
-  with pytest.raises(finite.NonFiniteError, match=r'c/0: NaN or infinity in b\.c'):
+  assert f'move {tmp_path} away' in str(e.value)
+  with pytest.raises(finite.NonFiniteError, match=r'c/0: NaN or infinity in b\.c') as e:
     checkpoint.read_params(tmp_path / 'c', 0, like)
+  assert f'move {tmp_path} away' in str(e.value)  # its step alone is of a whole stage
+  again = checkpoint.Checkpoints(tmp_path / 'c', 4)
+  with contextlib.closing(again), pytest.raises(finite.NonFiniteError) as e:
+    again.restore(0, state | {'step': jnp.int32(0)}, {})
+  assert 'the step before' in str(e.value)
 
 
 def test_a_kl_to_nan_is_nan_and_options_that_are_not_there_count_for_nothing():
@@ -161,7 +188,7 @@ def test_a_kl_to_nan_is_nan_and_options_that_are_not_there_count_for_nothing():
 def test_a_choice_from_logits_that_are_not_finite_is_marked(bad):
   logits = jnp.array([[0.0, 3.0, 1.0], [0.0, 3.0, bad]])
   options = jnp.array([[0, 1, -1]] * 2)
-  assert behavior.choose(logits, options).tolist() == [1, finite.MARK]
+  assert behavior.choose(logits, options).tolist() == [1, finite.NOT_FINITE]
 
 
 CONFIG = test_evaluate.CONFIG
@@ -209,12 +236,12 @@ def test_generation_marks_what_it_cannot_choose_and_likelihoods_are_nan():
   prompts = decode.of_rows(tokens_BxT, jnp.ones((2, 3), bool))
   begun, _ = decode.begin(CONFIG, params, prompts, mesh)
   said = decode.greedy(CONFIG, params, begun, mesh, max_new_tokens=3, end_tokens=(1,))
-  assert np.all(np.asarray(said) == finite.MARK)
+  assert np.all(np.asarray(said) == finite.NOT_FINITE)
   statements = np.array([[[2, 3, 1], [4, 5, 1], [-1, -1, -1]]] * 2)
   drafts = decode.make_drafts(statements, (1,))
   how = dict(end_tokens=(1,), fill=0)
   said, after = decode.greedy_from_drafts(CONFIG, params, begun, drafts, mesh, **how)
-  assert np.all(np.asarray(said)[:, 0] == finite.MARK)
+  assert np.all(np.asarray(said)[:, 0] == finite.NOT_FINITE)
   found = scoring.statement_logprobs(
     CONFIG, params, begun.hidden_BxD, after, statements, (1,)
   )
@@ -276,12 +303,15 @@ def test_a_label_set_with_nan_is_refused(tmp_path):
   none = np.zeros(3, np.int32)
   logprobs = np.full((3, 2, 4), -np.inf, np.float32)  # options that are not there
   logprobs[:, :, 0] = 0
-  for value in (0, np.nan):
+  for value in (0, -0.5, 50.0, np.nan):
     logprobs[1, 1, 0] = value
     did = explanation.Behaviors(none, none, logprobs, np.zeros((3, 0), object))
     label.write(label.shard(tmp_path, 'train', 0), pairs, np.arange(3), did)
     if value == 0:
       label.read(tmp_path, 'train')
+    elif value == value:  # no log-probabilities of a distribution
+      with pytest.raises(workdir_lib.WorkdirError, match='reference, row 1'):
+        label.read(tmp_path, 'train')
   with pytest.raises(workdir_lib.WorkdirError, match='1 of 3 rows'):
     label.read(tmp_path, 'train')
 
@@ -292,8 +322,18 @@ def test_infinite_numbers_of_a_config_are_refused():
     ('train.optimizer.learning_rate', 1e39),
     ('train.objectives.behavior_xent.strength', np.nan),
     ('train.objectives.behavior_kl.weight', np.inf),
+    ('train.objectives.behavior_kl.weight', 1e-50),  # 0 in float32
+    ('train.optimizer.learning_rate', 1e-50),
+    ('train.optimizer.b2', 0.99999999999),  # 1 in float32
   ):
     assert resolve.misfit(path, float(value)), path
+  assert not resolve.misfit('train.objectives.behavior_kl.weight', 0.0)
+  assert not resolve.misfit('train.optimizer.b2', 0.999)
+
+
+def test_integers_that_no_device_holds_are_refused():
+  assert resolve.misfit('seeds', (1, 10**30)) and not resolve.misfit('seeds', (0, 7))
+  assert resolve.misfit('train.seed', 2**63) and not resolve.misfit('train.seed', 0)
   assert resolve.misfit('train.optimizer.clip_norm', np.inf) is None
 
 
@@ -323,3 +363,23 @@ def test_patching_names_the_pair_and_what_was_replaced():
   how = {k: x for k, x in test_patching.HOW.items() if k != 'at_once'}
   with pytest.raises(finite.NonFiniteError, match='sums of activations.*mlp_out'):
     patching.means(config, params | {'layers': layers}, asked, **how)
+
+
+@pytest.mark.parametrize('offset', [False, True])
+def test_a_norm_that_overflows_is_no_number(offset):
+  """Its inverse root is 0, so that all logits would be 0, and all options alike."""
+  config = dataclasses.replace(test_evaluate.CONFIG, offset_norms=offset)
+  params = jax.tree.map(
+    lambda x: np.random.default_rng(x.size).normal(size=x.shape).astype(np.float32),
+    models.abstract(config),
+  )
+  tokens = np.array([[1, 2, 3]])
+  logits = lambda weights: models.unembed(
+    config, weights, models.apply(config, weights, tokens).hidden_BxCxD
+  )
+  assert np.isfinite(logits(params)).all()
+  large = jax.tree_util.tree_map_with_path(
+    lambda path, x: x * 1e22 if 'embed' in jax.tree_util.keystr(path) else x, params
+  )
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(large))
+  assert not np.isfinite(logits(large)).any()

@@ -1,5 +1,6 @@
 """Folders as people have them: what is data there, what of it is read, what changed."""
 
+import os
 import gzip
 import hashlib
 import json
@@ -20,7 +21,7 @@ from data import mmlu
 from data import published_hints
 from data import readers
 from data import refusal
-from tests import chat_tokenizers
+from tests import chat_checkpoints
 from tests import published
 from tests import real_data
 
@@ -131,6 +132,11 @@ def test_the_hubs_cache_is_a_folder_like_another(hub, tmp_path):
     mmlu.read(str(snapshot))
 
 
+def test_a_pipe_is_left_out(hub):
+  os.mkfifo(hub / 'anatomy' / 'pipe.parquet')
+  assert len(mmlu.read(str(hub))) == 15
+
+
 def test_a_folder_that_links_to_itself_is_read_once(hub):
   (hub / 'anatomy' / 'again').symlink_to(hub, target_is_directory=True)
   assert len(mmlu.read(str(hub))) == 15
@@ -220,6 +226,7 @@ def test_the_real_layouts_give_the_test_split():
 
 # Files that change after the pairs were made of them.
 
+
 @pytest.fixture
 def posts(tmp_path) -> pathlib.Path:
   folder = tmp_path / 'posts'
@@ -234,8 +241,8 @@ def posts(tmp_path) -> pathlib.Path:
 
 @pytest.fixture
 def command(posts, tmp_path):
-  """Runs a stage for two seeds; the tokenizer is all that there is of the model."""
-  chat_tokenizers.save('qwen', tmp_path / 'model')
+  """Runs a stage for two seeds."""
+  chat_checkpoints.save(tmp_path / 'model')
   arguments = f'model=local,checkpoint={tmp_path / "model"},path={posts},seeds=2'
   e = resolve.resolve(aita_config.get_config(arguments))
   return lambda stage: pipeline.run(e, tmp_path / 'work', stage, 1, False)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from coupling import hub
+from coupling import tensors
 from coupling import weights
 from tests import checkpoints
 from tests import layouts
@@ -93,6 +94,28 @@ READ = {
 def test_a_layout_is_read_as_transformers_does(name, llama):
   READ[name](llama)
   layouts.check_as_transformers(llama.write())
+
+
+def test_a_tied_head_that_is_there_too_is_compared_once(llama, monkeypatch):
+  """And again once the file is another one: then it is not tied any more."""
+  layouts.tie(llama, equal=True)
+  folder, read, rows = llama.write(), tensors.TensorFiles.read, []
+
+  def counted(self, name, *more):
+    rows.append(name)
+    return read(self, name, *more)
+
+  monkeypatch.setattr(tensors.TensorFiles, 'read', counted)
+  config = hub.decoder_config(folder)
+  assert sorted(rows) == sorted([layouts.EMBEDDING, layouts.HEAD])
+  rows.clear()
+  weights.load(folder, config)
+  assert rows.count(layouts.EMBEDDING) == 1 and layouts.HEAD not in rows
+  llama.data[layouts.HEAD] = llama.data[layouts.HEAD] + 1
+  llama.write()
+  with pytest.raises(hub.CheckpointError, match=f'{layouts.HEAD}: not expected'):
+    weights.load(folder, config)
+  assert not hub.decoder_config(folder).tied_head
 
 
 @pytest.mark.parametrize('family', ['qwen2', 'qwen3', 'mistral', 'gemma3'])

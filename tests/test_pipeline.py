@@ -14,6 +14,8 @@ import pytest
 from benchmarks import interruptions
 from coupling import explanation
 from coupling import label
+from coupling import manifests
+from coupling import seals
 from coupling import stages
 from coupling import workdir as workdir_lib
 
@@ -48,11 +50,13 @@ def leave_unfinished(folder: pathlib.Path, *lost: str) -> dict[str, int]:
   """
   for name in lost:
     (folder / name).unlink()
+  for part in {p.stem for p in folder.glob('*-*.*')}:  # as while it was unfinished
+    seals.Seals(folder).put(part, *folder.glob(f'{part}.*'))
   path = folder / workdir_lib.MANIFEST
   manifest = json.loads(path.read_text())
   del manifest['info'], manifest['seconds']
   manifest |= {'finished': False, 'files': {}}
-  manifest['digest'] = workdir_lib._digest(manifest)
+  manifest['digest'] = manifests.digest(manifest)
   path.write_text(json.dumps(manifest))
   return {name: (folder / name).stat().st_mtime_ns for name in artefacts(folder)}
 
@@ -284,7 +288,7 @@ def test_labels_for_other_pairs_are_refused(finished, tmp_path):
   shutil.copytree(finished / 'seed1' / 'label', copy)
   manifest = json.loads((copy / 'manifest.json').read_text())
   manifest['info']['pairs']['test'] = 'of other pairs'
-  manifest['digest'] = workdir_lib._digest(manifest)
+  manifest['digest'] = manifests.digest(manifest)
   (copy / 'manifest.json').write_text(json.dumps(manifest))
   workdir = tmp_path / 'w'
   shutil.copytree(finished, workdir)

@@ -178,7 +178,7 @@ def test_gap_leads(summary, state):
   ('path', 'about'),
   [
     ('siding_answer__difference', 'weights on v’'),
-    ('sibling__explanations__beyond_shared__slope', 'sibling'),
+    ('sibling__explanations__beyond_shared__smaller', 'sibling'),
     ('contrasts__shuffled__siding_answer_difference', 'shuffled-label control'),
   ],
 )

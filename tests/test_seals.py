@@ -14,6 +14,7 @@ from configs import world
 from coupling import files
 from coupling import hub
 from coupling import inputs
+from coupling import patch as patch_stage
 from coupling import resolve
 from coupling import seals
 from coupling import stages
@@ -53,7 +54,7 @@ def test_one_bit_is_noticed(sealed, tmp_path, name, place):
     sealed.check_all()
   found = {p: seals.digest(tmp_path / p) for p in PARTS}
   with pytest.raises(WorkdirError, match=f'{name}: damaged'):
-    sealed.compare(found)
+    sealed.check_digests(found)
   with pytest.raises(WorkdirError, match=f'{name}: damaged'):
     sealed.check('one' if name == 'a.parquet' else 'two')
 
@@ -68,6 +69,21 @@ def test_what_lacks_a_file_or_its_seal_is_made_again(sealed, tmp_path):
   assert not sealed.has('one')
   flip(tmp_path / 'a.parquet')
   sealed.check_all()
+
+
+def test_what_is_not_there_cannot_be_sealed(tmp_path):
+  found = seals.Seals(tmp_path)
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'a').write_bytes(b'a')
+  for paths in (('missing',), ('empty',), ('a', 'missing')):
+    with pytest.raises(WorkdirError, match=f'{paths[-1]}: not there'):
+      found.put('part', *(tmp_path / path for path in paths))
+  with pytest.raises(ValueError, match='part'):
+    found.put('part')
+  assert not found.has('part')
+  (tmp_path / '.seals').mkdir(exist_ok=True)
+  files.write_json(tmp_path / '.seals' / 'part.json', {})  # of an earlier version
+  assert not found.has('part')
 
 
 @pytest.mark.parametrize('content', [b'', b'{', b'null', b'{"a": 1}', b'{"a": {}}'])
@@ -117,6 +133,7 @@ def tiny():
     for name in sections:
       section = section[name]
     section[field] = ast.literal_eval(text)
+  config.patch.update(contrasts=('moved',), checkpoints=1, pairs=2, draws=1)
   return resolve.resolve(config)
 
 
@@ -135,9 +152,10 @@ STAGES = {
   'label': lambda e, w: stages.label(e, w, 0),
   'kl/train': lambda e, w: stages.train(e, w, [(0, 'kl')]),
   'kl/evaluate': lambda e, w: stages.evaluate(e, w, 0, 'kl'),
+  'kl/patch': lambda e, w: patch_stage.patch(e, w, 0, 'kl'),
 }
 # Made again by whoever resumes, whatever lies there.
-REMADE = ('tokenizer', '.seals', '.training', 'prepare')
+REMADE = ('tokenizer', '.seals', '.training', 'prepare', 'index.html')
 
 
 @pytest.mark.parametrize('name', STAGES)  # in this order: each is made from the others
@@ -166,6 +184,7 @@ def test_a_flipped_bit_of_an_unfinished_stage(workdir, name, monkeypatch):
   if name == 'kl/train':  # a step is lost, and those after it are trained again
     shutil.rmtree(folder / 'checkpoints' / '4')
   assert STAGES[name](e, workdir)
+  assert not (folder / '.seals').exists()  # the manifest has the digests now
   undisturbed = workdir / 'undisturbed'
   for other in STAGES:
     if other == name:

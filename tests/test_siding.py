@@ -153,7 +153,7 @@ def test_denial_has_every_gap_and_no_weight(world):
   pair = [replace_stated(x, baselines.denial(x)) for x in (items, other)]
   pooled = pooled_sibling(*pair)
   assert pooled['difference']['low'] > 0
-  assert pooled['beyond_shared']['slope']['value'] == 0.0
+  assert pooled['beyond_shared']['smaller']['value'] == 0.0
 
 
 def test_old_answer_beside_the_own_one_is_caught_on_the_answer_alone(world):
@@ -228,36 +228,100 @@ def test_what_siblings_share_cancels_and_own_knowledge_comes_back(world, share):
     for seed, x in enumerate((items, other))
   ]
   found = siding.beyond_shared(*spoken)
-  assert found['slope']['low'] <= share <= found['slope']['high']
+  for which in ('first', 'second'):
+    assert found[which]['low'] <= share <= found[which]['high']
+  both = found['first']['value'], found['second']['value']
+  assert found['smaller']['value'] == min(both)
   alike_N = items.behavior_N == other.behavior_N
   differ_N = items.counterfactual_behavior_N != other.counterfactual_behavior_N
   assert found['n'] == np.count_nonzero(alike_N & differ_N)
   assert found['groups'] == len(np.unique(items.group_N[alike_N & differ_N]))
   swapped = [replace_stated(x, y.truth) for x, y in ((items, other), (other, items))]
-  assert siding.beyond_shared(*swapped)['slope']['value'] == pytest.approx(-1.0)
+  assert siding.beyond_shared(*swapped)['smaller']['value'] == pytest.approx(-1.0)
 
 
-def test_base_rates_of_the_own_model_are_no_knowledge_beyond_the_sibling(world):
+def test_who_of_two_knows_more_of_what_both_share_has_no_knowledge_beyond(world):
+  """The mean of both slopes would be above 0: the first explains itself by chance."""
+  items, _, other = world
+  spoken = replace_stated(items, items.truth), replace_stated(other, items.truth)
+  found = siding.beyond_shared(*spoken)
+  assert found['first']['value'] == pytest.approx(1.0)
+  assert found['smaller']['value'] == pytest.approx(-1.0)
+
+
+def test_preferences_of_the_own_model_are_no_knowledge_beyond_the_sibling(world):
+  """For an option, or for its text, which stands in another slot on every item."""
   items, _, other = world
   ones_N = np.ones_like(items.group_N)
   always = [
     replace_stated(x, Explanation(k * ones_N, ones_N))
     for k, x in enumerate((items, other))
   ]
-  assert siding.beyond_shared(*always)['slope']['value'] == 0.0
+  found = siding.beyond_shared(*always)
+  assert abs(found['smaller']['value']) < 1e-9
+  rng = np.random.default_rng(0)
+  n, K, texts = 8000, 4, 12
+  options_NxK = np.argsort(rng.random((n, texts)), axis=1)[:, :K]
+  score_NxK = rng.normal(size=(n, K))
+  surface = {'cue_kind': rng.integers(2, size=n)}
+  models = []
+  for _ in range(2):
+    likes_V = rng.normal(size=texts)
+    seen_NxK = score_NxK + likes_V[options_NxK]  # shared scores, and preferences
+    v_N = (seen_NxK + rng.gumbel(size=(n, K))).argmax(axis=1)
+    said_N = seen_NxK.argmax(axis=1)
+    made = make(np.zeros(n, int), v_N, groups=np.arange(n) // 10, surface=surface)
+    stated = Explanation(said_N, (said_N > 0).astype(int))
+    models.append(dataclasses.replace(made, stated=stated, options_NxK=options_NxK))
+  found = siding.beyond_shared(*models)
+  assert found['smaller']['low'] <= 0
+  assert abs(found['first']['value']) < 0.06 > abs(found['second']['value'])
+  slots = [dataclasses.replace(x, options_NxK=None) for x in models]
+  assert siding.beyond_shared(*slots)['smaller']['low'] > 0.05
 
 
 def test_beyond_shared_by_hand():
-  """One stratum; the truths differ on items 1 and 2, the first says its own on 2."""
-  stated = [(0, 0), (0, 0), (1, 1), (0, 0)]
-  items = make([0] * 4, [0, 1, 1, 0], stated, groups=[0, 0, 1, 1])
-  other = make([0] * 4, [0, 0, 0, 0], [(0, 0)] * 4, groups=[0, 0, 1, 1])
+  """Six items of one pair of options: nothing but the slot may be preferred."""
+  # The first names its own v' on 3 of 4 items where that is 1, and on 1 of 2 others.
+  own, also = [1, 1, 1, 1, 2, 2], [2, 2, 2, 2, 1, 1]
+  said = [(1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (1, 1)]
+  groups = [0, 0, 1, 1, 2, 2]
+  items = make([0] * 6, own, said, groups=groups)
+  other = make([0] * 6, also, [(1, 1)] * 6, groups=groups)
   found = siding.beyond_shared(items, other)
-  # Class 1 (class 0 is its negative): difference of truths 0 1 1 0, of statements
-  # 0 0 1 0; less their means, -.5 .5 .5 -.5 and -.25 -.25 .75 -.25: 0.5 / 1.
-  assert found['slope']['value'] == pytest.approx(0.5)
-  assert (found['n'], found['groups']) == (2, 2)
-  assert siding.beyond_shared(other, other)['slope'] == UNDEFINED
+  # Mean stated 1 where own is 1: (3 - 1) / 4; where it is 2: (1 - 1) / 2.
+  # Slope on own (1 or -1): (1/2 - 0) / 2.
+  assert found['first']['value'] == pytest.approx(0.25)
+  assert found['second']['value'] == pytest.approx(0.0)
+  assert (found['n'], found['groups']) == (6, 3)
+  assert siding.beyond_shared(other, other)['smaller'] == UNDEFINED
+
+
+@pytest.mark.parametrize('shares', [(0.25, 0.25), (0.25, 0.35), (0.35, 0.2)])
+@pytest.mark.parametrize('options', [2, 4])
+def test_unchanged_that_is_repeated_is_no_own_answer(shares, options):
+  """Old labels repeated word for word: "unchanged" is then read as the own answer."""
+  rng = np.random.default_rng(2)
+  n = 30_000
+  cue_N = rng.integers(options, size=n)
+
+  def behave(before_N, share):
+    v_N = np.where(rng.random(n) < share, rng.integers(options, size=n), before_N)
+    return np.where(rng.random(n) < 0.4, cue_N, v_N), v_N
+
+  old_N, old_v_N = behave(rng.integers(options, size=n), 1.0)
+  own_N, own_v_N = behave(old_v_N, 0.5)
+  surface = dict(cue_option=cue_N)
+  groups = np.arange(n) // 20
+  items = make(own_N, own_v_N, groups=groups, surface=surface, states_answer=False)
+  orig = make(old_N, old_v_N, groups=groups, surface=surface, states_answer=False)
+  denied = baselines.denial(items)
+  rest = 1 - sum(shares)
+  spoken = mixture(items, (*shares, rest), (items.truth, orig.truth, denied))
+  found = siding.siding_weights(spoken, orig.truth, answer_only=True)
+  expected = dict(zip(found, (*shares, shares[0] - shares[1])))
+  for name, interval in found.items():
+    assert interval['low'] <= expected[name] <= interval['high'], name
 
 
 def test_contrast_is_the_difference_of_differences(world):

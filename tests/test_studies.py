@@ -258,8 +258,8 @@ def test_controls_stand_beside_the_main_run(whole):
   assert rows['denial']['siding']['difference']['mean'] == pytest.approx(0.0)
   assert rows['kl: main run']['siding']['difference']['low'] > 0.3
   sibling = whole['controls']['sibling']
-  slope = {name: x['beyond_shared']['slope']['mean'] for name, x in sibling.items()}
-  assert slope['explanations'] > 0.5 and slope['denial'] == 0.0
+  smaller = {name: x['beyond_shared']['smaller']['mean'] for name, x in sibling.items()}
+  assert smaller['explanations'] > 0.5 and smaller['denial'] == 0.0
   claims = whole['controls']['claims']
   assert [x['state'] for x in claims] == [AGREES, AGREES]
   weights = [rows[x]['siding_answer']['difference']['mean'] for x in (

@@ -222,7 +222,7 @@ def test_planted_weights_come_back_at_every_level(summary):
   assert found['orig']['mean'] == pytest.approx(recorded.SELF['orig'], abs=0.08)
   assert summary['runs']['kl']['over_seeds']['0']['siding']['self']['mean'] is None
   sibling = summary['sibling']['explanations']['beyond_shared']
-  assert sibling['slope']['low'] > 0.5
+  assert sibling['smaller']['low'] > 0.5
   for key in ('baselines', 'unregularised_baselines'):
     for name in ('majority', 'denial', 'cue_parrot'):
       for weights in ('siding', 'siding_answer'):

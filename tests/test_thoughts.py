@@ -105,6 +105,59 @@ def test_with_thinking_an_open_block_is_the_models_to_close(case):
   assert format.decode(rows) == ['B', 'B', '']
 
 
+# What a finished turn has before its answer; a reply that thinks, without its end.
+CLOSED = {
+  'lines': (r"'\n<think>\n\n</think>\n\n'", '\n<think>\nIt may be A.\n</think>\n\nB'),
+  'glm': (r"'\n<think></think>\n'", '\n<think>It may be A.</think>\nB'),
+  'one_line': ("'<think></think>'", '<think>It may be A.</think>B'),
+  'brackets': ("'[THINK][/THINK]'", '[THINK]It may be A.[/THINK]B'),
+  'hunyuan': (
+    r"'<think>\n\n</think>\n<answer>\n'",
+    '<think>\nIt may be A.\n</think>\n<answer>\nB',
+  ),
+  'harmony': (
+    HARMONY,
+    '<|channel|>analysis<|message|>It may be A.<|channel|>final<|message|>B',
+  ),
+  'never_closed': (r"'<think>\n'", '<think>\nIt may be A.\n</think>\n\nB'),
+}
+
+
+@pytest.mark.parametrize('case', CLOSED)
+def test_the_answer_of_a_reply_with_thoughts_is_what_follows_them(case):
+  finished, reply = CLOSED[case]
+  format = formats.Chat(tokenizer("''", finished), thinking=True)
+  rows = format.tokenizer([reply, 'It may be B'], add_special_tokens=False)['input_ids']
+  assert format.decode([row + [*format.end_tokens] for row in rows]) == ['B', '']
+  assert format.decode(format.answers(['B'])) == ['B']
+
+
+def test_an_end_token_that_closes_thoughts_is_refused():
+  made = tokenizer("''", CLOSED['glm'][0])
+  made.eos_token = '</think>'
+  with pytest.raises(ValueError, match="'</think>' no end token") as error:
+    formats.Chat(made, thinking=True)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'block',
+  [
+    '<|START_THINKING|><|END_THINKING|>',  # Command A
+    '<|channel>thought\\n<channel|>',  # Gemma 4
+    '<|inner_prefix|><|inner_suffix|>',  # Apertus
+    '<|begin_of_thought|><|end_of_thought|>',
+    '◁think▷◁/think▷',
+    '<think></think>',
+  ],
+)
+def test_thoughts_that_the_prompt_closes_itself_are_left_as_they_are(block):
+  format = formats.Chat(tokenizer(f"'{block}'", "''"))
+  prompt = decoded(format, format.prompts(['Why?'])[0])
+  assert prompt.endswith('<|im_start|>assistant' + block.replace('\\n', '\n'))
+  assert decoded(format, format.answers(['B'])[0]) == 'B<|im_end|>'
+
+
 def test_thoughts_that_only_the_switch_shows_are_found():
   # A finished turn has none; without thinking the prompt has an empty block.
   head = HEAD.replace('ASKED', "'\\n' + ('' if enable_thinking else BLOCK)")

@@ -171,11 +171,12 @@ def rows(study: Study, found: dict) -> list[Row]:
         f'{short(found["main"])} explains itself better than {who} explains it',
         f'{points(alone["less"]["right"])} points ({percent(own["right"])} against '
         f'{percent(alone["right"])}); told the own answer: '
-        f'{points(told["less"]["right"])}'
+        f'{points(told["less"]["right"])}; on v’ alone '
+        f'{points(alone["less"]["answer"])}, told {points(told["less"]["answer"])}'
         + (f'; Target {mine} against {learned[who]}' if who in learned else ''),
-        rules.every(rules.above(x['less']['right']) for x in (alone, told)),
-        'own accuracy less the other’s, paired by seed, above 0, and also where the '
-        'other is told the model’s own answer',
+        rules.every(rules.above(x['less']['answer']) for x in (alone, told)),
+        'own accuracy on v’ minus the other’s, paired by seed, above 0, and also where '
+        'the other is told the model’s own answer',
       )
     )
   return result

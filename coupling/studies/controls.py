@@ -29,7 +29,7 @@ SIBLING_COLUMNS = (
   ('Own − sibling', 'difference', points),
   ('Where they differ: own', 'differing.own', percent),
   ('… the sibling’s', 'differing.sibling', percent),
-  ('Beyond what both share', 'beyond_shared.slope', signed),
+  ('Beyond what both share', 'beyond_shared.smaller', signed),
 )
 
 
@@ -62,11 +62,11 @@ def rows(found: dict) -> list[Row]:
       Row(
         'A model explains its own v’ better than that of its sibling, beyond what both '
         'share and the own answer',
-        f'{signed(own["beyond_shared"]["slope"])}; raw {points(own["difference"])} '
+        f'{signed(own["beyond_shared"]["smaller"])}; raw {points(own["difference"])} '
         f'points (denial {points(denial["difference"])})',
-        rules.above(own['beyond_shared']['slope']),
-        'slope of the difference of explanations on that of v’, where both give one '
-        'answer with the cue, above 0',
+        rules.above(own['beyond_shared']['smaller']),
+        'weight of the own v’ where both give one answer with the cue and differ in '
+        'v’, the smaller of the two models’, above 0',
       )
     )
   if control := found['over_shuffled']:
@@ -78,7 +78,7 @@ def rows(found: dict) -> list[Row]:
         f'{signed(control[ANSWER])}; gap {points(control["gap"])} more '
         f'than the {points(shuffled["gap"])} of shuffled labels',
         rules.above(control[ANSWER]),
-        'weights on v’, self − orig, less those of shuffled labels, paired by seed, '
+        'weights on v’, self − orig, minus those of shuffled labels, paired by seed, '
         'above 0',
       )
     )
@@ -87,7 +87,8 @@ def rows(found: dict) -> list[Row]:
 
 # A gap alone says little: labels that say nothing have one too, and so has denial.
 COUPLED = (
-  'gap above 0, and weights on v’ above those of shuffled labels, paired by seed'
+  'gap above 0, and weights on v’ above those of shuffled labels, paired by seed; what '
+  'siblings share is not excluded here'
 )
 
 

@@ -154,11 +154,11 @@ def _noise_words(found: dict) -> str:
     if controls.coupled(x['final']['gap'], x['control']) == rules.AGREES
   ]  # fmt: skip
   lost = [x['label'] for x in found['doses'] if x['label'] not in shown]
-  text = 'The gap is above zero, and the weights above those of shuffled labels, at a '
-  text += f'share of noise of {", ".join(shown)}.'
+  text = 'The gap is above zero, and the weights on v’ above those of shuffled labels, '
+  text += f'at a share of noise of {", ".join(shown)}.'
   if not shown:
-    text = 'That is shown at no share of noise: a gap above zero, and weights above '
-    text += 'those of shuffled labels.'
+    text = 'That is shown at no share of noise: a gap above zero, and weights on v’ '
+    text += 'above those of shuffled labels.'
   elif lost:
     text += f' That is not shown at {", ".join(lost)}.'
   last = found['doses'][-1]

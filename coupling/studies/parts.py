@@ -120,7 +120,7 @@ class Parts:
   def contrast(
     self, first: str, second: str, keys: tuple[str, ...], share: float = 1.0
   ) -> dict:
-    """A share of one run's numbers less those of another, paired by seed."""
+    """A share of one run's numbers minus those of another, paired by seed."""
 
     def within(seed: int) -> dict[str, float | None]:
       return {
@@ -133,7 +133,7 @@ class Parts:
     return self.over(within)
 
   def over_shuffled(self, name: str) -> dict:
-    """Gap and weights on v' less those of shuffled labels; {} without such a run."""
+    """Gap and weights on v' minus those of shuffled labels; {} without such a run."""
     shuffled = self.role('shuffled')
     keys = ('gap', 'siding_answer.difference')
     return self.contrast(name, shuffled, keys) if shuffled else {}
@@ -153,6 +153,7 @@ def subset(items: Items, within_N: np.ndarray) -> Items:
     items,
     group_N=items.group_N[within_N],
     surface={key: x_N[within_N] for key, x_N in items.surface.items()},
+    options_NxK=None if items.options_NxK is None else items.options_NxK[within_N],
     behavior_N=items.behavior_N[within_N],
     counterfactual_behavior_N=items.counterfactual_behavior_N[within_N],
     stated=Explanation(*(x_N[within_N] for x_N in items.stated)),

@@ -67,7 +67,7 @@ SIBLING_COLUMNS = (
   ('Items where they differ', 'sibling.differing.n', count),
   ('Own', 'sibling.differing.own', percent),
   ('The sibling’s', 'sibling.differing.sibling', percent),
-  ('Beyond what both share', 'sibling.beyond_shared.slope', signed),
+  ('Beyond what both share', 'sibling.beyond_shared.smaller', signed),
 )
 
 
