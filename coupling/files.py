@@ -85,6 +85,8 @@ def read_table(
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
     wanted = [*columns, *(name for name in optional if name in names)]
+    if twice := [name for name in wanted if names.count(name) > 1]:
+      raise WorkdirError(f'{path}: columns {twice} are there more than once; {remedy}')
     if not (missing := [name for name in columns if name not in names]):
       return file.read(columns=wanted)
   except (OSError, pa.ArrowException) as error:

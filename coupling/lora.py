@@ -106,6 +106,26 @@ def check_targets(
       f'{field}={targets}: this model has no such layers; choose from {tuple(known)}, '
       'one or more.'
     )
+  if len(set(targets)) < len(targets):
+    raise config_lib.ConfigError(f'{field}={targets}: name each layer once.')
+
+
+def check_rank(
+  config: DecoderConfig, lora: config_lib.Lora, field: str = 'lora.rank'
+) -> None:
+  """Raises ConfigError, naming the field, where no layer has matrices of that rank.
+
+  Args:
+    config: of the base model.
+    lora: whose targets the model has, see `check_targets`.
+    field: of the rank.
+  """
+  highest = max(min(_shape(config, name)) for name in lora.targets)
+  if lora.rank > highest:
+    raise config_lib.ConfigError(
+      f'{field}={lora.rank}: the matrices of these layers have ranks up to {highest}; '
+      'lower it, or set it to 0 to train all weights.'
+    )
 
 
 def abstract(config: DecoderConfig, **options: Any) -> Adapters:
