@@ -16,6 +16,7 @@ from coupling import config as config_lib
 from coupling import finite
 from coupling import hosts
 from coupling import interrupt
+from coupling import names
 from coupling import papers
 from coupling import pipeline
 from coupling import plan
@@ -110,13 +111,15 @@ def main(_) -> None:
     interrupt.install()
     resolve = papers.resolve if 'parts' in CONFIG.value else resolve_lib.resolve
     experiment = resolve(CONFIG.value)
+    folder = pathlib.Path(WORKDIR.value or '.')
+    if wrong := names.path_problems('--workdir', str(folder.absolute())):
+      raise config_lib.ConfigError.of(wrong)
     if STAGE.value == 'plan':
       plan.run(experiment, TARGET.value, TOKENS.value)
       return
-    workdir = pathlib.Path(WORKDIR.value)
-    pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
+    pipeline.run(experiment, folder, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in ('run', 'report') and hosts.is_first():
-      print(f'report: {workdir}/report/index.html')
+      print(f'report: {folder}/report/index.html')
   except (
     config_lib.ConfigError,
     workdir_lib.WorkdirError,

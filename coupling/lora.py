@@ -113,18 +113,20 @@ def check_targets(
 def check_rank(
   config: DecoderConfig, lora: config_lib.Lora, field: str = 'lora.rank'
 ) -> None:
-  """Raises ConfigError, naming the field, where no layer has matrices of that rank.
+  """Raises ConfigError, naming the field, where the rank is beyond every layer.
+
+  Beyond the inputs and the outputs of a layer it adds nothing but numbers.
 
   Args:
     config: of the base model.
     lora: whose targets the model has, see `check_targets`.
     field: of the rank.
   """
-  highest = max(min(_shape(config, name)) for name in lora.targets)
-  if lora.rank > highest:
+  widest = max(max(_shape(config, name)) for name in lora.targets)
+  if lora.rank > widest:
     raise config_lib.ConfigError(
-      f'{field}={lora.rank}: the matrices of these layers have ranks up to {highest}; '
-      'lower it, or set it to 0 to train all weights.'
+      f'{field}={lora.rank}: the layers {lora.targets} have at most {widest} inputs or '
+      'outputs; lower it, or set it to 0 to train all weights.'
     )
 
 
