@@ -15,6 +15,7 @@ from coupling import config as config_lib
 from coupling import layers
 from coupling.layers import DecoderConfig
 
+TRIAL_RANK = 1024  # allowed on any model: those for trials have narrow layers
 # Where each linear layer stands among a block's weights.
 TARGETS = {
   'q': ('attention', 'q'),
@@ -123,7 +124,7 @@ def check_rank(
     field: of the rank.
   """
   widest = max(max(_shape(config, name)) for name in lora.targets)
-  if lora.rank > widest:
+  if lora.rank > max(widest, TRIAL_RANK):
     raise config_lib.ConfigError(
       f'{field}={lora.rank}: the layers {lora.targets} have at most {widest} inputs or '
       'outputs; lower it, or set it to 0 to train all weights.'
