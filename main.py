@@ -18,6 +18,7 @@ from coupling import finite
 from coupling import gguf_checkpoint
 from coupling import hosts
 from coupling import interrupt
+from coupling import names
 from coupling import papers
 from coupling import pipeline
 from coupling import plan
@@ -112,15 +113,17 @@ def main(_) -> None:
     interrupt.install()
     resolve = papers.resolve if 'parts' in CONFIG.value else resolve_lib.resolve
     experiment = resolve(CONFIG.value)
+    folder = pathlib.Path(WORKDIR.value or '.')
+    if wrong := names.path_problems('--workdir', str(folder.absolute())):
+      raise config_lib.ConfigError.of(wrong)
     if STAGE.value == 'plan':
       plan.run(experiment, TARGET.value, TOKENS.value)
       return
-    workdir = pathlib.Path(WORKDIR.value)
-    converted = str(workdir.absolute() / gguf_checkpoint.FOLDER)
+    converted = str(folder.absolute() / gguf_checkpoint.FOLDER)
     os.environ.setdefault(gguf_checkpoint.CACHE, converted)
-    pipeline.run(experiment, workdir, STAGE.value, WORKERS.value, FOLLOW.value)
+    pipeline.run(experiment, folder, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in ('run', 'report') and hosts.is_first():
-      print(f'report: {workdir}/report/index.html')
+      print(f'report: {folder}/report/index.html')
   except (
     config_lib.ConfigError,
     workdir_lib.WorkdirError,

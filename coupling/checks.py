@@ -15,6 +15,7 @@ from coupling import config as config_lib
 from coupling import hosts
 from coupling import inputs
 from coupling import lora
+from coupling import resolve as resolve_lib
 from coupling import sharding
 from coupling import shift as shift_lib
 from coupling import statements
@@ -177,7 +178,22 @@ def _batch_problems(e: config_lib.Experiment) -> list[str]:
   return [
     problem
     for batch in _batches(e)
-    for problem in _refusal(sharding.check_batch, mesh, *batch)
+    for problem in (
+      _too_large(e, *batch) or _refusal(sharding.check_batch, mesh, *batch)
+    )
+  ]
+
+
+def _too_large(
+  e: config_lib.Experiment, field: str, batch: int, parts: int
+) -> list[str]:
+  """A batch with more tokens than an index of arrays counts."""
+  tokens = batch // parts * e.length.max_tokens
+  if tokens <= resolve_lib.MOST:
+    return []
+  return [
+    f'{field}={batch} of up to length.max_tokens={e.length.max_tokens} are {tokens} '
+    f'tokens, of {resolve_lib.MOST} that arrays are indexed by; lower it'
   ]
 
 
@@ -218,7 +234,9 @@ def _model_problems(e: config_lib.Experiment) -> list[str]:
   for name, train in e.trained.items():
     if train.lora.rank:
       field = f'runs.{name}.lora.targets'
-      problems += _refusal(lora.check_targets, model, train.lora.targets, field)
+      found = _refusal(lora.check_targets, model, train.lora.targets, field)
+      rank = f'runs.{name}.lora.rank'
+      problems += found or _refusal(lora.check_rank, model, train.lora, rank)
     if train.attention == 'cudnn' and (model.head_dim % 8 or model.head_dim > 128):
       problems.append(
         f'runs.{name}.attention=cudnn takes heads of 8, 16, … 128 features, and those '

@@ -17,7 +17,9 @@ from coupling.explanation import INVALID
 from coupling.files import WorkdirError
 from data.pairs import NO_OPTION
 
-OPTIONS = 'options'
+OPTIONS, REFERENCE = 'options', 'reference'
+TOLERANCE = 1e-3  # of the sum of a distribution
+_CHUNK = 2**22  # log-probabilities looked at together
 
 
 class _Kind(NamedTuple):
@@ -54,8 +56,13 @@ _KINDS = {
   'cue_option': _index(f'the index of one of the options, or {NO_OPTION}', NO_OPTION),
   OPTIONS: _Kind('a list of texts', _lists(_text)),
   'row': _Kind('a place in the split', pa.types.is_integer, 0),
-  'reference': _Kind('a list of numbers', _lists(pa.types.is_floating)),
-  'replies': _Kind('a list of texts', _lists(_text)),
+  REFERENCE: _Kind(
+    'log-probabilities of x, then as many of x∖C: either finite for each option and '
+    '-inf beyond, or finite for the whole vocabulary; exponentials add up to 1',
+    _lists(pa.types.is_floating),
+    of_options=True,
+  ),
+  'replies': _Kind('two texts', _lists(_text)),
 }
 _KINDS |= {f'{x}_answer': _STATED for x in ('stated', 'scored', 'swapped')}
 _KINDS |= {f'{x}_changed': _CHANGED for x in ('stated', 'scored', 'swapped')}
@@ -78,6 +85,10 @@ def read(
   bounded = any(_kind(name).of_options for name in (*columns, *optional))
   needed = dict.fromkeys([*columns, *([OPTIONS] if bounded else [])])
   table = files.read_table(path, tuple(needed), tuple(optional))
+  if not len(table):
+    raise WorkdirError(
+      f'{path}: no rows; move {path.parent} away and make it anew, or restore the file'
+    )
   size_N = None
   if bounded:
     _check(path, table, OPTIONS, None)
@@ -117,6 +128,11 @@ def _check(
       values = column.to_pylist()
       row = next(i for i, value in enumerate(values) if None in value)
       fail(row, values[row])
+    if name == 'replies' and (pc.list_value_length(column).to_numpy() != 2).any():
+      row = int(np.argmax(pc.list_value_length(column).to_numpy() != 2))
+      fail(row, column[row].as_py())
+    if name == REFERENCE:
+      _check_reference(column, size_N, fail)
     return
   value_N = column.to_numpy()
   most_N = 2 if kind is _CHANGED else size_N if kind.of_options else np.inf
@@ -124,3 +140,33 @@ def _check(
   if wrong_N.any():
     row = int(np.argmax(wrong_N))
     fail(row, int(value_N[row]))
+
+
+def _check_reference(
+  column: pa.ChunkedArray, size_N: np.ndarray, fail: Callable[[int, Any], None]
+) -> None:
+  """Fails at the first row that does not hold two distributions as label.write does."""
+  width_N = pc.list_value_length(column).to_numpy()
+  wrong_N = (width_N != width_N[0]) | (width_N % 2 > 0)
+  wrong_N |= (width_N > 0) & (width_N < 2 * size_N)
+  if wrong_N.any():
+    row = int(np.argmax(wrong_N))
+    fail(row, f'{width_N[row]} numbers')
+  S = width_N[0] // 2
+  if not S:
+    return
+  flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+  logprobs_Nx2xS = flat.reshape(-1, 2, S)
+  rows = max(1, _CHUNK // (2 * S))
+  for first in range(0, len(logprobs_Nx2xS), rows):
+    part_Rx2xS = logprobs_Nx2xS[first : first + rows].astype(np.float32)
+    beyond_Rx1xS = np.arange(S) >= size_N[first : first + rows, None, None]
+    absent_Rx2xS = part_Rx2xS == -np.inf
+    of_options_Rx2 = (absent_Rx2xS == beyond_Rx1xS).all(axis=2)
+    with np.errstate(over='ignore'):
+      total_Rx2 = np.exp(part_Rx2xS).sum(axis=2, dtype=np.float64)
+    good_Rx2 = of_options_Rx2 | ~absent_Rx2xS.any(axis=2)
+    good_Rx2 &= np.abs(total_Rx2 - 1) <= TOLERANCE  # not where it is NaN
+    if not good_Rx2.all():
+      row, half = np.argwhere(~good_Rx2)[0]
+      fail(first + int(row), part_Rx2xS[row, half, :8].tolist())

@@ -85,6 +85,8 @@ def read_table(
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
     wanted = [*columns, *(name for name in optional if name in names)]
+    if twice := [name for name in wanted if names.count(name) > 1]:
+      raise WorkdirError(f'{path}: columns {twice} are there more than once; {remedy}')
     if not (missing := [name for name in columns if name not in names]):
       return file.read(columns=wanted)
   except (OSError, pa.ArrowException) as error:
@@ -95,11 +97,20 @@ def read_table(
 
 
 @contextlib.contextmanager
-def naming_full_disk(folder: pathlib.Path) -> Iterator[None]:
-  """Turns the error of a full disk, whoever raises it, into a WorkdirError."""
+def naming_shortage(folder: pathlib.Path) -> Iterator[None]:
+  """Turns errors of a full disk or memory, whoever raises them, into a WorkdirError."""
   try:
     yield
   except Exception as error:
+    first = str(error).partition('\n')[0]
+    on_device = first.startswith('RESOURCE_EXHAUSTED') and 'memory' in first
+    if on_device or isinstance(error, MemoryError):
+      raise WorkdirError(
+        f'{folder}: memory does not suffice ({first}); lower the batch of this stage '
+        '(base.batch, label.batch, train.explanation_batch, train.behavior_batch, '
+        'evaluate.batch, patch.batch), runs_at_once or --workers, or raise '
+        'loop.accumulation'
+      ) from error
     # TensorStore and Orbax raise errors of their own around the system's text.
     numbers, text = (errno.ENOSPC, errno.EDQUOT), f'{error} {error.__cause__}'
     known = getattr(error, 'errno', None) in numbers

@@ -13,6 +13,7 @@ import pathlib
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import special
 
 from coupling import columns as columns_lib
@@ -151,38 +152,21 @@ def read(
   def lists(name: str, empty: np.ndarray) -> np.ndarray:
     if name not in table.column_names:
       return empty
-    flat = table[name].combine_chunks().flatten()
-    return flat.to_numpy(zero_copy_only=False).reshape(N, -1)
+    column = table[name].combine_chunks()
+    if len(found := set(pc.list_value_length(column).to_pylist())) > 1:
+      raise workdir.WorkdirError(
+        f'{folder}: column {name}: the files of the split {split!r} have lists of '
+        f'{sorted(found)} values; they must be of one label stage: make it anew'
+      )
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(N, -1)
 
   reference_NxS = lists('reference', np.zeros((N, 0), np.float32))
-  if bad := np.count_nonzero(np.isnan(reference_NxS).any(axis=1)):
-    raise workdir.WorkdirError(
-      f'{folder}, split {split!r}, field reference: NaN in {bad} of {N} rows: the '
-      'model that was asked gave no numbers; move the folder away and label anew'
-    )
-  _check_normalised(folder, split, reference_NxS.reshape(N, 2, -1) if N else None)
   return Behaviors(
     table['behavior'].to_numpy(),
     table['counterfactual_behavior'].to_numpy(),
     reference_NxS.reshape(N, 2, -1) if N else np.zeros((0, 2, 0), np.float32),
     lists('replies', np.zeros((N, 0), object)),
   )
-
-
-def _check_normalised(
-  folder: pathlib.Path, split: str, logprobs_Nx2xS: np.ndarray | None
-) -> None:
-  """Raises WorkdirError where reference distributions are none."""
-  if logprobs_Nx2xS is None or not logprobs_Nx2xS.shape[2]:
-    return
-  off_N = np.abs(special.logsumexp(logprobs_Nx2xS, axis=2)).max(axis=1)
-  if not off_N.max() < 1e-3:
-    row = int(np.argmax(~(off_N < 1e-3)))
-    raise workdir.WorkdirError(
-      f'{folder}, split {split!r}, field reference, row {row}: these are no '
-      'log-probabilities, as their exponentials do not add up to 1; move the folder '
-      'away and label anew'
-    )
 
 
 def read_explanation(
@@ -209,7 +193,8 @@ def on_support(
   """Reference log-probabilities over the support that the KL wants, normalised.
 
   Raises:
-    WorkdirError: the vocabulary is wanted, but only the options were kept.
+    WorkdirError: the vocabulary is wanted, but only the options were kept; tokens of
+      options are not among those kept.
   """
   kept = 'options' if reference_NxS.shape[1] == options_NxK.shape[1] else 'vocabulary'
   if kept == support:
@@ -219,6 +204,12 @@ def on_support(
       'objectives.behavior_kl.support is "vocabulary", but the label set keeps '
       'distributions over the options only: set label.reference to "vocabulary" and '
       'label anew, or set the support to "options".'
+    )
+  if options_NxK.size and options_NxK.max() >= reference_NxS.shape[1]:
+    raise workdir.WorkdirError(
+      f'the label set, column reference: {reference_NxS.shape[1]} log-probabilities, '
+      f'neither of {options_NxK.shape[1]} options nor of a vocabulary with the token '
+      f'{options_NxK.max()}: label anew'
     )
   reference_NxK = np.take_along_axis(reference_NxS, np.maximum(options_NxK, 0), axis=1)
   reference_NxK = np.where(options_NxK >= 0, reference_NxK, -np.inf)

@@ -18,8 +18,15 @@ import numpy as np
 
 BATCH_AXES = ('data', 'fsdp')  # of the mesh: those that split the rows of a batch
 BLOCK = 128  # queries whose scores are computed together: see attend_causally
+
+
+def relu(x: jax.Array) -> jax.Array:
+  """The positive part, and NaN of -inf, which is a sum that overflowed."""
+  return jnp.where(x == -jnp.inf, jnp.nan, jax.nn.relu(x))
+
+
 ACTIVATIONS = {
-  'relu': jax.nn.relu,
+  'relu': relu,
   'silu': jax.nn.silu,
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
 }
@@ -201,20 +208,21 @@ def _linear(config: DecoderConfig, rngs: nnx.Rngs) -> Callable[..., nnx.Linear]:
   )
 
 
-def _or_nan(x_xD: jax.Array, normed_xD: jax.Array) -> jax.Array:
-  """What a norm makes of x; NaN where the mean square of x is not finite.
+def _or_nan(square_x1: jax.Array, value_xX: jax.Array) -> jax.Array:
+  """A value; NaN where the mean square that a norm divides by is not finite.
 
-  There its inverse root is 0: all that follows would be finite, and alike.
+  The inverse root of infinity is 0: all that follows would be finite, and alike.
   """
-  square_x1 = jnp.mean(jnp.square(x_xD.astype(jnp.float32)), axis=-1, keepdims=True)
-  return jnp.where(jnp.isfinite(square_x1), normed_xD, jnp.nan)
+  return jnp.where(jnp.isfinite(square_x1), value_xX, jnp.nan)
 
 
 class RMSNorm(nnx.RMSNorm):
-  """nnx.RMSNorm whose overflow shows."""
+  """nnx.RMSNorm that tells of overflow."""
 
   def __call__(self, x):
-    return _or_nan(x, super().__call__(x))
+    seen = x.astype(self.dtype).astype(jnp.float32)  # the same program computes it once
+    square = jnp.mean(jnp.square(seen), axis=-1, keepdims=True)
+    return _or_nan(square, super().__call__(x))
 
 
 class OffsetRMSNorm(nnx.Module):
@@ -227,9 +235,8 @@ class OffsetRMSNorm(nnx.Module):
   def __call__(self, x):
     x = x.astype(jnp.float32)
     square = jnp.mean(x * x, axis=-1, keepdims=True)
-    normed = x * jax.lax.rsqrt(square + self.config.norm_eps)
-    scaled = normed * (1 + self.scale[...].astype(jnp.float32))
-    return _or_nan(x, scaled.astype(self.config.dtype))
+    x = x * jax.lax.rsqrt(_or_nan(square, square) + self.config.norm_eps)
+    return (x * (1 + self.scale[...].astype(jnp.float32))).astype(self.config.dtype)
 
 
 def make_norm(config: DecoderConfig, width: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -273,6 +280,9 @@ def attend(
   )
   scores_BxKxGxCxS = jnp.concatenate([scores(x.k_BxKxHxS) for x in seen], axis=-1)
   hidden = 0.7 * jnp.finfo(jnp.float32).min  # finite: a row may see nothing
+  # Below it, what is seen would count for less than what is hidden.
+  too_low = scores_BxKxGxCxS <= hidden
+  scores_BxKxGxCxS = jnp.where(too_low, jnp.nan, scores_BxKxGxCxS)
   scores_BxKxGxCxS = jnp.where(mask_BxCxS[:, None, None], scores_BxKxGxCxS, hidden)
   shares_BxKxGxCxS = jax.nn.softmax(scores_BxKxGxCxS).astype(q_BxCxNxH.dtype)
   ends = np.cumsum([x.v_BxKxSxH.shape[2] for x in seen])[:-1]

@@ -15,6 +15,7 @@ from coupling import config as config_lib
 from coupling import layers
 from coupling.layers import DecoderConfig
 
+TRIAL_RANK = 1024  # allowed on any model: those for trials have narrow layers
 # Where each linear layer stands among a block's weights.
 TARGETS = {
   'q': ('attention', 'q'),
@@ -105,6 +106,28 @@ def check_targets(
     raise config_lib.ConfigError(
       f'{field}={targets}: this model has no such layers; choose from {tuple(known)}, '
       'one or more.'
+    )
+  if len(set(targets)) < len(targets):
+    raise config_lib.ConfigError(f'{field}={targets}: name each layer once.')
+
+
+def check_rank(
+  config: DecoderConfig, lora: config_lib.Lora, field: str = 'lora.rank'
+) -> None:
+  """Raises ConfigError, naming the field, where the rank is beyond every layer.
+
+  Beyond the inputs and the outputs of a layer it adds nothing but numbers.
+
+  Args:
+    config: of the base model.
+    lora: whose targets the model has, see `check_targets`.
+    field: of the rank.
+  """
+  widest = max(max(_shape(config, name)) for name in lora.targets)
+  if lora.rank > max(widest, TRIAL_RANK):
+    raise config_lib.ConfigError(
+      f'{field}={lora.rank}: the layers {lora.targets} have at most {widest} inputs or '
+      'outputs; lower it, or set it to 0 to train all weights.'
     )
 
 

@@ -92,7 +92,8 @@ def resolve(
   if not any(train is None for train in trains.values()):
     problems += runs_lib.start_problems(trains)
   problems += runs_lib.label_problems(trains, built.get('base'))
-  problems += runs_lib.path_problems(trains, built.get('base'), built.get('label'))
+  sections = [built.get(name) for name in ('base', 'label', 'task')]
+  problems += runs_lib.path_problems(trains, *sections)
   problems += runs_lib.mixture_problems(trains)
   problems += [] if part else runs_lib.part_problems(trains)
   if built.get('label') is not None:
@@ -252,6 +253,8 @@ def misfit(path: str, value: Any) -> str | None:
   if type(value) is float:
     with np.errstate(over='ignore', under='ignore'):
       single = float(np.float32(value))
+    if abs(single) < np.finfo(np.float32).tiny:
+      single = 0.0  # as devices have it
     if not np.isfinite(single) and not path.endswith('.clip_norm'):
       return 'must be a finite number of float32'
     if value and not single:

@@ -103,9 +103,9 @@ def label_problems(trains: dict[str, config_lib.Train | None], base: Any) -> lis
 
 
 def path_problems(
-  trains: dict[str, config_lib.Train | None], base: Any, label: Any
+  trains: dict[str, config_lib.Train | None], base: Any, label: Any, task: Any
 ) -> list[str]:
-  """Folders of labels and checkpoints whose names cannot be filled in."""
+  """Folders of labels, checkpoints and data that cannot be filled in, or be at all."""
   paths = {f'runs.{k}.labels': train.labels for k, train in trains.items() if train}
   paths['label.source'] = getattr(label, 'source', '')
   paths['base.step'] = getattr(base, 'step', '')
@@ -114,7 +114,23 @@ def path_problems(
     for field, path in paths.items()
     if isinstance(path, str)
     for problem in names_lib.pattern_problems(field, path)
+  ] + [
+    problem
+    for field, path in _plain_paths(base, task).items()
+    if isinstance(path, str)
+    for problem in names_lib.path_problems(field, path)
   ]
+
+
+def _plain_paths(base: Any, task: config_lib.Task | None) -> dict[str, Any]:
+  """Field -> path, of those in which nothing is filled in."""
+  found = {'base.checkpoint': getattr(base, 'checkpoint', '')}
+  config = getattr(task, 'config', None)
+  found['task.path'] = getattr(config, 'path', '')
+  paths = getattr(config, 'paths', ())
+  for i, path in enumerate(paths if isinstance(paths, tuple) else ()):
+    found[f'task.paths[{i}]'] = path
+  return found
 
 
 def part_problems(trains: dict[str, config_lib.Train | None]) -> list[str]:

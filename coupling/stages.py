@@ -193,7 +193,8 @@ def evaluate(
   of_train = inputs.stage_config(e, 'train', seed, run)
   if not follow:
     workdir_lib.finished_stage(train_folder, of_train)
-  with hosts.open_stage(folder, 'evaluate', config, needs) as stage:
+  opened = hosts.open_stage(folder, 'evaluate', config, needs)
+  with opened as stage, contextlib.ExitStack() as stack:
     if stage.finished:
       if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
         raise _of_another(folder, train_folder)
@@ -220,6 +221,7 @@ def evaluate(
     params_at = steps.reader(e, workdir, seed, run)
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
     log = tensorboardX.SummaryWriter(str(log_folder), write_to_disk=hosts.is_first())
+    stack.enter_context(log)  # its thread outlives no error
     last = e.runs[run].loop.steps
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
     for step in steps.kept(train_folder, e.runs[run], follow):
@@ -249,7 +251,6 @@ def evaluate(
       for name, count in counts.items():
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)
-    log.close()
     train_stage = workdir_lib.finished_stage(train_folder, of_train)
     result = {'train': train_stage.digest, 'devices': _devices()}
     hosts.first(stage.finish, result | {'tokens': evaluate_lib.tokens(arrays)})

@@ -240,7 +240,7 @@ def open_stage(
       of another config or input, torn or damaged; the disk fills up in the body.
   """
   stage = Stage(folder, name, config, inputs)
-  with files_lib.naming_full_disk(stage.folder), _claim(stage.folder) as file:
+  with files_lib.naming_shortage(stage.folder), _claim(stage.folder) as file:
     _lock(file)
     try:
       stage._open()

@@ -129,6 +129,21 @@ def test_the_day_of_a_template_is_the_configs(checkpoint, tmp_path):
   assert 'base.date=today' in refused
 
 
+def test_ranks_layers_and_batches_beyond_all_bounds_are_refused(checkpoint):
+  config = imported(checkpoint)
+  config.train.lora.update(rank=4096, targets=('q', 'k'))
+  checks.check(resolve_lib.resolve(config))  # 32 heads of 128
+  for rank in (4097, 10**9):
+    config.train.lora.rank = rank
+    assert all(f'lora.rank={rank}: ' in x and ' 4096 ' in x for x in problems(config))
+  config.train.lora.update(rank=32, targets=('q', 'down', 'q'))
+  assert all('name each layer once' in x for x in problems(config))
+  config.train.lora.targets = ('q', 'down')
+  config.label.batch = config.evaluate.batch = 2**30
+  found = problems(config)
+  assert [x.split('=')[0] for x in found] == ['label.batch', 'evaluate.batch']
+
+
 def test_all_problems_are_listed_at_once(checkpoint):
   config = imported(checkpoint)
   config.base.chat = False

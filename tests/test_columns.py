@@ -121,6 +121,92 @@ def test_a_missing_column_and_a_torn_file_are_named(tmp_path, name):
     label_lib.read(tmp_path, 'train')
 
 
+THIRD = -np.log(3)
+HALF = [-np.log(2), -np.log(2), -np.inf]
+GOOD = [HALF * 2, [THIRD] * 6, HALF * 2]
+
+
+def references(*rows, width: int | None = 6):
+  kind = pa.list_(pa.float32()) if width is None else pa.list_(pa.float32(), width)
+  return pa.array(rows, kind)
+
+
+@pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
+def test_reference_distributions_are_read(tmp_path, dtype):
+  path = tmp_path / 'train-000000000.parquet'
+  flat = pa.array(np.array(GOOD, dtype).ravel())
+  write(path, LABELS, reference=pa.FixedSizeListArray.from_arrays(flat, 6))
+  found = label_lib.read(tmp_path, 'train').logprobs_Nx2xS
+  np.testing.assert_array_equal(found, np.array(GOOD, dtype).reshape(3, 2, 3))
+  whole = np.log(np.full((N, 2 * 50), 1 / 50, np.float32))  # of a vocabulary
+  write(path, LABELS, reference=whole.tolist())
+  np.testing.assert_array_equal(
+    label_lib.read(tmp_path, 'train').logprobs_Nx2xS, whole.reshape(N, 2, 50)
+  )
+
+
+@pytest.mark.parametrize(
+  'row, second',
+  [
+    (0, [0.0, -np.inf, -np.inf]),  # an option that is there
+    (0, [THIRD] * 3 + [-0.7] * 3),  # no distribution
+    (0, HALF + [-np.inf] * 3),
+    (0, HALF + [np.inf] * 3),
+    (0, HALF + [0.0, np.log(1e-2), -np.inf]),
+    (0, [50.0, 50.0, -np.inf] * 2),
+    (0, HALF + [np.nan, np.nan, -np.inf]),
+    (1, HALF * 2),  # its third option
+    (1, [THIRD] * 4 + [-np.inf, THIRD]),
+  ],
+)
+def test_what_is_no_reference_distribution_is_refused(tmp_path, row, second):
+  path = tmp_path / 'train-000000000.parquet'
+  rows = [*GOOD[:row], (second * 2)[:6], *GOOD[row + 1 :]]
+  write(path, LABELS, reference=references(*rows))
+  with pytest.raises(WorkdirError, match=f'{path}: row {row}, column reference: found'):
+    label_lib.read(tmp_path, 'train')
+
+
+def test_lists_of_other_lengths_are_refused(tmp_path):
+  path = tmp_path / 'train-000000000.parquet'
+  for row, found in ((1, [THIRD] * 5), (1, [0.0] * 4), (1, [])):
+    rows = [GOOD[0], found, GOOD[2]]
+    write(path, LABELS, reference=references(*rows, width=None))
+    with pytest.raises(WorkdirError, match=f'row {row}, column reference: found'):
+      label_lib.read(tmp_path, 'train')
+  for width in (2, 3, 5):  # less than the options, or not of two
+    write(path, LABELS, reference=references(*[[0.0] * width] * 3, width=None))
+    with pytest.raises(WorkdirError, match='row 0, column reference: found'):
+      label_lib.read(tmp_path, 'train')
+  write(path, LABELS, replies=[['a', 'b'], ['a', 'b'], ['a']])
+  with pytest.raises(WorkdirError, match=r"row 2, column replies: found \['a'\]"):
+    label_lib.read(tmp_path, 'train')
+  write(path, LABELS, reference=references(*GOOD, width=None))
+  wide = references(*[[-np.log(4)] * 8] * 3, width=None)
+  write(tmp_path / 'train-000000003.parquet', LABELS, reference=wide)
+  with pytest.raises(WorkdirError, match=r'column reference: .*\[6, 8\] values'):
+    label_lib.read(tmp_path, 'train')
+
+
+def test_no_rows_and_columns_that_are_there_twice_are_refused(tmp_path):
+  path = tmp_path / 'train-000000000.parquet'
+  pq.write_table(pa.table(LABELS).slice(0, 0), path)
+  for read in (label_lib.read, label_lib.read_rows, label_lib.read_pairs):
+    with pytest.raises(WorkdirError, match=f'{path}: no rows'):
+      read(tmp_path, 'train')
+  table = pa.table(LABELS)
+  for name in ('behavior', 'options'):
+    pq.write_table(table.append_column(name, table[name]), path)
+    with pytest.raises(WorkdirError, match=rf"{path}: columns \['{name}'\] .* once"):
+      label_lib.read(tmp_path, 'train')
+
+
+def test_tokens_beyond_what_a_label_set_keeps_are_told():
+  options_NxK = np.array([[3, 9]])
+  with pytest.raises(WorkdirError, match='column reference: 5 .* token 9'):
+    label_lib.on_support(np.zeros((1, 5), np.float32), options_NxK, 'options')
+
+
 @pytest.mark.parametrize('rows', [[0, 1, -4], [0.0, 1.0, 4.0], [0, None, 4]])
 def test_places_in_the_split_are_places(tmp_path, rows):
   path = tmp_path / 'train-000000000.parquet'

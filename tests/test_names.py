@@ -2,6 +2,8 @@
 
 import pytest
 
+from configs import hint_mmlu
+from configs import refusal
 from configs import world
 from coupling import config as config_lib
 from coupling import names
@@ -64,17 +66,42 @@ def test_such_a_run_is_refused_with_the_config(name):
   assert f'runs[{name!r}]' in refused(config) or f'runs.{name}: ' in refused(config)
 
 
-@pytest.mark.parametrize('path', ['{sed}/x', '{', '{0}', '{seed.x}', 'a\0b'])
+LONG = 'x' * 5000
+BAD = (
+  *('{sed}/x', '{', '{0}', '{seed.x}', 'a\0b', 'a\ud800', LONG, 'x/' * 2500),
+  *('x/' + 'y' * 256, 'y' * 250 + '{seed}', '{seed:>9999999}', '{seed:{seed}}'),
+  *('{seed:9999999999999}', '{seed:c}', '{seed:x>300}'),
+)
+
+
+@pytest.mark.parametrize('path', BAD)
 def test_paths_that_cannot_be_filled_are_refused(path):
   config = world.get_config('seeds=1')
   config.train.labels = path
-  assert f'runs.kl.labels={path!r}: ' in refused(config)
+  shown = repr(path) if len(path) < 100 else repr(path)[:40]
+  assert f'runs.kl.labels={shown}' in refused(config)
+  assert len(refused(config)) < 2000  # a line for each run
   config = world.get_config('seeds=1')
   config.label.source = path
-  assert f'label.source={path!r}: ' in refused(config)
+  assert f'label.source={shown}' in refused(config)
   config = world.get_config('seeds=1').unlock()
   config.base = dict(step=path)
-  assert f'base.step={path!r}: ' in refused(config)
+  assert f'base.step={shown}' in refused(config)
+
+
+@pytest.mark.parametrize('path', ['a\0b', 'a\ud800', LONG, 'x/' * 2500])
+def test_paths_that_cannot_be_are_refused(path):
+  config = hint_mmlu.get_config('model=local,checkpoint=x,path=y').unlock()
+  config.base.checkpoint = config.task.path = path
+  assert 'base.checkpoint=' in refused(config) and 'task.path=' in refused(config)
+  config = refusal.get_config('model=local,checkpoint=x,path=y').unlock()
+  config.task.paths = ('y', path)
+  assert 'task.paths[1]=' in refused(config) and 'paths[0]' not in refused(config)
+
+
+@pytest.mark.parametrize('path', ['labels-{seed}', '{seed:03}/x', '{seed:4d}', '{{x}}'])
+def test_paths_that_can_be_filled_pass(path):
+  assert names.pattern_problems('train.labels', path) == []
 
 
 @pytest.mark.parametrize('module', ['', '.x', '..', 'a/b', '../x', 'data.none'])

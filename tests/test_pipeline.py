@@ -1,20 +1,25 @@
 """The whole way of the data on a tiny world: stages, errors, interruption."""
 
+import ast
 import json
 import pathlib
 import random
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import interruptions
+from configs import world
 from coupling import explanation
+from coupling import finite
 from coupling import label
 from coupling import manifests
+from coupling import resolve as resolve_lib
 from coupling import seals
 from coupling import stages
 from coupling import workdir as workdir_lib
@@ -226,6 +231,9 @@ def test_a_changed_config_is_named_and_nothing_is_made(finished, flag, told, sta
     ((), 'seed=1', "'seed' is unknown"),
     ((), 'seeds=x', 'expected int'),
     (('--stage=label',), 'seeds=1', 'seed1/prepare'),
+    (('--config.label.batch=1073741824',), 'seeds=1', 'label.batch='),
+    (('--config.seeds=(1000000000000000000000000000000,)',), 'seeds=1', 'seeds='),
+    ((f'--workdir={"x" * 5000}',), 'seeds=1', '--workdir='),
   ],
 )
 def test_bad_input_is_named_before_any_work(tmp_path, flags, config, expected):
@@ -252,6 +260,27 @@ def test_a_training_of_another_config_is_not_evaluated(finished, tmp_path):
   assert found.returncode != 0
   assert 'train was made with another config' in found.stderr
   assert 'train.lora.alpha' in found.stderr and 'Traceback' not in found.stderr
+
+
+def test_an_evaluation_that_fails_leaves_no_thread_of_its_log(
+  finished, tmp_path, monkeypatch
+):
+  """It was still reading when its process ended, and said so before the error."""
+  config = world.get_config('seeds=1')
+  flags = (flag.removeprefix('--config.').split('=') for flag in interruptions.TINY)
+  config.update_from_flattened_dict({k: ast.literal_eval(x) for k, x in flags})
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished, copy)
+  shutil.rmtree(copy / 'seed1' / 'kl' / 'evaluate')
+
+  def fail(*_):
+    raise finite.NonFiniteError('too large')
+
+  monkeypatch.setattr(stages.evaluate_lib, 'evaluate', fail)
+  before = set(threading.enumerate())
+  with pytest.raises(finite.NonFiniteError, match='kl · evaluate'):
+    stages.evaluate(resolve_lib.resolve(config), copy, 1, 'kl')
+  assert not [t for t in set(threading.enumerate()) - before if 'Event' in repr(t)]
 
 
 def test_steps_of_two_trainings_are_not_mixed(tmp_path):

@@ -336,10 +336,26 @@ def test_full_disk(tmp_path, error):
     stage.finish({})
 
 
+@pytest.mark.parametrize(
+  'error',
+  [
+    MemoryError(),
+    OrbaxLikeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore'),
+  ],
+)
+def test_memory_that_does_not_suffice(tmp_path, error):
+  with pytest.raises(WorkdirError) as caught, open_stage(tmp_path, 'a', {}, {}):
+    raise error
+  assert str(caught.value).startswith(f'{tmp_path}: memory') and 'label.batch' in str(
+    caught.value
+  )
+  assert '\n' not in str(caught.value)
+
+
 def test_full_disk_in_a_cause_and_before_the_folder_exists(tmp_path):
   folder = tmp_path / 'not' / 'yet'
   with pytest.raises(WorkdirError, match='disk is full'):
-    with files.naming_full_disk(folder):
+    with files.naming_shortage(folder):
       raise RuntimeError('save failed') from OSError(
         errno.ENOSPC, 'No space left on device'
       )
