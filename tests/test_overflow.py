@@ -125,5 +125,6 @@ def test_adapters_whose_activations_overflow_have_diverged(tmp_path, rate):
     frozen=test_sweep.init(0),
     objectives=test_sweep.objectives(held=0.0, shift=0.0),
   )
-  with pytest.raises(finite.NonFiniteError, match='at step 2,.*diverged.*learning_rate'):
+  diverged = 'at step 2,.*diverged.*learning_rate'
+  with pytest.raises(finite.NonFiniteError, match=diverged):
     fit.fit(bad)
