@@ -15,10 +15,12 @@ from coupling import hosts
 from coupling import hub
 from coupling import inputs
 from coupling import models
+from coupling import progress
 from coupling import sharding
 from coupling import trained as trained_lib
 from coupling import weights
 from coupling import workdir as workdir_lib
+from data import tokens as tokens_lib
 
 Experiment = config_lib.Experiment
 Path = pathlib.Path
@@ -112,6 +114,12 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
   model = inputs.decoder(e)
   hosts.first(weights.check, folder, model)
   hosts.first(files.write_json, stage.path(hub.CONFIG), hub.read_config(folder))
+  if unheeded := tokens_lib.unheeded(folder):
+    said = ', '.join(f'{k}={x!r}' for k, x in unheeded.items())
+    progress.line(
+      f'WARNING: {folder}/generation_config.json: {said} changes the replies that '
+      'transformers generates; here they are greedy, as the model itself gives them'
+    )
   return {
     'parameters': models.num_params(models.abstract(model)),
     'weights': inputs.digest(folder),

@@ -18,7 +18,12 @@ from data import vocabulary
 from data.asking import Format, Turns, turns_of, valid
 
 # What every chat is held against transformers with: blanks, line breaks, signs.
-_QUESTION = 'Which is a gas at 20 °C?  One of:\n\n(A) iron\n(B) helium'
+_QUESTION = (
+  'Which is a gas at 20 °C, if x < y & y > "z"?  It\'s one of:\n\n(A) iron\n(B) '
+  'helium\n'
+  + 'A template that cuts or wraps what is long is seen by this. ' * 12
+  + 'Which?'
+)
 _ANSWERS = ('B', 'It would be:\n\n"helium",  a café\'s balloon')
 
 

@@ -12,6 +12,9 @@ import re
 import secrets
 from typing import NamedTuple
 
+import jinja2
+import jinja2.meta
+
 from data import encoder
 from data.dates import DATE, stopped
 
@@ -150,7 +153,8 @@ class Template:
     """
     prompt = self.pieces(1, True)[-1]
     _, turn, after = self.pieces(2, False)
-    if self._thinking and (closing := self._closing(prompt)):
+    own = self._generation(prompt)
+    if self._thinking and (closing := self._closing(own)):
       # Its blanks would join those that the model has already read.
       return Places(prompt, '', closing.lstrip(), after, False)
     same = len(os.path.commonprefix([prompt, turn]))
@@ -171,8 +175,39 @@ class Template:
       return Places(prompt, self._closing(extra), '', after, False)
     # Blanks alone before an answer are the model's to write, as Mistral's are.
     lead = rest.rstrip(' ')
-    closing = self._closing(prompt + rest)
+    closing = self._closing(own + rest)
+    self._check_switches(own + rest)
     return Places(prompt, lead + closing, rest[len(lead) :], after, not closing)
+
+  def _generation(self, prompt: str) -> str:
+    """Of a prompt what the user's turn does not end with, where that can be asked."""
+    try:
+      turn = self.pieces(1, False)[-1]
+    except ValueError:  # a template that wants an answer
+      return prompt
+    return prompt[len(os.path.commonprefix([prompt, turn])) :]
+
+  def _check_switches(self, before: str) -> None:
+    """Raises ValueError where a field that is not known may turn thoughts on.
+
+    Args:
+      before: what stands before an answer; thoughts there were dealt with.
+    """
+    source = jinja2.Environment(extensions=['jinja2.ext.loopcontrols'])
+    try:
+      fields = jinja2.meta.find_undeclared_variables(source.parse(self._source))
+    except jinja2.TemplateSyntaxError:  # a tag of transformers' own
+      return
+    unknown = sorted(x for x in fields - {*_SWITCHES} if _THOUGHTS.search(x))
+    opened = [m for m in _MARKER.findall(self._source) if _THOUGHTS.search(m)]
+    shown = any(_THOUGHTS.search(m) for m in _MARKER.findall(before))
+    if unknown and opened and not shown and not self._switches:
+      raise ValueError(
+        f'{self._name} has a chat template in which {", ".join(unknown)} says how '
+        f'much to think ({opened[0]}); known are {", ".join(_SWITCHES)} alone, so that '
+        'an answer may be asked for where thoughts come: rename it in '
+        'chat_template.jinja.'
+      )
 
   def _closing(self, text: str) -> str:
     """What closes the thoughts that are open at the end of a text; '' if none are."""

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tokenizers
@@ -19,6 +19,22 @@ Tokenizer = encoder.Tokenizer
 
 # What transformers can read a tokenizer from, besides a vocab.json with its merges.txt.
 _TOKENIZER_FILES = ('tokenizer.json', 'tokenizer.model', 'tekken.json')
+# Of generation_config.json: what changes a greedy reply, and when it changes nothing.
+_CHANGING = {
+  'repetition_penalty': (None, 1, 1.0),
+  'encoder_repetition_penalty': (None, 1, 1.0),
+  'no_repeat_ngram_size': (None, 0),
+  'min_length': (None, 0),
+  'min_new_tokens': (None, 0),
+  'num_beams': (None, 1),
+  'suppress_tokens': (None, []),
+  'begin_suppress_tokens': (None, []),
+  'bad_words_ids': (None, []),
+  'sequence_bias': (None, {}, []),
+  'forced_bos_token_id': (None,),
+  'guidance_scale': (None, 1, 1.0),
+  'stop_strings': (None, []),
+}
 _NAMING_ENDS = ('config.json', 'generation_config.json')
 
 
@@ -61,6 +77,11 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
       f'Tokenizer {source!r} is a {type(tokenizer).__name__}, which has no fast form: '
       'convert it to one with a tokenizer.json.'
     )
+  if dropout := getattr(tokenizer.backend_tokenizer.model, 'dropout', None):
+    raise ValueError(
+      f'Tokenizer {source!r}: model.dropout={dropout:g} in its tokenizer.json reads a '
+      'text otherwise each time; set it to null.'
+    )
   # transformers makes an empty tokenizer where a repository has no more than a config.
   if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
     raise ValueError(
@@ -99,6 +120,18 @@ def padding(tokenizer: Tokenizer, rows: int | None = None) -> int:
       'in the field pad_token of its tokenizer_config.json.'
     )
   return next((t for t in own if t is not None and (rows is None or t < rows)), 0)
+
+
+def unheeded(folder: str | os.PathLike) -> dict[str, Any]:
+  """Fields of generation_config.json that change greedy replies of transformers alone.
+
+  Answers are read here as the model itself gives them.
+  """
+  path = pathlib.Path(folder) / 'generation_config.json'
+  if not path.is_file():
+    return {}
+  found = json.loads(path.read_text(encoding='utf-8'))
+  return {k: found[k] for k, none in _CHANGING.items() if found.get(k) not in none}
 
 
 def ends(tokenizer: Tokenizer) -> tuple[int, ...]:

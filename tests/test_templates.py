@@ -169,6 +169,7 @@ def test_however_a_template_fails_it_is_told_in_one_line(expression, cause):
     "replace('(A)', 'A.')",
     'title',
     "replace('°', '')",
+    *("replace('<', '&lt;')", 'truncate(300)', 'wordwrap(60)'),
   ],
 )
 def test_a_template_that_changes_contents_is_held_against_transformers(change):

@@ -196,3 +196,18 @@ def test_a_template_that_never_thinks_is_told(asked):
 def test_places_are_text_around_an_answer():
   template = templates.Template(chat_tokenizers.mistral(), False, templates.DATE)
   assert template.places() == ('[/INST]', '', ' ', '</s>', True)
+
+
+def test_thoughts_named_in_the_users_turn_are_no_open_block():
+  end = "'<|im_end|>\\n<|im_start|>assistant'"
+  head = HEAD.replace(end, end.replace("'", "'\\nOpen <think> first.", 1))
+  assert head != HEAD
+  [prompt] = formats.Chat(tokenizer("'\n'", "'\n'", head)).prompts(['a'])
+  text = chat_tokenizers.qwen().decode(prompt)
+  assert text.endswith('Open <think> first.<|im_end|>\n<|im_start|>assistant\n')
+
+
+def test_an_unknown_switch_of_thoughts_is_refused_by_name():
+  asked = "'\n' ~ ('<think>\n\n</think>' if thinking_budget == 0 else '')"
+  with pytest.raises(ValueError, match='thinking_budget'):
+    formats.Chat(tokenizer(asked, "'\n'"))

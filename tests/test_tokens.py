@@ -201,3 +201,20 @@ def test_padding_is_the_padding_token_or_else_the_end_token():
   llama.eos_token = None
   with pytest.raises(ValueError, match='neither a padding nor an end token'):
     tokens.padding(llama)
+
+
+def test_a_tokenizer_that_drops_merges_at_random_is_refused(tmp_path):
+  chat_tokenizers.save('qwen', tmp_path)
+  file = tmp_path / 'tokenizer.json'
+  state = json.loads(file.read_text())
+  state['model']['dropout'] = 0.01
+  file.write_text(json.dumps(state))
+  with pytest.raises(ValueError, match='model.dropout=0.01'):
+    tokens.load_tokenizer(tmp_path)
+
+
+def test_settings_of_replies_that_are_not_heeded_are_named(tmp_path):
+  assert tokens.unheeded(tmp_path) == {}
+  said = {'repetition_penalty': 1.05, 'num_beams': 1, 'temperature': 0.7}
+  (tmp_path / 'generation_config.json').write_text(json.dumps(said))
+  assert tokens.unheeded(tmp_path) == {'repetition_penalty': 1.05}
