@@ -89,7 +89,7 @@ def folder(path: _Path) -> _Path:
   here = _Path(os.environ.get(CACHE, default))
   here.mkdir(parents=True, exist_ok=True)
   target = here / name
-  with files_lib.naming_full_disk(here), _locked(here / f'.{name}.lock'):
+  with files_lib.naming_shortage(here), _locked(here / f'.{name}.lock'):
     if not _is_whole(target, digest):
       if target.exists():
         progress.line(f'{target}: damaged, or of another version; converted anew')
