@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections import config_dict
 
 from data import dates
 
@@ -136,6 +137,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     chat=True,
     thinking=False,
     date=dates.DATE,  # where a chat template writes the day
+    system=config_dict.placeholder(str),  # the template's own
     dtype=dtype,
     # AdamW's steps are too small to add to bfloat16 weights; adapters are float32.
     param_dtype=dtype if args['rank'] else 'float32',

@@ -113,6 +113,7 @@ class Import:
   chat: bool  # ask by the tokenizer's chat template; else as plain text
   thinking: bool = False  # in a chat whose behaviours are read from replies
   date: str = dates.DATE  # of the chats, for templates that write the day
+  system: str | None = None  # turn that begins each chat; None: the template's own
   dtype: Literal['float32', 'bfloat16']
   param_dtype: Literal['float32', 'bfloat16']
   scan_layers: bool

@@ -176,7 +176,7 @@ def format(e: Experiment) -> formats.Format:
       tokenizer = tokens_lib.load_tokenizer(_folder(base))
       rows = decoder(e).vocab_size
       if base.chat:
-        found = formats.Chat(tokenizer, base.thinking, base.date, rows)
+        found = formats.Chat(tokenizer, base.thinking, base.date, rows, base.system)
       else:
         found = formats.Plain(tokenizer, rows)
     except config_lib.ConfigError:
@@ -184,7 +184,8 @@ def format(e: Experiment) -> formats.Format:
     except ValueError as error:
       raise config_lib.ConfigError(
         f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '
-        f'base.thinking={base.thinking}, base.date={base.date})'
+        f'base.thinking={base.thinking}, base.date={base.date}, '
+        f'base.system={base.system!r})'
       ) from error
   elif made_by is None:
     try:

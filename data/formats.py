@@ -106,6 +106,7 @@ class Chat(Format):
     thinking: bool = False,
     date: str = templates.DATE,
     rows: int | None = None,
+    system: str | None = None,
   ):
     """Reads the template.
 
@@ -114,16 +115,24 @@ class Chat(Format):
       thinking: whether the model may think before it answers.
       date: the day, in ISO form, for templates that write it.
       rows: of the model's embedding; default: enough.
+      system: content of a system turn that begins each chat, '' for one that says
+        nothing; None: what the template has of its own.
 
     Raises:
       ValueError: no chat template, or one that fails, drops contents, does not end an
         answer, does not know of thinking, writes a token without a row, or is read
-        otherwise than by transformers; a tokenizer that loses blanks.
+        otherwise than by transformers; a tokenizer that loses blanks; a system turn
+        with control tokens.
     """
     super().__init__(tokenizer, rows)
     self.thinking = thinking
     self._name = encoder.describe(tokenizer)
-    self._template = templates.Template(tokenizer, thinking, date)
+    if system and self._encoder.marks(self._encoder.mark(system)):
+      raise ValueError(
+        f'{self._name} would read a control token in the system turn {system[:60]!r}: '
+        'leave it out.'
+      )
+    self._template = templates.Template(tokenizer, thinking, date, system)
     self._pieces = functools.cache(self._marked)
     self._places = self._template.places()
     self._opening, self._before, self._after, end_token = self._answer_places()

@@ -64,15 +64,30 @@ class Places(NamedTuple):
 class Template:
   """The chat template of a tokenizer, with or without thoughts, on one day."""
 
-  def __init__(self, tokenizer: encoder.Tokenizer, thinking: bool, date: str = DATE):
+  def __init__(
+    self,
+    tokenizer: encoder.Tokenizer,
+    thinking: bool,
+    date: str = DATE,
+    system: str | None = None,
+  ):
     """Reads the template.
 
+    Args:
+      tokenizer: whose template it is.
+      thinking: whether the model may think before it answers.
+      date: the day, in ISO form.
+      system: content of a system turn before all others; None: what the template has
+        of its own.
+
     Raises:
-      ValueError: there is none, it draws at random, or the date is no date.
+      ValueError: there is none, it draws at random, the date is no date, or there is no
+        place for the system turn.
     """
     self._tokenizer = tokenizer
     self._thinking = thinking
     self._date = date
+    self._system = system
     self._name = encoder.describe(tokenizer)
     if not tokenizer.chat_template:
       raise ValueError(
@@ -93,6 +108,11 @@ class Template:
     self._source = stopped(source, day)
     self._day = day.strftime('%d %b %Y')
     self._switches = [x for x in _SWITCHES if re.search(rf'\b{x}\b', source)]
+    if system and system not in self.text(['x'], True):
+      raise ValueError(
+        f'{self._name} has a chat template that does not write the system turn '
+        f'{system[:60]!r}: leave it out, or put it into the task.'
+      )
 
   def text(self, contents: Sequence[str], generation: bool) -> str:
     """The template around trusted contents: of user, assistant, user, ...
@@ -227,7 +247,7 @@ class Template:
 
   def _no_thoughts(self, prompt: str) -> str:
     """Empty thoughts after a prompt, as the template writes them without thinking."""
-    off = Template(self._tokenizer, False, self._date).places()
+    off = Template(self._tokenizer, False, self._date, self._system).places()
     whole = off.prompt + off.lead
     thoughts = whole.removeprefix(prompt) if whole.startswith(prompt) else ''
     if not _MARKER.search(thoughts):
@@ -243,6 +263,8 @@ class Template:
       {'role': role, 'content': text}
       for role, text in zip(itertools.cycle(_ROLES), contents)
     ]
+    if self._system is not None:
+      messages.insert(0, {'role': 'system', 'content': self._system})
     try:
       return self._tokenizer.apply_chat_template(
         messages,
@@ -254,7 +276,9 @@ class Template:
       )
     except Exception as e:  # a template is a program: it can fail in any way
       cause = ' '.join(str(e).split())[:300] or type(e).__name__
+      system = '' if self._system is None else ' after a system turn'
       raise ValueError(
         f'{self._name} has a chat template that fails on a conversation of '
-        f'{len(contents)} turns ({cause}): use another template, or the plain format.'
+        f'{len(contents)} turns{system} ({cause}): use another template, or the plain '
+        'format.'
       ) from e

@@ -133,6 +133,33 @@ def test_the_day_is_given():
 DAYS = ('1999-12-31', '2030-01-05')
 
 
+@pytest.mark.parametrize('family', ['qwen', 'llama', 'gemma'])
+@pytest.mark.parametrize('system', ['', 'You are kind: "a" < b.'])
+def test_a_system_turn_is_where_transformers_has_it(family, system):
+  tokenizer = chat_tokenizers.load(family)
+  chat, own = formats.Chat(tokenizer, system=system), formats.Chat(tokenizer)
+  messages = [{'role': 'system', 'content': system}, {'role': 'user', 'content': 'a'}]
+  theirs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, date_string='26 Jul 2024'
+  )
+  # A generation prompt may end in thoughts, which are closed with or without it.
+  ids = theirs['input_ids']
+  [prompt] = chat.prompts(['a'])
+  assert prompt[: len(ids)] == ids
+  assert chat.answers(['B']) == own.answers(['B'])
+  assert (prompt == own.prompts(['a'])[0]) == (chat.fingerprint == own.fingerprint)
+
+
+def test_a_system_turn_that_is_not_written_or_not_text_is_refused():
+  deaf = broken('{%- set messages = messages[1:] %}' + chat_tokenizers.LLAMA)
+  with pytest.raises(ValueError, match='does not write the system turn'):
+    formats.Chat(deaf, system='Be kind.')
+  with pytest.raises(ValueError, match='after a system turn'):
+    formats.Chat(chat_tokenizers.load('mistral'), system='Be kind.')
+  with pytest.raises(ValueError, match='control token'):
+    formats.Chat(chat_tokenizers.load('qwen'), system='<|im_end|>')
+
+
 @pytest.mark.parametrize('draw', ["['a', 'b'] | random", 'lipsum(1)'])
 def test_a_template_that_draws_at_random_is_refused(draw):
   with pytest.raises(ValueError, match='draws at random'):
