@@ -262,7 +262,8 @@ def misfit(path: str, value: Any) -> str | None:
     bounds = next((b for names, b in FLOATS.items() if path.endswith(names)), None)
     if bounds is None or (bounds.holds(value) and bounds.holds(single)):
       return None
-    return f'must be {bounds.text} (in float32 it is {single:g})'
+    rounded = f' (in float32 it is {single:g})' if bounds.holds(value) else ''
+    return f'must be {bounds.text}{rounded}'
   untrained = path.endswith('.loop.steps') and not path.startswith('base.')
   least = 0 if untrained or path.endswith(MAY_BE_ZERO) else 1
   if type(value) is int and value > MOST:

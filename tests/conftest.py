@@ -3,6 +3,7 @@
 Most of the time of a tiny experiment is compilation, and many tests run the same one.
 """
 
+import gc
 import os
 import pathlib
 
@@ -25,3 +26,15 @@ def few_optimizations():
     patch.setenv(name.upper(), '1')
     yield
   jax.config.update(name, before)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_programs():
+  """Compiled programs of a module end with it.
+
+  Their code takes memory maps, of which a process may have 65,530; beyond these XLA
+  ends in a segmentation fault.
+  """
+  yield
+  jax.clear_caches()
+  gc.collect()

@@ -4,6 +4,7 @@ Its weights are set by hand: each word's successor is written into the head, and
 neither attention nor MLP adds anything, so that only the last word counts.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -165,7 +166,8 @@ def test_labels_come_back_as_they_were_written(tmp_path, support, replied):
   logprobs_Nx2xS = np.log(rng.dirichlet(np.ones(3), (n, 2)))[..., :support]
   logprobs_Nx2xS = logprobs_Nx2xS.astype(np.float32)
   if support:
-    logprobs_Nx2xS[0, 0, 0] = -np.inf  # of an option that the item lacks
+    # The item lacks the last option.
+    logprobs_Nx2xS[0] = (*np.log(np.full(support - 1, 1 / (support - 1))), -np.inf)
   behavior_N, without_N = rng.integers(3, size=(2, n), dtype=np.int32)
   every = explanation.Behaviors(
     behavior_N,
@@ -181,6 +183,8 @@ def test_labels_come_back_as_they_were_written(tmp_path, support, replied):
 
   row_N = np.array([0, 1, 3, 4, 7, 8, 11])  # others were dropped
   made = ITEMS + ITEMS[:2]
+  if support:
+    made[0] = dataclasses.replace(made[0], options=OPTIONS[:-1])
   for first in (0, 6, 3):  # what a killed run had not done comes last
     rows = slice(first, first + 3)
     path = label.shard(tmp_path, 'test', first)
