@@ -47,6 +47,7 @@ LABELS = dict(
   mixture=1.0,
   noise=0.0,
   changed_share=1.0,
+  balance=False,
   shuffle_labels=False,
   explained='all',
   context='before',

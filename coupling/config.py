@@ -224,6 +224,7 @@ class Train:
   changed_share: (
     float  # at most this share of labels say "changed"; others are left out
   )
+  balance: bool = False  # "changed" and "unchanged" are drawn equally often
   shuffle_labels: bool  # control: labels permuted over the training items
   explained: Literal['all', 'unshifted']  # not those that behavior_xent names
   # Asked before the answer, or after it: M_0's in training, then the model's own.

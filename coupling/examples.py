@@ -130,17 +130,22 @@ def training_parts(
       'leave no pair of this task to shift (follow_cue needs cues that name an '
       'option); choose others, such as ignore_cue, or a weight of 0.'
     )
-  explanations, behaviors = None, []
+  explanations, drawn_M, behaviors = None, None, []
   if objectives.explanation_xent.weight:
-    explanations = _explanation_rows(config, format, template, source)
+    asked, labels = _explained(config, source)
+    explanations = _explanation_rows(config, format, template, source, asked, labels)
+    drawn_M = targets.drawn(config, labels.changed_N, source.seed)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
     every = [_behavior_rows(objectives, format, template, x) for x in found]
     behaviors = loader.fill_up(every)  # alike in whatever else they are joined with
   if config.trees:
-    return _tree_parts(config, source, explanations, behaviors)
+    return _tree_parts(config, source, explanations, drawn_M, behaviors)
   parts = {}
   if explanations is not None:
-    parts['explanation'] = (explanations, config.explanation_batch)
+    parts['explanation'] = (
+      loader.take(explanations, drawn_M),
+      config.explanation_batch,
+    )
   if behaviors:
     parts['behavior'] = (loader.concatenate(behaviors), config.behavior_batch)
   return parts
@@ -150,6 +155,7 @@ def _tree_parts(
   config: config_lib.Train,
   source: Source,
   explanations: loader.Arrays | None,
+  drawn_M: np.ndarray | None,
   behaviors: Sequence[loader.Arrays],
 ) -> dict[str, tuple[loader.Arrays, int]]:
   """The pairs that are explained, and the others, in proportion; see packed.grow.
@@ -158,6 +164,7 @@ def _tree_parts(
     config: of the training.
     source: the train split.
     explanations: of `_explanation_rows`; None where none are trained.
+    drawn_M: which of these an epoch has, see targets.drawn.
     behaviors: of `_behavior_rows`, of the train split and of `practice`; may be empty.
   """
   count, size = len(source.pairs), config.explanation_batch
@@ -180,7 +187,10 @@ def _tree_parts(
     ]
   if not asked:
     return {'others': (loader.concatenate(others), size)}
-  parts = {'explained': (packed.grow(asked, members), size)}
+  explained = packed.grow(asked, members)
+  if drawn_M is not None:
+    explained = loader.take(explained, drawn_M)
+  parts = {'explained': (explained, size)}
   if others:
     rest = loader.concatenate(others)
     share = loader.size(rest) / explained_N.sum()
@@ -193,19 +203,27 @@ def _prompts(rows: loader.Arrays) -> np.ndarray:
   return np.arange(len(rows['read'])).reshape(2, -1).T
 
 
+def _explained(
+  config: config_lib.Train, source: Source
+) -> tuple[list[pairs_lib.Pair], Explanation]:
+  """The pairs that are explained, and the labels that are trained on."""
+  labels = Explanation(*(x[source.explained_N] for x in source.labels))
+  asked = [pair for pair, kept in zip(source.pairs, source.explained_N) if kept]
+  if config.shuffle_labels:
+    order_N = _shuffled(asked, np.random.default_rng((source.seed, config.seed, 1)))
+    labels = Explanation(*(x[order_N] for x in labels))
+  return asked, labels
+
+
 def _explanation_rows(
   config: config_lib.Train,
   format: formats.Format,
   template: pairs_lib.Questions,
   source: Source,
+  asked: Sequence[pairs_lib.Pair],
+  labels: Explanation,
 ) -> loader.Arrays:
-  """Explanation questions with the statements to learn."""
-  explained_N = source.explained_N
-  labels = Explanation(*(x[explained_N] for x in source.labels))
-  asked = [pair for pair, kept in zip(source.pairs, explained_N) if kept]
-  if config.shuffle_labels:
-    order_N = _shuffled(asked, np.random.default_rng((source.seed, config.seed, 1)))
-    labels = Explanation(*(x[order_N] for x in labels))
+  """Explanation questions with the statements to learn; see `_explained`."""
   forms = (template.unchanged, template.changed)
   statements = [
     forms[changed].format(answer=pair.options[answer])
@@ -214,7 +232,7 @@ def _explanation_rows(
   answers = None
   if config.context == 'after':
     answers = source.reference.answers([pair.options for pair in source.pairs])
-    answers = answers[explained_N]
+    answers = answers[source.explained_N]
   texts = behavior.explanation_texts(template, asked, answers)
   return behavior.questions(format, texts, statements)
 

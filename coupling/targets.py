@@ -95,5 +95,33 @@ def explained(
   return kept_N
 
 
+def drawn(train: config_lib.Train, changed_N: np.ndarray, seed: int) -> np.ndarray:
+  """int [M]: the explained pairs of an epoch, by their number among these.
+
+  With `train.balance` the rarer of "changed" and "unchanged" comes again until it is
+  as frequent as the other, each pair of it equally often but for one.
+
+  Args:
+    train: of the run.
+    changed_N: labels that are trained on, of the explained pairs.
+    seed: of the experiment.
+
+  Raises:
+    ConfigError: there is but one class to balance.
+  """
+  if not train.balance:
+    return np.arange(len(changed_N))
+  classes = [np.flatnonzero(np.asarray(changed_N) == x) for x in (0, 1)]
+  few, many = sorted(classes, key=len)
+  if not len(few):
+    raise config_lib.ConfigError(
+      f'train.balance=True: all {len(many)} labels are of one class; use other cues, '
+      'or set it to False.'
+    )
+  again, rest = divmod(len(many), len(few))
+  further = _generator(train, seed, 'balance').permutation(few)[:rest]
+  return np.concatenate([many, np.tile(few, again), further])
+
+
 def _generator(train: config_lib.Train, seed: int, purpose: str) -> np.random.Generator:
   return np.random.default_rng((seed, train.seed, *purpose.encode()))

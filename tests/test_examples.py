@@ -127,6 +127,19 @@ def test_statements_are_those_of_the_labels_and_all_else_is_of_the_reference():
   assert found['behavior'][1] == TRAIN.behavior_batch
 
 
+@pytest.mark.parametrize('shuffled', [False, True])
+@pytest.mark.parametrize('trees', [False, True])
+def test_balanced_labels_say_changed_as_often_as_unchanged(trees, shuffled):
+  base = behaviors(1)
+  changed = np.count_nonzero(base.explanation.changed_N)
+  assert changed != N - changed
+  found = parts(base, base, balance=True, trees=trees, shuffle_labels=shuffled)
+  explained = rows(found, 'explained')['explanation'] if trees else rows(found)
+  said_M = explained['target'][:, 1].tolist()
+  ids = TOKENIZER.convert_tokens_to_ids(['same', 'change'])
+  assert [said_M.count(i) for i in ids] == [max(changed, N - changed)] * 2
+
+
 def test_labels_are_shuffled_among_items_with_as_many_options():
   few = [dataclasses.replace(p, options=p.options[:2]) for p in make_pairs()[::2]]
   mixed = [x for pair in zip(few, make_pairs()[1::2]) for x in pair]

@@ -106,3 +106,24 @@ def test_shifted_and_unexplainable_pairs_are_left_out_where_asked():
   np.testing.assert_array_equal(found, explainable_N & ~shifted_N)
   with pytest.raises(config_lib.ConfigError, match='no pair is left'):
     explained(changed_N, np.ones(6, bool), explained='unshifted')
+
+
+@hypothesis.given(st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 60))
+def test_balanced_draws_have_both_classes_and_each_pair_equally_often(seed, few, many):
+  rng = np.random.default_rng(seed)
+  changed_N = rng.permutation(np.repeat([0, 1], [few, many]))
+  train = dataclasses.replace(TRAIN, balance=True)
+  drawn_M = targets.drawn(train, changed_N, seed)
+  assert np.bincount(changed_N[drawn_M]).tolist() == [max(few, many)] * 2
+  times_N = np.bincount(drawn_M, minlength=len(changed_N))
+  for changed in (0, 1):
+    of_class = times_N[changed_N == changed]
+    assert of_class.min() >= 1 and np.ptp(of_class) <= 1
+  unbalanced = targets.drawn(TRAIN, changed_N, seed)
+  np.testing.assert_array_equal(unbalanced, np.arange(len(changed_N)))
+
+
+def test_one_class_cannot_be_balanced():
+  train = dataclasses.replace(TRAIN, balance=True)
+  with pytest.raises(config_lib.ConfigError, match='balance'):
+    targets.drawn(train, np.ones(5, int), 0)
