@@ -17,6 +17,7 @@ from data import trees as trees_lib
 # Parts of a batch: what is read; and rows of trees, if it is read in these.
 READ = ('explanation', 'behavior')
 TREES = 'trees'
+LONG_ROW = 512  # tokens; attention costs more in longer rows than filling does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,18 +118,49 @@ def plan(
     )
     for name, pool in pools.items()
   }
+  draws = [
+    np.concatenate([numbers[k][:, x.rows(step)] for k, x in pools.items()], axis=1)
+    for step in range(steps)
+  ]
   longest = max(int(x[0].max()) for x in numbers.values())
-  length = -(-longest // 8) * 8  # a round number is kinder to matrix units
+  lengths = _row_lengths(longest)
+  plans = [_of_length(length, draws, parts, multiple) for length in lengths]
+  return min(plans, key=lambda plan: plan.rows * plan.width)  # the shortest of equals
+
+
+def _row_lengths(longest: int) -> list[int]:
+  """Lengths that rows may have: one for the longest tree; where trees are short, more.
+
+  Multiples of 8 are kinder to matrix units.
+  """
+  least = -(-longest // 8) * 8
+  return [least, *range(least + 8, min(4 * least, LONG_ROW) + 1, 8)]
+
+
+def _of_length(
+  length: int, draws: Sequence[np.ndarray], parts: Sequence[str], multiple: int
+) -> Plan:
+  """The fewest rows of a length that hold every draw, of `numbers` in `plan`."""
   rows, most = 1, dict.fromkeys(parts, 1)
-  for step in range(steps):
-    drawn = [numbers[name][:, pool.rows(step)] for name, pool in pools.items()]
-    size_n, *counts = np.concatenate(drawn, axis=1)
+  for size_n, *counts in draws:
     row_n, _ = packing.arrange(size_n, length)
     rows = max(rows, int(row_n.max()) + 1)
     for part, count_n in zip(parts, counts):
       in_row_R = np.bincount(row_n, weights=count_n)
       most[part] = max(most[part], int(in_row_R.max()))
   return Plan(-(-rows // multiple) * multiple, length, length, most)
+
+
+def filling(
+  pools: Mapping[str, loader.ShuffledBatches], steps: int, plan: Plan
+) -> float:
+  """The share of a run's tokens that fill rows up."""
+  size = sum(
+    pool.arrays[TREES].size[pool.rows(step)].sum()
+    for pool in pools.values()
+    for step in range(steps)
+  )
+  return 1 - float(size) / (steps * plan.rows * plan.width)
 
 
 def joint(plans: Sequence[Plan]) -> list[Plan]:

@@ -55,9 +55,13 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
     'report_machine': f'{platform.platform()}, {os.cpu_count()} CPUs',
     'too_long': {seed: info['too_long'] for seed, info in labels.items()},
     'tokens': {
-      stage: 1 - count['trees'] / count['apart']
+      stage: {
+        'per_pair': count['trees'] / count['pairs'],
+        'filling': 1 - count['trees'] / count['rows'],
+        'saved': 1 - count['trees'] / count['apart'],
+      }
       for stage, count in tokens.items()
-      if count
+      if count['pairs']
     },
   }
 

@@ -184,8 +184,8 @@ def _provenance(summary: dict) -> str:
   return (
     markup.paragraph(
       f'Held-out items ({split} split): {items}.{_too_long(found["too_long"])}'
-      f'{_saved(found["tokens"])}'
     )
+    + _tokens(found['tokens'])
     + markup.provenance(found)
     + markup.details('Config', json.dumps(summary['config'], indent=2))
   )
@@ -201,10 +201,14 @@ def _too_long(dropped: dict[str, dict[str, int]]) -> str:
   return f'{about}{"; ".join(counts)}.' if counts else ''
 
 
-def _saved(tokens: dict[str, float]) -> str:
-  shares = ', '.join(f'{share:.0%} in stage {stage}' for stage, share in tokens.items())
-  about = 'Questions about one pair share what they begin with; tokens saved: '
-  return f' {about}{shares}.' if shares else ''
+def _tokens(tokens: dict[str, dict[str, float]]) -> str:
+  rows = [
+    (stage, f'{x["per_pair"]:.0f}', f'{x["saved"]:.0%}', f'{x["filling"]:.0%}')
+    for stage, x in tokens.items()
+  ]
+  about = 'Tokens of a pair: its questions share what they begin with'
+  columns = ('Stage', 'Tokens a pair', 'Saved by sharing', 'Filling of rows')
+  return markup.text_table(about, columns, rows) if rows else ''
 
 
 def _glossary(words: words_lib.Words) -> str:

@@ -14,6 +14,7 @@ from coupling import label_sets
 from coupling import models
 from coupling import packed
 from coupling import programs
+from coupling import progress
 from coupling import sharding
 from coupling import sources
 from coupling import steps
@@ -100,7 +101,12 @@ def make(
 
 
 def tokens(made: fit_lib.Training) -> dict[str, int] | None:
-  """Of the pairs drawn from: tokens of their trees, and of their questions apart."""
+  """See trees.tokens, of the pairs drawn from; says what it comes to."""
   if made.plan is None:
     return None
-  return trees.tokens([rows[packed.TREES] for rows, _ in made.parts.values()])
+  pools = fit_lib.shuffled(made.parts, made.data_seed)
+  filling = packed.filling(pools, made.loop.steps, made.plan)
+  found = trees.tokens([rows[packed.TREES] for rows, _ in made.parts.values()], filling)
+  per_pair = found['trees'] / found['pairs']
+  progress.line(made.title, f'{per_pair:.0f} tokens a pair, {filling:.0%} filling')
+  return found

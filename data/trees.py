@@ -78,11 +78,23 @@ def cut(trees: Trees, length: int) -> Trees:
   return trees._replace(rows=Rows(*(x[:, :length] for x in trees.rows)))
 
 
-def tokens(every: Sequence[Trees]) -> dict[str, int]:
-  """How many tokens all trees have, and their sequences, each standing alone."""
+def tokens(every: Sequence[Trees], filling: float | None = None) -> dict[str, int]:
+  """Pairs, tokens of their trees, of the rows that hold them, of sequences alone.
+
+  Args:
+    every: trees, one a pair.
+    filling: share of the rows that fills them up; None: rows are those of `bucket`.
+  """
+  size = sum(int(x.size.sum()) for x in every)
+  if filling is None:
+    rows = sum(int(bucket(x.size).sum()) for x in every)
+  else:
+    rows = round(size / (1 - filling))
   return {
-    'trees': int(sum(x.size.sum() for x in every)),
-    'apart': int(sum(x.apart.sum() for x in every)),
+    'pairs': sum(len(x.size) for x in every),
+    'trees': size,
+    'rows': rows,
+    'apart': sum(int(x.apart.sum()) for x in every),
   }
 
 

@@ -28,6 +28,7 @@ from coupling import train
 from coupling import weights as weights_lib
 from data import formats
 from data import pairs as pairs_lib
+from data import tokens as tokens_lib
 from tests import chat_tokenizers
 from tests import checkpoints
 from tests import test_train
@@ -86,19 +87,34 @@ def usable(how: options_lib.How) -> list[pairs_lib.Pair]:
   return make_items() if how.text else make_items(9, (('A', 'B', 'C', 'D'), ('A', 'B')))
 
 
-def one_by_one(prompt: str, options, how: options_lib.How) -> np.ndarray:
-  """Log-probabilities of options: each after the prompt alone, token by token."""
+@jax.jit
+def _scores(weights, tokens_KxT, start, text_KxG, length_K):
+  """Log-probabilities of texts, token by token: each stands alone in a row."""
+  hidden = models.apply(model(), weights, tokens_KxT).hidden_BxCxD
+  logprobs = jax.nn.log_softmax(models.unembed(model(), weights, hidden))
+  place_G = start - 1 + jnp.arange(text_KxG.shape[1])
+  each_KxG = jnp.take_along_axis(logprobs[:, place_G], text_KxG[..., None], axis=2)
+  within_KxG = jnp.arange(text_KxG.shape[1]) < length_K[:, None]
+  return jnp.sum(jnp.where(within_KxG, each_KxG[..., 0], 0), axis=1)
+
+
+def one_by_one(weights, prompt: str, options, how: options_lib.How) -> jax.Array:
+  """Log-probabilities of options, each after the prompt alone."""
   [ids] = chat().prompts([prompt])
-  ends, found = {*chat().end_tokens}, []
-  for k, answer in enumerate(chat().answers(list(options))):
-    text = [x for x in answer if x not in ends] if how.text else answer[:1]
-    row = np.array([ids + text])
-    hidden = models.apply(model(), params(), jnp.array(row[:, :-1])).hidden_BxCxD
-    logprobs = jax.nn.log_softmax(models.unembed(model(), params(), hidden))[0]
-    each = [float(logprobs[len(ids) - 1 + i, x]) for i, x in enumerate(text)]
-    total = sum(each) / (len(each) if how.per_token else 1)
-    found.append(total - (how.prior[k] if how.prior else 0.0))
-  return np.array(found)
+  ends = {*chat().end_tokens}
+  answers = chat().answers([*options])
+  texts = [[x for x in answer if x not in ends] for answer in answers]
+  if not how.text:
+    texts = [text[:1] for text in texts]
+  length_K = np.array([len(text) for text in texts])
+  # One shape for all; padding on the right is seen by nothing that is read.
+  rows = tokens_lib.pad([ids + text for text in texts] + [[]] * (4 - len(texts)), 96, 0)
+  padded = tokens_lib.pad(texts + [[]] * (4 - len(texts)), 16, 0)
+  count_K = np.pad(length_K, (0, 4 - len(texts)))
+  scores_K = _scores(weights, rows, len(ids), padded, count_K)[: len(texts)]
+  if how.per_token:
+    scores_K /= length_K
+  return scores_K - np.array(how.prior[: len(texts)]) if how.prior else scores_K
 
 
 @pytest.mark.parametrize('name', HOWS)
@@ -109,7 +125,7 @@ def test_a_choice_is_that_of_separate_prompts(name):
   for i, pair in enumerate(items):
     chosen = (found.behavior_N[i], found.counterfactual_behavior_N[i])
     for side, prompt in enumerate((pair.prompt, pair.counterfactual)):
-      scores = one_by_one(f'{prompt} Answer.', pair.options, how)
+      scores = one_by_one(params(), f'{prompt} Answer.', pair.options, how)
       expected = special.log_softmax(scores)
       own = found.logprobs_Nx2xS[i, side]
       np.testing.assert_allclose(own[: len(expected)], expected, atol=2e-5)
@@ -230,7 +246,7 @@ def test_a_batch_has_the_loss_and_gradient_of_separate_prompts(name, shift):
     for i in rows_n:
       pair = items[i]
       for side, prompt in enumerate((pair.prompt, pair.counterfactual)):
-        scores = jnp.stack(_scores(weights, f'{prompt} Answer.', pair.options, how))
+        scores = one_by_one(weights, f'{prompt} Answer.', pair.options, how)
         p = reference_Nx2xK[i, side, : len(pair.options)]
         if shift and shifted_N[i, side]:
           target = source.shift.target_Nx2xK[i, side, : len(pair.options)]
@@ -251,20 +267,6 @@ def test_a_batch_has_the_loss_and_gradient_of_separate_prompts(name, shift):
   size = optax.tree.norm(gradients[1])
   apart = optax.tree.norm(jax.tree.map(jnp.subtract, *gradients))
   assert size > 1e-3 and apart < 1e-4 * size
-
-
-def _scores(weights, prompt: str, options, how: options_lib.How) -> list[jax.Array]:
-  [ids] = chat().prompts([prompt])
-  ends, found = {*chat().end_tokens}, []
-  for k, answer in enumerate(chat().answers(list(options))):
-    text = [x for x in answer if x not in ends] if how.text else answer[:1]
-    row = jnp.array([ids + text])
-    hidden = models.apply(model(), weights, row[:, :-1]).hidden_BxCxD
-    logprobs = jax.nn.log_softmax(models.unembed(model(), weights, hidden))[0]
-    total = sum(logprobs[len(ids) - 1 + i, x] for i, x in enumerate(text))
-    total = total / (len(text) if how.per_token else 1)
-    found.append(total - (how.prior[k] if how.prior else 0.0))
-  return found
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from coupling import packed
 from coupling import train
 from data import formats
 from data import loader
+from data import trees as trees_lib
 from tests import chat_tokenizers
 from tests import test_train
 from tests import training_texts as texts
@@ -142,6 +143,19 @@ def test_a_batch_of_trees_has_the_loss_and_gradient_of_its_questions(case):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, wanted_gradient
   )
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_the_share_of_filling_is_that_of_the_batches(case):
+  plan, drawn = plan_of(case)
+  steps = CASES[case][0].loop.steps
+  for pool in drawn.values():
+    pool.arrays['trees'].rows.tokens[:] = trees_lib.FILL + 1
+  batches = [packed.pack([x[i] for x in drawn.values()], plan) for i in range(steps)]
+  tokens = np.stack([batch['trees'].tokens for batch in batches])
+  found = packed.filling(drawn, steps, plan)
+  np.testing.assert_allclose(np.mean(tokens == trees_lib.FILL), found)
+  assert 0 < found < 0.5
 
 
 @pytest.mark.parametrize('case', CASES)
