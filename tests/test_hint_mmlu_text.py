@@ -128,9 +128,7 @@ def test_what_explanations_state_is_read_as_it_is_meant(
 
 @given(question=texts.TEXTS, choices=CHOICES, step=st.integers(1, 3))
 @settings(deadline=None, max_examples=40)
-def test_a_hint_is_moved_with_its_whole_text(
-  tmp_path_factory, question, choices, step
-):
+def test_a_hint_is_moved_with_its_whole_text(tmp_path_factory, question, choices, step):
   config = hint_mmlu.Config(path='', options='text', hints=SURE)
   for pair in made(
     tmp_path_factory.mktemp('mmlu'), [(question, choices, 0)], hints=SURE
