@@ -2,10 +2,16 @@
 
 import re
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from benchmarks import label_rates
+from coupling import explanation
+from coupling import label
+from coupling import workdir
+from data import pairs
+from data import splits
 
 # kind, option of the cue, answers with and without it
 NAMES = ('cue_kind', 'cue_option', 'behavior', 'counterfactual_behavior')
@@ -66,3 +72,21 @@ def test_options_that_differ_are_named_by_their_places():
   lines = label_rates.tables(table(options))
   names = cells(lines[lines.index('') :])['answers with the cue']
   assert names == ['n', *(f'option {k}' for k in (1, 2, 3, 4))]
+
+
+def test_a_finished_stage_is_read_whole(tmp_path):
+  asked = {'questions': {'against': ['not']}}
+  none = dict(prompt='xc', counterfactual='x', cue='c', group='g', provenance='p')
+  with workdir.open_stage(tmp_path, 'label', asked, {}) as stage:
+    for i, split in enumerate(splits.SHARES):
+      kind, option, *answers = LABELS[i]
+      pair = pairs.Pair(cue_kind=kind, cue_option=option, options=tuple('abcd'), **none)
+      with_1, without_1 = np.array([answers], np.int32).T
+      did = explanation.Behaviors(
+        with_1, without_1, np.zeros((1, 2, 0)), np.zeros((1, 0))
+      )
+      label.write(label.shard(tmp_path, split, 0), [pair], np.arange(1), did)
+    stage.finish({})
+  found, against = label_rates.read(tmp_path)
+  assert against == ('not',)
+  assert list(zip(*(found[name].to_pylist() for name in NAMES))) == LABELS[:3]
