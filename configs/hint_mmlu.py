@@ -20,7 +20,7 @@ original release:
 
 Arguments: common.IMPORT_ARGS, hints (per question), and read: options by `letters`, or
 by `text`, which is the default of smollm2 models: asked by letters, SmolLM2-135M gives
-A to every question.
+A to every question (benchmarks/results/labels_smollm2.md).
 """
 
 from ml_collections import ConfigDict
