@@ -144,6 +144,8 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     param_dtype=dtype if args['rank'] else 'float32',
     scan_layers=True,
   )
+  if smollm2(args):
+    config.base.system = ''  # the template's own is 20 tokens of every prompt
   config.length = dict(max_tokens=1_024, too_long='drop')
   # Behaviours are choices among the options, so these are what the KL holds.
   config.behavior = dict(read='first_token', per_token=False, calibration='none')
@@ -213,6 +215,11 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     shuffled='shuffled' if args['kl'] else '',
   )
   return config
+
+
+def smollm2(args: dict[str, Any]) -> bool:
+  """Whether the model of IMPORT_ARGS is a SmolLM2."""
+  return args['model'].startswith('smollm2')
 
 
 def _defaults(module: str) -> dict[str, Any]:

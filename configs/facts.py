@@ -22,7 +22,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(arg, **known, hints=2)
   task = dict(module='data.facts', hints_per_question=args['hints'])
   config = common.on_checkpoint(args, 'Introspective coupling on facts', task)
-  if args['model'].startswith('smollm2'):
-    config.base.system = ''  # the template's own is 20 tokens of every prompt
   config.behavior.update(read='text', per_token=True)
   return config

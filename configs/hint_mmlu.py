@@ -18,18 +18,31 @@ original release:
   python main.py --workdir=runs/try \\
     --config=configs/hint_mmlu.py:$SMALL,path=DATA/mmlu/test/abstract_algebra_test.csv
 
-Arguments: common.IMPORT_ARGS, and hints (per question).
+Arguments: common.IMPORT_ARGS, hints (per question), and read: options by `letters`, or
+by `text`, which is the default of smollm2 models: asked by letters, SmolLM2-135M gives
+A to every question (benchmarks/results/labels_smollm2.md).
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 
+# Of config.behavior, by how options are answered.
+READ = dict(letters={}, text=dict(read='text', per_token=True))
+
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  args = common.parse_arg(arg, **common.IMPORT_ARGS, hints=1)
+  args = common.parse_arg(arg, **common.IMPORT_ARGS, hints=1, read='')
+  read = args['read'] or ('text' if common.smollm2(args) else 'letters')
+  if read not in READ:
+    raise ValueError(f'config argument read={read!r}: choose from {[*READ]}')
   task = dict(
-    module='data.hint_mmlu', path=args['path'], hints_per_question=args['hints']
+    module='data.hint_mmlu',
+    path=args['path'],
+    options=read,
+    hints_per_question=args['hints'],
   )
   title = 'Introspective coupling on Hint-MMLU'
-  return common.on_checkpoint(args, title, task)
+  config = common.on_checkpoint(args, title, task)
+  config.behavior.update(READ[read])
+  return config

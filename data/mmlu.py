@@ -43,6 +43,14 @@ class Question:
     return self.question + '\n\n' + '\n'.join(lettered)
 
   @property
+  def texts(self) -> tuple[str, ...]:
+    """The options without outer blanks and a full stop that ends all of them."""
+    texts = [choice.strip() for choice in self.choices]
+    if all(text.endswith('.') for text in texts):
+      texts = [text[:-1].rstrip() for text in texts]
+    return tuple(texts)
+
+  @property
   def content(self) -> tuple[str, tuple[str, ...], int]:
     """All but where it lies."""
     return self.question, self.choices, self.answer
