@@ -1,15 +1,23 @@
-# `make demo`: set-up, the built-in experiment, its report. `make paper`: set-up, every
-# experiment of the paper. `make test`: set-up, tests; `make test_all`: the slow ones too.
+# `make demo`: set-up, the built-in experiment, its report. `make real`: the same of a
+# real language model; with QUICK=1 one run of it, without controls. `make paper`: set-up,
+# every experiment of the paper. `make test`: set-up, tests; `make test_all`: slow ones too.
 PYTHON ?= python3
 WORKDIR ?= runs/world
 PAPER ?= runs/paper
+QUICK ?=
+REAL ?= configs/facts.py:$(if $(QUICK),quick=1$(comma)steps=100$(comma)facts=1)
+REAL_WORKDIR ?= runs/$(if $(QUICK),real_quick,real)
+comma := ,
 EXPERIMENTS ?= configs/paper/everything.py
 BIN := .venv/bin
 
-.PHONY: demo paper test test_all
+.PHONY: demo real paper test test_all
 
 demo: .venv/run.stamp
 	$(BIN)/python main.py --config=configs/world.py --workdir=$(WORKDIR) --workers=2
+
+real: .venv/model.stamp
+	$(BIN)/python main.py --config=$(REAL) --workdir=$(REAL_WORKDIR)
 
 paper: .venv/run.stamp
 	$(BIN)/python main.py --config=$(EXPERIMENTS) --workdir=$(PAPER) --workers=2

