@@ -124,7 +124,7 @@ class Config:
   right_share: float = 0.25  # of the hints; 0.25 tells nothing about the answer
   hints_per_question: int = 1  # each another one
   # What explanations state first: that the answer changes, or the one without the hint.
-  statement: Literal['change', 'answer'] = 'change'
+  statement: Literal['change', 'answer'] = 'answer'
 
   def __post_init__(self):
     if (unknown := set(self.relations) - set(PHRASINGS)) or not self.relations:

@@ -387,8 +387,12 @@ def test_the_data_set_holds_the_pairs(tmp_path):
 
 def test_the_config():
   e = resolve_lib.resolve(
-    facts_config.get_config('model=local,checkpoint=there,seeds=1,hints=3')
+    facts_config.get_config('model=local,checkpoint=there,hints=3,facts=7')
   )
-  assert e.task.config == facts.Config(hints_per_question=3)
+  assert e.task.config == facts.Config(hints_per_question=3, per_answer=7)
+  assert {*e.runs} == {'kl', 'no_kl', 'sibling', 'shuffled'}
+  quick = resolve_lib.resolve(facts_config.get_config('quick=1'))
+  assert [*quick.runs] == [quick.report.main] == ['kl']
+  assert not (quick.report.sibling or quick.report.shuffled)
   with pytest.raises(ValueError, match="'path' is unknown"):
     facts_config.get_config('path=there')
