@@ -168,6 +168,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
       rank=args['rank'],
       alpha=float(args['rank'] or 1),
       targets=('q', 'k', 'v', 'o', 'gate', 'up', 'down'),
+      layers=0,  # the first that has adapters
     ),
     loop=dict(
       steps=args['steps'],

@@ -237,6 +237,8 @@ def _model_problems(e: config_lib.Experiment) -> list[str]:
       found = _refusal(lora.check_targets, model, train.lora.targets, field)
       rank = f'runs.{name}.lora.rank'
       problems += found or _refusal(lora.check_rank, model, train.lora, rank)
+      first = f'runs.{name}.lora.layers'
+      problems += _refusal(lora.check_first, model, train.lora.layers, first)
     if train.attention == 'cudnn' and (model.head_dim % 8 or model.head_dim > 128):
       problems.append(
         f'runs.{name}.attention=cudnn takes heads of 8, 16, … 128 features, and those '

@@ -207,6 +207,7 @@ class Lora:
   rank: int  # 0: none, all weights are trained
   alpha: float
   targets: tuple[str, ...]
+  layers: int = 0  # adapters from this layer on; those below have none, nor gradients
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,7 +237,7 @@ class Train:
   # explanation_batch pairs that are explained, each with its two behaviour prompts, and
   # of pairs that are not, or of `practice`, in proportion to their number.
   trees: bool
-  remat: Literal['none', 'dots', 'full']  # memory for time: models.REMAT
+  remat: Literal['none', 'dots', 'full']  # memory for time: stack.REMAT
   attention: Literal['blocks', 'cudnn']  # of training; cudnn: fused, on NVIDIA GPUs
   lora: Lora
   loop: Loop

@@ -49,13 +49,14 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
         shutil.rmtree(made)
     if not config.lora.rank:
       _save(target, e, seed, needs['base'], params)
-    elif isinstance(e.base, config_lib.Import):
-      peft_format.save(
-        target, params[models.ADAPTERS], e.base.checkpoint, e.base.revision or None
-      )
-    else:  # on weights that were trained here: they are written too, to have a name
-      _save(base, e, seed, needs['base'], inputs.base_params(e, workdir, seed))
-      peft_format.save(target, params[models.ADAPTERS], str(base))
+    else:
+      named, revision = str(base), None
+      if isinstance(e.base, config_lib.Import):
+        named, revision = e.base.checkpoint, e.base.revision or None
+      else:  # trained here: these weights are written too, to have a name
+        _save(base, e, seed, needs['base'], inputs.base_params(e, workdir, seed))
+      adapters, first = params[models.ADAPTERS], config.lora.layers
+      peft_format.save(target, adapters, named, revision, first)
     stage.finish({})
     return True
 

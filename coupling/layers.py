@@ -83,7 +83,7 @@ class DecoderConfig:
   dtype: str = 'float32'
   param_dtype: str = 'float32'
   scan_layers: bool = True
-  remat: str = 'none'  # what the backward pass computes anew: see models.REMAT
+  remat: str = 'none'  # what the backward pass computes anew: see stack.REMAT
   attention: str = 'blocks'  # of whole sequences; or cudnn: see attend_fused
 
 

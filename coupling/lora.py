@@ -2,7 +2,8 @@
 
 A linear layer y = x W becomes y = x W + (x A) B * alpha / rank; only A and B are
 trained. The base model is the same weights without adapters, in the same program.
-Axes: L layers, I inputs, O outputs, R rank.
+Layers below the first that has adapters have none, and take no part in the backward
+pass. Axes: L layers that have adapters, I inputs, O outputs, R rank.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ TARGETS = {
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Adapters:
-  """Adapters of all layers, a pytree of arrays.
+  """Adapters of a model's last L layers, a pytree of arrays.
 
   alpha belongs to the tree's structure, not to its leaves: no gradient reaches it, no
   optimizer keeps moments of it, and two trees with different alphas do not mix.
@@ -39,6 +40,11 @@ class Adapters:
 
   weights: dict[str, dict[str, jax.Array]]  # target -> a [L, I, R], b [L, R, O]
   alpha: float = dataclasses.field(metadata={'static': True})
+
+  @property
+  def depth(self) -> int:
+    """L."""
+    return next(iter(self.weights.values()))['a'].shape[0]
 
   @property
   def rank(self) -> int:
@@ -64,6 +70,7 @@ def init(
   rank: int,
   alpha: float,
   targets: tuple[str, ...] = tuple(TARGETS),
+  first: int = 0,
   seed: int,
   dtype: str = 'float32',
 ) -> Adapters:
@@ -74,25 +81,28 @@ def init(
     rank: R, at least 1.
     alpha: the addition is scaled by alpha / rank.
     targets: names among TARGETS.
+    first: the first layer that has adapters.
     seed: of A, uniform within 1 / sqrt(I) (Kaiming with slope sqrt(5)).
     dtype: of A and B.
 
   Raises:
-    ConfigError: a target that this model does not have, or none.
+    ConfigError: a target or a first layer that this model does not have, or no target.
     ValueError: a rank below 1.
   """
   check_targets(config, targets)
+  check_first(config, first)
   if rank < 1:
     raise ValueError(f'lora.rank={rank}: must be at least 1.')
   weights = {}
-  for number, name in enumerate(TARGETS):  # a target's draw is not the others' matter
+  # A draw is not the matter of other targets, nor of where the first layer is.
+  for number, name in enumerate(TARGETS):
     if name in targets:
       fan_in, fan_out = _shape(config, name)
       key, bound = jax.random.fold_in(jax.random.key(seed), number), fan_in**-0.5
       shape = (config.depth, fan_in, rank)
       weights[name] = {
-        'a': jax.random.uniform(key, shape, dtype, -bound, bound),
-        'b': jnp.zeros((config.depth, rank, fan_out), dtype),
+        'a': jax.random.uniform(key, shape, dtype, -bound, bound)[first:],
+        'b': jnp.zeros((config.depth - first, rank, fan_out), dtype),
       }
   return Adapters(weights, float(alpha))
 
@@ -109,6 +119,15 @@ def check_targets(
     )
   if len(set(targets)) < len(targets):
     raise config_lib.ConfigError(f'{field}={targets}: name each layer once.')
+
+
+def check_first(config: DecoderConfig, first: int, field: str = 'lora.layers') -> None:
+  """Raises ConfigError, naming the field, unless the model has this layer."""
+  if not 0 <= first < config.depth:
+    raise config_lib.ConfigError(
+      f'{field}={first}: the first layer that has adapters; this model has layers 0 to '
+      f'{config.depth - 1}.'
+    )
 
 
 def check_rank(
@@ -143,9 +162,10 @@ def merge(params: dict[str, Any], adapters: Adapters) -> dict[str, Any]:
     group, layer = TARGETS[name]
     linear = merged['layers'][group][layer]
     a, b = (low_rank[part].astype(jnp.float32) for part in 'ab')
-    kernel = linear['kernel']
+    below, kernel = jnp.split(linear['kernel'], [len(linear['kernel']) - len(a)])
     added = jnp.einsum('lir,lro->lio', a, b, precision='highest') * adapters.scale
-    linear['kernel'] = (kernel.astype(jnp.float32) + added).astype(kernel.dtype)
+    upper = (kernel.astype(jnp.float32) + added).astype(kernel.dtype)
+    linear['kernel'] = jnp.concatenate([below, upper])
   return merged
 
 

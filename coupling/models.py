@@ -20,22 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from coupling import layers
+from coupling import stack
 from coupling.layers import DecoderConfig
 from data import trees
 
 Params = dict[str, Any]
-ADAPTERS = 'adapters'  # among the params: a lora.Adapters
+ADAPTERS = 'adapters'  # among the params: a lora.Adapters, of the upper layers or all
 
 # Where activations can be read or replaced, in the order of computation.
 SITES = ('residual', 'heads', 'attention_out', 'mlp_out')
-
-
-# What a layer keeps for the backward pass, the rest being computed anew: its matrix
-# products, or only what it began with. With `none` it keeps all that is needed.
-REMAT = {
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-  'full': jax.checkpoint_policies.nothing_saveable,
-}
 
 
 class Cache(NamedTuple):
@@ -162,7 +155,7 @@ class Decoder(nnx.Module):
     graphdef, blocks = nnx.split(self.layers)
 
     def block(x_BxTxD, layer, queries=every):
-      state, seen, patches, low_rank, slides = layer
+      (state, seen, patches, slides), low_rank = layer
       activations = {}
 
       def site(name, value):
@@ -185,34 +178,30 @@ class Decoder(nnx.Module):
       )
       return x_BxCxD, (new if keep else None, activations)
 
-    stacked = (
+    layers_L = (
       blocks,
       [layers.Seen(*cache[:2]) for cache in caches],
       {name: tuple(p) for name, p in patch.items()},
-      {} if adapters is None else adapters.weights,
       _kinds(self.config),
     )
+    low_rank = {} if adapters is None else adapters.weights
     x_BxTxD = entering_BxTxD
     if entering_BxTxD is None:
       x_BxTxD = self._embedded(tokens_BxT, positions_BxT)
     x_BxTxD = layers.keep_rows(x_BxTxD)
-    if self.config.remat != 'none':
-      # Within a scan XLA cannot undo it, so nothing need prevent that.
-      keep_apart = not self.config.scan_layers
-      policy = REMAT[self.config.remat]
-      block = jax.checkpoint(block, policy=policy, prevent_cse=keep_apart)
-    scan = functools.partial(
-      jax.lax.scan, block, unroll=1 if self.config.scan_layers else True
-    )
+    run = functools.partial(stack.run, self.config, block)
     if last is every or self.config.scan_layers:
       # To scan all layers but one would copy their weights.
-      x_BxTxD, (new, activations) = scan(x_BxTxD, stacked)
+      x_BxTxD, (new, activations) = run(x_BxTxD, layers_L, low_rank)
       x_BxCxD = layers.take(x_BxTxD, last.rows_BxC)
     else:
       # The last layer computes only what is read: 1/L of most of the work saved.
-      x_BxTxD, (new, _) = scan(x_BxTxD, jax.tree.map(lambda x: x[:-1], stacked))
-      last_layer = jax.tree.map(lambda x: x[-1], stacked)
-      x_BxCxD, (last_new, activations) = block(x_BxTxD, last_layer, last)
+      x_BxTxD, (new, _) = run(
+        x_BxTxD, *jax.tree.map(lambda x: x[:-1], (layers_L, low_rank))
+      )
+      last_layer = jax.tree.map(lambda x: x[-1], (layers_L, low_rank))
+      of_last = stack.remat(self.config, block)
+      x_BxCxD, (last_new, activations) = of_last(x_BxTxD, last_layer, last)
       new = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), new, last_new)
     kept = None
     if keep:
@@ -431,15 +420,19 @@ def some_layers(
 
   So what is known of a run up to a layer need not be computed again.
   """
-  cut = lambda stacked: jax.tree.map(lambda x: x[first:stop], stacked)
-  parts = ('layers', ADAPTERS) if ADAPTERS in params else ('layers',)
+  cut = lambda x, first, stop: jax.tree.map(lambda x: x[first:stop], x)
+  some = without_adapters(params) | {'layers': cut(params['layers'], first, stop)}
+  adapters = params.get(ADAPTERS)
+  below = config.depth if adapters is None else config.depth - adapters.depth
+  if stop > below:
+    some[ADAPTERS] = cut(adapters, max(first - below, 0), stop - below)
   config = dataclasses.replace(
     config,
     depth=stop - first,
     scan_layers=config.scan_layers and stop - first > 1,
     full_layers=tuple(i - first for i in config.full_layers if first <= i < stop),
   )
-  return config, params | {part: cut(params[part]) for part in parts}
+  return config, some
 
 
 def unembed(config: DecoderConfig, params: Params, hidden: jax.Array) -> jax.Array:

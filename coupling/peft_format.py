@@ -64,6 +64,7 @@ def save(
   adapters: lora.Adapters,
   base: str = '',
   revision: str | None = None,
+  first: int = 0,
 ) -> None:
   """Writes adapters so that `peft.AutoPeftModelForCausalLM.from_pretrained` loads them.
 
@@ -73,6 +74,7 @@ def save(
     base: name or folder of the base model, which is written so that it can be found
       from any working directory; '' leaves it to those who load the adapters.
     revision: of the base model on the hub.
+    first: the first layer that has adapters.
 
   Raises:
     CheckpointError: the folder is in use, or the base model is not found.
@@ -94,13 +96,15 @@ def save(
     target_modules=[
       weight_names.linear(target).split('.')[-1] for target in adapters.weights
     ],
+    # None: all layers.
+    layers_to_transform=[*range(first, first + adapters.depth)] if first else None,
     exclude_modules=_EXCLUDED if weight_names.is_multimodal(raw) else None,
     inference_mode=True,
   )
   data = {}
   for target, low_rank in adapters.weights.items():
     for part, x in low_rank.items():
-      for layer, matrix in enumerate(np.asarray(x)):
+      for layer, matrix in enumerate(np.asarray(x), first):
         name = _name(layers, target, part, layer)
         data[name] = np.ascontiguousarray(matrix.T)
   with weights.new_folder(folder) as partial:
@@ -120,8 +124,8 @@ def load(
 
   Raises:
     CheckpointError: a file is missing or damaged, a field asks for another arithmetic,
-      tensors do not fit the base model (these are listed all at once), or one holds
-      NaN or infinity.
+      the layers are not the last ones of the base model, tensors do not fit it (these
+      are listed all at once), or one holds NaN or infinity.
   """
   path = folder / _CONFIG
   raw = hub.read_json(path)
@@ -129,6 +133,7 @@ def load(
     raise CheckpointError(f'{path}: peft_type={raw.get("peft_type")!r} is not LORA.')
   _check_plain(path, raw)
   rank, alpha = _scale(path, raw)
+  first = _first(path, raw, config.depth)
   if not (folder / _TENSORS).exists():
     raise CheckpointError(f'{folder / _TENSORS}: missing; save it as safetensors.')
   with tensors_lib.TensorFiles([folder / _TENSORS]) as files:
@@ -136,14 +141,18 @@ def load(
       (x for x in _LAYERS if any(n.startswith(f'{_MODEL}{x}.') for n in files.names)),
       _LAYERS[0],
     )
-    targets = tuple(t for t in lora.TARGETS if _name(layers, t, 'a', 0) in files.names)
+    targets = tuple(
+      t for t in lora.TARGETS if _name(layers, t, 'a', first) in files.names
+    )
     if not targets:
       raise CheckpointError(
         f'{folder / _TENSORS}: no adapter of {", ".join(lora.TARGETS)} is here.'
       )
-    like = lora.abstract(config, rank=rank, alpha=alpha, targets=targets, dtype=dtype)
+    like = lora.abstract(
+      config, rank=rank, alpha=alpha, targets=targets, first=first, dtype=dtype
+    )
     files.check(
-      _expected(layers, like),
+      _expected(layers, like, first),
       lambda name: False,
       str(folder / _TENSORS),
       f'They were compared with r={rank} of {path} and with the base model: use '
@@ -155,7 +164,7 @@ def load(
         files.read(
           _name(layers, target, part, i), (slice(None),) * 2, jnp.dtype(dtype)
         ).T
-        for i in range(config.depth)
+        for i in range(first, config.depth)
       ]
       return jnp.asarray(np.stack(matrices))
 
@@ -178,13 +187,15 @@ def _check_plain(path: pathlib.Path, raw: dict[str, Any]) -> None:
     )
 
 
-def _expected(layers: str, like: lora.Adapters) -> dict[str, tuple[int, ...]]:
+def _expected(
+  layers: str, like: lora.Adapters, first: int
+) -> dict[str, tuple[int, ...]]:
   """Shapes of peft's matrices by name."""
   return {
     _name(layers, target, part, layer): x.shape[:0:-1]
     for target, low_rank in like.weights.items()
     for part, x in low_rank.items()
-    for layer in range(x.shape[0])
+    for layer in range(first, first + x.shape[0])
   }
 
 
@@ -196,6 +207,22 @@ def _scale(path: pathlib.Path, raw: dict[str, Any]) -> tuple[int, float]:
   if type(alpha) not in (int, float) or not 0 < alpha < math.inf:
     raise CheckpointError(f'{path}: lora_alpha={alpha!r}, a number is expected.')
   return rank, alpha
+
+
+def _first(path: pathlib.Path, raw: dict[str, Any], depth: int) -> int:
+  """The first layer with adapters; raises CheckpointError where one above has none."""
+  found = raw.get('layers_to_transform')
+  if found is None or found == []:
+    return 0
+  numbers = found if isinstance(found, list) else [found]
+  whole = all(type(x) is int for x in numbers)
+  if not whole or sorted(numbers) != [*range(max(min(numbers), 0), depth)]:
+    raise CheckpointError(
+      f'{path}: layers_to_transform={found!r}: only adapters of all layers from one '
+      f'on, up to {depth - 1} here, are supported; merge such an adapter into '
+      'its base with peft (`merge_and_unload`), and use the merged model.'
+    )
+  return min(numbers)
 
 
 def _name(layers: str, target: str, part: str, layer: int) -> str:

@@ -265,6 +265,8 @@ def run(
     )
   devices = {target: find_devices(target) for target in targets}
   adapters = f'LoRA rank {config.lora.rank}' if config.lora.rank else 'all weights'
+  if config.lora.rank and config.lora.layers:
+    adapters += f' from layer {config.lora.layers} on'
   print(
     f'{models.num_params(models.abstract(model)) / 1e9:.2f} billion parameters, '
     f'{adapters}; {config.explanation_batch} pairs a step, x of {tokens} tokens'

@@ -20,7 +20,10 @@ from coupling import run_problems as runs_lib
 
 MOST = 2**31 - 1  # of an integer: what seeds, steps and sizes are on a device
 # Integers that may be 0; all others are at least 1, and mesh axes may be -1.
-MAY_BE_ZERO = ('.warmup_steps', '.seed', '.learned_positions', '.lora.rank')
+MAY_BE_ZERO = (
+  *('.warmup_steps', '.seed', '.learned_positions'),
+  *('.lora.rank', '.lora.layers'),
+)
 
 
 class _Bounds(NamedTuple):

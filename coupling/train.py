@@ -257,6 +257,7 @@ def fresh_adapters(
     rank=low_rank.rank,
     alpha=low_rank.alpha,
     targets=low_rank.targets,
+    first=low_rank.layers,
     seed=seed,
   )
   return {models.ADAPTERS: adapters}

@@ -82,12 +82,12 @@ def of_world(root) -> pathlib.Path:
 
 
 def of_questions(root, **base) -> ConfigDict:
-  """Explanation training on a file of questions: of adapters, and of all weights."""
+  """On a file of questions: training of the upper layer's adapters, of all weights."""
   config = hint_mmlu.get_config(
     f'model=local,checkpoint={root / "qwen"},path={root / "q.csv"},seeds=1,rank=4,'
     f'steps={STEPS},kl=0'
   ).unlock()
-  config.runs = {'adapters': {}, 'all': dict(lora=dict(rank=0))}
+  config.runs = {'adapters': dict(lora=dict(layers=1)), 'all': dict(lora=dict(rank=0))}
   config.report.main = 'adapters'
   config.base = base or config.base
   return small(config)

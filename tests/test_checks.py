@@ -138,7 +138,12 @@ def test_ranks_layers_and_batches_beyond_all_bounds_are_refused(checkpoint):
     assert all(f'lora.rank={rank}: ' in x and ' 4096 ' in x for x in problems(config))
   config.train.lora.update(rank=32, targets=('q', 'down', 'q'))
   assert all('name each layer once' in x for x in problems(config))
-  config.train.lora.targets = ('q', 'down')
+  last = transformers.Qwen3Config.from_pretrained(checkpoint).num_hidden_layers - 1
+  config.train.lora.update(targets=('q', 'down'), layers=last)
+  checks.check(resolve_lib.resolve(config))
+  config.train.lora.layers = last + 1
+  assert all(f'lora.layers={last + 1}: ' in x for x in problems(config))
+  config.train.lora.layers = 0
   config.label.batch = config.evaluate.batch = 2**30
   found = problems(config)
   assert [x.split('=')[0] for x in found] == ['label.batch', 'evaluate.batch']

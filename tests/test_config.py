@@ -178,6 +178,7 @@ def test_a_loop_counts_from_one(field):
     ('optimizer', 'weight_decay', -0.1, 'at least 0'),
     ('optimizer', 'b2', 1.0, 'at least 0 and below 1'),
     ('lora', 'alpha', 0.0, 'above 0'),
+    ('lora', 'layers', -1, 'at least 0'),
   ],
 )
 def test_numbers_that_would_train_nothing_or_backwards_are_refused(

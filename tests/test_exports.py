@@ -34,10 +34,10 @@ ALL = checkpoints.CONFIGS | checkpoints.MULTIMODAL
 TARGETS = [('q', 'k', 'v', 'o', 'gate', 'up', 'down'), ('v', 'down')]
 
 
-def adapters_of(config, targets=TARGETS[0]):
+def adapters_of(config, targets=TARGETS[0], first=0):
   """Adapters none of whose matrices is zero."""
   rng = np.random.default_rng(0)
-  like = lora.abstract(config, rank=5, alpha=3.0, targets=targets)
+  like = lora.abstract(config, rank=5, alpha=3.0, targets=targets, first=first)
   return jax.tree.map(
     lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), x.dtype), like
   )
@@ -84,6 +84,41 @@ def test_adapters_load_alone_from_any_directory(name, targets, tmp_path, monkeyp
   assert np.abs(adapted - base).max() > 0.1  # the adapters do something
   again = peft_format.load(tmp_path / 'a', config)
   jax.tree.map(np.testing.assert_array_equal, again, adapters)
+
+
+@pytest.mark.parametrize('first', [1, 2])
+@pytest.mark.parametrize('name', ALL)
+def test_adapters_of_the_last_layers_load_alone(name, first, tmp_path):
+  source, model = checkpoints.saved(name)
+  config, params = checkpoints.imported(source)
+  adapters = adapters_of(config, first=first)
+  peft_format.save(tmp_path / 'a', adapters, base=str(source), first=first)
+  adapted = check_logits(load_alone(tmp_path / 'a'), config, params, adapters)
+  base = checkpoints.torch_logits(model, TOKENS_BxT, VALID_BxT)
+  assert np.abs(adapted - base).max() > 0.1  # the adapters do something
+  again = peft_format.load(tmp_path / 'a', config)
+  jax.tree.map(np.testing.assert_array_equal, again, adapters)
+
+
+@pytest.mark.parametrize('chosen', [[2, 1], [2], 2, [0, 1, 2], []], ids=str)
+def test_adapters_that_peft_made_of_the_last_layers_are_imported(chosen, tmp_path):
+  source, _ = checkpoints.saved('qwen3')
+  options = peft.LoraConfig(
+    r=4, target_modules=['q_proj', 'down_proj'], layers_to_transform=chosen
+  )
+  base = transformers.AutoModelForCausalLM.from_pretrained(
+    source, attn_implementation='eager'
+  )
+  model = peft.get_peft_model(base, options).eval()
+  with torch.no_grad():
+    for key, p in model.named_parameters():
+      if 'lora_' in key:
+        p.normal_(0, 0.3)
+  model.save_pretrained(tmp_path)
+  config, params = checkpoints.imported(source)
+  adapters = peft_format.load(tmp_path, config)
+  assert adapters.depth == {'2': 1, '[2]': 1, '[2, 1]': 2}.get(str(chosen), 3)
+  check_logits(model, config, params, adapters)
 
 
 def test_adapters_name_the_commit_of_a_model_on_the_hub(tmp_path, monkeypatch):
@@ -155,6 +190,8 @@ def test_adapters_that_peft_made_of_a_multimodal_model_are_imported(older, tmp_p
     {'kasa_config': {'a': 1}},
     {'use_bdlora': {'a': 1}},
     {'of_a_later_version': True},
+    *({'layers_to_transform': x} for x in ([0, 1], [0, 2], [1, 1, 2], [3], 3, -1)),
+    *({'layers_to_transform': x} for x in ([-1], [True, 2], ['2'], '2', 2.0, {})),
     {'init_lora_weights': 'loftq', 'loftq_config': {'bits': 4}},
   ],
   ids=str,

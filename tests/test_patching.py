@@ -262,9 +262,10 @@ def test_programs_are_few(depth):
   assert len(programs) <= 3 * (patch_chunks.STARTS + 1) + 1
 
 
-def test_adapters_are_patched_as_their_merged_weights():
+@pytest.mark.parametrize('first', [0, 1])
+def test_adapters_are_patched_as_their_merged_weights(first):
   config, params = model_of('qwen3')
-  adapters = lora.init(config, rank=2, alpha=4.0, seed=0)
+  adapters = lora.init(config, rank=2, alpha=4.0, first=first, seed=0)
   draw = np.random.default_rng(0)
   weights = jax.tree.map(
     lambda x: draw.normal(0, 0.3, x.shape).astype(np.float32), adapters.weights

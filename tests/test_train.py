@@ -21,6 +21,7 @@ from coupling import config as config_lib
 from coupling import models
 from coupling import programs
 from coupling import sharding
+from coupling import stack
 from coupling import train
 from coupling import workdir
 
@@ -257,7 +258,7 @@ def test_less_memory_for_the_backward_pass_changes_no_gradient(scan_layers):
   params = models.init(deep, 0)
   state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
   found, memory = {}, {}
-  for remat in ('none', *models.REMAT):
+  for remat in ('none', *stack.REMAT):
     model = dataclasses.replace(deep, remat=remat)
     losses = train.explanation_losses(model, train.form(OBJECTIVES))
     step = functools.partial(train.train_step, losses, HYPER.weights, optimizer, 1, {})
