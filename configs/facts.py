@@ -32,6 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.train.optimizer.learning_rate = 5e-4
   config.train.loop.checkpoint_every = max(1, args['steps'] // 2)
   if args['quick']:
+    config.train.loop.checkpoint_every = args['steps']
     main = config.report.main
     config.runs = {main: config.runs[main]}
     config.report.update(unregularised='', sibling='', shuffled='')
