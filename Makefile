@@ -5,8 +5,8 @@ PYTHON ?= python3
 WORKDIR ?= runs/world
 PAPER ?= runs/paper
 QUICK ?=
-REAL ?= configs/facts.py:$(if $(QUICK),quick=1$(comma)steps=100$(comma)facts=1$(comma)hints=1)
-REAL_WORKDIR ?= runs/$(if $(QUICK),real_quick,real)
+REAL ?= configs/facts.py:$(if $(filter 1,$(QUICK)),quick=1$(comma)steps=100$(comma)facts=1$(comma)hints=1)
+REAL_WORKDIR ?= runs/$(if $(filter 1,$(QUICK)),real_quick,real)
 comma := ,
 EXPERIMENTS ?= configs/paper/everything.py
 BIN := .venv/bin

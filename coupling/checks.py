@@ -63,7 +63,7 @@ def check(e: config_lib.Experiment) -> None:
         f'runs.{name}.context=after: {e.task.module} does not say how to ask after the '
         'answer; give its questions() an `explanation_after`, or ask before'
       )
-  problems += _thinking_problems(e.base, questions)
+  problems += _chat_problems(e.base, questions)
   problems += _reading_problems(e, questions)
   problems += _batch_problems(e)
   if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
@@ -293,11 +293,15 @@ def _reading_problems(
   return problems
 
 
-def _thinking_problems(
+def _chat_problems(
   base: config_lib.Base, questions: pairs_lib.Questions
 ) -> list[str]:
-  """Thoughts where there is no chat, or where an option is the next token."""
-  if not isinstance(base, config_lib.Import) or not base.thinking:
+  """Thoughts or a system turn without a chat; thoughts where an option comes next."""
+  if not isinstance(base, config_lib.Import):
+    return []
+  if base.system and not base.chat:
+    return [f'base.system={base.system!r} is of chats: leave it out, or set base.chat']
+  if not base.thinking:
     return []
   if not base.chat:
     return ['base.thinking=True is for chats: leave it False, or set base.chat=True']

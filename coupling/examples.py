@@ -132,7 +132,7 @@ def training_parts(
     )
   explanations, drawn_M, behaviors = None, None, []
   if objectives.explanation_xent.weight:
-    asked, labels = _explained(config, source)
+    asked, labels = _taught(config, source)
     explanations = _explanation_rows(config, format, template, source, asked, labels)
     drawn_M = targets.drawn(config, labels.changed_N, source.seed)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
@@ -203,7 +203,7 @@ def _prompts(rows: loader.Arrays) -> np.ndarray:
   return np.arange(len(rows['read'])).reshape(2, -1).T
 
 
-def _explained(
+def _taught(
   config: config_lib.Train, source: Source
 ) -> tuple[list[pairs_lib.Pair], Explanation]:
   """The pairs that are explained, and the labels that are trained on."""
@@ -223,7 +223,7 @@ def _explanation_rows(
   asked: Sequence[pairs_lib.Pair],
   labels: Explanation,
 ) -> loader.Arrays:
-  """Explanation questions with the statements to learn; see `_explained`."""
+  """Explanation questions with the statements to learn; see `_taught`."""
   forms = (template.unchanged, template.changed)
   statements = [
     forms[changed].format(answer=pair.options[answer])

@@ -17,7 +17,7 @@ from data import trees as trees_lib
 # Parts of a batch: what is read; and rows of trees, if it is read in these.
 READ = ('explanation', 'behavior')
 TREES = 'trees'
-LONG_ROW = 512  # tokens; attention costs more in longer rows than filling does
+LONG_ROW = 512  # tokens; rows are not made longer than this to have less filling
 
 
 @dataclasses.dataclass(frozen=True)

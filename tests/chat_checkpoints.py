@@ -32,6 +32,15 @@ def save(folder: pathlib.Path, family: str = 'qwen', seed: int = 0) -> pathlib.P
   return folder
 
 
+def without_weights(folder: pathlib.Path) -> pathlib.Path:
+  """Writes a checkpoint's config.json and chat tokenizer; returns the folder."""
+  chat_tokenizers.save('qwen', folder)
+  vocabulary = len(chat_tokenizers.load('qwen'))
+  config = transformers.Qwen3Config(vocab_size=vocabulary, hidden_size=32)
+  config.save_pretrained(folder)
+  return folder
+
+
 def save_questions(path: pathlib.Path, count: int = 60, answer: int = 1) -> str:
   """A CSV file of short questions in the layout of MMLU; returns its path."""
   with path.open('w', newline='') as file:

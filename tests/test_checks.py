@@ -20,6 +20,7 @@ from coupling import pipeline
 from coupling import resolve as resolve_lib
 from coupling import sharding
 from coupling import workdir as workdir_lib
+from tests import chat_checkpoints
 from tests import chat_tokenizers
 
 
@@ -36,13 +37,7 @@ def problems(config) -> list[str]:
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
   """A checkpoint without its weights: its config.json and a chat tokenizer."""
-  folder = tmp_path_factory.mktemp('checkpoint')
-  chat_tokenizers.save('qwen', folder)
-  vocabulary = len(chat_tokenizers.load('qwen'))
-  transformers.Qwen3Config(vocab_size=vocabulary, hidden_size=32).save_pretrained(
-    folder
-  )
-  return folder
+  return chat_checkpoints.without_weights(tmp_path_factory.mktemp('checkpoint'))
 
 
 def imported(checkpoint, task=hint_mmlu, **arguments):
@@ -103,6 +98,8 @@ def test_thoughts_are_for_chats_whose_replies_are_read(checkpoint):
   config.base.chat = False
   [chat] = [x for x in problems(config) if 'base.thinking' in x]
   assert 'base.chat=True' in chat
+  config.base.update(thinking=False, system='Be kind.')
+  assert [x for x in problems(config) if 'base.system' in x]
   config = imported(checkpoint, refusal, read='choice')
   config.base.thinking = True
   [options] = [x for x in problems(config) if 'base.thinking' in x]

@@ -100,6 +100,17 @@ def test_adapters_of_the_last_layers_load_alone(name, first, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again, adapters)
 
 
+def of_peft(base, options: peft.LoraConfig, folder):
+  """A model with adapters that peft made and saved, which change what it says."""
+  model = peft.get_peft_model(base, options).eval()
+  with torch.no_grad():
+    for key, p in model.named_parameters():
+      if 'lora_' in key:
+        p.normal_(0, 0.3)
+  model.save_pretrained(folder)
+  return model
+
+
 @pytest.mark.parametrize('chosen', [[2, 1], [2], 2, [0, 1, 2], []], ids=str)
 def test_adapters_that_peft_made_of_the_last_layers_are_imported(chosen, tmp_path):
   source, _ = checkpoints.saved('qwen3')
@@ -109,12 +120,7 @@ def test_adapters_that_peft_made_of_the_last_layers_are_imported(chosen, tmp_pat
   base = transformers.AutoModelForCausalLM.from_pretrained(
     source, attn_implementation='eager'
   )
-  model = peft.get_peft_model(base, options).eval()
-  with torch.no_grad():
-    for key, p in model.named_parameters():
-      if 'lora_' in key:
-        p.normal_(0, 0.3)
-  model.save_pretrained(tmp_path)
+  model = of_peft(base, options, tmp_path)
   config, params = checkpoints.imported(source)
   adapters = peft_format.load(tmp_path, config)
   assert adapters.depth == {'2': 1, '[2]': 1, '[2, 1]': 2}.get(str(chosen), 3)
@@ -160,12 +166,7 @@ def test_adapters_that_peft_made_of_a_multimodal_model_are_imported(older, tmp_p
   options = peft.LoraConfig(
     r=4, lora_alpha=8, target_modules=r'.*language_model.*\.(q_proj|v_proj)'
   )
-  model = peft.get_peft_model(base, options).eval()
-  with torch.no_grad():
-    for key, p in model.named_parameters():
-      if 'lora_' in key:
-        p.normal_(0, 0.3)
-  model.save_pretrained(tmp_path)
+  model = of_peft(base, options, tmp_path)
   path = tmp_path / 'adapter_model.safetensors'
   if older:  # as before transformers 4.52
     data = {

@@ -5,7 +5,6 @@ import unicodedata
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
-import transformers
 
 from configs import common
 from configs import hint_mmlu as hint_mmlu_config
@@ -21,7 +20,7 @@ from data import mmlu
 from data import pairs
 from data import positions
 from data import readers
-from tests import chat_tokenizers
+from tests import chat_checkpoints
 from tests import chats
 from tests import real_data
 from tests import test_hint_mmlu as lettered
@@ -159,13 +158,7 @@ def test_texts_of_as_many_tokens_align(tmp_path):
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
   """A checkpoint without its weights."""
-  folder = tmp_path_factory.mktemp('checkpoint')
-  chat_tokenizers.save('qwen', folder)
-  vocabulary = len(chat_tokenizers.load('qwen'))
-  transformers.Qwen3Config(vocab_size=vocabulary, hidden_size=32).save_pretrained(
-    folder
-  )
-  return folder
+  return chat_checkpoints.without_weights(tmp_path_factory.mktemp('checkpoint'))
 
 
 @pytest.mark.parametrize('read', ['letters', 'text'])
