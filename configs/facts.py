@@ -6,8 +6,9 @@ KL; without it the gap vanishes or reverses.
   make real           # SmolLM2-135M, one seed, with its controls
   make real QUICK=1   # one run, without controls
 
-Nothing is downloaded but packages: data/facts.py makes the questions. No number of a
-whole run has been measured with this config yet.
+Nothing is downloaded but packages: data/facts.py makes the questions. The whole has not
+been run. QUICK, 12 minutes on two cores once set up, learns too little: Self is 33.6%
+[24.6, 44.0] of 146 test pairs, the majority class 70.1% [60.7, 78.1].
 
 Arguments: common.IMPORT_ARGS but path; hints (per question), facts (of a relation with
 one answer, at most), quick.
