@@ -13,17 +13,17 @@ from absl import app
 from absl import flags
 from ml_collections import config_flags
 
-from coupling import config as config_lib
-from coupling import finite
-from coupling import gguf_checkpoint
-from coupling import hosts
-from coupling import interrupt
-from coupling import names
-from coupling import papers
-from coupling import pipeline
-from coupling import plan
-from coupling import resolve as resolve_lib
-from coupling import workdir as workdir_lib
+from coupling.checkpoints import gguf_checkpoint
+from coupling.config import close_names
+from coupling.config import paper_parts
+from coupling.config import schema
+from coupling.config import validate
+from coupling.plan import ahead_of_time
+from coupling.run import pipeline
+from coupling.runtime import distributed
+from coupling.runtime import finite
+from coupling.runtime import interrupt
+from coupling.runtime import workdir
 from data import readers
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -109,24 +109,25 @@ def parse_flags(argv: list[str]) -> list[str]:
 def main(_) -> None:
   try:
     if DISTRIBUTED.value:
-      hosts.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+      distributed.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     interrupt.install()
-    resolve = papers.resolve if 'parts' in CONFIG.value else resolve_lib.resolve
+    resolve = paper_parts.resolve if 'parts' in CONFIG.value else validate.resolve
     experiment = resolve(CONFIG.value)
     folder = pathlib.Path(WORKDIR.value or '.')
-    if wrong := names.path_problems('--workdir', str(folder.absolute())):
-      raise config_lib.ConfigError.of(wrong)
+    if wrong := close_names.path_problems('--workdir', str(folder.absolute())):
+      raise schema.ConfigError.of(wrong)
     if STAGE.value == 'plan':
-      plan.run(experiment, TARGET.value, TOKENS.value)
+      ahead_of_time.run(experiment, TARGET.value, TOKENS.value)
       return
     converted = str(folder.absolute() / gguf_checkpoint.FOLDER)
     os.environ.setdefault(gguf_checkpoint.CACHE, converted)
     pipeline.run(experiment, folder, STAGE.value, WORKERS.value, FOLLOW.value)
-    if STAGE.value in ('run', 'report') and hosts.is_first():
+    if STAGE.value in ('run', 'report') and distributed.is_first():
       print(f'report: {folder}/report/index.html')
   except (
-    config_lib.ConfigError,
-    workdir_lib.WorkdirError,
+    schema.ConfigError,
+    distributed.DistributedError,
+    workdir.WorkdirError,
     readers.DataError,
     finite.NonFiniteError,
   ) as e:

@@ -34,17 +34,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import against_torch
-from coupling import behavior
-from coupling import config as config_lib
-from coupling import costs
-from coupling import decode
-from coupling import hub
-from coupling import made_up
-from coupling import models
-from coupling import packed
-from coupling import programs
-from coupling import sharding
-from coupling import train
+from coupling.checkpoints import hub
+from coupling.config import schema
+from coupling.elicit import behavior
+from coupling.model import decoder
+from coupling.model import generate
+from coupling.model import sharding
+from coupling.plan import costs
+from coupling.plan import synthetic
+from coupling.training import compiled
+from coupling.training import train_step
+from coupling.training import tree_batches
 
 SHAPES = pathlib.Path(__file__).parent / 'shapes'
 SHAPE = flags.DEFINE_multi_string(
@@ -95,22 +95,22 @@ def bandwidth() -> float:
 
 
 def size_of() -> against_torch.Size:
-  lengths = made_up.Lengths.of(TOKENS.value)
+  lengths = synthetic.Lengths.of(TOKENS.value)
   return against_torch.Size({}, lengths, PAIRS.value, EVALUATED.value, 1)
 
 
 def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | None]:
   """This program; with fused attention its step alone."""
   size, device = size_of(), jax.devices()[0]
-  mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1), [device])
+  mesh = sharding.make_mesh(schema.Mesh(data=1, fsdp=1, tensor=1), [device])
   model = hub.decoder_config(folder, dtype=DTYPE, param_dtype=DTYPE)
-  places = sharding.state_shardings(mesh, models.abstract(model))
-  params = jax.jit(lambda: models.init(model, 0), out_shardings=places)()
+  places = sharding.state_shardings(mesh, decoder.abstract(model))
+  params = jax.jit(lambda: decoder.init(model, 0), out_shardings=places)()
   config = against_torch.train_config(size, True, RANK.value, REMAT.value, attention)
-  program = programs.alone(programs.of_run(model, config), mesh)
-  hyper = train.hyper(config.objectives, config.optimizer)
-  adapters = train.fresh_adapters(model, config.lora, 0)
-  batch = made_up.train_batch(config, model, size.lengths, 1)
+  program = compiled.alone(compiled.of_run(model, config), mesh)
+  hyper = train_step.hyper(config.objectives, config.optimizer)
+  adapters = train_step.fresh_adapters(model, config.lora, 0)
+  batch = synthetic.train_batch(config, model, size.lengths, 1)
   batch = jax.tree.map(lambda x: x[None], batch)
   state = [program.init(adapters)]
   placed = jax.device_put(batch, program.batch_sharding)
@@ -127,20 +127,20 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
   if attention != 'blocks':
     return found
   kept = dataclasses.replace(config, remat='none')
-  traced = programs.alone(programs.of_run(model, kept), mesh).run.trace(
+  traced = compiled.alone(compiled.of_run(model, kept), mesh).run.trace(
     state[0], params, hyper, batch
   )
   found |= {
     'device': device.platform,
     'kind': device.device_kind,
     'flops': costs.product_flops(traced.jaxpr),
-    'tokens': batch[packed.TREES].tokens.size,
+    'tokens': batch[tree_batches.TREES].tokens.size,
     'rate': matmul_rate(),
     'bandwidth': bandwidth(),
-    'parameters': models.num_params(params),
+    'parameters': decoder.num_params(params),
   }
   weights = params | state[0]['params']
-  asked = made_up.evaluation_batch(model, size.lengths, size.evaluated)
+  asked = synthetic.evaluation_batch(model, size.lengths, size.evaluated)
   asked = jax.device_put(asked, sharding.batch_sharding(mesh))
   read = behavior.forced_choice(model, mesh)
   begun = read(weights, asked)[1]
@@ -150,12 +150,12 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
   @sharding.on(mesh)
   def drafts(weights, begun, expected):
     what = model, weights, begun, expected
-    return decode.follow(*what, end_tokens=(), fill=0)[:2]
+    return generate.follow(*what, end_tokens=(), fill=0)[:2]
 
   @jax.jit
   @sharding.on(mesh)
   def by_tokens(weights, begun):
-    return decode.greedy(model, weights, begun, mesh, max_new_tokens=last + 1)
+    return generate.greedy(model, weights, begun, mesh, max_new_tokens=last + 1)
 
   done = jax.block_until_ready
   reading = jax.jit(read).trace(weights, asked)

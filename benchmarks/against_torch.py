@@ -37,19 +37,19 @@ import transformers
 
 from benchmarks import qwen3
 from configs import common
-from coupling import behavior
-from coupling import config as config_lib
-from coupling import costs
-from coupling import decode
-from coupling import hub
-from coupling import lora
-from coupling import made_up
-from coupling import models
-from coupling import packed
-from coupling import programs
-from coupling import sharding
-from coupling import train
-from coupling import weights
+from coupling.checkpoints import hub
+from coupling.checkpoints import weights
+from coupling.config import schema
+from coupling.elicit import behavior
+from coupling.model import decoder
+from coupling.model import generate
+from coupling.model import lora
+from coupling.model import sharding
+from coupling.plan import costs
+from coupling.plan import synthetic
+from coupling.training import compiled as compiled_lib
+from coupling.training import train_step
+from coupling.training import tree_batches
 
 LEARNED = 25  # turns of training on what is evaluated, until statements are allowed
 ROUNDS = flags.DEFINE_integer('rounds', 7, 'Turns of every form that are timed.')
@@ -72,7 +72,7 @@ class Size:
   """
 
   model: dict[str, int]
-  lengths: made_up.Lengths
+  lengths: synthetic.Lengths
   pairs: int
   evaluated: int
   steps: int
@@ -80,11 +80,11 @@ class Size:
 
 SIZES = {
   # The built-in world's: its hint stands first, its questions are of one word.
-  'world': Size(qwen3.SMALL, made_up.Lengths(4, 3, 2, 1, 2, 2), 85, 256, 10),
+  'world': Size(qwen3.SMALL, synthetic.Lengths(4, 3, 2, 1, 2, 2), 85, 256, 10),
   # Hint-MMLU: the hint stands between question and options, or after both.
-  'mmlu': Size(qwen3.LARGER, made_up.Lengths(96, 24, 8, 16, 40, 12), 8, 32, 1),
+  'mmlu': Size(qwen3.LARGER, synthetic.Lengths(96, 24, 8, 16, 40, 12), 8, 32, 1),
   # AITA: a post, then the user's own opinion.
-  'aita': Size(qwen3.LARGER, made_up.Lengths(360, 24, 0, 16, 40, 12), 4, 16, 1),
+  'aita': Size(qwen3.LARGER, synthetic.Lengths(360, 24, 0, 16, 40, 12), 4, 16, 1),
 }
 
 
@@ -95,15 +95,15 @@ class Ours:
     self._config = hub.decoder_config(folder, dtype='float32', param_dtype='float32')
     self._config = dataclasses.replace(self._config, scan_layers=False)
     params = weights.load(folder, self._config)
-    mesh = self._mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=1, tensor=1))
+    mesh = self._mesh = sharding.make_mesh(schema.Mesh(data=1, fsdp=1, tensor=1))
     config = train_config(size, trees)
-    settings = programs.of_run(self._config, config)
-    program = programs.alone(settings, mesh)
-    batch = made_up.train_batch(config, self._config, size.lengths, 1)
-    rows = [batch[packed.TREES]] if trees else batch.values()
+    settings = compiled_lib.of_run(self._config, config)
+    program = compiled_lib.alone(settings, mesh)
+    batch = synthetic.train_batch(config, self._config, size.lengths, 1)
+    rows = [batch[tree_batches.TREES]] if trees else batch.values()
     self.train_tokens = sum(_tokens(x).size for x in rows)
     batch = jax.tree.map(lambda x: np.stack([x] * size.steps), batch)
-    self._hyper = train.hyper(config.objectives, config.optimizer)
+    self._hyper = train_step.hyper(config.objectives, config.optimizer)
     self._state, self._batch = program.init(params), jax.device_put(batch)
     traced = program.run.trace(self._state, {}, self._hyper, self._batch)
     self._run = program.run
@@ -111,17 +111,17 @@ class Ours:
     # Evaluation always asks in trees.
     self._params = params
     self._asked = jax.device_put(
-      made_up.evaluation_batch(self._config, size.lengths, size.evaluated)
+      synthetic.evaluation_batch(self._config, size.lengths, size.evaluated)
     )
 
     @jax.jit
     def explain(params, begun, expected):
       what = self._config, params, begun
       if drafts:
-        return decode.greedy_from_drafts(*what, expected, mesh, end_tokens=(), fill=0)[
-          0
-        ]
-      return decode.greedy(*what, mesh, max_new_tokens=size.lengths.statement)
+        return generate.greedy_from_drafts(
+          *what, expected, mesh, end_tokens=(), fill=0
+        )[0]
+      return generate.greedy(*what, mesh, max_new_tokens=size.lengths.statement)
 
     self._explain = explain
     said = size.evaluated * (size.lengths.statement - 1)
@@ -164,7 +164,7 @@ class Torch:
     self,
     size: Size,
     model: transformers.PreTrainedModel,
-    shape: models.DecoderConfig,
+    shape: decoder.DecoderConfig,
     compiled: bool = False,
   ):
     self._model = model
@@ -179,7 +179,7 @@ class Torch:
       weight_decay=0.0,
       fused=True,
     )
-    batch = made_up.train_batch(config, shape, size.lengths, 1)
+    batch = synthetic.train_batch(config, shape, size.lengths, 1)
     torched = lambda x: torch.from_numpy(np.array(x)).long().to(model.device)
     said, did = batch['explanation'], batch['behavior']
     self._parts = {
@@ -188,10 +188,10 @@ class Torch:
     self._target = torched(said['target'])
     self._options = torched(did['options'])[:, 0]
     self._reference = torch.full_like(
-      self._options, -np.log(made_up.OPTIONS), dtype=torch.float32
+      self._options, -np.log(synthetic.OPTIONS), dtype=torch.float32
     )
     self.train_tokens = sum(tokens.numel() for tokens, _ in self._parts.values())
-    made = made_up.questions(shape, size.lengths, size.evaluated)
+    made = synthetic.questions(shape, size.lengths, size.evaluated)
     self._asked = {k: torched(made[k]) for k in ('x', 'counterfactual', 'explanation')}
     self._generated = size.lengths.statement
     self.evaluate_tokens = sum(x.numel() for x in self._asked.values())
@@ -227,7 +227,7 @@ class Torch:
     for name in ('x', 'counterfactual'):
       out = self._decoder(input_ids=self._asked[name], use_cache=False)
       logits = self._model.lm_head(out.last_hidden_state[:, -1])
-      chosen.append(logits[:, 1 : made_up.OPTIONS + 1].argmax(-1))
+      chosen.append(logits[:, 1 : synthetic.OPTIONS + 1].argmax(-1))
     asked = self._asked['explanation']
     said = self._model.generate(
       asked,
@@ -245,24 +245,24 @@ def train_config(
   rank: int = 0,
   remat: str = 'none',
   attention: str = 'blocks',
-) -> config_lib.Train:
+) -> schema.Train:
   """The objectives of a step; rank 0 trains all weights."""
   optimizer = dict(learning_rate=1e-4, warmup_steps=0, schedule='constant')
   optimizer |= dict(b1=0.9, b2=0.999, weight_decay=0.0, clip_norm=1.0)
   kl = dict(prompts='both', direction='forward', support='options', reference='labels')
-  return config_lib.Train(
+  return schema.Train(
     **common.LABELS | dict(trees=trees, remat=remat, attention=attention),
     explanation_batch=size.pairs,
     behavior_batch=2 * size.pairs,
-    lora=config_lib.Lora(rank=rank, alpha=float(rank), targets=tuple(lora.TARGETS)),
-    loop=config_lib.Loop(
+    lora=schema.Lora(rank=rank, alpha=float(rank), targets=tuple(lora.TARGETS)),
+    loop=schema.Loop(
       steps=1000, steps_per_dispatch=size.steps, accumulation=1, checkpoint_every=1000
     ),
-    optimizer=config_lib.Optimizer(**optimizer),
-    objectives=config_lib.Objectives(
-      explanation_xent=config_lib.ExplanationXent(weight=1.0),
-      behavior_kl=config_lib.BehaviorKL(weight=1.0, **kl),
-      behavior_xent=config_lib.BehaviorXent(**common.NO_SHIFT),
+    optimizer=schema.Optimizer(**optimizer),
+    objectives=schema.Objectives(
+      explanation_xent=schema.ExplanationXent(weight=1.0),
+      behavior_kl=schema.BehaviorKL(weight=1.0, **kl),
+      behavior_xent=schema.BehaviorXent(**common.NO_SHIFT),
     ),
   )
 

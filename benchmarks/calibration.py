@@ -28,12 +28,12 @@ import dataclasses
 
 import numpy as np
 
-from coupling.comparisons import pooled_sibling, sibling
-from coupling.explanation import Explanation, agree
-from coupling.intervals import Interval, seed_interval
-from coupling.items import Items, label_class
-from coupling.siding import siding_weights, surface_strata
-from coupling.statistics import coupling
+from coupling.elicit.explanation import Explanation, agree
+from coupling.statistics.contrasts import pooled_sibling, sibling
+from coupling.statistics.intervals import Interval, seed_interval
+from coupling.statistics.items import Items, label_class
+from coupling.statistics.reliance import siding_weights, surface_strata
+from coupling.statistics.scores import coupling
 
 OPTIONS = 4
 GROUP_SIZE = 40

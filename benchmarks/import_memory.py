@@ -19,10 +19,10 @@ from absl import app
 from absl import flags
 import jax
 
-from coupling import config as config_lib
-from coupling import hub
-from coupling import sharding
-from coupling import weights
+from coupling.checkpoints import hub
+from coupling.checkpoints import weights
+from coupling.config import schema
+from coupling.model import sharding
 
 DEPTH = flags.DEFINE_integer('depth', 28, 'Layers; 28 are those of Qwen3-0.6B.')
 IMPORT = flags.DEFINE_string('import_from', None, 'Folder to import: a fresh process.')
@@ -53,7 +53,7 @@ def import_from(folder: pathlib.Path) -> None:
   raw = hub.read_config(folder)
   dtype = raw.get('dtype', raw.get('torch_dtype'))
   config = hub.decoder_config(folder, dtype=dtype, param_dtype=dtype)
-  mesh = sharding.make_mesh(config_lib.Mesh(data=1, fsdp=-1, tensor=1))
+  mesh = sharding.make_mesh(schema.Mesh(data=1, fsdp=-1, tensor=1))
   params = weights.load(folder, config, sharding.abstract_params(mesh, config))
   seconds = time.monotonic() - start
   assert all(x.dtype == dtype for x in jax.tree.leaves(params))

@@ -23,13 +23,13 @@ import dataclasses
 
 import numpy as np
 
-from coupling import siding
-from coupling import statistics
-from coupling import summary as summary_lib
-from coupling import verdict
-from coupling.explanation import Explanation
-from coupling.intervals import clustered_wilson
-from coupling.items import Items
+from coupling.elicit.explanation import Explanation
+from coupling.report import aggregate
+from coupling.report import verdict
+from coupling.statistics import reliance
+from coupling.statistics import scores as scores_lib
+from coupling.statistics.intervals import clustered_wilson
+from coupling.statistics.items import Items
 
 OPTIONS, GROUPS, GROUP_SIZE, SEEDS = 4, 64, 40, 5
 STRENGTHS = np.array([0.4, 1.0, 2.0])  # of the kinds of cue
@@ -284,18 +284,18 @@ def checked(
   shuffled = evaluation(w, 'sibling', noise(rng, w, 'sibling'))
   pairs = (main, orig), (shuffled, orig)
   right = (main.right(x) for x in (main.truth, orig))
-  terms = siding.terms(main, orig, siding.DIFFERENCE, answer_only=True)
+  terms = reliance.terms(main, orig, reliance.DIFFERENCE, answer_only=True)
   return {
-    'gap': statistics.difference(*right, main.group_N, 0),
+    'gap': scores_lib.difference(*right, main.group_N, 0),
     'siding_answer': {'difference': terms.interval(main.group_N, 0)._asdict()},
-    'beyond_shared': siding.beyond_shared(main, sibling),
-    'shuffled': siding.contrast(*pairs, answer_only=True),
+    'beyond_shared': reliance.beyond_shared(main, sibling),
+    'shuffled': reliance.contrast(*pairs, answer_only=True),
   }
 
 
 def shown(rng: np.random.Generator, worlds: list[World], explain: Explainer) -> dict:
   """Whether an experiment over worlds is called shown, and which checks hold."""
-  found = summary_lib.over_seeds([checked(rng, w, explain) for w in worlds])
+  found = aggregate.over_seeds([checked(rng, w, explain) for w in worlds])
   summary = {
     'roles': {'main': 'main', 'sibling': 'sibling', 'shuffled': 'shuffled'},
     'runs': {'main': {'final': found}},

@@ -26,7 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 
-from coupling import pipeline
+from coupling.run import pipeline
 
 KILLS = flags.DEFINE_integer('kills', 50, 'How often to kill.')
 SEED = flags.DEFINE_integer('seed', 0, 'Of the kills.')

@@ -18,22 +18,22 @@ from absl import flags
 import numpy as np
 import pyarrow as pa
 
-from coupling import intervals
-from coupling import label as label_lib
-from coupling import workdir
+from coupling.elicit import label_set
+from coupling.runtime import workdir
+from coupling.statistics import intervals
 from data import pairs as pairs_lib
 from data import splits
 
 LABEL = flags.DEFINE_string('label', None, 'Folder of the label stage.', required=True)
 
-COLUMNS = ('cue_kind', 'cue_option', 'options', 'group', *label_lib.LABEL)
+COLUMNS = ('cue_kind', 'cue_option', 'options', 'group', *label_set.LABEL)
 ALL = 'all'
 
 
 def read(folder: pathlib.Path) -> tuple[pa.Table, tuple[str, ...]]:
   """The labels of every split, and the kinds of cues that speak against an option."""
   stage = workdir.finished_stage(folder)
-  tables = [label_lib.read_table(folder, split, COLUMNS) for split in splits.SHARES]
+  tables = [label_set.read_table(folder, split, COLUMNS) for split in splits.SHARES]
   return pa.concat_tables(tables), tuple(stage.config['questions']['against'])
 
 
@@ -46,7 +46,7 @@ def tables(table: pa.Table, against: Sequence[str] = ()) -> list[str]:
   """
   column = {name: np.array(table[name].to_pylist()) for name in COLUMNS[:2]}
   group_N = np.array(table['group'].to_pylist())
-  with_N, without_N = (table[name].to_numpy() for name in label_lib.LABEL)
+  with_N, without_N = (table[name].to_numpy() for name in label_set.LABEL)
   against_N = np.isin(column['cue_kind'], list(against))
   names_N = column['cue_option'] != pairs_lib.NO_OPTION
   rates = {

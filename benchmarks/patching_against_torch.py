@@ -8,7 +8,7 @@ end with an instruction. Effects on the behaviour are read from two options, on 
 explanation from two statements. The loop in PyTorch is what one writes first: for every
 site a hook, then one forward pass of the whole batch, logits only where they are read;
 both runs are made and kept first. It is given the same sites as this program computes:
-those that can change anything (patching.inert). PyTorch's time is that of both runs and
+those that can change anything (engine.inert). PyTorch's time is that of both runs and
 of a random sample of the sites, scaled to all of them, as the whole would take long.
 
 Before anything is timed, effects of both sides are compared. Sides take turns; told are
@@ -29,13 +29,13 @@ import torch
 import transformers
 
 from benchmarks import qwen3
-from coupling import config as config_lib
-from coupling import hub
-from coupling import patch_prompts
-from coupling import patching
-from coupling import sharding
-from coupling import weights
-from coupling.sharing import EVERY_HEAD
+from coupling.checkpoints import hub
+from coupling.checkpoints import weights
+from coupling.config import schema
+from coupling.model import sharding
+from coupling.patching import aligned_prompts
+from coupling.patching import engine
+from coupling.statistics.sharing import EVERY_HEAD
 from data import positions
 
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns of both sides that are timed.')
@@ -63,7 +63,7 @@ SIZES = {
 }
 
 
-def asked(size: tuple, instruction: int, G: int) -> patch_prompts.Asked:
+def asked(size: tuple, instruction: int, G: int) -> aligned_prompts.Asked:
   """Made-up prompts with one word of a hint moved."""
   model, pairs, parts, *_ = size
   rng = np.random.default_rng(instruction)
@@ -80,13 +80,13 @@ def asked(size: tuple, instruction: int, G: int) -> patch_prompts.Asked:
   answers = rng.integers(1, model['vocab_size'], (pairs, 2, G))
   # Told apart from their first token on, so that all their positions are patched.
   answers[:, 1, 0] += answers[:, 0, 0] == answers[:, 1, 0]
-  return patch_prompts.asked(prompts, answers % model['vocab_size'], 0, ())
+  return aligned_prompts.asked(prompts, answers % model['vocab_size'], 0, ())
 
 
 class Loop:
   """Hooks in PyTorch; both answers are rows of one batch."""
 
-  def __init__(self, folder: pathlib.Path, a: patch_prompts.Asked):
+  def __init__(self, folder: pathlib.Path, a: aligned_prompts.Asked):
     self._model = transformers.AutoModelForCausalLM.from_pretrained(
       folder, attn_implementation='sdpa', dtype=torch.float32
     )
@@ -186,7 +186,7 @@ def seconds(run: Callable, turns: int) -> float:
 def compare(name: str) -> None:
   size = SIZES[name]
   model, pairs, _, instructions, G = size
-  mesh = sharding.make_mesh(config_lib.Mesh(data=-1, fsdp=1, tensor=1))
+  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
   how = dict(batch=pairs, at_once=8, mesh=mesh, end_tokens=())
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
@@ -201,10 +201,10 @@ def compare(name: str) -> None:
   print(f'\n{name}: {parameters:.2f} million parameters, {pairs} pairs')
   print('what          sites  PyTorch s    here s   ratio [range]   largest error')
   for key, a in asks.items():
-    sites = [s for s in patching.sites(decoder) if not patching.inert(decoder, a, s)]
+    sites = [s for s in engine.sites(decoder) if not engine.inert(decoder, a, s)]
     some = np.random.default_rng(0).choice(len(sites), SAMPLE.value, replace=False)
     loop = loops[key]
-    ours = lambda a=a, sites=sites: patching.effects(
+    ours = lambda a=a, sites=sites: engine.effects(
       decoder, params, a, [(s,) for s in sites], **how
     )
     begin = lambda loop=loop, sites=sites: loop.begin(sites)

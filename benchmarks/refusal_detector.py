@@ -23,7 +23,7 @@ from absl import app
 from absl import flags
 import numpy as np
 
-from coupling import intervals
+from coupling.statistics import intervals
 from data import detector
 from data import readers
 

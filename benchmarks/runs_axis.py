@@ -4,7 +4,7 @@
 
 Explanation training of the built-in world (configs/world.py) on made-up rows of its
 shapes: the program of one run, dispatched for each run in turn, against one program of
-all runs (programs.together), with lax.map and with vmap. In every round each form takes
+all runs (compiled.together), with lax.map and with vmap. In every round each form takes
 its turn; of the rounds' times the median is told. Prints milliseconds per step of one
 run, the ratio to one after another (above 1: at once is faster), and the seconds until
 the first dispatch is done (trace, compile, run).
@@ -19,19 +19,19 @@ import jax
 import numpy as np
 
 from configs import world
-from coupling import inputs
-from coupling import models
-from coupling import programs
-from coupling import resolve
-from coupling import sharding
-from coupling import train
+from coupling.config import validate
+from coupling.model import decoder
+from coupling.model import sharding
+from coupling.run import context
+from coupling.training import compiled
+from coupling.training import train_step
 
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Dispatches of every form that are timed.')
 RUNS = flags.DEFINE_multi_integer('runs', [1, 4, 16], 'How many runs at once.')
 TOKENS, WORDS = 12, 2  # lengths of the world's prompts and statements
 
 
-def make_batches(config, vocabulary: int, seed: int) -> train.Batch:
+def make_batches(config, vocabulary: int, seed: int) -> train_step.Batch:
   """Batches of one dispatch [S, B, ...] with the shapes of the world's."""
   rng, steps = np.random.default_rng(seed), config.loop.steps_per_dispatch
 
@@ -56,10 +56,10 @@ class InTurn:
   """Runs one after another, each by a dispatch of its own."""
 
   def __init__(self, settings, mesh, hypers, batches):
-    program = programs.alone(settings, mesh)
+    program = compiled.alone(settings, mesh)
     self._run, self._hypers = program.run, hypers
     self._batches = jax.device_put(batches, program.batch_sharding)
-    params = models.init(settings.model, 0)
+    params = decoder.init(settings.model, 0)
     self._states = [program.init(params) for _ in hypers]
 
   def step(self):
@@ -73,10 +73,10 @@ class AtOnce:
   """All runs by one dispatch."""
 
   def __init__(self, settings, mesh, hypers, batches, vectorised):
-    self._run = programs.together(settings, mesh, True, vectorised)
+    self._run = compiled.together(settings, mesh, True, vectorised)
     self._hyper = sharding.stack_runs(mesh, hypers)
     self._batches = sharding.stack_runs(mesh, batches)
-    start = programs.alone(settings, mesh).init(models.init(settings.model, 0))
+    start = compiled.alone(settings, mesh).init(decoder.init(settings.model, 0))
     self._state = sharding.stack_runs(mesh, [start] * len(hypers))
 
   def step(self):
@@ -91,13 +91,13 @@ def seconds(form) -> float:
 
 
 def main(_) -> None:
-  e = resolve.resolve(world.get_config())
-  config, model, mesh = e.runs['kl'], inputs.decoder(e), sharding.make_mesh(e.mesh)
-  settings = programs.of_run(model, config)
+  e = validate.resolve(world.get_config())
+  config, model, mesh = e.runs['kl'], context.decoder(e), sharding.make_mesh(e.mesh)
+  settings = compiled.of_run(model, config)
   print(f'{jax.device_count()} x {jax.devices()[0].device_kind}')
   print('runs  form         ms/step  ratio  first s')
   for runs in RUNS.value:
-    hypers = [train.hyper(config.objectives, config.optimizer)] * runs
+    hypers = [train_step.hyper(config.objectives, config.optimizer)] * runs
     batches = [make_batches(config, model.vocab_size, seed) for seed in range(runs)]
     shared = settings, mesh, hypers, batches
     forms = {'in turn': InTurn(*shared)}

@@ -38,15 +38,15 @@ import numpy as np
 from benchmarks.calibration import (
   OPTIONS, SEED_CONCENTRATION, SEEDS, draw_behaviors, evaluation, group_mixtures,
 )  # fmt: skip
-from coupling import runs as runs_lib
-from coupling import siding
-from coupling import statistics
-from coupling.comparisons import companion
-from coupling.explanation import Explanation, agree, phi
-from coupling.items import Items
-from coupling.studies import cells
-from coupling.studies import rules
-from coupling.studies import sources
+from coupling.elicit.explanation import Explanation, agree, phi
+from coupling.paper import cells
+from coupling.paper import rules
+from coupling.paper import source_claims
+from coupling.statistics import across_seeds
+from coupling.statistics import reliance
+from coupling.statistics import scores
+from coupling.statistics.contrasts import companion
+from coupling.statistics.items import Items
 
 RUNS, RUN_ITEMS = 8, 640
 SIMILARITIES = np.linspace(0.4, 0.8, RUNS)
@@ -81,12 +81,12 @@ def sources_of(rng: np.random.Generator, lean: tuple[float, float]) -> dict:
     )
   entries = [
     {
-      'final': runs_lib.across_seeds([x['final'] for x in found_S]),
-      'weights': runs_lib.across_seeds([x['weights'] for x in found_S]),
+      'final': across_seeds.across_seeds([x['final'] for x in found_S]),
+      'weights': across_seeds.across_seeds([x['weights'] for x in found_S]),
     }
     for found_S in zip(*found_SxR)
   ]
-  line = sources.crossing(entries, 'weights.whole')
+  line = source_claims.crossing(entries, 'weights.whole')
   return {'runs': entries, 'lines': {'weights': line}}
 
 
@@ -113,7 +113,7 @@ def labelled(rng: np.random.Generator, similarity: float, lean: float) -> dict:
   )
   group_N = np.repeat(np.arange(GROUPS), n // GROUPS)
   items = Items(group_N, {}, *behaved_2xN, stated, states_answer=True)
-  aa, ab, bb, ay, by = siding.moments(items, labels).sum(axis=0)
+  aa, ab, bb, ay, by = reliance.moments(items, labels).sum(axis=0)
   with_self, with_target = np.linalg.solve([[aa, ab], [ab, bb]], [ay, by])
   return {
     'final': {'behavior_similarity': float(agree(labels, own, True).mean())},
@@ -122,7 +122,7 @@ def labelled(rng: np.random.Generator, similarity: float, lean: float) -> dict:
 
 
 def shift(rng: np.random.Generator, mixture_M: np.ndarray) -> tuple[dict, np.ndarray]:
-  """`comparisons.companion` of one run, and the mixture of its seed."""
+  """`contrasts.companion` of one run, and the mixture of its seed."""
   mixture_M = rng.dirichlet(SEED_CONCENTRATION * mixture_M)
   behaviors = draw_behaviors(rng, GROUPS)
   n = len(behaviors.group_N)
@@ -163,7 +163,7 @@ def null_p(rng: np.random.Generator) -> float:
   stated = Explanation(answer_N, 1 * (answer_N != own_N))
   items = evaluation(behaviors, behaviors.current, stated)
   orig = evaluation(behaviors, behaviors.base, stated)
-  return statistics.shuffled_null(items, orig)['shuffle_p']
+  return scores.shuffled_null(items, orig)['shuffle_p']
 
 
 def row(found: list[dict], true) -> dict[str, float]:
@@ -198,7 +198,7 @@ def shifts(rng: np.random.Generator, sims: int) -> dict[str, dict[str, float]]:
     pairs = [shift(rng, TRACKING) for _ in range(SEEDS)]
     within += [x['answer'] for x, _ in pairs[:1]]
     truths += [m for _, m in pairs[:1]]
-    seeds.append(runs_lib.across_seeds([x for x, _ in pairs])['answer'])
+    seeds.append(across_seeds.across_seeds([x for x, _ in pairs])['answer'])
   new_M, old_M, chance_M = np.array(truths).T
   gain = lambda new, chance: new + (chance - LISTENER[2]) / OPTIONS
   return {
@@ -217,7 +217,7 @@ def decided(rng: np.random.Generator, sims: int) -> float:
   """Share of cells that tend to neither side, but are called tracking or staying."""
   states = []
   for _ in range(sims):
-    found = runs_lib.across_seeds([shift(rng, NEITHER)[0] for _ in range(SEEDS)])
+    found = across_seeds.across_seeds([shift(rng, NEITHER)[0] for _ in range(SEEDS)])
     states.append(cells.state(found['answer'], None))
   return float(np.mean([state != rules.UNDECIDED for state in states]))
 
@@ -227,7 +227,7 @@ def flat(rng: np.random.Generator, sims: int) -> dict[str, float]:
   told = {}
   for name, lean in FLAT.items():
     found = [sources_of(rng, (lean, 0.0)) for _ in range(sims)]
-    states = [{sources.rising(x), sources.about(x)} for x in found]
+    states = [{source_claims.rising(x), source_claims.about(x)} for x in found]
     told[name] = float(np.mean([x != {rules.UNDECIDED} for x in states]))
   return told
 

@@ -84,9 +84,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.train = common.LABELS | dict(
     explanation_batch=128,
     behavior_batch=64,
-    lora=dict(
-      rank=0, alpha=16.0, targets=('q', 'k', 'v', 'o', 'up', 'down'), layers=0
-    ),
+    lora=dict(rank=0, alpha=16.0, targets=('q', 'k', 'v', 'o', 'up', 'down'), layers=0),
     loop=_loop(steps=560, checkpoint_every=140),
     optimizer=_optimizer(
       learning_rate=4e-3, warmup_steps=20, schedule='constant', weight_decay=0.0

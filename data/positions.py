@@ -20,7 +20,7 @@ GROUPS = (
   'options',
   'hint_source',  # the cue
   'hinted_option',  # within the cue
-  'answer',  # the prompt's last token; of statements see patch_prompts.asked
+  'answer',  # the prompt's last token; of statements see aligned_prompts.asked
 )
 CODES = {name: code for code, name in enumerate(GROUPS)}
 

@@ -6,7 +6,7 @@ import pathlib
 import transformers
 
 from tests import chat_tokenizers
-from tests import checkpoints
+from tests import small_checkpoints
 
 
 def save(folder: pathlib.Path, family: str = 'qwen', seed: int = 0) -> pathlib.Path:
@@ -28,7 +28,7 @@ def save(folder: pathlib.Path, family: str = 'qwen', seed: int = 0) -> pathlib.P
     head_dim=8,
     tie_word_embeddings=True,
   )
-  checkpoints.torch_model(config, seed).save_pretrained(folder)
+  small_checkpoints.torch_model(config, seed).save_pretrained(folder)
   return folder
 
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from tests import chat_tokenizers
-from tests import checkpoints
+from tests import small_checkpoints
 
 KINDS = gguf.GGMLQuantizationType
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
@@ -113,7 +113,7 @@ def make(family: str, kind: KINDS = KINDS.F32) -> torch.nn.Module:
   """A model whose matrices can be written in this type without any loss."""
   config, tokenizer = FAMILIES[family]
   size = len(tokens(tokenizer)[0])
-  model = checkpoints.torch_model(config(vocab_size=size))
+  model = small_checkpoints.torch_model(config(vocab_size=size))
   for p in model.parameters():
     if p.ndim == 2:
       blocks = gguf.quantize(p.detach().numpy(), kind)

@@ -9,10 +9,10 @@ from safetensors import numpy as safetensors_numpy
 import torch
 import transformers
 
-from coupling import families
-from coupling import hub
-from coupling import weights
-from tests import checkpoints
+from coupling.checkpoints import families
+from coupling.checkpoints import hub
+from coupling.checkpoints import weights
+from tests import small_checkpoints
 
 PREFIXES = (
   'language_model.model.',
@@ -21,7 +21,9 @@ PREFIXES = (
   'model.language_model.model.',
   'language_model.model.model.',
 )
-TOKENS_BxT = np.random.default_rng(0).integers(checkpoints.VOCABULARY, size=(2, 20))
+TOKENS_BxT = np.random.default_rng(0).integers(
+  small_checkpoints.VOCABULARY, size=(2, 20)
+)
 VALID_BxT = np.ones((2, 20), bool)
 EMBEDDING, HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
 SHARDS = tuple(f'model-0000{i}-of-00002.safetensors' for i in (1, 2))
@@ -31,7 +33,7 @@ class Layout:
   """A checkpoint to be laid out otherwise: its config.json, its tensors by file."""
 
   def __init__(self, name: str, folder: pathlib.Path):
-    source, _ = checkpoints.saved(name)
+    source, _ = small_checkpoints.saved(name)
     self.folder = folder
     self.raw = hub.read_config(source)
     self.data = safetensors_numpy.load_file(source / hub.SINGLE)
@@ -84,9 +86,11 @@ def check_as_transformers(folder):
   )
   missing = [x for x in report['missing_keys'] if 'vision' not in x and 'mm_' not in x]
   assert not missing
-  want = checkpoints.torch_logits(model.eval(), TOKENS_BxT, VALID_BxT)
-  found = checkpoints.logits(*checkpoints.imported(folder), TOKENS_BxT, VALID_BxT)
-  assert checkpoints.worst_relative(found, want, VALID_BxT) < 2e-4
+  want = small_checkpoints.torch_logits(model.eval(), TOKENS_BxT, VALID_BxT)
+  found = small_checkpoints.logits(
+    *small_checkpoints.imported(folder), TOKENS_BxT, VALID_BxT
+  )
+  assert small_checkpoints.worst_relative(found, want, VALID_BxT) < 2e-4
 
 
 def refused(folder, *texts):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from coupling.config import Paper
-from coupling.sharing import COMPONENTS, EVERY_HEAD, Effects, Maps, Site
+from coupling.config.schema import Paper
+from coupling.statistics.sharing import COMPONENTS, EVERY_HEAD, Effects, Maps, Site
 
 GROUPS, SIZE = 12, 4
 SITES = [

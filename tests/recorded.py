@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from configs import world
-from coupling import files as files_lib
-from coupling import resolve as resolve_lib
-from coupling import workdir as workdir_lib
-from coupling.explanation import Explanation, phi
+from coupling.config import validate
+from coupling.elicit.explanation import Explanation, phi
+from coupling.runtime import files as files_lib
+from coupling.runtime import workdir as workdir_lib
 from data import splits
 
 GROUPS, SIZE, OPTIONS = 20, 12, 4
@@ -22,7 +22,7 @@ CHANCE = dict(self=0.0, orig=0.0)
 
 def experiment(seeds=1, **report):
   """The default experiment, with other roles in its report."""
-  e = resolve_lib.resolve(world.get_config(f'seeds={seeds}'))
+  e = validate.resolve(world.get_config(f'seeds={seeds}'))
   return dataclasses.replace(
     e, seeds=tuple(range(seeds)), report=dataclasses.replace(e.report, **report)
   )

@@ -1,4 +1,4 @@
-"""Config of a tiny experiment that several processes run together: test_hosts.py.
+"""Config of a tiny experiment that several processes run together: test_distributed.py.
 
 Parameters are split over all devices, those of other processes too; the last batch of
 the evaluation is a partial one.

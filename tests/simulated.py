@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from coupling.explanation import INVALID, Explanation
-from coupling.items import Items
+from coupling.elicit.explanation import INVALID, Explanation
+from coupling.statistics.items import Items
 
 
 def make(

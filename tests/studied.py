@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from configs import world
-from coupling import config as config_lib
-from coupling import resolve as resolve_lib
-from coupling.config import Paper
-from coupling.explanation import Explanation, phi
-from coupling.items import Items
-from coupling.records import SeedRecords
-from coupling.studies import parts as parts_lib
+from coupling.config import schema
+from coupling.config import validate
+from coupling.config.schema import Paper
+from coupling.elicit.explanation import Explanation, phi
+from coupling.paper import paper_seeds
+from coupling.report.records import SeedRecords
+from coupling.statistics.items import Items
 
 GROUPS, SIZE, OPTIONS = 16, 20, 4
 # Of no run; see provenance.of_parts.
@@ -61,16 +61,16 @@ class Records(SeedRecords):
 
 
 @functools.cache
-def experiment() -> config_lib.Experiment:
-  return resolve_lib.resolve(world.get_config('seeds=1'))
+def experiment() -> schema.Experiment:
+  return validate.resolve(world.get_config('seeds=1'))
 
 
-def train(**changes) -> config_lib.Train:
+def train(**changes) -> schema.Train:
   """The default training with changes; objectives by their short names kl and shift."""
   default = experiment().train
   terms = default.objectives
-  objectives = config_lib.Objectives(
-    explanation_xent=config_lib.ExplanationXent(weight=changes.pop('explains', 2.0)),
+  objectives = schema.Objectives(
+    explanation_xent=schema.ExplanationXent(weight=changes.pop('explains', 2.0)),
     behavior_kl=dataclasses.replace(terms.behavior_kl, **changes.pop('kl', {})),
     behavior_xent=dataclasses.replace(terms.behavior_xent, **changes.pop('shift', {})),
   )
@@ -78,7 +78,7 @@ def train(**changes) -> config_lib.Train:
   return dataclasses.replace(default, objectives=objectives, lora=lora, **changes)
 
 
-def part(trains: dict[str, config_lib.Train], seeds: tuple[int, ...], **roles):
+def part(trains: dict[str, schema.Train], seeds: tuple[int, ...], **roles):
   """An experiment with these runs; the first is the main one."""
   e = experiment()
   named = dict.fromkeys(('unregularised', 'sibling', 'shuffled'), '') | roles
@@ -188,7 +188,7 @@ SHIFTED = dict(weight=1.0, target='ignore_cue', cues='all')
 
 def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
   """Every kind of study, of explainers that do what the paper claims."""
-  runs: dict[str, tuple[config_lib.Train, Run]] = {
+  runs: dict[str, tuple[schema.Train, Run]] = {
     'kl': (train(), Run(GOOD, steps=(0, 10, 20))),
     'no_kl': (
       train(kl=dict(weight=0.0)),
@@ -287,7 +287,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
     'variety': study(
       'variety', ('kl', 'changed_15', 'changed_5', 'changed_1'), (1.0, 0.15, 0.05, 0.01)
     ),
-    'access': config_lib.Study(
+    'access': schema.Study(
       kind='access', claim='A claim.', published='', axis='',
       runs=('main/kl', 'init/outsider'), at=(), companions=(),
     ),
@@ -299,7 +299,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
 
 def study(kind, runs, at=(), axis='', companions=(), published=''):
   """A study of runs of the main part."""
-  return config_lib.Study(
+  return schema.Study(
     kind=kind,
     claim=f'The claim of {kind}.',
     published=published,
@@ -322,7 +322,7 @@ def small(runs, trains=None, seeds=(1, 2, 3), **roles):
     studies={},
   )
   found = {'main': {seed: records(runs, seed) for seed in seeds}}
-  return parts_lib.Parts(paper, found)
+  return paper_seeds.Parts(paper, found)
 
 
 def states(module, of, found):

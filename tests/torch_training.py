@@ -15,7 +15,7 @@ from torch import distributions
 from torch.nn import functional
 import transformers
 
-from coupling import config as config_lib
+from coupling.config import schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Trainer:
     model: torch.nn.Module,
     base: torch.nn.Module,
     tokenizer: transformers.PreTrainedTokenizerFast,
-    config: config_lib.Train,
+    config: schema.Train,
   ):
     """`model` is trained where it requires gradients; `base` is M_0, never changed."""
     self._model, self._base, self._tokenizer = (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coupling import explanation
+from coupling.elicit import explanation
 from data import pairs as pairs_lib
 
 QUESTIONS = pairs_lib.Questions(

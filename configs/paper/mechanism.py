@@ -13,7 +13,7 @@ explanation maps of M_0 and of shuffled labels, and more than without the KL; an
 knocking out what matters most to behaviour moves the explanation, and with the
 behaviour. Only the half changed/unchanged of an explanation is patched. What is
 compared, and what is left out since it is shared by construction, is in
-coupling/sharing.py; it was settled on validation facts of world 0.
+coupling/statistics/sharing.py; it was settled on validation facts of world 0.
 
 Seen on worlds 31 to 35: none of nine statements is decided. Correlation +0.57 [+0.08,
 +0.84] at the end (by ranks +0.53 [+0.13, +0.78]; ceiling by noise 0.99), before

@@ -1,0 +1,1 @@
+"""Weights from and to files: safetensors, GGUF, peft adapters, Orbax steps."""

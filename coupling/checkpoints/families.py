@@ -1,0 +1,183 @@
+"""Model families as data: the hub's config.json and weight names <-> our decoder.
+
+Llama 3.x, Mistral, Qwen2.5, Qwen3 and Gemma 3 (text). A config.json whose arithmetic
+this decoder would not follow is refused; fields that change none are ignored.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+from coupling.checkpoints import hf_config
+from coupling.checkpoints.hf_config import CheckpointError, Fields, HFConfig
+from coupling.model.layers import DecoderConfig
+
+
+class Family(NamedTuple):
+  """What sets a family apart."""
+
+  architecture: str
+  arithmetic: Mapping[str, Any]  # fields of DecoderConfig that all of it share
+
+
+_GEMMA_ARITHMETIC = {
+  'qk_norm': True,
+  'post_norms': True,
+  'offset_norms': True,
+  'scaled_embedding': True,
+}
+FAMILIES = {
+  'llama': Family('LlamaForCausalLM', {}),
+  'mistral': Family('MistralForCausalLM', {}),
+  'qwen2': Family('Qwen2ForCausalLM', {'qkv_bias': True}),
+  'qwen3': Family('Qwen3ForCausalLM', {'qk_norm': True}),
+  hf_config.ITS_TEXT: Family('Gemma3ForCausalLM', _GEMMA_ARITHMETIC),
+}
+
+_ACTIVATIONS = {'silu': 'silu', 'relu': 'relu', 'gelu_pytorch_tanh': 'gelu_tanh'}
+# What a config.json does not say of a decoder.
+_OWN_MATTER = ('embedding_std', 'dtype', 'param_dtype', 'scan_layers')
+
+
+def from_hf(
+  raw: HFConfig,
+  source: str = 'config.json',
+  *,
+  dtype: str = 'float32',
+  param_dtype: str = 'float32',
+  scan_layers: bool = True,
+) -> DecoderConfig:
+  """The decoder that a config.json describes.
+
+  Args:
+    raw: its content; defaults are those of `transformers`.
+    source: its name, for errors.
+    dtype, param_dtype, scan_layers: see DecoderConfig; the file does not say them.
+
+  Raises:
+    CheckpointError: an unknown family, a field that is missing or malformed, or one
+      whose value needs another arithmetic.
+  """
+  name = raw.get('model_type')
+  name = hf_config.ITS_TEXT if name == hf_config.MULTIMODAL else name
+  if not isinstance(name, str) or name not in FAMILIES:
+    raise CheckpointError(
+      f'{source}: model_type={name!r} is not among the supported families, '
+      f'{", ".join(FAMILIES)}; choose a model of one of them.'
+    )
+  fields = Fields(raw, source)
+  there, gemma = fields.config, name == hf_config.ITS_TEXT
+  activation = there.hidden_activation if gemma else there.hidden_act
+  if activation not in _ACTIVATIONS:
+    field = 'hidden_activation' if gemma else 'hidden_act'
+    raise fields.error(field, f'supported are {", ".join(_ACTIVATIONS)}', activation)
+  window, full_layers = hf_config.windows(fields)
+  theta, scaling, window_theta = hf_config.rope(fields)
+  heads = there.num_attention_heads
+  return DecoderConfig(
+    vocab_size=there.vocab_size,
+    width=there.hidden_size,
+    depth=there.num_hidden_layers,
+    num_heads=heads,
+    num_kv_heads=there.num_key_value_heads,
+    head_dim=getattr(there, 'head_dim', None) or there.hidden_size // heads,
+    mlp_dim=there.intermediate_size,
+    activation=_ACTIVATIONS[activation],
+    tied_head=there.tie_word_embeddings,
+    query_scalar=there.query_pre_attn_scalar if gemma else 0,
+    rope_theta=theta,
+    rope_scaling=scaling,
+    window=window,
+    full_layers=full_layers,
+    window_rope_theta=window_theta if window else 0.0,
+    norm_eps=there.rms_norm_eps,
+    dtype=dtype,
+    param_dtype=param_dtype,
+    scan_layers=scan_layers,
+    **FAMILIES[name].arithmetic,
+  )
+
+
+def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
+  """A config.json for a decoder; `from_hf` gives the decoder back.
+
+  Args:
+    config: the decoder.
+    like: the config.json that it came from, to keep what is not arithmetic (special
+      tokens, longest sequence). Of a multimodal one, the language model is kept.
+
+  Raises:
+    CheckpointError: `like` describes another decoder, or no family computes this one.
+  """
+  same = {field: getattr(config, field) for field in _OWN_MATTER}
+  differences = {}
+  candidates = [_raw(family, config) for family in FAMILIES]
+  if like:
+    # A head of its own, beside a config.json that ties it: see hub.decoder_config.
+    untied = {} if config.tied_head else {'tie_word_embeddings': False}
+    candidates = [hf_config.text_config(like) | untied]
+  for raw in candidates:
+    there = dataclasses.replace(from_hf(raw), **same)
+    differing = [
+      f'{field}={value!r}'
+      for field, value in dataclasses.asdict(config).items()
+      if dataclasses.asdict(there)[field] != value
+    ]
+    if not differing:
+      architecture = FAMILIES[raw['model_type']].architecture
+      kept = {k: v for k, v in raw.items() if k not in ('dtype', 'torch_dtype')}
+      return kept | {
+        'architectures': [architecture],
+        'torch_dtype': config.param_dtype,
+      }
+    differences[raw['model_type']] = differing
+  nearest = min(differences, key=lambda name: len(differences[name]))
+  raise CheckpointError(
+    f'config.json: {"like" if like else "no family"} has the arithmetic of this '
+    f'decoder; {nearest} comes nearest, but not in {", ".join(differences[nearest])}. '
+    'A decoder that is none of the hub can be kept as an Orbax checkpoint only.'
+  )
+
+
+def _raw(name: str, config: DecoderConfig) -> HFConfig:
+  """A config.json of this family, as near to the decoder as its fields allow."""
+  c, gemma = config, name == hf_config.ITS_TEXT
+  hf_activation = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}[c.activation]
+  raw = {
+    'model_type': name,
+    'vocab_size': c.vocab_size,
+    'hidden_size': c.width,
+    'num_hidden_layers': c.depth,
+    'num_attention_heads': c.num_heads,
+    'num_key_value_heads': c.num_kv_heads,
+    'head_dim': c.head_dim,
+    'intermediate_size': c.mlp_dim,
+    'hidden_activation' if gemma else 'hidden_act': hf_activation,
+    'rms_norm_eps': c.norm_eps,
+    'tie_word_embeddings': c.tied_head,
+    'rope_theta': c.rope_theta,
+    'max_position_embeddings': 32_768,  # a limit of others, not of this decoder
+    'bos_token_id': None,
+    'eos_token_id': None,
+    'pad_token_id': None,
+  }
+  if c.rope_scaling is not None:
+    raw['rope_scaling'] = {'rope_type': 'linear', 'factor': c.rope_scaling.factor}
+    if c.rope_scaling.original_length:
+      raw['rope_scaling'] |= {
+        'rope_type': 'llama3',
+        'low_freq_factor': c.rope_scaling.low_freq_factor,
+        'high_freq_factor': c.rope_scaling.high_freq_factor,
+        'original_max_position_embeddings': c.rope_scaling.original_length,
+      }
+  if name != 'llama':
+    raw['sliding_window'] = c.window or None
+  if name in ('qwen2', 'qwen3'):
+    raw['use_sliding_window'] = bool(c.window)
+  if name in ('qwen2', 'qwen3', hf_config.ITS_TEXT) or c.full_layers:
+    slides = [c.window and i not in c.full_layers for i in range(c.depth)]
+    raw['layer_types'] = [hf_config.SLIDING if x else hf_config.FULL for x in slides]
+  if gemma:
+    raw['query_pre_attn_scalar'] = c.query_scalar or c.head_dim
+    raw['rope_local_base_freq'] = c.window_rope_theta or c.rope_theta
+  return raw

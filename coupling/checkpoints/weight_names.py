@@ -1,0 +1,132 @@
+"""The weight-name table: where each of our parameters stands in a hub checkpoint."""
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+import jax
+
+from coupling.checkpoints import hf_config
+from coupling.checkpoints import tensors as tensors_lib
+from coupling.model import decoder
+from coupling.model import lora
+
+_EMBEDDING, _HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
+# What may stand for 'model.', and for the head, where transformers finds them: of text
+# models, and of multimodal ones as on the hub and as its versions have saved them.
+_TEXT = ('model.', '', 'model.model.')
+_MULTIMODAL = (
+  'model.language_model.',
+  'language_model.model.',
+  'language_model.',
+  'model.language_model.model.',
+  'language_model.model.model.',
+)
+_HEADS = ('', 'model.')
+OTHER_PARTS = ('vision_tower', 'multi_modal_projector')  # of multimodal models
+_MODEL = {
+  'embed.embedding': _EMBEDDING,
+  'final_norm.scale': 'model.norm.weight',
+  'head.kernel': _HEAD,
+}
+_BLOCK = {
+  'attention_norm.scale': 'input_layernorm.weight',
+  'attention.q.kernel': 'self_attn.q_proj.weight',
+  'attention.k.kernel': 'self_attn.k_proj.weight',
+  'attention.v.kernel': 'self_attn.v_proj.weight',
+  'attention.q.bias': 'self_attn.q_proj.bias',
+  'attention.k.bias': 'self_attn.k_proj.bias',
+  'attention.v.bias': 'self_attn.v_proj.bias',
+  'attention.out.kernel': 'self_attn.o_proj.weight',
+  'attention.q_norm.scale': 'self_attn.q_norm.weight',
+  'attention.k_norm.scale': 'self_attn.k_norm.weight',
+  'mlp_norm.scale': 'post_attention_layernorm.weight',
+  'mlp.gate.kernel': 'mlp.gate_proj.weight',
+  'mlp.up.kernel': 'mlp.up_proj.weight',
+  'mlp.down.kernel': 'mlp.down_proj.weight',
+}
+# With norms on both sides of a layer, the one before the MLP goes by another name.
+_POST_NORMS = {
+  'attention_post_norm.scale': 'post_attention_layernorm.weight',
+  'mlp_norm.scale': 'pre_feedforward_layernorm.weight',
+  'mlp_post_norm.scale': 'post_feedforward_layernorm.weight',
+}
+
+
+class Weight(NamedTuple):
+  """One of our parameters and the tensors that it is made of.
+
+  A linear layer's kernel is [in, out] here and [out, in] there.
+  """
+
+  path: tuple[str, ...]  # among our parameters
+  tensors: tuple[str, ...]  # one, or one a layer if stacked
+  stacked: bool
+  transposed: bool
+  shape: tuple[int, ...]  # of one tensor, as it is there
+
+
+def table(config: decoder.DecoderConfig) -> list[Weight]:
+  """Every parameter of a decoder, in the order of its tree."""
+  block = _BLOCK | (_POST_NORMS if config.post_norms else {})
+  weights = []
+  for keys, x in jax.tree_util.tree_leaves_with_path(decoder.abstract(config)):
+    path = tuple(key.key for key in keys)
+    stacked, transposed = path[0] == 'layers', path[-1] == 'kernel'
+    if stacked:
+      name = block['.'.join(path[1:])]
+      tensors = tuple(f'model.layers.{i}.{name}' for i in range(config.depth))
+    else:
+      tensors = (_MODEL['.'.join(path)],)
+    shape = x.shape[1:] if stacked else x.shape
+    shape = shape[::-1] if transposed else shape
+    weights.append(Weight(path, tensors, stacked, transposed, shape))
+  return weights
+
+
+def linear(target: str) -> str:
+  """A LoRA target's layer, by the name that it has in a hub checkpoint's block."""
+  kernel = '.'.join((*lora.TARGETS[target], 'kernel'))
+  return _BLOCK[kernel].removesuffix('.weight')
+
+
+def is_multimodal(raw: hf_config.HFConfig) -> bool:
+  """Whether transformers loads more than a language model for this config.json."""
+  return raw.get('model_type') == hf_config.MULTIMODAL
+
+
+def layers(raw: hf_config.HFConfig) -> str:
+  """The name of the layers in the model that `AutoModelForCausalLM` loads."""
+  return f'{(_MULTIMODAL if is_multimodal(raw) else _TEXT)[0]}layers'
+
+
+def renaming(raw: hf_config.HFConfig, names: Collection[str]) -> Callable[[str], str]:
+  """From the names of the table to those that a checkpoint has instead.
+
+  Args:
+    raw: the checkpoint's config.json.
+    names: of its tensors.
+  """
+
+  def rename(name: str) -> str:
+    stem = name.removeprefix('model.')
+    prefixes = _MULTIMODAL if is_multimodal(raw) else _TEXT
+    if name == _HEAD:
+      prefixes = (*_HEADS, 'language_model.') if is_multimodal(raw) else _HEADS
+    return next((p + stem for p in prefixes if p + stem in names), prefixes[0] + stem)
+
+  return rename
+
+
+def tied_names(raw: hf_config.HFConfig, names: Collection[str]) -> tuple[str, str]:
+  """What a checkpoint calls the embedding and the head, if it has them."""
+  rename = renaming(raw, names)
+  return rename(_EMBEDDING), rename(_HEAD)
+
+
+def is_tied(files: tensors_lib.TensorFiles, raw: hf_config.HFConfig) -> bool:
+  """Whether a head that config.json ties to the embedding is tied in the weights too.
+
+  It is, as in `transformers`, unless both are there with other values.
+  """
+  both = tied_names(raw, files.names)
+  return not files.names.issuperset(both) or files.equal(*both)

@@ -1,0 +1,357 @@
+"""The experiment as typed, immutable data: every field that a config may set.
+
+Configs are `ml_collections.ConfigDict`s made by the files in configs/, which
+validate.resolve turns into an `Experiment`. Everything below main.py takes these
+dataclasses.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+from typing import Any, Literal, Self
+
+from data import dates
+
+_CANNOT = 'the config cannot be run:'
+
+
+class ConfigError(ValueError):
+  """A config that cannot be run; the message names the field and the remedy."""
+
+  @classmethod
+  def of(cls, problems: Iterable[str]) -> Self:
+    """The error that lists these problems, each once."""
+    lines = (f'  {problem}' for problem in dict.fromkeys(problems))
+    return cls('\n'.join((_CANNOT, *lines)))
+
+  @property
+  def problems(self) -> list[str]:
+    """Those that it lists, or its own text."""
+    first, *lines = str(self).split('\n  ')
+    return lines if first == _CANNOT else [str(self)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+  """The counterfactual pairs: a module of data/ (or the user's own) and its Config."""
+
+  module: str  # importable name, such as data.hint_mmlu
+  config: Any  # the module's Config, a frozen dataclass; see fields.SUPPORTED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Length:
+  """Prompts that are too long are never cut."""
+
+  max_tokens: int  # of a prompt with its answer
+  too_long: Literal['raise', 'drop']  # dropped pairs are counted and reported
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """See models.DecoderConfig; the vocabulary comes with the tokenizer."""
+
+  width: int
+  depth: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  mlp_dim: int
+  activation: Literal['relu', 'silu', 'gelu_tanh']
+  gated_mlp: bool
+  qk_norm: bool
+  tied_head: bool
+  rope_theta: float
+  learned_positions: int
+  norm_eps: float
+  embedding_std: float
+  dtype: Literal['float32', 'bfloat16']
+  param_dtype: Literal['float32', 'bfloat16']
+  scan_layers: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+  """AdamW with a warm-up, then a constant or cosine learning rate."""
+
+  learning_rate: float
+  warmup_steps: int
+  schedule: Literal['constant', 'cosine']
+  b1: float
+  b2: float
+  weight_decay: float
+  clip_norm: float  # global norm of the gradient
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loop:
+  """How long, how often."""
+
+  steps: int  # of a run: 0 leaves M_0 as it is
+  steps_per_dispatch: int  # steps compiled into one program
+  accumulation: int  # microbatches per step
+  checkpoint_every: int  # steps; these checkpoints are kept
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrain:
+  """M_0 is pretrained on the task's corpus."""
+
+  model: Model
+  seed: int  # beside the experiment's seed: other weights and order, the same world
+  documents: int
+  batch: int
+  loop: Loop
+  optimizer: Optimizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Import:
+  """M_0 is a checkpoint in the hub's format, or a GGUF file."""
+
+  checkpoint: str  # a folder, a GGUF file, or a name on the hub
+  revision: str  # on the hub; '' for its main branch
+  chat: bool  # ask by the tokenizer's chat template; else as plain text
+  thinking: bool = False  # in a chat whose behaviours are read from replies
+  date: str = dates.DATE  # of the chats, for templates that write the day
+  system: str | None = None  # turn that begins each chat; None: the template's own
+  dtype: Literal['float32', 'bfloat16']
+  param_dtype: Literal['float32', 'bfloat16']
+  scan_layers: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+  """M_0 is a checkpoint that this program trained, of all weights or of adapters."""
+
+  step: str  # its folder, .../train/checkpoints/<step>; {seed} stands for the seed
+
+
+Base = Pretrain | Import | Trained
+TASK = 'task'  # label.source: answers that the data bring along
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Behavior:
+  """How a choice among options is read, where a task does not read it from replies."""
+
+  read: Literal['first_token', 'text'] = 'first_token'  # of each option
+  per_token: bool = False  # of text: mean log-probability of its tokens, not their sum
+  # Taken from every slot's log-probability: nothing, or M_0's mean of it over prompts.
+  calibration: Literal['none', 'prior'] = 'none'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+  """B(M_0), E(M_0) and M_0's reference distributions.
+
+  `source`: whose behaviours are the labels: '' for M_0's own; a folder of a label stage
+  of another model on the same pairs ({seed} stands for the seed), or 'task' for answers
+  that the data bring along, when nothing is trained here (an audit).
+  """
+
+  source: str
+  batch: int
+  shard: int  # pairs per file; what an interruption can cost
+  reference: Literal['vocabulary', 'options']  # support of the reference distributions
+  reply_tokens: int  # longest reply, where the task reads behaviours from replies
+  stop_if_constant: bool = True  # where behaviour, or its change, hardly varies
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplanationXent:
+  weight: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BehaviorKL:
+  """`reference`: M_0's distributions as the label set keeps them, or computed in the
+  train step by the same weights without their adapters (LoRA alone)."""
+
+  weight: float
+  prompts: Literal['both', 'counterfactual']  # x and x∖C, or x∖C alone
+  direction: Literal['forward', 'reverse']  # KL(M_0 || M_t) or KL(M_t || M_0)
+  support: Literal['vocabulary', 'options']
+  reference: Literal['labels', 'adapters_off']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BehaviorXent:
+  """Post-training that shifts behaviour, where behavior_kl then lets it go.
+
+  `target` is what the shift is towards: on x, `ignore_cue` (M_0's answer on x∖C) or
+  `follow_cue` (the cue's option); or, on x and x∖C, one of the task's PREFERENCES:
+  M_0's distribution over the options, with `strength` times the preference's scores
+  added to its log-probabilities.
+  """
+
+  weight: float
+  target: str
+  strength: float  # nats per score; of preferences alone
+  seed: int  # of what a preference draws at random
+  cues: str  # whose pairs: all, explained, unexplained (pairs.Questions), or one kind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objectives:
+  """Terms of the loss, see loss.py; a weight of 0 leaves a term out."""
+
+  explanation_xent: ExplanationXent
+  behavior_kl: BehaviorKL
+  behavior_xent: BehaviorXent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+  """Low-rank adapters beside frozen weights; see lora.init."""
+
+  rank: int  # 0: none, all weights are trained
+  alpha: float
+  targets: tuple[str, ...]
+  layers: int = 0  # adapters from this layer on; those below have none, nor gradients
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+  """Explanation training on fixed labels, which targets.py makes."""
+
+  seed: int  # beside the experiment's seed: siblings differ in this alone
+  start: str  # run whose last weights are trained on; '' for M_0
+  # Whose: '' for M_0's own, step:N for those of that step of its pretraining, part:NAME
+  # for those of another part of the paper, or the folder of a label stage, in which
+  # {seed} stands for the seed.
+  labels: str
+  mixture: float  # share of the items that take `labels`; the others take M_0's own
+  noise: float  # share of labels replaced by another statement, drawn uniformly
+  changed_share: (
+    float  # at most this share of labels say "changed"; others are left out
+  )
+  balance: bool = False  # "changed" and "unchanged" are drawn equally often
+  shuffle_labels: bool  # control: labels permuted over the training items
+  explained: Literal['all', 'unshifted']  # not those that behavior_xent names
+  # Asked before the answer, or after it: M_0's in training, then the model's own.
+  context: Literal['before', 'after']
+  practice: bool  # behaviour objectives have the split splits.PRACTICE too
+  explanation_batch: int
+  behavior_batch: int  # prompts, of x and x∖C alike; not with trees
+  # Questions about one pair share what they begin with (packed.py). A draw is then of
+  # explanation_batch pairs that are explained, each with its two behaviour prompts, and
+  # of pairs that are not, or of `practice`, in proportion to their number.
+  trees: bool
+  remat: Literal['none', 'dots', 'full']  # memory for time: stack.REMAT
+  attention: Literal['blocks', 'cudnn']  # of training; cudnn: fused, on NVIDIA GPUs
+  lora: Lora
+  loop: Loop
+  optimizer: Optimizer
+  objectives: Objectives
+  evaluated: Literal['kept', 'last']  # which of the kept steps are evaluated
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+  split: Literal['validation', 'test']
+  batch: int
+  likelihood: bool  # score every allowed statement too
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Patch:
+  """Activation patching of evaluated checkpoints, by --stage=patch."""
+
+  # What x' is: x with its cue moved to the answer without it, or x without a cue.
+  contrasts: tuple[Literal['moved', 'removed'], ...]
+  checkpoints: int  # of those that were evaluated, from the first to the last
+  pairs: int  # at most, of those whose answer changes without the cue
+  batch: int
+  sites_at_once: int
+  draws: int  # sets of random sites, to hold against those that matter most
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mesh:
+  """Devices by axis; -1 for one axis means all that remain."""
+
+  data: int
+  fsdp: int
+  tensor: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """What is compared with what; names of runs, '' for none."""
+
+  title: str
+  main: str
+  unregularised: str
+  sibling: str
+  shuffled: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """One config file, resolved."""
+
+  seeds: tuple[int, ...]
+  task: Task
+  base: Base
+  length: Length
+  label: Label
+  train: Train
+  evaluate: Evaluate
+  patch: Patch
+  report: Report
+  mesh: Mesh
+  behavior: Behavior = Behavior()
+  runs_at_once: (
+    int  # trained in one program, shared out over the devices; 1: one by one
+  )
+  # Name -> training, after the run's own changes.
+  runs: dict[str, Train] = dataclasses.field(hash=False)
+
+  @property
+  def trained(self) -> dict[str, Train]:
+    """The runs that have steps; a run without any is M_0 as it is."""
+    return {name: train for name, train in self.runs.items() if train.loop.steps}
+
+
+Kind = Literal[
+  'regularisation',
+  'trajectory',
+  'sources',
+  'noise',
+  'shift',
+  'planted',
+  'capacity',
+  'rates',
+  'variety',
+  'access',
+  'collapse',
+  'mechanism',
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+  """One claim of the paper, and the runs of a Paper that speak to it."""
+
+  kind: Kind
+  claim: str  # one sentence, of the paper
+  published: str  # its number in words; '' for none
+  axis: str  # name of the x axis; '' for none
+  runs: tuple[str, ...]  # 'part/run', in order
+  at: tuple[float, ...]  # x of each run; () where runs are not ordered
+  companions: tuple[str, ...]  # for each run the one to compare it with; '' for none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paper:
+  """Several experiments, each with a workdir of its own, and what they are to show."""
+
+  title: str
+  parts: dict[str, Experiment] = dataclasses.field(hash=False)
+  studies: dict[str, Study] = dataclasses.field(hash=False)
+
+  @property
+  def patched(self) -> frozenset[str]:
+    """The runs, as 'part/run', whose circuits a study asks for."""
+    asking = [x for x in self.studies.values() if x.kind == 'mechanism']
+    return frozenset(run for study in asking for run in study.runs)

@@ -1,0 +1,1 @@
+"""What is asked of a model: behaviours, explanations, label sets, evaluation."""

@@ -1,0 +1,172 @@
+"""Columns of label sets and evaluations: each must hold what its name says.
+
+Whatever does not is an error that names the file, the row and the column, when the file
+is read and not where a statistic stumbles over it.
+"""
+
+from collections.abc import Callable, Sequence
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coupling.elicit.explanation import INVALID
+from coupling.runtime import files
+from coupling.runtime.files import WorkdirError
+from data.pairs import NO_OPTION
+
+OPTIONS, REFERENCE = 'options', 'reference'
+TOLERANCE = 1e-3  # of the sum of a distribution
+_CHUNK = 2**22  # log-probabilities looked at together
+
+
+class _Kind(NamedTuple):
+  words: str
+  is_type: Callable[[pa.DataType], bool]
+  # Least value, and whether the number of the row's options bounds it; None: no number.
+  least: int | None = None
+  of_options: bool = False
+
+
+def _lists(of: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+  def found(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_list(kind) for is_list in lists) and of(kind.value_type)
+
+  return found
+
+
+def _text(kind: pa.DataType) -> bool:
+  return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _index(words: str, least: int) -> _Kind:
+  return _Kind(words, pa.types.is_integer, least, True)
+
+
+_TEXT = _Kind('text', _text)
+_OPTION = _index('the index of one of the options', 0)
+_STATED = _index(f'the index of one of the options, or {INVALID}', INVALID)
+_CHANGED = _Kind(f'0, 1 or {INVALID}', pa.types.is_integer, INVALID)
+_KINDS = {
+  'behavior': _OPTION,
+  'counterfactual_behavior': _OPTION,
+  'cue_option': _index(f'the index of one of the options, or {NO_OPTION}', NO_OPTION),
+  OPTIONS: _Kind('a list of texts', _lists(_text)),
+  'row': _Kind('a place in the split', pa.types.is_integer, 0),
+  REFERENCE: _Kind(
+    'log-probabilities of x, then as many of x∖C: either finite for each option and '
+    '-inf beyond, or finite for the whole vocabulary; exponentials add up to 1',
+    _lists(pa.types.is_floating),
+    of_options=True,
+  ),
+  'replies': _Kind('two texts', _lists(_text)),
+}
+_KINDS |= {f'{x}_answer': _STATED for x in ('stated', 'scored', 'swapped')}
+_KINDS |= {f'{x}_changed': _CHANGED for x in ('stated', 'scored', 'swapped')}
+
+
+def read(
+  path: pathlib.Path, columns: Sequence[str], optional: Sequence[str] = ()
+) -> pa.Table:
+  """Columns of a Parquet file, and what there is of the optional ones.
+
+  Args:
+    path: the file.
+    columns: that it must have; those that `_KINDS` does not name are texts.
+    optional: that it may have.
+
+  Raises:
+    WorkdirError: the file cannot be read, or lacks a column, or a column holds what is
+      not of its kind; naming the file, the row from 0, the column and the remedy.
+  """
+  bounded = any(_kind(name).of_options for name in (*columns, *optional))
+  needed = dict.fromkeys([*columns, *([OPTIONS] if bounded else [])])
+  table = files.read_table(path, tuple(needed), tuple(optional))
+  if not len(table):
+    raise WorkdirError(
+      f'{path}: no rows; move {path.parent} away and make it anew, or restore the file'
+    )
+  size_N = None
+  if bounded:
+    _check(path, table, OPTIONS, None)
+    size_N = pc.list_value_length(table[OPTIONS]).to_numpy()
+  wanted = [name for name in (*columns, *optional) if name in table.column_names]
+  for name in wanted:
+    _check(path, table, name, size_N)
+  return table.select(wanted)
+
+
+def _kind(name: str) -> _Kind:
+  return _KINDS.get(name, _TEXT)
+
+
+def _check(
+  path: pathlib.Path,
+  table: pa.Table,
+  name: str,
+  size_N: np.ndarray | None,
+) -> None:
+  """Raises WorkdirError unless a column is of its kind; size_N: of the options."""
+  kind, column = _kind(name), table[name]
+
+  def fail(row: int, found: Any) -> None:
+    raise WorkdirError(
+      f'{path}: row {row}, column {name}: found {found!r}, expected {kind.words}; '
+      f'move {path.parent} away and make it anew, or restore the file'
+    )
+
+  if len(column) and not kind.is_type(column.type):
+    first = column[0].as_py()
+    fail(0, first if first is not None else f'{column.type}')
+  if column.null_count:
+    fail(column.is_null().to_pylist().index(True), None)
+  if kind.least is None:
+    if not _text(column.type) and pc.list_flatten(column).null_count:
+      values = column.to_pylist()
+      row = next(i for i, value in enumerate(values) if None in value)
+      fail(row, values[row])
+    if name == 'replies' and (pc.list_value_length(column).to_numpy() != 2).any():
+      row = int(np.argmax(pc.list_value_length(column).to_numpy() != 2))
+      fail(row, column[row].as_py())
+    if name == REFERENCE:
+      _check_reference(column, size_N, fail)
+    return
+  value_N = column.to_numpy()
+  most_N = 2 if kind is _CHANGED else size_N if kind.of_options else np.inf
+  wrong_N = (value_N < kind.least) | (value_N >= most_N)
+  if wrong_N.any():
+    row = int(np.argmax(wrong_N))
+    fail(row, int(value_N[row]))
+
+
+def _check_reference(
+  column: pa.ChunkedArray, size_N: np.ndarray, fail: Callable[[int, Any], None]
+) -> None:
+  """Fails at the first row without two distributions; see label_set.write."""
+  width_N = pc.list_value_length(column).to_numpy()
+  wrong_N = (width_N != width_N[0]) | (width_N % 2 > 0)
+  wrong_N |= (width_N > 0) & (width_N < 2 * size_N)
+  if wrong_N.any():
+    row = int(np.argmax(wrong_N))
+    fail(row, f'{width_N[row]} numbers')
+  S = width_N[0] // 2
+  if not S:
+    return
+  flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+  logprobs_Nx2xS = flat.reshape(-1, 2, S)
+  rows = max(1, _CHUNK // (2 * S))
+  for first in range(0, len(logprobs_Nx2xS), rows):
+    part_Rx2xS = logprobs_Nx2xS[first : first + rows].astype(np.float32)
+    beyond_Rx1xS = np.arange(S) >= size_N[first : first + rows, None, None]
+    absent_Rx2xS = part_Rx2xS == -np.inf
+    of_options_Rx2 = (absent_Rx2xS == beyond_Rx1xS).all(axis=2)
+    with np.errstate(over='ignore'):
+      total_Rx2 = np.exp(part_Rx2xS).sum(axis=2, dtype=np.float64)
+    good_Rx2 = of_options_Rx2 | ~absent_Rx2xS.any(axis=2)
+    good_Rx2 &= np.abs(total_Rx2 - 1) <= TOLERANCE  # not where it is NaN
+    if not good_Rx2.all():
+      row, half = np.argwhere(~good_Rx2)[0]
+      fail(first + int(row), part_Rx2xS[row, half, :8].tolist())

@@ -1,0 +1,244 @@
+"""Privileged access: does a model explain itself better than another one can?"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+
+from coupling.config.schema import Study
+from coupling.elicit.explanation import INVALID, Explanation
+from coupling.paper import bars
+from coupling.paper import layout
+from coupling.paper import rules
+from coupling.paper.paper_seeds import Parts, minus, short
+from coupling.paper.rules import Row
+from coupling.report import records
+from coupling.report.numerals import percent, points
+from coupling.report.plots import BLUE, GREEN, ORANGE
+from coupling.report.tables import Table
+from coupling.runtime.files import WorkdirError
+from coupling.statistics import baselines
+from coupling.statistics import scores
+from coupling.statistics.items import Items, check_same_items
+
+# From the seed of a world and the records of its items to what one should state who
+# knows the world and not the model.
+Bayes = Callable[[int, pa.Table], Explanation]
+BAYES = 'Bayes explainer'
+TOLD = ', told'  # ends the name of a speaker who is told the model's own answer
+TESTED = {
+  'access': 'The behaviour of one model, as explained by itself, by other models that '
+  'were trained on the very same labels, by its sibling (another fine-tuning seed), by '
+  'explainers without training, and, where the world is known, by one that knows the '
+  'world and not the model. All are about the same items; differences are paired. '
+  'Others do not know the answer that the model gives with the cue; told: their v’ is '
+  'held against that answer, and “changed” said where it differs. Who learned the '
+  'labels less well may be behind for that alone: Target accuracy stands beside.',
+}
+COLUMNS = (
+  ('Right', 'right', percent),
+  ('… class-balanced', 'balanced', percent),
+  ('… on v’ alone', 'answer', percent),
+  ('Self less that', 'less.right', points),
+  ('… class-balanced', 'less.balanced', points),
+  ('… on v’', 'less.answer', points),
+)
+
+
+def numbers(study: Study, parts: Parts, bayes: Mapping[str, Bayes | None]) -> dict:
+  """Who is right about the study's first run: it, the other runs, and baselines.
+
+  Raises:
+    WorkdirError: an outsider was trained on other labels, or evaluated on other items.
+  """
+  main, *outsiders = study.runs
+  if (sibling := parts.role('sibling')) and sibling not in outsiders:
+    outsiders.append(sibling)
+  knows = bayes[main.split('/', 1)[0]]  # the world that the explained model was in
+  scored = {seed: _scored(parts, main, outsiders, knows, seed) for seed in parts.seeds}
+  right = parts.over(lambda seed: scored[seed], shares=True)
+  own = lambda seed, key: scored[seed]['itself'][key]['value']
+
+  def less(speaker: str, seed: int) -> dict:
+    found = scored[seed][speaker]
+    return {key: minus(own(seed, key), found[key]['value']) for key in found}
+
+  entries = []
+  for speaker in right:
+    over = parts.over(functools.partial(less, speaker))
+    entries.append({'speaker': speaker, 'less': over} | right[speaker])
+  learned = [
+    {'name': name, 'target_accuracy': parts.entry(name)['target_accuracy']}
+    for name in (main, *outsiders)
+  ]
+  return {
+    'main': main,
+    'outsiders': outsiders,
+    'speakers': entries,
+    'learned': learned,
+  }
+
+
+def _scored(
+  parts: Parts, main: str, outsiders: list[str], bayes: Bayes | None, seed: int
+) -> dict:
+  items = parts.items(main, seed)
+  s, run = parts.seed(main, seed)
+  table = list(s.tables[run].values())[-1]
+  others = {}
+  for name in outsiders:
+    _check(parts, main, name, seed)
+    others[short(name)] = parts.items(name, seed).stated
+  if bayes:
+    others[BAYES] = bayes(seed, table)
+  said = {'itself': items.stated}
+  for who, stated in others.items():
+    said |= {who: stated, who + TOLD: _told(items, stated)}
+  said |= {
+    'denial': baselines.denial(items),
+    'majority': baselines.majority(s.train_labels[run], items),
+    'cue parrot': baselines.cue_parrot(items, items.surface['cue_option']),
+    'M_0, before training': s.orig.stated,
+  }
+  return {who: _right(items, stated) for who, stated in said.items()}
+
+
+def _told(items: Items, stated: Explanation) -> Explanation:
+  """Another's v', with "changed" where it is not the answer that the model gives.
+
+  Where "unchanged" names no answer, it is taken as said: v' is then the own answer.
+  """
+  valid_N = stated.changed_N != INVALID
+  named_N = valid_N & ((stated.changed_N == 1) | items.states_answer)
+  differs_N = stated.answer_N != items.behavior_N
+  return Explanation(
+    stated.answer_N, np.where(named_N, differs_N, stated.changed_N).astype(int)
+  )
+
+
+def _check(parts: Parts, main: str, name: str, seed: int) -> None:
+  """The same items, in one order, and the same labels."""
+  both = []
+  for which in (main, name):
+    s, run = parts.seed(which, seed)
+    path = pathlib.Path(f'{which} (seed {seed})')
+    both += [path, list(s.tables[run].values())[-1]]
+  records.check_same_items(both[2], both[3], both[0], both[1])
+  check_same_items(parts.items(main, seed), parts.items(name, seed))
+  labels = [parts.target(which, seed) for which in (main, name)]
+  if None in labels or not all(map(np.array_equal, *labels)):
+    raise WorkdirError(
+      f'{name} (seed {seed}): its labels are not those of {main}; privileged access is '
+      'measured against models trained on the very same labels: set train.labels'
+    )
+
+
+def _right(items: Items, stated: Explanation) -> dict:
+  """How often statements are right about a model's behaviour, in three ways."""
+  right_N = dataclasses.replace(items, stated=stated).right(items.truth)
+  changed_N = items.truth.changed_N == 1
+  halves = [scores.share(right_N, items.group_N, x)['value'] for x in (
+    changed_N, ~changed_N
+  )]  # fmt: skip
+  balanced = None if None in halves else float(np.mean(halves))
+  answer_N = stated.answer_N == items.truth.answer_N
+  if not items.states_answer:  # "unchanged" stands for the own answer
+    unnamed_N = stated.changed_N == 0
+    answer_N = np.where(unnamed_N, items.behavior_N == items.truth.answer_N, answer_N)
+  return {
+    'right': scores.share(right_N, items.group_N),
+    'balanced': {'value': balanced, 'low': None, 'high': None},
+    'answer': scores.share(answer_N, items.group_N),
+  }
+
+
+def rows(study: Study, found: dict) -> list[Row]:
+  by_speaker = {x['speaker']: x for x in found['speakers']}
+  own = by_speaker['itself']
+  result = []
+  others = [short(name) for name in found['outsiders']]
+  learned = {short(x['name']): percent(x['target_accuracy']) for x in found['learned']}
+  mine = learned[short(found['main'])]
+  for who in (*others, BAYES):
+    if who not in by_speaker:
+      continue
+    alone, told = by_speaker[who], by_speaker[who + TOLD]
+    result.append(
+      Row(
+        f'{short(found["main"])} explains itself better than {who} explains it',
+        f'{points(alone["less"]["right"])} points ({percent(own["right"])} against '
+        f'{percent(alone["right"])}); told the own answer: '
+        f'{points(told["less"]["right"])}; on v’ alone '
+        f'{points(alone["less"]["answer"])}, told {points(told["less"]["answer"])}'
+        + (f'; Target {mine} against {learned[who]}' if who in learned else ''),
+        rules.every(rules.above(x['less']['answer']) for x in (alone, told)),
+        'own accuracy on v’ minus the other’s, paired by seed, above 0, and also where '
+        'the other is told the model’s own answer',
+      )
+    )
+  return result
+
+
+def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
+  entries = [
+    (x['speaker'], f'{path}.speakers.{i}', x) for i, x in enumerate(found['speakers'])
+  ]
+  caption = f'Statements about the behaviour of {short(found["main"])}, at the final '
+  caption += 'checkpoint.'
+  learned = [
+    (short(x['name']), f'{path}.learned.{i}', x) for i, x in enumerate(found['learned'])
+  ]
+  columns = (('Target accuracy', 'target_accuracy', percent),)
+  return {
+    'access': layout.table(caption, 'Explained by', entries, COLUMNS),
+    'learned': layout.table(
+      'How well each model learned the labels, on held-out items.',
+      'Model',
+      learned,
+      columns,
+    ),
+  }
+
+
+SERIES = (
+  ('right', 'right', BLUE, 'o', BLUE),
+  ('balanced', 'class-balanced', GREEN, '^', 'white'),
+  ('answer', 'v’ alone', ORANGE, 'v', ORANGE),
+)
+
+
+UNDRAWN = ('cue parrot', 'M_0, before training')
+
+
+def figures(study: Study, found: dict) -> dict:
+  drawn = [x for x in found['speakers'] if x['speaker'] not in UNDRAWN]
+  names = [x['speaker'].replace(' ', '\n').replace('/', '/\n') for x in drawn]
+  panels = [('right about it, % of items', names, drawn, SERIES)]
+  caption = f'Who is right about the behaviour of {short(found["main"])}.'
+  return {'access': (caption, functools.partial(bars.draw, panels))}
+
+
+UNTOLD = ('itself', 'majority', *UNDRAWN)
+
+
+def finding(study: Study, found: dict) -> str:
+  by_speaker = {x['speaker']: x for x in found['speakers']}
+  text = f'{short(found["main"])} is right about itself on '
+  text += f'{percent(by_speaker["itself"]["right"])}.'
+  for x in by_speaker.values():
+    if x['speaker'] not in UNTOLD:
+      text += (
+        f' {x["speaker"]}: right on {percent(x["right"])}, so the model '
+        f'itself is ahead by {points(x["less"]["right"])} points, on v’ alone by '
+        f'{points(x["less"]["answer"])}.'
+      )
+  learned = ', '.join(
+    f'{short(x["name"])} on {percent(x["target_accuracy"])}' for x in found['learned']
+  )
+  return text + (
+    f' Held-out labels are met by {learned}; who learned them less well explains less '
+    'well, whatever access it has.'
+  )

@@ -1,0 +1,232 @@
+"""Cells of the map of shifts: what a run shifts, and what its statements then do."""
+
+import dataclasses
+
+import numpy as np
+
+from coupling.config.schema import Train
+from coupling.paper import rules
+from coupling.paper.paper_seeds import MAIN, Parts, subset
+from coupling.statistics import contrasts
+from coupling.statistics import reliance
+from coupling.training import behavior_shift
+
+VIEWS = {'answer': 'v’', 'change': 'same/change', 'label': 'whole explanation'}
+SIMILAR = 0.7  # the paper's condition on behaviour similarity
+TRACKS, STAYS, PARTLY = 'tracks', 'stays', 'follows in part'
+CONCURRENT, SHIFT_FIRST, EXPLAIN_FIRST = 'concurrent', 'shift first', 'explain first'
+ON_CUES = {
+  behavior_shift.IGNORE: 'cues ignored',
+  behavior_shift.FOLLOW: 'cues followed',
+}
+PREFERENCES = {  # of the built-in world; others go by their own names
+  'rotate': 'answers moved fact by fact',
+  'favor': 'some answers preferred',
+  'comply': 'complying preferred',
+  'refuse': 'refusing preferred',
+}
+ORDER = ('answer', 'label', 'change')
+FREE = 'not covered'
+UNKNOWN = {'value': None, 'low': None, 'high': None}
+
+
+def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> dict:
+  """What a shifted run is, and how its statements side.
+
+  Args:
+    parts: the records.
+    name: the run.
+    companion: the run without the shift.
+    others: runs among which its sibling may be.
+
+  Returns:
+    name, companion, and what `described` says; final; views (of
+    `contrasts.companion`, where the shift can move them); siding, weights of the
+    current less M_0's truth on items that the shift concerns, for views that hold an
+    answer; steps, the views over training; swap and sibling, {} without; states, by
+    view; similar, whether similarity is above SIMILAR.
+  """
+  final = parts.entry(name)
+  sibling = _sibling_of(parts, name, others)
+  swapped = [s.swapped(run) for s, run in (parts.seed(name, x) for x in parts.seeds)]
+  views = parts.over(lambda seed: _views(parts, name, companion, seed))
+  weights = parts.over(lambda seed: _weights(parts, name, seed))
+  return {
+    'name': name,
+    'companion': companion,
+    **described(parts, name),
+    'final': final,
+    'views': views,
+    'siding': weights,
+    'steps': _steps(parts, name, companion),
+    'swap': parts.over(lambda seed: _swap(parts, name, seed)) if all(swapped) else {},
+    'sibling': parts.over(lambda seed: _sibling(parts, name, sibling, seed))
+    if sibling
+    else {},
+    'states': {view: state(found, weights.get(view)) for view, found in views.items()},
+    'similar': rules.above(final['behavior_similarity'], SIMILAR),
+  }
+
+
+def _shifter(parts: Parts, name: str) -> str:
+  """The run whose shift a cell is of: the run itself, or the one it starts from."""
+  part, _ = name.split('/', 1)
+  train = parts.train(name)
+  return name if shifts(train) or not train.start else f'{part}/{train.start}'
+
+
+def _on_cues(parts: Parts, name: str) -> bool:
+  """Whether x alone is shifted, which cannot move v'."""
+  target = parts.train(_shifter(parts, name)).objectives.behavior_xent.target
+  return target in ON_CUES
+
+
+def described(parts: Parts, name: str) -> dict[str, str]:
+  """What is shifted, how, whether old labels cover it, when it is asked, the order."""
+  train = parts.train(name)
+  part, _ = name.split('/', 1)
+  begun = parts.train(f'{part}/{train.start}') if train.start else None
+  shift = parts.train(_shifter(parts, name)).objectives.behavior_xent
+  order = CONCURRENT
+  if begun and shifts(begun) and not explains(begun):
+    order = SHIFT_FIRST
+  elif begun and explains(begun) and not shifts(begun):
+    order = EXPLAIN_FIRST
+  kind = (ON_CUES | PREFERENCES).get(shift.target, shift.target)
+  if shift.cues not in ('all', 'explained'):
+    kind += f', {shift.cues} alone'
+  return {
+    'kind': kind if part == MAIN else f'{part}: {kind}',
+    'strength': '–' if shift.target in ON_CUES else f'{shift.strength:g} nats',
+    'weights': f'{train.objectives.behavior_xent.weight:g}, '
+    f'{train.objectives.explanation_xent.weight:g}, '
+    f'{train.objectives.behavior_kl.weight:g}',
+    'rate': f'{train.optimizer.learning_rate:g}',
+    'covered': FREE if train.explained == 'unshifted' else 'covered',
+    'context': train.context,
+    'order': order,
+  }
+
+
+def shifts(train: Train) -> bool:
+  return train.objectives.behavior_xent.weight > 0
+
+
+def explains(train: Train) -> bool:
+  return train.objectives.explanation_xent.weight > 0
+
+
+def shown(found: list[dict]) -> list[str]:
+  """The views of any cell, v' or the whole explanation first."""
+  return [view for view in ORDER if any(view in x['views'] for x in found)]
+
+
+def state(view: dict, weights: dict | None) -> str:
+  """TRACKS, STAYS, PARTLY, or not decided.
+
+  Args:
+    view: of `contrasts.companion`, over seeds.
+    weights: self - orig on the items that the shift concerns, of a view that holds an
+      answer. Denial knows the own answer, which is v' wherever nothing changes, so such
+      a view tracks only where it sides with the new truth more than denial does, and
+      these weights are above 0; SAME/CHANGE has none.
+  """
+  follows = rules.above(view['gain'])  # more than the companion, by chance
+  leaning = rules.above(view['difference'])
+  if leaning == rules.DISAGREES:
+    return PARTLY if follows == rules.AGREES else STAYS
+  found = [leaning, follows]
+  if weights is not None:
+    found += [rules.above(view['denied']['gain']), rules.above(weights)]
+  return TRACKS if set(found) == {rules.AGREES} else rules.UNDECIDED
+
+
+def decided(cell: dict, view: str) -> str:
+  """Whether a cell agrees with the claim, which is made of similar behaviour alone."""
+  found = {TRACKS: rules.AGREES, STAYS: rules.DISAGREES}.get(cell['states'][view])
+  similar = cell['similar'] == rules.AGREES
+  return found if found and similar else rules.UNDECIDED
+
+
+def outside(cell: dict, view: str) -> bool:
+  """Whether a cell tracks or stays where the condition is not shown to be met."""
+  return cell['states'][view] in (TRACKS, STAYS) and cell['similar'] != rules.AGREES
+
+
+def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:
+  """bool [N]: the items that the shift of a cell concerns."""
+  s, run = parts.seed(_shifter(parts, name), seed)
+  return s.shifted[run]
+
+
+def _views(
+  parts: Parts, name: str, companion: str, seed: int, step: int | None = None
+) -> dict:
+  """The views that the shift can move: v' or the whole explanation, and SAME/CHANGE."""
+  found = contrasts.companion(
+    parts.items(name, seed, step),
+    parts.items(companion, seed, step),
+    parts.orig(name, seed),
+    _shifted(parts, name, seed),
+  )
+  first = [] if _on_cues(parts, name) else [next(x for x in ORDER if x in found)]
+  return {view: found[view] for view in (*first, 'change')}
+
+
+def _weights(parts: Parts, name: str, seed: int) -> dict:
+  """Weights self - orig on the items that the shift concerns."""
+  if _on_cues(parts, name):
+    return {}
+  items, shifted_N = parts.items(name, seed), _shifted(parts, name, seed)
+  view = 'answer' if items.states_answer else 'label'
+  if not shifted_N.any():
+    return {view: UNKNOWN}
+  within, orig = (subset(x, shifted_N) for x in (items, parts.orig(name, seed)))
+  found = reliance.siding_weights(within, orig.truth, answer_only=view == 'answer')
+  return {view: found['difference']}
+
+
+def _steps(parts: Parts, name: str, companion: str) -> list[dict]:
+  """Views at every trained step that both were evaluated at; none for a single one."""
+  steps = [x for x in parts.steps(name) if x and x in parts.steps(companion)]
+  if len(steps) < 2:
+    return []
+  return [
+    {'step': step}
+    | parts.over(lambda seed, step=step: _views(parts, name, companion, seed, step))
+    for step in steps
+  ]
+
+
+def _swap(parts: Parts, name: str, seed: int) -> dict:
+  s, run = parts.seed(name, seed)
+  return contrasts.swap_test(s.final(run), s.swapped(run))
+
+
+def _sibling_of(parts: Parts, name: str, others: tuple[str, ...]) -> str | None:
+  """Another run of the same part that differs in seeds and kept steps alone."""
+  part, _ = name.split('/', 1)
+  wanted = _seedless(parts.train(name))
+  same = (
+    x for x in others
+    if x != name and x.startswith(f'{part}/') and _seedless(parts.train(x)) == wanted
+  )  # fmt: skip
+  return next(same, None)
+
+
+def _seedless(train: Train) -> Train:
+  shift = dataclasses.replace(train.objectives.behavior_xent, seed=0)
+  objectives = dataclasses.replace(train.objectives, behavior_xent=shift)
+  loop = dataclasses.replace(train.loop, checkpoint_every=1)
+  return dataclasses.replace(
+    train, seed=0, objectives=objectives, loop=loop, evaluated='last'
+  )
+
+
+def _sibling(parts: Parts, name: str, sibling: str, seed: int) -> dict:
+  """Own behaviour against the sibling's, raw and beyond what both share."""
+  items, other = parts.items(name, seed), parts.items(sibling, seed)
+  return {
+    'differing': contrasts.sibling(items, other)['differing'],
+    'beyond_shared': reliance.beyond_shared(items, other),
+  }

@@ -1,0 +1,175 @@
+"""The runs of all parts of a paper by name, and their statistics over seeds."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from coupling.config.schema import Paper, Train
+from coupling.elicit.explanation import Explanation
+from coupling.report import aggregate
+from coupling.report.records import SeedRecords
+from coupling.runtime.files import WorkdirError
+from coupling.statistics import baselines
+from coupling.statistics import scores
+from coupling.statistics.items import Items
+
+MAIN = 'main'  # the part whose report names the main run; the first where none is it
+KEPT = (
+  *('n', 'self_accuracy', 'orig_accuracy', 'target_accuracy', 'behavior_similarity'),
+  *('gap', 'balanced_self', 'balanced_gap', 'gap_answer', 'drift', 'invalid'),
+  *('siding', 'siding_answer', 'change_rate'),
+)
+GAPS = ('gap', 'balanced_gap', 'gap_answer')
+
+
+class Parts:
+  """Records of every part and seed; runs are named 'part/run'."""
+
+  def __init__(self, paper: Paper, records: dict[str, dict[int, SeedRecords]]):
+    """Takes all records of a paper.
+
+    Args:
+      paper: its experiments and studies.
+      records: by part and seed; of parts that have runs.
+
+    Raises:
+      WorkdirError: seeds differ between parts.
+    """
+    self.paper, self.records = paper, records
+    self.main = MAIN if MAIN in records else next(iter(records))
+    self.seeds = tuple(records[self.main])
+    for part, found in records.items():
+      if tuple(found) != self.seeds:
+        raise WorkdirError(
+          f'part {part!r} has the seeds {tuple(found)}, but {self.main!r} has '
+          f'{self.seeds}: run all parts of a paper with the same seeds'
+        )
+    main = paper.parts[self.main].report.main
+    of_main = [self.records[self.main][seed] for seed in self.seeds]
+    self.shared_items = aggregate.share_items(main, of_main)
+    self._found = {}
+
+  def role(self, role: str) -> str | None:
+    """The run of the main part with a role of its report; None without one."""
+    run = getattr(self.paper.parts[self.main].report, role)
+    return f'{self.main}/{run}' if run else None
+
+  def train(self, name: str) -> Train:
+    """What a run is."""
+    part, run = name.split('/', 1)
+    return self.paper.parts[part].runs[run]
+
+  def seed(self, name: str, seed: int) -> tuple[SeedRecords, str]:
+    """The records that hold a run, and its name there."""
+    part, run = name.split('/', 1)
+    return self.records[part][seed], run
+
+  def steps(self, name: str) -> list[int]:
+    """The steps at which a run was evaluated in every seed."""
+    found = [
+      self.seed(name, seed)[0].items[name.split('/', 1)[1]] for seed in self.seeds
+    ]
+    return sorted(set.intersection(*map(set, found)))
+
+  def items(self, name: str, seed: int, step: int | None = None) -> Items:
+    """A run's evaluation, at its last step unless another is asked for."""
+    s, run = self.seed(name, seed)
+    return s.final(run) if step is None else s.items[run][step]
+
+  def orig(self, name: str, seed: int) -> Items:
+    """M_0's evaluation on the items of a run."""
+    return self.seed(name, seed)[0].orig
+
+  def target(self, name: str, seed: int) -> Explanation | None:
+    """The labels trained on, of the held-out items; None where shuffled."""
+    s, run = self.seed(name, seed)
+    return s.targets[run]
+
+  def final(self, name: str, seed: int, step: int | None = None) -> dict:
+    """KEPT of `scores.coupling`, Self - Target, and what denial would have."""
+    key = name, seed, step
+    if key not in self._found:
+      items, orig = self.items(name, seed, step), self.orig(name, seed)
+      target = self.target(name, seed)
+      found = scores.coupling(items, orig, target)
+      denied = dataclasses.replace(items, stated=baselines.denial(items))
+      denial = scores.coupling(denied, orig)
+      result = {k: found[k] for k in KEPT}
+      result['denial'] = {k: denial[k] for k in ('self_accuracy', *GAPS)}
+      result['target_gap'] = _target_gap(items, target)
+      self._found[key] = result
+    return self._found[key]
+
+  def value(self, name: str, seed: int, key: str) -> float | None:
+    """One number of `final`, by its dotted path."""
+    node = functools.reduce(dict.__getitem__, key.split('.'), self.final(name, seed))
+    return node['value']
+
+  def over(self, function: Callable[[int], dict], shares: bool = False) -> dict:
+    """Statistics over seeds of what a function of the seed returns."""
+    found = [function(seed) for seed in self.seeds]
+    return aggregate.over_seeds(found, shares, self.shared_items)
+
+  def entry(self, name: str, step: int | None = None) -> dict:
+    """`final` of a run over seeds."""
+    return self.over(lambda seed: self.final(name, seed, step))
+
+  def contrast(
+    self, first: str, second: str, keys: tuple[str, ...], share: float = 1.0
+  ) -> dict:
+    """A share of one run's numbers minus those of another, paired by seed."""
+
+    def within(seed: int) -> dict[str, float | None]:
+      return {
+        key.replace('.', '_'): minus(
+          times(share, self.value(first, seed, key)), self.value(second, seed, key)
+        )
+        for key in keys
+      }
+
+    return self.over(within)
+
+  def over_shuffled(self, name: str) -> dict:
+    """Gap and weights on v' minus those of shuffled labels; {} without such a run."""
+    shuffled = self.role('shuffled')
+    keys = ('gap', 'siding_answer.difference')
+    return self.contrast(name, shuffled, keys) if shuffled else {}
+
+
+def _target_gap(items: Items, target: Explanation | None) -> dict[str, Any]:
+  """Self - Target, paired."""
+  if target is None:
+    return {'value': None, 'low': None, 'high': None}
+  right = items.right(items.truth), items.right(target)
+  return scores.difference(*right, items.group_N, 0)
+
+
+def subset(items: Items, within_N: np.ndarray) -> Items:
+  """The evaluation of some of the items."""
+  return dataclasses.replace(
+    items,
+    group_N=items.group_N[within_N],
+    surface={key: x_N[within_N] for key, x_N in items.surface.items()},
+    options_NxK=None if items.options_NxK is None else items.options_NxK[within_N],
+    behavior_N=items.behavior_N[within_N],
+    counterfactual_behavior_N=items.counterfactual_behavior_N[within_N],
+    stated=Explanation(*(x_N[within_N] for x_N in items.stated)),
+    against_N=None if items.against_N is None else items.against_N[within_N],
+  )
+
+
+def minus(first: float | None, second: float | None) -> float | None:
+  """The difference; undefined where a part is."""
+  return None if first is None or second is None else first - second
+
+
+def times(share: float, value: float | None) -> float | None:
+  return None if value is None else share * value
+
+
+def short(name: str) -> str:
+  """A run's name as tables and figures print it: the main part goes unsaid."""
+  return name.removeprefix(f'{MAIN}/')

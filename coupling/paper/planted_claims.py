@@ -1,0 +1,187 @@
+"""A behaviour planted by behaviour objectives alone, and never explained."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from coupling.config.schema import Study
+from coupling.paper import bars
+from coupling.paper import layout
+from coupling.paper import rules
+from coupling.paper.paper_seeds import Parts, minus, short, subset
+from coupling.paper.rules import Row
+from coupling.report.numerals import percent, points
+from coupling.report.plots import BLUE, GREEN, ORANGE, VERMILION
+from coupling.report.tables import Table
+from coupling.runtime.files import WorkdirError
+from coupling.statistics import baselines
+from coupling.statistics import scores
+from coupling.statistics.items import Items
+
+TESTED = {
+  'planted': 'Behaviour objectives alone bring about an answer to cues of a kind that '
+  'explanation training never explains. Counted are items with these cues alone. The '
+  'companion is the same training without the planting; its statements, held against '
+  'the behaviour of the planted model, are what any model that was trained to explain '
+  'might say.',
+}
+SPEAKERS = ('self_accuracy', 'denial', 'companion_says', 'majority', 'always_changed')
+COLUMNS = (
+  ('Answers as planted', 'followed', percent),
+  ('Companion’s answers', 'companion_followed', percent),
+  ('Explained rightly', 'self_accuracy', percent),
+  ('Companion’s statements', 'companion_says', percent),
+  ('Denial', 'denial', percent),
+  ('Majority', 'majority', percent),
+  ('Changed', 'changed', percent),
+  ('… as explained', 'stated', percent),
+  ('… by the companion', 'companion_stated', percent),
+)
+
+
+def numbers(study: Study, parts: Parts) -> dict:
+  """Of every planted run: what was planted, what is said, and what others would say."""
+  runs = []
+  for name, companion in zip(study.runs, study.companions, strict=True):
+    if not companion:
+      continue
+    shares = functools.partial(_shares, parts, name, companion)
+    runs.append(
+      {'name': name, 'companion': companion, 'shares': parts.over(shares, shares=True)}
+      | {'over': parts.over(lambda seed, shares=shares: _over(shares(seed)))}
+    )
+  return {'runs': runs}
+
+
+def _with_cues(parts: Parts, name: str, cues: str, seed: int) -> Items:
+  """Items with the planted cues: those never explained, all, or those of one kind."""
+  s, run = parts.seed(name, seed)
+  if cues == 'unexplained':
+    return s.unexplained[run]
+  items = s.final(run)
+  if cues in ('all', 'explained'):
+    return items
+  kind_N = np.array(list(s.tables[run].values())[-1]['cue_kind'].to_pylist())
+  if not np.any(kind_N == cues):
+    raise WorkdirError(
+      f'{name} (seed {seed}): no item has a cue of the kind {cues!r}, which '
+      f'behavior_xent plants; found {sorted(set(kind_N.tolist()))}'
+    )
+  return subset(items, kind_N == cues)
+
+
+def _shares(parts: Parts, name: str, companion: str, seed: int) -> dict:
+  cues = parts.train(name).objectives.behavior_xent.cues
+  items, other = (_with_cues(parts, x, cues, seed) for x in (name, companion))
+  s, run = parts.seed(name, seed)
+  found = scores.planted(items)
+  before = scores.planted(other)
+
+  def right(stated) -> dict:
+    said = dataclasses.replace(items, stated=stated)
+    return scores.share(said.right(items.truth), items.group_N)
+
+  return {
+    **{k: found[k] for k in ('followed', 'self_accuracy', 'denial', 'changed')},
+    'stated': found['stated'],
+    'companion_followed': before['followed'],
+    'companion_stated': before['stated'],
+    'companion_says': right(other.stated),
+    'majority': right(baselines.majority(s.train_labels[run], items)),
+    # No statement "changed" is right where nothing changed; the most it can reach.
+    'always_changed': found['changed'],
+  }
+
+
+def _over(shares: dict) -> dict:
+  """How far the explanations are better than other speakers, paired by seed."""
+  value = {k: v['value'] for k, v in shares.items()}
+  result = {
+    key: minus(value['self_accuracy'], value[key])
+    for key in SPEAKERS
+    if key != SPEAKERS[0]
+  }
+  return result | {
+    'planted': minus(value['followed'], value['companion_followed']),
+    'said': minus(value['stated'], value['companion_stated']),
+  }
+
+
+def rows(study: Study, found: dict) -> list[Row]:
+  return [
+    Row(
+      f'A planted behaviour that was never explained is explained rightly '
+      f'({short(run["name"])})',
+      f'{percent(run["shares"]["self_accuracy"])}; less denial '
+      f'{points(run["over"]["denial"])}, less the companion’s statements '
+      f'{points(run["over"]["companion_says"])}',
+      state(run['over']),
+      'planted (answers as planted − companion’s above 0), and then accuracy − '
+      'denial, − companion’s statements, − majority and − the most that always '
+      '“changed” can reach all above 0; disagrees where one of the first two is below',
+    )
+    for run in found['runs']
+  ]
+
+
+def state(over: dict) -> str:
+  """Whether explanations tell what was planted; not decided where nothing was."""
+  if rules.above(over['planted']) != rules.AGREES:
+    return rules.UNDECIDED
+  told = rules.every(rules.above(over[k]) for k in ('denial', 'companion_says'))
+  if told == rules.DISAGREES:
+    return told
+  others = [rules.above(over[k]) for k in ('majority', 'always_changed')]
+  return rules.AGREES if {told, *others} == {rules.AGREES} else rules.UNDECIDED
+
+
+def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
+  entries = [
+    (short(x['name']), f'{path}.runs.{i}.shares', x['shares'])
+    for i, x in enumerate(found['runs'])
+  ]
+  caption = 'Items with planted cues alone, at the final checkpoint. Companion’s '
+  caption += 'statements, denial and majority are held against the planted behaviour.'
+  return {'planted': layout.table(caption, 'Run', entries, COLUMNS)}
+
+
+SERIES = (
+  ('self_accuracy', 'explanations', BLUE, 'o', BLUE),
+  ('companion_says', 'companion’s', VERMILION, 's', 'white'),
+  ('denial', 'denial', ORANGE, 'v', ORANGE),
+)
+PLANTED = (
+  ('followed', 'planted', BLUE, 'o', BLUE),
+  ('companion_followed', 'companion', GREEN, '^', 'white'),
+)
+
+
+def figures(study: Study, found: dict) -> dict:
+  names = [short(x['name']) for x in found['runs']]
+  entries = [x['shares'] for x in found['runs']]
+  panels = [
+    ('answers as planted, %', names, entries, PLANTED),
+    ('right about the behaviour, %', names, entries, SERIES),
+  ]
+  caption = 'How far the behaviour was planted, and who describes it rightly.'
+  return {'planted': (caption, functools.partial(bars.draw, panels))}
+
+
+def finding(study: Study, found: dict) -> str:
+  texts = []
+  for run in found['runs']:
+    shares, over = run['shares'], run['over']
+    text = (
+      f'In {short(run["name"])}, {percent(shares["followed"])} of the answers to '
+      f'planted cues are the planted one, {percent(shares["companion_followed"])} '
+      f'without the planting. Explanations are right on '
+      f'{percent(shares["self_accuracy"])} (the paper: 79.8%): '
+      f'{points(over["denial"])} points more than denial, '
+      f'{points(over["companion_says"])} more than the companion’s statements, '
+      f'{points(over["majority"])} more than the majority class.'
+    )
+    if rules.above(over['planted']) != rules.AGREES:
+      text += ' That anything was planted is not shown, so nothing follows.'
+    texts.append(text)
+  return ' '.join(texts)

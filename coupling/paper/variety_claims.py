@@ -1,0 +1,210 @@
+"""Labels with less and less variety, until the majority class wins."""
+
+import functools
+
+from matplotlib import figure as figure_lib
+import numpy as np
+
+from coupling.config.schema import Study
+from coupling.paper import layout
+from coupling.paper import rules
+from coupling.paper.dose import by_dose
+from coupling.paper.paper_seeds import Parts, minus, short, times
+from coupling.paper.rules import Row
+from coupling.report import fitness
+from coupling.report import plots
+from coupling.report.numerals import percent, points
+from coupling.report.plots import BLUE, GREEN, PAGE, VERMILION
+from coupling.report.tables import Cell, Table
+from coupling.statistics import variety
+
+LEFT = 0.1  # of the true change rate: below this, explanations have collapsed
+TESTED = {
+  'variety': 'Items whose label says “changed” are left out of training until at most '
+  'a share of the labels says so. Truth and evaluation are as before. Collapsed: '
+  f'“changed” is said less than {LEFT:.0%} as often as it is true. This is decided at '
+  'the lowest share above 0: at 0, “changed” is never trained at all. The warning is '
+  'the report’s own, on the labels trained on.',
+}
+COLUMNS = (
+  ('Labels that say “changed”', 'labels.changed', percent),
+  ('Commonest label', 'labels.commonest', percent),
+  ('Changed: M_t', 'final.change_rate.current', percent),
+  ('… as explained', 'final.change_rate.stated', percent),
+  ('Self', 'final.self_accuracy', percent),
+  ('Self, class-balanced', 'final.balanced_self', percent),
+  ('Denial: Self', 'final.denial.self_accuracy', percent),
+)
+
+
+def numbers(study: Study, parts: Parts) -> dict:
+  """Every dose: labels, explanations, whether the warning is there; fall of Self."""
+  pairs = zip(study.runs, study.at, strict=True)
+  doses = [_dose(parts, name, share) for name, share in pairs]
+  doses.sort(key=lambda x: -x['labels']['changed']['mean'])
+  most, least = doses[0], _least(doses)
+  keys = 'balanced_self', 'self_accuracy', 'change_rate.stated'
+  return {'doses': doses, 'fall': parts.contrast(most['name'], least['name'], keys)}
+
+
+def _least(doses: list[dict]) -> dict:
+  """The dose of least variety at which “changed” is trained at all."""
+  return [x for x in doses if x['share'] > 0][-1]
+
+
+def _dose(parts: Parts, name: str, share: float) -> dict:
+  labels = parts.over(lambda seed: _labels(parts, name, seed), shares=True)
+  excess = parts.over(lambda seed: _excess(parts, name, seed))
+  return {
+    'name': name,
+    'share': share,
+    'labels': labels,
+    'final': parts.entry(name),
+    'excess': excess,
+    'collapsed': rules.below(excess['said']),
+    'warning': fitness.label_faults(labels),
+  }
+
+
+def _labels(parts: Parts, name: str, seed: int) -> dict:
+  s, run = parts.seed(name, seed)
+  found = variety.labels(s.train_labels[run], s.orig.states_answer, s.options)
+  return {key: found[key] for key in ('changed', 'commonest')}
+
+
+def _excess(parts: Parts, name: str, seed: int) -> dict:
+  """What is said of changes, less LEFT of what is true."""
+  said, true = (
+    parts.value(name, seed, f'change_rate.{key}') for key in ('stated', 'current')
+  )
+  return {'said': minus(said, times(LEFT, true))}
+
+
+def rows(study: Study, found: dict) -> list[Row]:
+  least = _least(found['doses'])
+  rate = least['final']['change_rate']
+  return [
+    Row(
+      'With too little variety of labels, explanations collapse to the majority class',
+      f'with {percent(least["labels"]["changed"])} of the labels “changed”, it is said '
+      f'of {percent(rate["stated"])} and true of {percent(rate["current"])}',
+      least['collapsed'],
+      f'at the lowest share above 0: rate said − {LEFT:.0%} of the true rate below 0',
+    ),
+    Row(
+      'The warning of too little variety is there before that',
+      _warned(found['doses']),
+      warned(found['doses']),
+      'a dose collapsed, the warning is there at every dose that collapsed or may '
+      'have, and at one with more variety that has not; disagrees where a collapsed '
+      'dose has none',
+    ),
+  ]
+
+
+def warned(doses: list[dict]) -> str:
+  """Whether the warning comes before collapse.
+
+  It must be at every dose that collapsed or may have, and at one with more variety that
+  has not.
+
+  Args:
+    doses: the most variety first.
+  """
+  bare = {x['collapsed'] for x in doses if not x['warning']}
+  if rules.AGREES in bare:
+    return rules.DISAGREES
+  fallen = [i for i, x in enumerate(doses) if x['collapsed'] == rules.AGREES]
+  before = doses[: fallen[0]] if fallen else []
+  early = any(x['warning'] and x['collapsed'] == rules.DISAGREES for x in before)
+  return rules.AGREES if early and rules.UNDECIDED not in bare else rules.UNDECIDED
+
+
+def _warned(doses: list[dict]) -> str:
+  at = [percent(x['labels']['changed']) for x in doses if x['warning']]
+  fallen = [
+    percent(x['labels']['changed']) for x in doses if x['collapsed'] == rules.AGREES
+  ]
+  return (
+    f'warned at {", ".join(at) or "no share"}; collapsed at '
+    f'{", ".join(fallen) or "no share"}'
+  )
+
+
+def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
+  entries = [
+    (short(x['name']), f'{path}.doses.{i}', x) for i, x in enumerate(found['doses'])
+  ]
+  names = {rules.AGREES: 'yes', rules.DISAGREES: 'no'}
+  warnings = [(short(x['name']), x['warning']) for x in found['doses'] if x['warning']]
+  return {
+    'variety': layout.table(
+      'By variety of the labels trained on, at the final checkpoint.',
+      'Run',
+      entries,
+      COLUMNS,
+      ('Warned', 'Collapsed'),
+      lambda x: (
+        'yes' if x['warning'] else 'no',
+        names.get(x['collapsed'], 'unclear'),
+      ),
+    ),
+    'warnings': Table(
+      'What the report warns of.',
+      ('Run', 'Labels trained on'),
+      [(name, [Cell(text, '')]) for name, text in warnings],
+    ),
+  }
+
+
+SERIES = (
+  ('final.change_rate.current', '“changed”: M_t', BLUE, 'o', '-'),
+  ('final.change_rate.stated', 'as explained', VERMILION, 's', '--'),
+)
+ACCURACIES = (
+  ('final.self_accuracy', 'Self', BLUE, 'o', '-'),
+  ('final.balanced_self', 'Self, balanced', GREEN, '^', '--'),
+)
+
+
+def figures(study: Study, found: dict) -> dict:
+  caption = (
+    'By share of the labels that say “changed”, from left to right fewer. Shaded: the '
+    'report warns. Whiskers: 95% intervals; dots: single seeds.'
+  )
+  return {'variety': (caption, functools.partial(_draw, found['doses']))}
+
+
+def _draw(doses: list[dict]) -> figure_lib.Figure:
+  drawn, (axes,) = plots.new(PAGE, 2.9, 1, 2)
+  labels = [f'{100 * x["labels"]["changed"]["mean"]:.1f}' for x in doses]
+  for ax, series in zip(axes, (SERIES, ACCURACIES)):
+    for at, dose in enumerate(doses):
+      if dose['warning']:
+        ax.axvspan(at - 0.5, at + 0.5, color='#eeeeee', zorder=0)
+    by_dose(ax, doses, series)
+    ax.set_ylim(0, None)
+    ax.set_ylabel('% of items')
+    ax.set_xlabel('labels that say “changed”, %')
+    ax.set_xticks(np.arange(len(doses)), labels)
+  return drawn
+
+
+def finding(study: Study, found: dict) -> str:
+  most, least = found['doses'][0], _least(found['doses'])
+  text = (
+    f'With {percent(most["labels"]["changed"])} of the labels “changed”, it is said of '
+    f'{percent(most["final"]["change_rate"]["stated"])}; with '
+    f'{percent(least["labels"]["changed"])}, of '
+    f'{percent(least["final"]["change_rate"]["stated"])}, while it is true of '
+    f'{percent(least["final"]["change_rate"]["current"])}. Balanced '
+    f'Self differs between these by {points(found["fall"]["balanced_self"])} points, '
+    f'raw Self by {points(found["fall"]["self_accuracy"])}.'
+  )
+  first = next((x for x in found['doses'] if x['warning']), None)
+  if first is None:
+    return f'{text} The report warns at no share.'
+  return (
+    f'{text} The report warns from {percent(first["labels"]["changed"])} on: '
+    f'{_warned(found["doses"])}.'
+  )

@@ -1,0 +1,1 @@
+"""Activation patching: which positions and layers carry a behaviour."""

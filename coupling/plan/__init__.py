@@ -1,0 +1,1 @@
+"""What a training would need of hardware that is not at hand."""

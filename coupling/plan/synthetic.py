@@ -1,0 +1,149 @@
+"""Batches of made-up words, in the form of real ones: for plans and benchmarks."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from coupling.config import schema
+from coupling.model import decoder
+from coupling.model import generate
+from coupling.training import tree_batches
+from data import loader
+from data import trees as trees_lib
+
+OPTIONS = 4  # of a pair
+
+
+class Lengths(NamedTuple):
+  """Of a made-up pair, in tokens."""
+
+  before: int  # of x, before its cue
+  cue: int
+  after: int
+  asked: int = 16  # what asks for the behaviour
+  explain: int = 32  # and for the explanation
+  statement: int = 16
+
+  @classmethod
+  def of(cls, tokens: int) -> 'Lengths':
+    """Those of an x of so many tokens, its cue in the middle."""
+    cue = min(24, tokens // 2)
+    before = (tokens - cue) // 2
+    return cls(before, cue, tokens - cue - before)
+
+
+def questions(
+  model: decoder.DecoderConfig, lengths: Lengths, pairs: int
+) -> dict[str, np.ndarray]:
+  """Random token ids of pairs, int32 [N, T] each: what asks for the behaviours on `x`
+  and on x∖C, `counterfactual`, what asks for the `explanation`, and its `statement`.
+
+  Pairs differ in x; what is asked about it is asked of all in the same words."""
+  rng = np.random.default_rng(0)
+  before, cue, after = (
+    rng.integers(1, model.vocab_size, (pairs, n), np.int32) for n in lengths[:3]
+  )
+  asked, explain = (
+    np.tile(rng.integers(1, model.vocab_size, n, np.int32), (pairs, 1))
+    for n in lengths[3:5]
+  )
+  allowed_MxG = statements(model, lengths)
+  joined = lambda *parts: np.concatenate(parts, axis=1)
+  return {
+    'x': joined(before, cue, after, asked),
+    'counterfactual': joined(before, after, asked),
+    'explanation': joined(before, cue, after, explain),
+    'statement': allowed_MxG[rng.integers(len(allowed_MxG), size=pairs)],
+  }
+
+
+def statements(model: decoder.DecoderConfig, lengths: Lengths) -> np.ndarray:
+  """Random token ids of what may be stated [M, G], as of statements.tokens.
+
+  "Unchanged" is one text, "changed" names the option in its last words.
+  """
+  rng, length = np.random.default_rng(1), lengths.statement
+  unchanged_G, changed_G = rng.integers(1, model.vocab_size, (2, length), np.int32)
+  allowed_MxG = np.tile([unchanged_G, changed_G], (OPTIONS, 1))
+  allowed_MxG[1::2, max(length - 3, 0)] = np.arange(1, OPTIONS + 1)
+  return allowed_MxG
+
+
+def train_parts(
+  config: schema.Train, model: decoder.DecoderConfig, lengths: Lengths, pairs: int
+) -> dict[str, loader.Arrays]:
+  """Rows of made-up pairs as examples.training_parts makes them of real ones."""
+  made, objectives = questions(model, lengths, pairs), config.objectives
+  parts = {}
+  if objectives.explanation_xent.weight:
+    asked, said = made['explanation'], made['statement']
+    rows = np.concatenate([asked, said[:, :-1]], axis=1)
+    read = np.arange(asked.shape[1] - 1, rows.shape[1], dtype=np.int32)
+    parts['explanation'] = _rows(rows, np.tile(read, (pairs, 1))) | {
+      'target': said,
+      'mask': np.ones(said.shape, bool),
+    }
+  if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
+    length = made['x'].shape[1]
+    short = np.pad(made['counterfactual'], ((0, 0), (0, lengths.cue)))
+    rows = np.concatenate([made['x'], short])
+    last = np.repeat([length - 1, length - 1 - lengths.cue], pairs).astype(np.int32)
+    part = _rows(rows, last[:, None])
+    options = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (2 * pairs, 1, 1))
+    part |= {'options': options, 'mask': np.ones((2 * pairs, 1), bool)}
+    kl = objectives.behavior_kl
+    if kl.weight and kl.reference == 'labels':
+      support = OPTIONS if kl.support == 'options' else model.vocab_size
+      uniform = np.full((2 * pairs, 1, support), -np.log(support), np.float32)
+      part['reference'] = uniform
+    if objectives.behavior_xent.weight:
+      part['shift_target'] = np.full(options.shape, 1 / OPTIONS, np.float32)
+      part['shift_mask'] = np.ones((2 * pairs, 1), bool)
+    parts['behavior'] = part
+  return parts
+
+
+def _rows(tokens_NxT: np.ndarray, read_NxC: np.ndarray) -> dict[str, np.ndarray]:
+  valid = np.arange(tokens_NxT.shape[1]) <= read_NxC[:, -1:]
+  return {'tokens': tokens_NxT, 'valid': valid, 'read': read_NxC}
+
+
+def train_batch(
+  config: schema.Train, model: decoder.DecoderConfig, lengths: Lengths, multiple: int
+) -> loader.Arrays:
+  """One batch of made-up pairs; `multiple`: what its rows must be a multiple of."""
+  pairs = config.explanation_batch
+  if not config.trees:
+    half = -(-config.behavior_batch // 2)
+    count = max(pairs, half)
+    rows = {
+      'explanation': np.arange(pairs),
+      'behavior': np.r_[:half, count : count + config.behavior_batch - half],
+    }
+    made = train_parts(config, model, lengths, count)
+    return {name: loader.take(part, rows[name]) for name, part in made.items()}
+  asked = train_parts(config, model, lengths, pairs)
+  every = {'explanation': np.arange(pairs)[:, None]}
+  every['behavior'] = np.arange(2 * pairs).reshape(2, -1).T
+  members = {name: every[name] for name in asked}
+  grown = tree_batches.grow(asked, members)
+  pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}
+  return tree_batches.pack([grown], tree_batches.plan(pools, 1, multiple))
+
+
+def evaluation_batch(
+  model: decoder.DecoderConfig, lengths: Lengths, pairs: int
+) -> dict[str, Any]:
+  """Made-up pairs as evaluation.questions asks about real ones, but for `explain`."""
+  made = questions(model, lengths, pairs)
+  asked = [made[name] for name in ('x', 'counterfactual', 'explanation')]
+  trees, places = trees_lib.build(list(zip(*asked)))
+  read_Nx3 = np.array([[x[-1] for x in place] for place in places], np.int32)
+  options_NxK = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (pairs, 1))
+  allowed_NxMxG = np.tile(statements(model, lengths), (pairs, 1, 1))
+  return {
+    'trees': trees,
+    'read': read_Nx3,
+    'options': options_NxK,
+    'statements': generate.make_drafts(allowed_NxMxG, ()),
+  }

@@ -1,0 +1,1 @@
+"""From evaluated items to numbers, conclusions, figures and the page; no JAX."""

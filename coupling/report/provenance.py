@@ -1,0 +1,85 @@
+"""How an experiment was made: versions, times and what was left out, from manifests."""
+
+import collections
+import json
+import os
+import pathlib
+import platform
+
+from coupling.config.schema import Experiment, Paper
+from coupling.runtime import workdir as workdir_lib
+
+
+def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
+  """What the manifests of an experiment's stages say of how it was made.
+
+  Args:
+    e: the experiment.
+    workdir: where its stages are.
+
+  Returns:
+    stages: when each that is finished started, and its seconds; packages and devices:
+    all that were used; report_machine: this one; too_long: seed -> split -> pairs that
+    the label stage left out for their length; tokens: stage -> share of tokens that
+    prefix trees save, where questions are asked in these.
+  """
+  first = ('prepare', 'base', 'label')
+  folders = [f'seed{seed}/{stage}' for seed in e.seeds for stage in first]
+  folders += [
+    f'seed{seed}/{run}/{stage}'
+    for seed in e.seeds
+    for run in e.runs
+    for stage in ('train', 'evaluate', 'patch')
+  ]
+  stages, packages, devices = {}, collections.defaultdict(set), set()
+  tokens = collections.defaultdict(collections.Counter)
+  for folder in folders:
+    # Label sets may come from elsewhere, and patching may be under way.
+    if workdir_lib.is_finished(workdir / folder):
+      manifest = json.loads((workdir / folder / workdir_lib.MANIFEST).read_text())
+      stages[folder] = {k: manifest[k] for k in ('stage', 'started', 'seconds')}
+      if 'devices' in manifest['info']:
+        devices.add(manifest['info']['devices'])
+      tokens[manifest['stage']].update(manifest['info'].get('tokens') or {})
+      versions = manifest['packages'] | {'python': manifest['python']}
+      for name, version in versions.items():
+        packages[name].add(version)
+  labels = {
+    str(seed): workdir_lib.finished_stage(workdir / f'seed{seed}' / 'label').info()
+    for seed in e.seeds
+  }
+  return {
+    'stages': stages,
+    'packages': {name: sorted(found) for name, found in packages.items()},
+    'devices': sorted(devices),
+    'report_machine': f'{platform.platform()}, {os.cpu_count()} CPUs',
+    'too_long': {seed: info['too_long'] for seed, info in labels.items()},
+    'tokens': {
+      stage: {
+        'per_pair': count['trees'] / count['pairs'],
+        'filling': 1 - count['trees'] / count['rows'],
+        'saved': 1 - count['trees'] / count['apart'],
+      }
+      for stage, count in tokens.items()
+      if count['pairs']
+    },
+  }
+
+
+def of_parts(p: Paper, workdir: pathlib.Path) -> dict:
+  """The same of a paper: stages by part, packages and devices of all of them."""
+  found = {part: provenance(e, workdir / part) for part, e in p.parts.items()}
+  packages = collections.defaultdict(set)
+  for one in found.values():
+    for name, versions in one['packages'].items():
+      packages[name].update(versions)
+  return {
+    'stages': {
+      f'{part}/{folder}': stage
+      for part, one in found.items()
+      for folder, stage in one['stages'].items()
+    },
+    'packages': {name: sorted(versions) for name, versions in packages.items()},
+    'devices': sorted({x for one in found.values() for x in one['devices']}),
+    'report_machine': next(iter(found.values()))['report_machine'],
+  }

@@ -1,0 +1,360 @@
+"""What stages take from the config and from one another: task, model, pairs, labels."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import hashlib
+import importlib
+import json
+import pathlib
+import re
+from types import ModuleType
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from coupling.checkpoints import hub
+from coupling.checkpoints import kept_steps
+from coupling.checkpoints import weights
+from coupling.config import schema
+from coupling.elicit import behavior
+from coupling.elicit import explanation
+from coupling.elicit import label_set
+from coupling.elicit import options as options_lib
+from coupling.model import decoder as decoder_lib
+from coupling.model import sharding
+from coupling.run import trained
+from coupling.runtime import workdir as workdir_lib
+from coupling.training import train_step
+from data import digests
+from data import formats
+from data import pairs as pairs_lib
+from data import tokens as tokens_lib
+
+ROUNDING = ('remat', 'attention')  # of a training: fields that change no more than that
+Experiment = schema.Experiment
+Path = pathlib.Path
+
+
+def stage_config(
+  e: Experiment,
+  stage: str,
+  seed: int,
+  run: str | None = None,
+  step: int | None = None,
+) -> dict:
+  """The part of the experiment that a stage's result depends on, beside its inputs.
+
+  `step`: of the label stage, which step of the base's training is asked; None: M_0.
+  """
+  corpus = getattr(e.base, 'documents', 0)
+  parts = {
+    'prepare': {'task': e.task, 'documents': corpus},
+    'base': {'base': e.base, 'mesh': e.mesh},
+    'label': {
+      'label': _but(e.label, 'stop_if_constant'),
+      'behavior': e.behavior,
+      'length': e.length,
+      'questions': questions(e),
+      'asks_after': _asks_after(e),
+      'practised': practised(e),
+    },
+    'train': {
+      'behavior': e.behavior,
+      'train': _but(e.runs.get(run), *ROUNDING, 'evaluated'),
+      'mesh': e.mesh,
+      'questions': questions(e),
+    },
+    'evaluate': {
+      'behavior': e.behavior,
+      'evaluate': e.evaluate,
+      'train': _but(e.runs.get(run), *ROUNDING),
+      'questions': questions(e),
+    },
+    'patch': {
+      'behavior': e.behavior,
+      'patch': _but(e.patch, 'batch', 'sites_at_once'),
+      'evaluate': e.evaluate,
+      'train': _but(e.runs.get(run), *ROUNDING),
+      'questions': questions(e),
+    },
+  }[stage]
+  described = {
+    k: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else x
+    for k, x in parts.items()
+  }
+  if asked := described.get('questions'):
+    asked['detect'] = asked['detect'] and asked['detect'].__qualname__
+  return described | {'seed': seed} | ({} if step is None else {'step': step})
+
+
+def _asks_after(e: Experiment) -> bool:
+  """Whether a run explains after its answer, which takes longer prompts."""
+  return any(train.context == 'after' for train in e.runs.values())
+
+
+def practised(e: Experiment) -> bool:
+  """Whether behaviours of the split `practice` are trained on."""
+  return any(train.practice for train in e.runs.values())
+
+
+def _but(
+  section: schema.Train | schema.Patch | schema.Label | None, *fields: str
+) -> dict | None:
+  """A section without fields that a stage's result does not depend on."""
+  if section is None:
+    return None
+  return {k: x for k, x in dataclasses.asdict(section).items() if k not in fields}
+
+
+def stage(e: Experiment, workdir: Path, seed: int, name: str) -> workdir_lib.Stage:
+  """A finished stage of this experiment, as an input; refuses another config's."""
+  folder = workdir / f'seed{seed}' / name
+  return workdir_lib.finished_stage(folder, stage_config(e, name, seed))
+
+
+def sibling_seed(seed: int, sibling: int) -> int:
+  """The seed of what an experiment has several of, which differ in their seed alone."""
+  return seed + 1_000_003 * sibling
+
+
+def task_module(e: Experiment) -> ModuleType:
+  return importlib.import_module(e.task.module)
+
+
+def questions(e: Experiment) -> pairs_lib.Questions:
+  """How the task asks."""
+  return task_module(e).questions(e.task.config)
+
+
+def bayes(e: Experiment) -> Callable[[int, pa.Table], explanation.Explanation] | None:
+  """What the task's Bayes explainer states of recorded items, by seed; None without."""
+  module = task_module(e)
+  if not hasattr(module, 'bayes'):
+    return None
+
+  def state(seed: int, table: pa.Table) -> explanation.Explanation:
+    prompts, options = (table[name].to_pylist() for name in ('prompt', 'options'))
+    return explanation.phi(*module.bayes(e.task.config, seed, prompts, options))
+
+  return state
+
+
+def pairs_builder(e: Experiment, workdir: Path, seed: int):
+  """The TFDS builder of the pairs."""
+  folder = workdir / f'seed{seed}' / 'prepare'
+  return task_module(e).builder(e.task.config, seed, folder)
+
+
+def corpus_builder(e: Experiment, workdir: Path, seed: int):
+  """The TFDS builder of the corpus that M_0 is pretrained on."""
+  folder = workdir / f'seed{seed}' / 'prepare'
+  return task_module(e).corpus_builder(e.task.config, e.base.documents, seed, folder)
+
+
+def checkpoint_folder(e: Experiment) -> Path:
+  """Where an imported M_0 lies, downloaded if need be."""
+  return _folder(e.base)
+
+
+def _folder(base: schema.Import) -> Path:
+  return hub.find(base.checkpoint, base.revision or None)
+
+
+@functools.lru_cache(maxsize=1)  # all stages of a process ask alike
+def format(e: Experiment) -> formats.Format:
+  """How M_0 is asked.
+
+  Raises:
+    ConfigError: a checkpoint without a tokenizer that can serve; see also `decoder`.
+    WorkdirError: a tokenizer that is not what it was when the checkpoint was trained.
+  """
+  base, made_by = trained.origin(e.base, e.seeds[0])
+  if isinstance(base, schema.Import):
+    try:
+      tokenizer = tokens_lib.load_tokenizer(_folder(base))
+      rows = decoder(e).vocab_size
+      if base.chat:
+        found = formats.Chat(tokenizer, base.thinking, base.date, rows, base.system)
+      else:
+        found = formats.Plain(tokenizer, rows)
+    except schema.ConfigError:
+      raise  # of the decoder
+    except ValueError as error:
+      raise schema.ConfigError(
+        f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '
+        f'base.thinking={base.thinking}, base.date={base.date}, '
+        f'base.system={base.system!r})'
+      ) from error
+  elif made_by is None:
+    try:
+      found = formats.Plain(task_module(e).tokenizer())
+    except ValueError as error:
+      raise schema.ConfigError(f'task.module={e.task.module}: {error}') from error
+  else:
+    found = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
+  if made_by is not None:
+    check_fingerprint(found, made_by)
+  return found
+
+
+@functools.lru_cache(maxsize=1)
+def decoder(e: Experiment) -> decoder_lib.DecoderConfig:
+  """M_0's shape."""
+  base, _ = trained.origin(e.base, e.seeds[0])
+  if isinstance(base, schema.Pretrain):
+    vocabulary = len(format(e).tokenizer)
+    shape = dataclasses.asdict(base.model)
+    return decoder_lib.DecoderConfig(vocab_size=vocabulary, **shape)
+  return hub.decoder_config(
+    _folder(base),
+    dtype=base.dtype,
+    param_dtype=base.param_dtype,
+    scan_layers=base.scan_layers,
+  )
+
+
+def base_params(
+  e: Experiment, workdir: Path, seed: int, step: int | None = None
+) -> decoder_lib.Params:
+  """M_0; with its adapters, where it is a checkpoint of adapters.
+
+  `step`: a kept step of its pretraining instead, before new words were added.
+
+  Raises:
+    WorkdirError: a checkpoint that is not what it was at the base stage.
+  """
+  mesh = sharding.make_mesh(e.mesh)
+  folder = workdir / f'seed{seed}' / 'base'
+  if step is not None:
+    like = sharding.abstract_params(mesh, decoder(e))
+    return kept_steps.read_params(folder / trained.FOLDER, step, like)
+  return _params(e.base, folder, seed, decoder(e), mesh)
+
+
+def _params(
+  base: schema.Base,
+  folder: Path,
+  seed: int,
+  model: decoder_lib.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+) -> decoder_lib.Params:
+  """The weights that a base stage, in `folder`, made or took note of."""
+  like = sharding.abstract_params(mesh, model)
+  if isinstance(base, schema.Pretrain):
+    return kept_steps.load_params(folder / 'params', like)
+  info = workdir_lib.finished_stage(folder).info()
+  if isinstance(base, schema.Import):
+    source = _folder(base)
+    _check_unchanged(source, 'weights', info['weights'], digest(source), folder)
+    return weights.load(source, model, like)
+  found = trained.find(base, seed)
+  now = found.train.digest
+  _check_unchanged(found.train.path(), 'training', info['trained'], now, folder)
+  saved = found.train.path(trained.FOLDER)
+  adapters = train_step.fresh_adapters(model, found.lora, seed=0)
+  if not adapters:
+    return kept_steps.read_params(saved, found.step, like)
+  first = _params(found.origin, found.base.path(), found.seed, model, mesh)
+  like = sharding.placed(mesh, adapters)
+  return first | kept_steps.read_params(saved, found.step, like)
+
+
+def _check_unchanged(source: Path, what: str, then: str, now: str, folder: Path):
+  """Raises WorkdirError when what lies elsewhere is not what the base stage saw."""
+  if then != now:
+    raise workdir_lib.WorkdirError(
+      f'{source}: the {what} have changed since {folder} was made: SHA-256 {now} now, '
+      f'{then} then; restore them, or use another --workdir.'
+    )
+
+
+def digest(folder: Path) -> str:
+  """SHA-256 of a checkpoint's files of weights; read once by each process.
+
+  Raises:
+    CheckpointError: a file in the hub's cache is not the one that it was.
+  """
+  stats = [(path, path.stat()) for path in hub.weight_files(folder)]
+  return _digest(tuple((path, x.st_size, x.st_mtime_ns) for path, x in stats))
+
+
+@functools.lru_cache(maxsize=1)
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+  hashed = hashlib.sha256()
+  for path, *_ in files:
+    found = digests.sha256(path)
+    named = path.resolve().name  # in the hub's cache, by its content
+    if re.fullmatch('[0-9a-f]{64}', named) and named != found:
+      raise hub.CheckpointError(
+        f'{path}: damaged: SHA-256 {found}, not {named} as the hub has it; remove '
+        f'{path.resolve()} and download it again.'
+      )
+    hashed.update(bytes.fromhex(found))
+  return hashed.hexdigest()
+
+
+def how(e: Experiment, labels: workdir_lib.Stage) -> options_lib.How:
+  """How choices are read: by the config, and by the prior that M_0's labels keep."""
+  prior = ()
+  if e.behavior.calibration == 'prior':
+    prior = tuple(json.loads(labels.path(label_set.PRIOR).read_text()))
+  return options_lib.How(e.behavior.read == 'text', e.behavior.per_token, prior)
+
+
+def reply(e: Experiment) -> behavior.Reply | None:
+  """How behaviours are read from replies, where the task wants that."""
+  detect = questions(e).detect
+  return detect and behavior.Reply(format(e), detect, e.label.reply_tokens)
+
+
+def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.ndarray:
+  """Indices of the pairs none of whose prompts, with its answer, is too long.
+
+  Raises:
+    ConfigError: too long prompts where the config wants none, or nothing else.
+  """
+  template, ask = questions(e), format(e)
+  options = dict.fromkeys(option for pair in found for option in pair.options)
+  forms = (template.unchanged, template.changed)
+  statements = ask.answers([form.format(answer=o) for o in options for form in forms])
+  answer = 1
+  if template.detect:
+    answer = e.label.reply_tokens
+  elif e.behavior.read == 'text':
+    answer = max(map(len, ask.answers(list(options))))
+
+  def lengths(texts: Sequence[formats.Turns]) -> np.ndarray:
+    return np.array([len(prompt) for prompt in ask.prompts(texts)])
+
+  statement = max(map(len, statements))
+  longest = [
+    *(
+      lengths([template.behavior.format(prompt=getattr(p, x)) for p in found]) + answer
+      for x in ('prompt', 'counterfactual')
+    ),
+    lengths(behavior.explanation_texts(template, found, None)) + statement,
+  ]
+  if _asks_after(e):
+    widest = [max(p.options, key=len) if template.detect is None else '' for p in found]
+    after = lengths(behavior.explanation_texts(template, found, widest))
+    longest.append(after + statement + (answer if template.detect else 0))
+  length_N = np.max(longest, axis=0)
+  limit, rule = e.length.max_tokens, e.length.too_long
+  try:
+    return tokens_lib.fit_lengths(length_N, limit, rule)
+  except ValueError as error:
+    raise schema.ConfigError(
+      f'length.max_tokens={limit}, split {split} of {e.task.module}: {error}'
+    ) from error
+
+
+def check_fingerprint(found: formats.Format, made_by: workdir_lib.Stage) -> None:
+  """Raises WorkdirError when a stage was made with another tokenizer or template."""
+  now, then = found.fingerprint, made_by.info()['format']
+  if now != then:
+    raise workdir_lib.WorkdirError(
+      f'{made_by.path("manifest.json")}: field info.format is {then}, but the '
+      f'tokenizer of the task is {now} now; use another --workdir.'
+    )

@@ -1,0 +1,288 @@
+"""Runs stages: one of them, or all, for every seed and run of an experiment."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+
+import jax
+
+from coupling.config import borrowed_labels
+from coupling.config import schema
+from coupling.run import context
+from coupling.run import export
+from coupling.run import patch_stage
+from coupling.run import preflight
+from coupling.run import prepare
+from coupling.run import stages
+from coupling.run import workers as workers_lib
+from coupling.runtime import distributed
+from coupling.training import sweep
+
+RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
+STAGES = (*RUN, 'patch', 'export')
+PER_SEED = ('prepare', 'base', 'label')
+ANYWHERE = ('prepare', 'report')  # stages that need no model and no devices
+
+# Workers are processes on the CPU that share its cores: each computes on one thread.
+# Huge pages spare the many small buffers of a small model most of their page faults
+# (1.2-1.3x faster steps). Added to what the user has set.
+XLA_FLAGS = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
+MALLOC = 'glibc.malloc.hugetlb=1'
+# Compiled programs, shared by workers and by whoever resumes; JAX sees to it that only
+# the same program on the same machine is taken from there.
+COMPILED = '.compiled'
+
+
+def worker_environment(workdir: pathlib.Path) -> dict[str, str]:
+  """Variables that worker processes are started with."""
+  flags, tunables = (os.environ.get(k, '') for k in ('XLA_FLAGS', 'GLIBC_TUNABLES'))
+  return {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir
+    or str(workdir.absolute() / COMPILED),
+    'XLA_FLAGS': f'{XLA_FLAGS} {flags}'.strip(),
+    'GLIBC_TUNABLES': f'{MALLOC}:{tunables}'.strip(':'),
+  }
+
+
+def run(
+  e: schema.Experiment | schema.Paper,
+  workdir: pathlib.Path,
+  stage: str,
+  workers: int,
+  follow: bool,
+) -> None:
+  """Runs a stage for all seeds and runs, or all stages (`run`).
+
+  Args:
+    e: the experiment; or several, of which each has a folder of the workdir.
+    workdir: where the stages' folders are.
+    stage: one of STAGES, or 'run' for those of RUN in their order.
+    workers: processes; more than one compute on the CPU.
+    follow: evaluation waits for checkpoints that a running training still makes.
+
+  Raises:
+    ConfigError: what preflight.check finds, before any stage.
+    WorkdirError: data files that changed since the pairs were made, likewise.
+  """
+  if follow and stage != 'evaluate':
+    raise schema.ConfigError('--follow is for --stage=evaluate alone.')
+  wanted = RUN if stage == 'run' else (stage,)
+  distributed.check_alike(workdir, e, stage)
+  paper = e if isinstance(e, schema.Paper) else None
+  parts = {'': e} if paper is None else paper.parts
+  if paper is not None and stage == 'run' and paper.patched:
+    wanted = (*RUN, 'patch')
+  if stage not in ANYWHERE:
+    if workers > 1:  # the CPU's devices count, and this process must hold no others
+      jax.config.update('jax_platforms', 'cpu')
+    problems = []
+    for name, part in parts.items():
+      try:
+        preflight.check(part)
+        if 'patch' in wanted:
+          patch_stage.check(part, _patched(e, name))
+      except schema.ConfigError as error:
+        problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
+    if problems:
+      raise schema.ConfigError.of(problems)
+  distributed.first(prepare.check_all, parts, workdir)
+  every = _tasks(parts, workdir, workers, follow)
+  every += [
+    workers_lib.Task(
+      _name(part, seed, run, 'patch'),
+      'patch',
+      (_name(part, seed, run, 'evaluate'),),
+      patch_stage.patch,
+      (of_part, workdir / part, seed, run),
+    )
+    for part, of_part in parts.items()
+    for seed in of_part.seeds
+    for run in _patched(e, part)
+  ]
+  if paper is not None:
+    needs = tuple(t.name for t in every if t.kind in ('evaluate', 'patch'))
+    every.append(
+      workers_lib.Task('paper', 'report', needs, stages.paper, (paper, workdir))
+    )
+  tasks = [t for t in every if t.kind in wanted]
+  for task in tasks:
+    if task.kind == 'report':  # refused now, not after all that it waits for
+      distributed.first(stages.check_report, *task.args)
+  names = {t.name for t in tasks}
+  tasks = [
+    dataclasses.replace(
+      t,
+      needs=tuple(names.intersection(t.needs)),
+      function=functools.partial(distributed.first, t.function)
+      if t.kind in ANYWHERE
+      else t.function,
+    )
+    for t in tasks
+  ]
+  if workers > 1:
+    workers_lib.run(tasks, workers, worker_environment(workdir))
+  else:
+    if not jax.config.jax_compilation_cache_dir:
+      jax.config.update('jax_compilation_cache_dir', str(workdir / COMPILED))
+    workers_lib.run(tasks, workers, {})
+
+
+def _patched(e: schema.Experiment | schema.Paper, part: str) -> list[str]:
+  """The runs of a part that the stage patch is for; of one experiment, all."""
+  if isinstance(e, schema.Experiment):
+    return list(e.runs)
+  return [run for run in e.parts[part].runs if f'{part}/{run}' in e.patched]
+
+
+def _earlier(e: schema.Experiment) -> set[int]:
+  """Steps of M_0's pretraining whose labels runs are trained on."""
+  found = {borrowed_labels.earlier_step(train.labels) for train in e.runs.values()}
+  return found - {None}
+
+
+def _name(part: str, seed: int, *rest: str) -> str:
+  """Of a task."""
+  return ' · '.join([*([part] if part else []), f'seed {seed}', *rest])
+
+
+def _tasks(
+  parts: dict[str, schema.Experiment],
+  workdir: pathlib.Path,
+  workers: int,
+  follow: bool,
+) -> list[workers_lib.Task]:
+  """Every stage of every part, seed and run, those first that others wait for.
+
+  A seed's runs come together, since they share data, but after the first stages of
+  the next seeds: at the end there must be something left for every worker.
+  """
+  seeds = dict.fromkeys(seed for e in parts.values() for seed in e.seeds)
+  first = {seed: [] for seed in seeds}
+  rest = {seed: [] for seed in seeds}
+  reports = []
+  for part, e in parts.items():
+    folder = workdir / part
+    runs = _runs(e, part, folder, follow)
+    for seed in e.seeds:
+      first[seed] += _first(e, part, folder, seed)
+      rest[seed] += runs[seed]
+    if e.report.main:
+      played = {run: e.runs[run] for run in dict.fromkeys(_roles(e.report))}
+      reported = e if not part else dataclasses.replace(e, runs=played)
+      needs = tuple(
+        _name(part, seed, run, 'evaluate') for seed in e.seeds for run in reported.runs
+      )
+      reports.append(
+        workers_lib.Task(
+          f'{part} · report'.strip(' ·'),
+          'report',
+          needs,
+          stages.report,
+          (reported, folder),
+        )
+      )
+  chains = list(first.values())
+  turns = zip(rest.values(), chains[workers:] + [[]] * workers)
+  return [
+    *(t for chain in chains[:workers] for t in chain),
+    *(t for one, chain in turns for t in (*one, *chain)),
+    *reports,
+  ]
+
+
+def _roles(report: schema.Report) -> list[str]:
+  """The runs that a report compares."""
+  every = (report.main, report.unregularised, report.sibling, report.shuffled)
+  return [run for run in every if run]
+
+
+def _first(
+  e: schema.Experiment, part: str, folder: pathlib.Path, seed: int
+) -> list[workers_lib.Task]:
+  """The stages that a seed's runs wait for, in their order."""
+  chain = []
+  for stage in PER_SEED:
+    needs = tuple(task.name for task in chain[-1:])
+    function, args = getattr(stages, stage), (e, folder, seed)
+    chain.append(
+      workers_lib.Task(_name(part, seed, stage), stage, needs, function, args)
+    )
+  labelled = (chain[-1].name,)
+  for step in sorted(_earlier(e)):
+    name, args = _name(part, seed, f'label step {step}'), (e, folder, seed, step)
+    chain.append(workers_lib.Task(name, 'label', labelled, stages.label, args))
+  return chain
+
+
+def _together(e: schema.Experiment) -> list[list[tuple[int, str]]]:
+  """Seeds and names of the runs that train at once, none before one it starts from."""
+  every = [(seed, run) for seed in e.seeds for run in e.runs]
+  if e.runs_at_once == 1:
+    return [[one] for one in every]
+  depths = {run: _depth(e, run) for run in e.runs}
+  found = []
+  for depth in range(max(depths.values()) + 1):
+    wave = [(seed, run) for seed, run in every if depths[run] == depth]
+    trained = {
+      one: (context.decoder(e), e.runs[one[1]]) for one in wave if one[1] in e.trained
+    }
+    found += [[one] for one in wave if one not in trained]
+    for group in sweep.groups(trained):
+      found += [
+        group[i : i + e.runs_at_once] for i in range(0, len(group), e.runs_at_once)
+      ]
+  return found
+
+
+def _depth(e: schema.Experiment, run: str) -> int:
+  """How many runs come before this one, from which it starts."""
+  first = e.runs[run].start
+  return 1 + _depth(e, first) if first else 0
+
+
+def _runs(
+  e: schema.Experiment, part: str, folder: pathlib.Path, follow: bool
+) -> dict[int, list[workers_lib.Task]]:
+  """Trainings, each with what is made of it, by the last seed that it is of."""
+  tasks, names, together = {seed: [] for seed in e.seeds}, {}, _together(e)
+  for i, runs in enumerate(together):
+    name = _name(part, *runs[0], 'train')
+    if len(runs) > 1:
+      name = f'{part} · training {i}, {len(runs)} runs at once'.removeprefix(' · ')
+    names |= dict.fromkeys(runs, name)
+  for runs in together:
+    name = names[runs[0]]
+    needs = {x for seed, run in runs for x in _train_needs(e, part, seed, run, names)}
+    args = (e, folder, runs)
+    here = [workers_lib.Task(name, 'train', tuple(needs), stages.train, args)]
+    for seed, run in runs:
+      for kind, function in (
+        ('evaluate', functools.partial(stages.evaluate, follow=follow)),
+        ('export', export.export),
+      ):
+        args = (e, folder, seed, run)
+        title = _name(part, seed, run, kind)
+        here.append(workers_lib.Task(title, kind, (name,), function, args))
+    tasks[runs[-1][0]] += here
+  return tasks
+
+
+def _train_needs(
+  e: schema.Experiment,
+  part: str,
+  seed: int,
+  run: str,
+  names: dict[tuple[int, str], str],
+) -> set[str]:
+  """Names of the tasks that a training waits for."""
+  train = e.runs[run]
+  needs = {_name(part, seed, 'label')}
+  if (step := borrowed_labels.earlier_step(train.labels)) is not None:
+    needs.add(_name(part, seed, f'label step {step}'))
+  if donor := borrowed_labels.donor(train.labels):
+    needs.add(_name(donor, seed, 'label'))
+  if train.start:
+    needs.add(names[seed, train.start])
+  return needs

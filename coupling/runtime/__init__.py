@@ -1,0 +1,1 @@
+"""Files, stages on disk, processes, progress, interruption; no models here."""

@@ -1,0 +1,1 @@
+"""Coupling statistics of evaluated items; NumPy and SciPy alone."""

@@ -1,0 +1,127 @@
+"""The labels that explanations are trained on: whose they are, and how they are marred.
+
+Training and the statistics call the same functions. No model and no JAX here.
+Shapes: N pairs of one split.
+"""
+
+import numpy as np
+
+from coupling.config import schema
+from coupling.elicit.explanation import Explanation
+
+
+def trained_on(
+  train: schema.Train,
+  size_N: np.ndarray,
+  own: Explanation,
+  other: Explanation,
+  states_answer: bool,
+  seed: int,
+  split: str,
+) -> Explanation:
+  """Labels of a split as a run is trained on them, but for their shuffling.
+
+  `train.mixture` of the items take the label of the other set, the rest M_0's own; then
+  `train.noise` of the labels give way to another statement of those allowed.
+
+  Args:
+    train: of the run.
+    size_N: number of options of each pair.
+    own: E(M_0).
+    other: labels of the set that `train.labels` names; E(M_0) where it names none.
+    states_answer: see explanation.agree.
+    seed: of the experiment.
+    split: its name. Held-out labels are made by the same rule, with other draws.
+  """
+  rng, N = _generator(train, seed, split), len(size_N)
+  foreign_N = rng.random(N) < train.mixture
+  mixed = Explanation(*(np.where(foreign_N, b, a) for a, b in zip(own, other)))
+  noisy_N = rng.random(N) < train.noise
+  answer_N, changed_N = mixed
+  # Statements are numbered; one of the others is drawn.
+  if states_answer:
+    count_N, now_N = 2 * size_N, 2 * answer_N + changed_N
+  else:
+    count_N, now_N = 1 + size_N, changed_N * (1 + answer_N)
+  drawn_N = (rng.random(N) * (count_N - 1)).astype(int)
+  drawn_N += drawn_N >= now_N
+  if states_answer:
+    other_answer_N, other_changed_N = drawn_N // 2, drawn_N % 2
+  else:
+    other_answer_N = np.where(drawn_N > 0, drawn_N - 1, answer_N)
+    other_changed_N = (drawn_N > 0).astype(int)
+  return Explanation(
+    np.where(noisy_N, other_answer_N, answer_N).astype(np.int32),
+    np.where(noisy_N, other_changed_N, changed_N).astype(np.int32),
+  )
+
+
+def explained(
+  train: schema.Train,
+  explainable_N: np.ndarray,
+  labels: Explanation,
+  shifted_N: np.ndarray,
+  seed: int,
+) -> np.ndarray:
+  """bool [N]: the pairs of the train split whose explanations are trained.
+
+  Args:
+    train: of the run.
+    explainable_N: False for pairs of kinds that the task never explains.
+    labels: of `trained_on`; of those that say "changed", no more are explained than
+      make up `train.changed_share` of all.
+    shifted_N: pairs that are left out where train.explained=unshifted.
+    seed: of the experiment.
+
+  Raises:
+    ConfigError: nothing is left.
+  """
+  kept_N = explainable_N.copy()
+  if train.explained == 'unshifted':
+    kept_N &= ~shifted_N
+  changed_N = kept_N & (np.asarray(labels.changed_N) == 1)
+  if train.changed_share < 1:
+    unchanged = np.count_nonzero(kept_N & ~changed_N)
+    most = int(train.changed_share / (1 - train.changed_share) * unchanged)
+    candidates = np.flatnonzero(changed_N)
+    out = _generator(train, seed, 'changed').permutation(candidates)[most:]
+    kept_N[out] = False
+  if not kept_N.any():
+    raise schema.ConfigError(
+      f'train.explained={train.explained}, train.changed_share={train.changed_share}: '
+      'no pair is left whose explanation could be trained; shift fewer of them '
+      '(train.objectives.behavior_xent), or explain all.'
+    )
+  return kept_N
+
+
+def drawn(train: schema.Train, changed_N: np.ndarray, seed: int) -> np.ndarray:
+  """int [M]: the explained pairs of an epoch, by their number among these.
+
+  With `train.balance` the rarer of "changed" and "unchanged" comes again until it is
+  as frequent as the other, each pair of it equally often but for one.
+
+  Args:
+    train: of the run.
+    changed_N: labels that are trained on, of the explained pairs.
+    seed: of the experiment.
+
+  Raises:
+    ConfigError: there is but one class to balance.
+  """
+  if not train.balance:
+    return np.arange(len(changed_N))
+  classes = [np.flatnonzero(np.asarray(changed_N) == x) for x in (0, 1)]
+  few, many = sorted(classes, key=len)
+  if not len(few):
+    raise schema.ConfigError(
+      f'train.balance=True: all {len(many)} labels are of one class; use other cues, '
+      'or set it to False.'
+    )
+  again, rest = divmod(len(many), len(few))
+  further = _generator(train, seed, 'balance').permutation(few)[:rest]
+  return np.concatenate([many, np.tile(few, again), further])
+
+
+def _generator(train: schema.Train, seed: int, purpose: str) -> np.random.Generator:
+  return np.random.default_rng((seed, train.seed, *purpose.encode()))

@@ -1,0 +1,100 @@
+"""The stage patch: what it refuses, which checkpoints it takes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from configs import aita
+from configs import refusal
+from configs import world
+from configs.paper import mechanism
+from coupling.config import paper_parts
+from coupling.config import schema
+from coupling.config import validate
+from coupling.patching import aligned_prompts
+from coupling.run import patch_stage
+from coupling.run import pipeline
+from data import formats
+from data import pairs
+from data import world as world_task
+from data import world_texts
+
+
+def test_a_task_that_cannot_move_its_cue_is_refused(tmp_path):
+  e = validate.resolve(
+    refusal.get_config('model=local,checkpoint=x,path=y,seeds=1,read=reply')
+  )
+  with pytest.raises(schema.ConfigError) as error:
+    patch_stage.check(e, list(e.runs))
+  text = '\n'.join(error.value.problems)
+  assert "task.module='data.refusal' cannot move a cue" in text
+  assert 'reads behaviours from replies' in text
+  patch_stage.check(e, [])  # nothing is patched
+  moves = aita.get_config('model=local,checkpoint=x,path=y,seeds=1')
+  patch_stage.check(validate.resolve(moves), ['kl'])
+
+
+def test_runs_that_are_asked_after_their_answer_are_refused():
+  e = validate.resolve(world.get_config('seeds=1'))
+  after = dataclasses.replace(e.runs['kl'], context='after')
+  e = dataclasses.replace(e, runs=e.runs | {'kl': after})
+  with pytest.raises(schema.ConfigError, match='runs.kl.context=after'):
+    patch_stage.check(e, list(e.runs))
+
+
+@pytest.mark.parametrize(
+  'count, want', [(1, [9]), (2, [0, 9]), (3, [0, 6, 9]), (9, [0, 3, 6, 9])]
+)
+def test_checkpoints_are_spread_from_the_first_to_the_last(count, want):
+  assert patch_stage.spread([0, 3, 6, 9], count) == want
+  assert patch_stage.spread([9], count) == [9]
+
+
+def test_a_paper_patches_the_runs_of_its_studies_alone():
+  paper = paper_parts.resolve(mechanism.get_config('seeds=1'))
+  assert paper.patched == {'main/kl', 'main/no_kl', 'main/shuffled'}
+  assert pipeline._patched(paper, 'main') == ['kl', 'no_kl', 'shuffled']
+  without = dataclasses.replace(paper, studies={})
+  assert pipeline._patched(without, 'main') == []
+  with pytest.raises(ValueError, match="on='refusal'"):
+    mechanism.get_config('on=refusal')
+
+
+def test_both_prompts_have_the_answers_of_the_model_itself():
+  options = ('v1', 'v7', 'v9', 'v30')
+  made = []
+  for hint in (7, 9):
+    texts = [world_texts.question_text(50, [1, 7, 9, 30], x) for x in ((2, hint), None)]
+    made.append(pairs.Pair(*texts, f'src2 v{hint}', 'src2', 1, options, 'g', 'p'))
+  format = formats.Plain(world_task.tokenizer())
+  config = world_task.Config(behavior='hint', train_pairs=1)
+  # The second hint is for what the model says without it: nothing to move.
+  found = aligned_prompts.contrasts(
+    format,
+    world_task.QUESTIONS,
+    made,
+    np.array([1, 0]),
+    np.array([3, 2]),
+    lambda pair, option: world_task.aligned(config, pair, option),
+    True,
+  )
+  assert found.kept_N.tolist() == [0]
+  decode = lambda ids: format.tokenizer.decode(ids)
+  x = found.explanation.arrays
+  texts = [decode(x['tokens'][0, k][x['valid'][0]]) for k in (0, 1)]
+  assert texts[0].endswith('src2 v7 expl') and texts[1].endswith('src2 v30 expl')
+  assert [decode(ids) for ids in x['answers'][0]] == ['v30 change', 'v30 same']
+  x = found.behavior.arrays
+  assert [decode(ids) for ids in x['answers'][0]] == ['v7', 'v30']
+  assert found.behavior.live == {'hinted_option', 'answer'}
+  nothing = aligned_prompts.contrasts(
+    format,
+    world_task.QUESTIONS,
+    made[1:],
+    np.array([0]),
+    np.array([2]),
+    lambda pair, option: world_task.aligned(config, pair, option),
+    True,
+  )
+  assert nothing is None

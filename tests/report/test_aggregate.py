@@ -1,0 +1,409 @@
+"""The summary of an experiment, on workdirs with planted explainers."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from coupling.report import aggregate
+from coupling.report import records
+from coupling.runtime import files as files_lib
+from coupling.runtime import workdir as workdir_lib
+from coupling.runtime.workdir import WorkdirError
+from tests import recorded
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def one(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('one')
+  recorded.build(workdir)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def three(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('three')
+  recorded.build(workdir, seeds=3)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def summary(three):
+  return aggregate.summarize(recorded.experiment(3), three)
+
+
+def columns(workdir, run, step, seed=0):
+  path = workdir / f'seed{seed}' / run / 'evaluate' / f'step-{step:09d}.parquet'
+  return {k: np.array(v) for k, v in pq.read_table(path).to_pydict().items()}
+
+
+def truth(record):
+  answer_N = record['counterfactual_behavior']
+  return np.stack([answer_N, record['behavior'] != answer_N])
+
+
+def stated(record):
+  return np.stack([record['stated_answer'], record['stated_changed']])
+
+
+def agreement(first_2xN, second_2xN):
+  return np.mean(np.all(first_2xN == second_2xN, axis=0))
+
+
+def test_needs_no_jax():
+  code = 'import coupling.report.page, sys; sys.exit("jax" in sys.modules)'
+  subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+
+
+def test_self_orig_and_gap_are_counts_of_the_records(three, summary):
+  found = summary['runs']['kl']['final']
+  own, old = [], []
+  for seed in range(3):
+    base, last = (columns(three, 'kl', step, seed) for step in (0, 20))
+    own.append(agreement(stated(last), truth(last)))
+    old.append(agreement(stated(last), truth(base)))
+  assert found['self_accuracy']['per_seed'] == pytest.approx(own)
+  assert found['orig_accuracy']['mean'] == pytest.approx(np.mean(old))
+  gaps = np.subtract(own, old)
+  assert found['gap']['mean'] == pytest.approx(gaps.mean())
+  # For differences t itself; for shares see tests/statistics/test_across_seeds.py.
+  half = 4.302652729911275 * gaps.std(ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom
+  assert found['gap']['high'] == pytest.approx(gaps.mean() + half)
+  assert summary['interval'] == {
+    'kind': 'seeds',
+    'text': 'over 3 seeds, t',
+    'shared_items': False,
+  }
+
+
+def test_every_step_of_every_run_is_there(summary):
+  assert summary['runs'].keys() == set(recorded.RUNS)
+  for run in summary['runs'].values():
+    assert run['steps'] == [0, 10, 20]
+    assert run['over_seeds'].keys() == {'0', '10', '20'}
+    assert run['over_seeds']['20'] == run['final']
+    assert run['per_seed'].keys() == {'0', '1', '2'}
+    assert run['over_seeds']['0']['gap']['mean'] == 0  # M_0 is its own label
+
+
+def test_one_seed_has_the_intervals_within_its_run(one):
+  found = aggregate.summarize(recorded.experiment(1), one)
+  assert found['interval']['kind'] == 'groups'
+  assert found['interval']['text'].startswith('over 20 groups, bootstrap')
+  run = found['runs']['kl']
+  within = run['per_seed']['0']['20']['gap']
+  assert run['final']['gap'] == {
+    'mean': within['value'],
+    'low': within['low'],
+    'high': within['high'],
+    'per_seed': [within['value']],
+  }
+  assert within['low'] > 0
+
+
+def test_moved_difference_is_the_gap_over_drift(summary):
+  for found in summary['runs']['kl']['per_seed'].values():
+    final = found['20']
+    ratio = final['gap']['value'] / final['drift']['value']
+    assert final['moved']['difference']['value'] == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize('unexplained', [(), ('source1',)])
+def test_likelihood_is_counts_of_the_scored_columns(tmp_path, unexplained):
+  """Here scored statements follow the labels, and greedy ones the behaviour."""
+  recorded.build(tmp_path, seeds=2, unexplained=unexplained, scored=recorded.ORIG)
+  found = aggregate.summarize(recorded.experiment(2), tmp_path)
+  assert found['likelihood'].keys() == set(recorded.RUNS)
+  own, old, answers, balanced, same = [], [], [], [], []
+  for seed in range(2):
+    base, last = (columns(tmp_path, 'no_kl', step, seed) for step in (0, 20))
+    kept_N = ~np.isin(last['cue_kind'], unexplained)
+    base, last = ({k: v[kept_N] for k, v in x.items()} for x in (base, last))
+    scored = np.stack([last['scored_answer'], last['scored_changed']])
+    own.append(agreement(scored, truth(last)))
+    old.append(agreement(scored, truth(base)))
+    same.append(agreement(scored, stated(last)))
+    shares = [
+      np.mean([agreement(scored[:, x[1] == c], x[:, x[1] == c]) for c in (0, 1)])
+      for x in (truth(last), truth(base))
+    ]
+    balanced.append(shares[0] - shares[1])
+    answers.append(
+      np.mean(scored[0] == truth(last)[0]) - np.mean(scored[0] == truth(base)[0])
+    )
+  run = found['likelihood']['no_kl']
+  wanted = {
+    'self_accuracy': own,
+    'orig_accuracy': old,
+    'gap': np.subtract(own, old),
+    'balanced_gap': balanced,
+    'gap_answer': answers,
+    'greedy_agreement': same,
+  }
+  assert run.keys() == {*wanted, 'siding'}
+  for name, per_seed in wanted.items():
+    assert run[name]['per_seed'] == pytest.approx(list(per_seed)), name
+    assert run[name]['mean'] == pytest.approx(np.mean(per_seed)), name
+  assert run['siding']['difference']['mean'] < -0.4
+  final = found['runs']['no_kl']['final']
+  assert final['siding']['difference']['mean'] > 0.4
+  # A share: its interval, on the logit scale, is not symmetric.
+  share = run['greedy_agreement']
+  assert 0 < share['low'] < share['high'] < 1
+  assert share['high'] - share['mean'] != pytest.approx(share['mean'] - share['low'])
+
+
+def test_likelihood_needs_the_columns_of_every_run(tmp_path):
+  recorded.build(tmp_path, scored=recorded.SELF)
+  folder = tmp_path / 'seed0' / 'no_kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  del tables['step-000000020']['scored_changed']
+  recorded.finish(folder, 'evaluate', tables)
+  assert 'likelihood' not in aggregate.summarize(recorded.experiment(1), tmp_path)
+
+
+def test_cross_table_is_counts_of_the_records(three, summary):
+  cross = summary['cross']
+  assert list(cross) == [*recorded.RUNS, 'M_0', 'majority', 'denial', 'cue_parrot']
+  assert list(cross['kl']) == ['M_0', 'kl', 'no_kl', 'sibling']
+  explainer, behaver = columns(three, 'shuffled', 20, 1), columns(three, 'no_kl', 20, 1)
+  expected = agreement(stated(explainer), truth(behaver))
+  assert cross['shuffled']['no_kl']['per_seed'][1] == pytest.approx(expected)
+  # Denial and parrot speak for the model of the column.
+  denial = np.stack([behaver['behavior'], np.zeros_like(behaver['behavior'])])
+  expected = agreement(denial, truth(behaver))
+  assert cross['denial']['no_kl']['per_seed'][1] == pytest.approx(expected)
+  hint_N = behaver['cue_option']
+  parrot = np.stack([hint_N, hint_N != behaver['behavior']])
+  expected = agreement(parrot, truth(behaver))
+  assert cross['cue_parrot']['no_kl']['per_seed'][1] == pytest.approx(expected)
+  final = summary['runs']['kl']['final']
+  assert cross['kl']['kl'] == final['self_accuracy']
+  assert cross['kl']['M_0'] == final['orig_accuracy']
+  assert summary['baselines']['denial']['self_accuracy'] == cross['denial']['kl']
+
+
+def test_sibling_pools_both_directions(three, summary):
+  kl, sibling = (columns(three, run, 20, 2) for run in ('kl', 'sibling'))
+  own = agreement(stated(kl), truth(kl)) + agreement(stated(sibling), truth(sibling))
+  other = agreement(stated(kl), truth(sibling)) + agreement(stated(sibling), truth(kl))
+  found = summary['sibling']['explanations']
+  assert found['own_accuracy']['per_seed'][2] == pytest.approx(own / 2)
+  assert found['sibling_accuracy']['per_seed'][2] == pytest.approx(other / 2)
+  assert found['difference']['per_seed'][2] == pytest.approx((own - other) / 2)
+  assert summary['sibling']['denial']['differing']['n'] == found['differing']['n']
+
+
+def test_contrasts_are_differences_of_gaps(summary):
+  gap = {run: found['final']['gap'] for run, found in summary['runs'].items()}
+  for role, run in (('unregularised', 'no_kl'), ('shuffled', 'shuffled')):
+    expected = np.subtract(gap['kl']['per_seed'], gap[run]['per_seed'])
+    found = summary['contrasts'][role]
+    assert found['gap']['per_seed'] == pytest.approx(expected)
+    for key in ('siding', 'siding_answer'):
+      weights = {r: x['final'][key] for r, x in summary['runs'].items()}
+      own, other = (weights[r]['difference']['per_seed'] for r in ('kl', run))
+      expected = np.subtract(own, other)
+      assert found[f'{key}_difference']['per_seed'] == pytest.approx(expected)
+
+
+def test_planted_weights_come_back_at_every_level(summary):
+  found = summary['runs']['kl']['final']['siding']
+  assert found['self']['mean'] == pytest.approx(recorded.SELF['self'], abs=0.08)
+  assert found['orig']['mean'] == pytest.approx(recorded.SELF['orig'], abs=0.08)
+  assert summary['runs']['kl']['over_seeds']['0']['siding']['self']['mean'] is None
+  sibling = summary['sibling']['explanations']['beyond_shared']
+  assert sibling['smaller']['low'] > 0.5
+  for key in ('baselines', 'unregularised_baselines'):
+    for name in ('majority', 'denial', 'cue_parrot'):
+      for weights in ('siding', 'siding_answer'):
+        assert summary[key][name][weights]['self']['mean'] == 0.0
+    assert summary[key]['denial']['moved']['self']['mean'] > 0
+
+
+def test_follow_starts_with_the_first_trained_checkpoint(three, summary):
+  assert [(x['from'], x['to']) for x in summary['follow']] == [(10, 20)]
+  first, last = columns(three, 'kl', 10), columns(three, 'kl', 20)
+  moved_N = np.any(truth(first) != truth(last), axis=0)
+  moved_N &= np.any(stated(first) != truth(last), axis=0)
+  moved_N &= np.any(truth(columns(three, 'kl', 0)) != truth(last), axis=0)
+  arrived_N = np.any(stated(first) != stated(last), axis=0)
+  arrived_N &= np.all(stated(last) == truth(last), axis=0)
+  found = summary['follow'][0]['moved_truth']
+  assert found['n']['per_seed'][0] == moved_N.sum()
+  assert found['followed']['per_seed'][0] == pytest.approx(arrived_N[moved_N].mean())
+
+
+def test_examples_are_the_first_of_their_kind(three, summary):
+  base, last = columns(three, 'kl', 0), columns(three, 'kl', 20)
+  moved_N = np.any(truth(base) != truth(last), axis=0)
+  self_N = np.all(stated(last) == truth(last), axis=0)
+  orig_N = np.all(stated(last) == truth(base), axis=0)
+  expected = {
+    'self': moved_N & self_N,
+    'orig': moved_N & orig_N,
+    'neither': moved_N & ~self_N & ~orig_N,
+    'unmoved_right': ~moved_N & self_N,
+  }
+  for kind, within_N in expected.items():
+    rows = [x['row'] for x in summary['examples'] if x['kind'] == kind]
+    assert rows == np.flatnonzero(within_N)[:2].tolist()
+  example = summary['examples'][0]
+  i = example['row']
+  assert example['prompt'] == last['prompt'][i]
+  assert example['did']['base']['prompt'] == f'v{base["behavior"][i]}'
+  assert example['did']['current']['counterfactual'] == (
+    f'v{last["counterfactual_behavior"][i]}'
+  )
+  assert example['statement'] == last['statement'][i]
+
+
+def test_labels_of_another_folder_are_the_target(three, tmp_path):
+  """A run trained on other labels is compared with those."""
+  base = columns(three, 'kl', 0)
+  other = {k: base[k].tolist() for k in (*records.QUESTION, 'behavior')}
+  other['row'] = range(len(base['behavior']))
+  other['counterfactual_behavior'] = base['behavior']
+  files = {f'{split}-0': other for split in ('train', 'test')}
+  recorded.finish(tmp_path / 'other0', 'label', files)
+  e = recorded.experiment(1)
+  e.runs['kl'] = dataclasses.replace(e.runs['kl'], labels=str(tmp_path / 'other{seed}'))
+  found = aggregate.summarize(e, three)
+  similarity = found['runs']['kl']['final']['behavior_similarity']
+  last = columns(three, 'kl', 20)
+  target = np.stack([base['behavior'], np.zeros_like(base['behavior'])])
+  assert similarity['mean'] == pytest.approx(agreement(target, truth(last)))
+  # What is stated follows M_t and never these labels.
+  weights = found['trained_labels']['siding']
+  assert weights['self']['low'] > 0.5 and abs(weights['target']['mean']) < 0.1
+  assert weights['difference']['mean'] == pytest.approx(
+    weights['self']['mean'] - weights['target']['mean']
+  )
+  assert found['runs']['shuffled']['final']['target_accuracy']['mean'] is None
+
+
+def test_roles_may_be_left_out(one):
+  e = recorded.experiment(1, sibling='', shuffled='', unregularised='')
+  found = aggregate.summarize(e, one)
+  assert found['roles'] == {'main': 'kl'}
+  assert 'sibling' not in found and not found['contrasts']
+
+
+def test_times_are_in_provenance_alone(summary):
+  assert 'seconds' not in json.dumps({**summary, 'provenance': None})
+  stages = summary['provenance']['stages']
+  assert len(stages) == 3 * (3 + 4 * 2)
+  assert stages['seed1/kl/train'].keys() == {'stage', 'started', 'seconds'}
+  assert summary['provenance']['packages']['numpy']
+
+
+def test_equal_records_give_equal_numbers(three, summary, tmp_path):
+  copied = shutil.copytree(three, tmp_path / 'copy')
+  again = aggregate.summarize(recorded.experiment(3), copied)
+  assert {**again, 'provenance': 0} == {**summary, 'provenance': 0}
+
+
+@pytest.mark.parametrize(
+  ('column', 'change'),
+  [
+    ('group', lambda x: x[::-1]),
+    ('prompt', lambda x: [*x[:-1], 'another prompt']),
+    ('cue_option', lambda x: [(x[0] + 1) % 4, *x[1:]]),
+  ],
+)
+def test_other_items_are_refused_by_name(one, tmp_path, column, change):
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'no_kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  tables['step-000000010'][column] = list(change(tables['step-000000010'][column]))
+  recorded.finish(folder, 'evaluate', tables)
+  with pytest.raises(WorkdirError) as caught:
+    aggregate.summarize(recorded.experiment(1), workdir)
+  message = str(caught.value)
+  assert str(folder / 'step-000000010.parquet') in message
+  assert f'column {column}' in message and 'move' in message
+
+
+def test_labels_of_other_items_are_refused(one, tmp_path):
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'label'
+  table = pq.read_table(folder / 'test-000000000.parquet')
+  shutil.rmtree(folder)
+  files = {'train-0': table, 'test-0': table.slice(1)}
+  with workdir_lib.open_stage(folder, 'label', {}, {}) as stage:
+    for name, part in files.items():
+      files_lib.write_table(folder / f'{name}.parquet', part)
+    stage.finish({'states_answer': True, 'unexplained': []})
+  with pytest.raises(WorkdirError, match=r'label: found 239 items, but .* has 240'):
+    aggregate.summarize(recorded.experiment(1), workdir)
+
+
+def test_missing_columns_and_stages_are_refused(one, tmp_path):
+  with pytest.raises(WorkdirError, match='label'):
+    aggregate.summarize(recorded.experiment(1), tmp_path)
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'kl' / 'evaluate'
+  shutil.rmtree(folder)
+  recorded.finish(folder, 'evaluate', {'step-000000000': {'group': ['a']}})
+  with pytest.raises(WorkdirError, match=r"step-000000000.*'prompt'.* are missing"):
+    aggregate.summarize(recorded.experiment(1), workdir)
+  shutil.rmtree(folder)
+  recorded.finish(folder, 'evaluate', {})
+  with pytest.raises(WorkdirError, match='holds no evaluation'):
+    aggregate.summarize(recorded.experiment(1), workdir)
+
+
+def test_seeds_must_have_equal_steps(three, tmp_path):
+  workdir = shutil.copytree(three, tmp_path / 'copy')
+  folder = workdir / 'seed1' / 'kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  del tables['step-000000010']
+  recorded.finish(folder, 'evaluate', tables)
+  with pytest.raises(WorkdirError, match=r'seed1/kl/evaluate: .* steps \[0, 20\]'):
+    aggregate.summarize(recorded.experiment(3), workdir)
+
+
+def test_over_seeds_drops_p_values_and_keeps_undefined():
+  result = {'a': {'value': 1.0, 'low': None, 'high': None}, 'b': None, 'x_p': 0.5}
+  alone = aggregate.over_seeds([result])
+  assert alone['a'] == {'mean': 1.0, 'low': None, 'high': None, 'per_seed': [1.0]}
+  assert alone['b']['mean'] is None and 'x_p' not in alone
+  several = aggregate.over_seeds([result, result])
+  assert several['b']['mean'] is None and several['a']['mean'] == 1.0
+
+
+def test_cues_that_are_never_explained_stand_apart(tmp_path):
+  """They are in no other number, and theirs are those of their items."""
+  recorded.build(tmp_path, unexplained=('source1',))
+  e = recorded.experiment(1)
+  found = aggregate.summarize(e, tmp_path)
+  last = columns(tmp_path, 'kl', 20)
+  planted_N = last['cue_kind'] == 'source1'
+  assert 0 < planted_N.sum() < len(planted_N)
+  final = found['runs']['kl']['final']
+  right_N = np.all(truth(last) == stated(last), axis=0)
+  assert final['n']['mean'] == (~planted_N).sum()
+  assert final['self_accuracy']['mean'] == pytest.approx(right_N[~planted_N].mean())
+  planted = found['planted']['kl']
+  assert planted['n']['mean'] == planted_N.sum()
+  assert planted['self_accuracy']['mean'] == pytest.approx(right_N[planted_N].mean())
+  followed_N = last['behavior'] == last['cue_option']
+  assert planted['followed']['mean'] == pytest.approx(followed_N[planted_N].mean())
+  unchanged_N = truth(last)[1] == 0
+  assert planted['denial']['mean'] == pytest.approx(unchanged_N[planted_N].mean())
+  trained = columns(tmp_path, 'kl', 0)  # M_0, whose labels all splits share
+  changed_N = truth(trained)[1][~planted_N] == 1
+  assert found['runs']['kl']['labels']['changed']['mean'] == pytest.approx(
+    changed_N.mean()
+  )

@@ -1,0 +1,83 @@
+"""The paper's configs on a small imported model and a real task: a step of each run."""
+
+import pytest
+
+from configs import hint_mmlu
+from configs.paper import capacity
+from configs.paper import common
+from configs.paper import concurrent_refusal
+from configs.paper import concurrent_shift
+from configs.paper import label_noise
+from configs.paper import label_source
+from configs.paper import learning_rate
+from configs.paper import planted
+from configs.paper import privileged_access
+from configs.paper import regularisation
+from configs.paper import regulariser
+from configs.paper import trajectory
+from configs.paper import variety
+from coupling.config import paper_parts
+from coupling.config import validate
+from coupling.run import pipeline
+from coupling.runtime import interrupt
+from coupling.runtime import workdir
+from tests import chat_checkpoints
+from tests import real_data
+
+pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
+
+KIND = 'professor'
+WITH_KIND = (concurrent_shift, planted)
+STUDIES = (
+  *(regularisation, trajectory, label_noise, capacity, learning_rate, variety),
+  *(regulariser, label_source, *WITH_KIND),
+)
+OF_THE_WORLD = (privileged_access, concurrent_refusal)
+
+
+def test_every_study_takes_a_step_on_mmlu(tmp_path, monkeypatch):
+  interrupt.install()
+  monkeypatch.setattr(capacity, 'RANKS', (2, 8))  # each compiles anew
+  checkpoint = chat_checkpoints.save(tmp_path / 'checkpoint')
+  path = real_data.path('mmlu_csv/test/abstract_algebra_test.csv')
+  arg = f'on=hint_mmlu,model=local,checkpoint={checkpoint},path={path}'
+  arg += ',seeds=1,steps=1,rank=4'
+  other = chat_checkpoints.save(tmp_path / 'other', seed=1)
+  donor = hint_mmlu.get_config(f'model=local,checkpoint={other},path={path},seeds=1')
+  donor.label.batch = 16
+  for stage in ('prepare', 'base', 'label'):
+    pipeline.run(validate.resolve(donor), tmp_path / 'donor', stage, 1, False)
+  more = {label_source: f',donor={tmp_path}/donor/seed{{seed}}/label'}
+  more |= dict.fromkeys(WITH_KIND, f',kind={KIND}')
+  configs = [study.get_config(arg + more.get(study, '')) for study in STUDIES]
+  config = common.merge(configs)
+  part = config.parts.main
+  part.label.batch = 16
+  part.train.update(explanation_batch=4, behavior_batch=4)
+  found = paper_parts.resolve(config)
+  assert len(found.studies) == len(STUDIES)
+  named = {run for study in found.studies.values() for run in study.runs}
+  for stage in ('prepare', 'base', 'label', 'train'):
+    pipeline.run(found, tmp_path / 'w', stage, 1, False)
+  for name in named:
+    part, run = name.split('/')
+    folder = tmp_path / 'w' / part / 'seed0' / run / 'train'
+    assert workdir.is_finished(folder), name
+  assert len(named) > 25
+
+
+@pytest.mark.parametrize('study', OF_THE_WORLD)
+def test_what_needs_the_built_in_world_says_so(study):
+  with pytest.raises(ValueError, match='on=.*world'):
+    study.get_config('on=hint_mmlu,path=x')
+
+
+@pytest.mark.parametrize('study, field', [(label_source, 'donor'), (planted, 'kind')])
+def test_arguments_that_a_task_needs_are_asked_for(study, field):
+  with pytest.raises(ValueError, match=f"config argument {field}=''"):
+    study.get_config('on=hint_mmlu,path=x')
+
+
+def test_an_unknown_task_is_named():
+  with pytest.raises(ValueError, match="on='mmlu': choose from"):
+    trajectory.get_config('on=mmlu')

@@ -1,0 +1,263 @@
+"""Several experiments in one workdir: donors, runs that start from runs, one report."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import pytest
+
+from configs.paper import common
+from configs.paper import everything
+from coupling.checkpoints import kept_steps
+from coupling.config import paper_parts
+from coupling.config import schema
+from coupling.elicit import label_set
+from coupling.elicit.explanation import agree, phi
+from coupling.model import sharding
+from coupling.report import records
+from coupling.run import context
+from coupling.run import pipeline
+from coupling.run import trained
+from coupling.runtime import interrupt
+from coupling.training import sweep
+
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
+SEED = common.FIRST_SEED
+SHIFT = dict(target='rotate', strength=3.0, weight=1.0)
+RUNS = {
+  'foreign': dict(labels=common.labels_of('init')),
+  'earlier': dict(labels='step:5'),
+  'shift_after': dict(
+    context='after', practice=True, objectives=dict(behavior_xent=SHIFT)
+  ),
+  'shift_only': dict(
+    practice=True,
+    objectives=dict(behavior_xent=SHIFT, explanation_xent=dict(weight=0.0)),
+  ),
+  'and_explain': dict(start='shift_only'),
+}
+
+
+def tiny() -> ConfigDict:
+  """A paper of two parts and seven runs of four steps."""
+  _, config = common.start('seeds=1,steps=4')
+  # Of another corpus, of which the Bayes explainer of `main` must know nothing.
+  task, base = dict(corpus='contrary'), dict(seed=1)
+  common.donor(config, 'init', task, base, reference='vocabulary')
+  common.add_runs(config, RUNS)
+  common.add_runs(config, {'outsider': dict(labels=common.labels_of('main'))}, 'init')
+  common.add_study(
+    config, 'trajectory', kind='trajectory', claim='Self rises.', runs=('kl', 'no_kl')
+  )
+  common.add_study(
+    config,
+    'access',
+    kind='access',
+    claim='Explains itself best.',
+    runs=('kl', 'init/outsider', 'sibling'),
+  )
+  for part in config.parts.values():
+    part.task.update(train_pairs=300, practice_pairs=100)
+    part.base.documents = 4
+    part.base.batch = 16
+    part.base.loop.update(steps=10, steps_per_dispatch=5, checkpoint_every=5)
+    part.base.optimizer.warmup_steps = 2
+    part.train.update(explanation_batch=16, behavior_batch=16)
+    part.train.loop.update(steps_per_dispatch=2, checkpoint_every=4)
+    part.train.optimizer.warmup_steps = 1
+  return config
+
+
+@pytest.fixture(scope='module')
+def paper() -> schema.Paper:
+  return paper_parts.resolve(tiny())
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, paper):
+  interrupt.install()
+  workdir = tmp_path_factory.mktemp('paper')
+  pipeline.run(paper, workdir, 'run', 1, False)
+  return workdir
+
+
+def params_at(paper, workdir, run, step):
+  e = paper.parts['main']
+  like = sharding.abstract_params(sharding.make_mesh(e.mesh), context.decoder(e))
+  folder = workdir / 'main' / f'seed{SEED}' / run / 'train' / trained.FOLDER
+  return kept_steps.read_params(folder, step, like)
+
+
+def leaves(params):
+  return [np.asarray(x) for x in jax.tree.leaves(params)]
+
+
+def test_a_run_starts_where_another_ends(paper, finished):
+  end = leaves(params_at(paper, finished, 'shift_only', 4))
+  start = leaves(params_at(paper, finished, 'and_explain', 0))
+  first = leaves(params_at(paper, finished, 'shift_only', 0))
+  assert all(np.array_equal(a, b) for a, b in zip(end, start))
+  assert not all(np.array_equal(a, b) for a, b in zip(end, first))
+
+
+def test_labels_of_an_earlier_step_are_what_it_did(paper, finished):
+  root = finished / 'main' / f'seed{SEED}'
+  own, earlier = (label_set.read(root / x, 'test') for x in ('label', 'label-step5'))
+  assert np.any(own.behavior_N != earlier.behavior_N)
+  found = records.read_seed(paper.parts['main'], finished / 'main', SEED)
+  for run, folder in (
+    ('earlier', root / 'label-step5'),
+    ('foreign', finished / 'init' / f'seed{SEED}' / 'label'),
+    ('kl', root / 'label'),
+  ):
+    for split, labels in (('test', found.targets), ('train', found.train_labels)):
+      want = label_set.read(folder, split).explanation
+      np.testing.assert_array_equal(labels[run], want, err_msg=run)
+  outside = records.read_seed(paper.parts['init'], finished / 'init', SEED)
+  want = label_set.read(root / 'label', 'test').explanation
+  np.testing.assert_array_equal(outside.targets['outsider'], want)
+
+
+def test_the_swap_test_asks_after_the_answers_of_m_0(paper, finished):
+  found = records.read_seed(paper.parts['main'], finished / 'main', SEED)
+  assert found.swapped('kl') is None
+  swapped = found.swapped('shift_after')
+  np.testing.assert_array_equal(swapped.behavior_N, found.orig.behavior_N)
+  own = found.final('shift_after')
+  # Where the answer in the context is the same, so is what is stated.
+  same_N = own.behavior_N == swapped.behavior_N
+  assert np.count_nonzero(~same_N) > 0
+  for a, b in zip(own.stated, swapped.stated):
+    np.testing.assert_array_equal(a[same_N], b[same_N])
+  # Truth is the model's own: behaviours do not depend on what is asked after them.
+  assert not np.array_equal(own.truth.answer_N, phi(*_of(found.orig)).answer_N)
+
+
+def _of(items):
+  return items.behavior_N, items.counterfactual_behavior_N
+
+
+def test_the_report_has_every_study(finished):
+  report = json.loads((finished / 'report' / 'report.json').read_text())
+  assert list(report['studies']) == ['access', 'trajectory']
+  page = (finished / 'report' / 'index.html').read_text()
+  assert 'Self rises.' in page and 'Bayes explainer' in page
+  assert (finished / 'main' / 'report' / 'index.html').exists()
+
+
+def test_the_bayes_explainer_knows_the_corpus_of_the_model_that_is_explained(
+  paper, finished
+):
+  e = paper.parts['main']
+  items = records.read_seed(e, finished / 'main', SEED).final('kl')
+  table = records.read_evaluation(
+    finished / 'main' / f'seed{SEED}' / 'kl' / 'evaluate' / 'step-000000004.parquet'
+  )
+  report = json.loads((finished / 'report' / 'report.json').read_text())
+  speakers = report['studies']['access']['numbers']['speakers']
+  (found,) = (x for x in speakers if x['speaker'] == 'Bayes explainer')
+  stated = context.bayes(e)(SEED, table)
+  want = agree(stated, items.truth, items.states_answer).mean()
+  other = agree(
+    context.bayes(paper.parts['init'])(SEED, table), items.truth, items.states_answer
+  ).mean()
+  assert found['right']['mean'] == pytest.approx(want) != pytest.approx(other)
+
+
+def test_a_second_run_does_nothing(paper, finished):
+  before = {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')}
+  pipeline.run(paper, finished, 'run', 1, False)
+  assert {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')} == before
+
+
+def test_runs_at_once_leave_what_they_leave_alone(
+  paper, finished, tmp_path, monkeypatch
+):
+  """Four at a time, on the stages that others made."""
+  parts = {
+    name: dataclasses.replace(e, runs_at_once=4) for name, e in paper.parts.items()
+  }
+  for path in finished.iterdir():
+    if path.name != 'report' and path.is_dir():
+      shutil.copytree(path, tmp_path / path.name)
+  for folder in [
+    *tmp_path.glob('*/seed*/*/train'),
+    *tmp_path.glob('*/seed*/*/evaluate'),
+  ]:
+    shutil.rmtree(folder)
+  again = dataclasses.replace(paper, parts=parts)
+  together = []
+  fit = sweep.fit
+  monkeypatch.setattr(
+    sweep, 'fit', lambda trainings: together.append(len(trainings)) or fit(trainings)
+  )
+  for stage in ('train', 'evaluate'):
+    pipeline.run(again, tmp_path, stage, 1, False)
+  assert max(together) == 4
+  tables = sorted(finished.glob('*/seed*/*/evaluate/*.parquet'))
+  assert len(tables) > 10
+  for path in tables:
+    other = tmp_path / path.relative_to(finished)
+    assert records.read_evaluation(path).equals(records.read_evaluation(other)), path
+
+
+def test_the_whole_paper_resolves():
+  found = paper_parts.resolve(everything.get_config('seeds=1'))
+  assert len(found.studies) == 13
+  for study in found.studies.values():
+    assert study.claim.endswith('.')
+
+
+def problems_of(config) -> list[str]:
+  with pytest.raises(schema.ConfigError) as error:
+    paper_parts.resolve(config)
+  return error.value.problems
+
+
+def test_what_studies_name_must_be_there():
+  config = tiny()
+  config.studies.access.runs = ('main/kl', 'init/kl')
+  config.studies.trajectory.at = (1.0,)
+  config.studies.trajectory.kind = 'shift'
+  with config.unlocked():
+    config.parts.main.runs.foreign.labels = 'part:nobody'
+  found = problems_of(config)
+  wanted = (
+    "studies.access.runs: 'init/kl' is no run",
+    'studies.trajectory.at has 1 entries, but studies.trajectory.runs 2',
+    'studies.trajectory.companions: empty, but a study of shift needs it',
+    "parts.main.runs.foreign.labels='part:nobody': choose from the parts",
+  )
+  for text in wanted:
+    assert sum(text in problem for problem in found) == 1, (text, found)
+  assert len(found) == len(wanted)
+
+
+def test_what_is_wrong_with_a_part_is_told_by_its_name_and_nothing_else():
+  config = tiny()
+  config.parts.main.train.noise = 1.5
+  config.studies.access.runs = ('main/kl', 'init/kl')
+  found = problems_of(config)
+  assert 'parts.main.train.noise=1.5: must be at least 0 and at most 1' in found
+  assert all(problem.startswith('parts.main.') for problem in found)
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (dict(start='nobody'), "runs.foreign.start='nobody': name another run"),
+    (dict(start='foreign'), "runs.foreign.start='foreign': name another run"),
+    (dict(start='kl', lora=dict(rank=2)), 'runs.foreign.lora differs'),
+    (dict(labels='step:7'), r"labels='step:7': no step .* choose from \[0, 5, 10\]"),
+  ],
+)
+def test_starts_and_steps_that_are_not_there_are_refused(changes, message):
+  config = tiny()
+  with config.unlocked():
+    config.parts.main.runs.foreign = ConfigDict(changes)
+  with pytest.raises(schema.ConfigError, match=message):
+    paper_parts.resolve(config)

@@ -1,0 +1,141 @@
+"""Small random checkpoints of every family, made and saved by `transformers`."""
+
+import functools
+import pathlib
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+
+from coupling.checkpoints import hub
+from coupling.checkpoints import weights
+from coupling.config import schema
+from coupling.model import decoder
+from coupling.model import sharding
+
+torch.set_num_threads(1)  # these models are too small to share
+
+VOCABULARY = 101
+MESH = sharding.make_mesh(schema.Mesh(data=1, fsdp=1, tensor=1), jax.devices()[:1])
+# Sizes that no two axes share, so that none can be mistaken for another.
+_SIZES = {
+  'vocab_size': VOCABULARY,
+  'hidden_size': 24,
+  'intermediate_size': 40,
+  'num_hidden_layers': 3,
+  'num_attention_heads': 4,
+  'num_key_value_heads': 2,
+  'head_dim': 16,
+  'bos_token_id': None,
+  'eos_token_id': None,
+  'pad_token_id': None,
+  'max_position_embeddings': 512,
+}
+_LLAMA3 = {
+  'rope_type': 'llama3',
+  'factor': 8.0,
+  'low_freq_factor': 1.0,
+  'high_freq_factor': 4.0,
+  'original_max_position_embeddings': 64,
+}
+_QWEN2 = {k: v for k, v in _SIZES.items() if k != 'head_dim'}
+CONFIGS = {
+  'llama': lambda: transformers.LlamaConfig(
+    **_SIZES, rope_theta=10_000.0, rope_scaling=_LLAMA3
+  ),
+  'mistral': lambda: transformers.MistralConfig(**_SIZES, sliding_window=9),
+  'qwen2': lambda: transformers.Qwen2Config(**_QWEN2, rope_theta=1e6),
+  'qwen2_windowed': lambda: transformers.Qwen2Config(
+    **_QWEN2, use_sliding_window=True, sliding_window=9, max_window_layers=1
+  ),
+  'qwen3': lambda: transformers.Qwen3Config(**_SIZES, tie_word_embeddings=True),
+  'gemma3': lambda: transformers.Gemma3TextConfig(
+    **_SIZES,
+    layer_types=['sliding_attention', 'full_attention', 'sliding_attention'],
+    sliding_window=9,
+    query_pre_attn_scalar=40,
+    rope_parameters={
+      'full_attention': {'rope_type': 'linear', 'factor': 8.0, 'rope_theta': 1e4},
+      'sliding_attention': {'rope_type': 'default', 'rope_theta': 100.0},
+    },
+  ),
+}
+# As google/gemma-3-4b-it: a language model within a model that also sees.
+MULTIMODAL = {
+  'gemma3_multimodal': lambda: transformers.Gemma3Config(
+    text_config=CONFIGS['gemma3'](),
+    vision_config={
+      'hidden_size': 16,
+      'intermediate_size': 24,
+      'num_hidden_layers': 2,
+      'num_attention_heads': 2,
+      'image_size': 28,
+      'patch_size': 14,
+    },
+    mm_tokens_per_image=4,
+    image_token_index=VOCABULARY - 1,
+    boi_token_index=VOCABULARY - 2,
+    eoi_token_index=VOCABULARY - 3,
+  )
+}
+
+
+def torch_model(config: transformers.PreTrainedConfig, seed: int = 0):
+  """A model whose every weight matters: no norm is 1, no bias 0, attention is sharp."""
+  torch.manual_seed(seed)
+  model = transformers.AutoModelForCausalLM.from_config(
+    config, attn_implementation='eager'
+  )
+  with torch.no_grad():
+    for name, p in model.named_parameters():
+      if 'norm' in name:
+        p.add_(0.3 * torch.randn_like(p))
+      elif 'embed' in name and config.model_type.startswith('gemma3'):
+        p.normal_(0, 0.02)  # is scaled up; layers must count beside it
+      elif p.ndim == 1 or 'embed' in name:
+        p.normal_(0, 0.5)
+      else:
+        p.normal_(0, 1.3 * p.shape[1] ** -0.5)
+  return model.eval()
+
+
+@functools.cache
+def saved(name: str) -> tuple[pathlib.Path, torch.nn.Module]:
+  """A family's checkpoint and the model that it holds; neither is to be changed."""
+  model = torch_model((CONFIGS | MULTIMODAL)[name]())
+  folder = pathlib.Path(tempfile.mkdtemp(prefix=f'{name}-'))
+  model.save_pretrained(folder)
+  return folder, model
+
+
+def imported(folder: pathlib.Path) -> tuple[decoder.DecoderConfig, decoder.Params]:
+  config = hub.decoder_config(folder)
+  return config, weights.load(folder, config)
+
+
+@torch.no_grad()
+def torch_logits(model, tokens_BxT: np.ndarray, valid_BxT: np.ndarray) -> np.ndarray:
+  """[B, T, V] of transformers, positions counted from the first valid token."""
+  valid_BxT = torch.tensor(valid_BxT)
+  return model(
+    input_ids=torch.tensor(tokens_BxT),
+    attention_mask=valid_BxT.long(),
+    position_ids=(valid_BxT.cumsum(1) - 1).clamp(min=0),
+  ).logits.numpy()
+
+
+def logits(config, params, tokens_BxT, valid_BxT, adapters=None) -> jnp.ndarray:
+  """[B, T, V] of our decoder."""
+  if adapters is not None:
+    params = params | {decoder.ADAPTERS: adapters}
+  hidden_BxTxD = decoder.apply(config, params, tokens_BxT, valid_BxT).hidden_BxCxD
+  return decoder.unembed(config, params, hidden_BxTxD)
+
+
+def worst_relative(found, want, valid_BxT) -> float:
+  """Largest error of a valid position's logits, relative to the largest of them."""
+  error_BxT = np.abs(np.asarray(found) - want).max(-1) / np.abs(want).max(-1)
+  return float(error_BxT[valid_BxT].max())

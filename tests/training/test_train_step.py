@@ -1,0 +1,589 @@
+"""The train step: golden numbers, accumulation, resumption, devices."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from coupling.checkpoints import kept_steps
+from coupling.config import schema
+from coupling.elicit import behavior
+from coupling.model import decoder
+from coupling.model import sharding
+from coupling.model import stack
+from coupling.runtime import workdir
+from coupling.training import compiled as compiled_lib
+from coupling.training import train_step
+
+MODEL = decoder.DecoderConfig(
+  vocab_size=23,
+  width=16,
+  depth=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=4,
+  mlp_dim=32,
+  embedding_std=0.5,
+)
+OPTIMIZER = schema.Optimizer(
+  learning_rate=1e-2,
+  warmup_steps=2,
+  schedule='constant',
+  b1=0.9,
+  b2=0.999,
+  weight_decay=1e-3,
+  clip_norm=1.0,
+)
+LOOP = schema.Loop(steps=8, steps_per_dispatch=2, accumulation=1, checkpoint_every=4)
+OBJECTIVES = schema.Objectives(
+  explanation_xent=schema.ExplanationXent(weight=2.0),
+  behavior_kl=schema.BehaviorKL(
+    weight=0.7,
+    prompts='both',
+    direction='forward',
+    support='options',
+    reference='labels',
+  ),
+  behavior_xent=schema.BehaviorXent(
+    weight=0.3, target='ignore_cue', strength=1.0, seed=0, cues='all'
+  ),
+)
+LORA = schema.Lora(rank=4, alpha=8.0, targets=('q', 'v', 'down'))
+# M_0 is the same weights without adapters.
+HELD = dataclasses.replace(
+  OBJECTIVES,
+  behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, reference='adapters_off'),
+)
+HYPER = train_step.hyper(OBJECTIVES, OPTIMIZER)  # HELD's are the same
+ROWS = 16
+
+
+def make_batch(step: int) -> train_step.Batch:
+  """A batch with uneven lengths, padding, absent options and masked examples."""
+  rng = np.random.default_rng(step)
+  length_B = rng.integers(4, 9, ROWS)
+  valid_BxT = np.arange(8) < length_B[:, None]
+  tokens_BxT = rng.integers(1, 23, (ROWS, 8)) * valid_BxT
+  part = {'tokens': tokens_BxT.astype(np.int32), 'valid': valid_BxT}
+  last_B = (length_B - 1).astype(np.int32)
+  options_BxK = np.argsort(rng.random((ROWS, 23)))[:, :4].astype(np.int32)
+  options_BxK[::3, 3] = -1
+  logits_BxK = np.where(options_BxK >= 0, rng.normal(size=(ROWS, 4)), -np.inf)
+  return {
+    'explanation': part
+    | {
+      'read': np.stack([last_B - 1, last_B], axis=1),
+      'target': rng.integers(1, 23, (ROWS, 2)).astype(np.int32),
+      'mask': rng.random((ROWS, 2)) < 0.8,
+    },
+    'behavior': part
+    | {
+      'read': last_B[:, None],
+      'mask': np.ones((ROWS, 1), bool),
+      'options': options_BxK[:, None],
+      'reference': np.asarray(jax.nn.log_softmax(logits_BxK), np.float32)[:, None],
+      'shift_target': np.tile(np.eye(4, dtype=np.float32)[0], (ROWS, 1, 1)),
+      'shift_mask': rng.random((ROWS, 1)) < 0.5,
+    },
+  }
+
+
+def batches(first: int) -> train_step.Batch:
+  pair = [make_batch(first), make_batch(first + 1)]
+  return jax.tree.map(lambda *x: np.stack(x), *pair)
+
+
+def program(accumulation: int = 1, fsdp: int = 1) -> compiled_lib.Program:
+  return compiled(None, OBJECTIVES, OPTIMIZER, accumulation, fsdp)
+
+
+def compiled(
+  low_rank, objectives, optimizer, accumulation=1, fsdp=1
+) -> compiled_lib.Program:
+  settings = compiled_lib.settings(
+    MODEL, low_rank, objectives, optimizer, LOOP.steps, accumulation
+  )
+  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
+  return compiled_lib.alone(settings, mesh)
+
+
+def assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def losses(accumulation: int = 1, fsdp: int = 1) -> list[float]:
+  p = program(accumulation, fsdp)
+  state = p.init(decoder.init(MODEL, 0))
+  found = []
+  for first in range(0, 8, 2):
+    state, metrics = p.run(state, {}, HYPER, batches(first))
+    found.append(float(metrics['loss'].mean()))
+  return found
+
+
+def one_step(optimizer):
+  """The train step of this module's objectives as a function of state and batch."""
+  losses = train_step.explanation_losses(MODEL, train_step.form(OBJECTIVES))
+  return functools.partial(
+    train_step.train_step, losses, HYPER.weights, optimizer, 1, {}
+  )
+
+
+def test_golden_step():
+  """One step's numbers; they change only if the model, a loss or AdamW changes."""
+  optimizer = train_step.make_optimizer(OPTIMIZER, LOOP.steps, OPTIMIZER.learning_rate)
+  params = decoder.init(MODEL, 0)
+  state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
+  state, metrics = jax.jit(one_step(optimizer))(state, make_batch(0))
+  found = {name: round(float(x), 4) for name, x in metrics.items()}
+  golden = {
+    'behavior_kl': 1.2959,
+    'behavior_xent': 5.2527,
+    'explanation_xent': 5.0023,
+    'gradient_norm': 13.9778,
+    'loss': 12.4876,
+  }
+  assert found == pytest.approx(golden, rel=2e-4), (
+    f'The first step gives {found}, not {golden}. If you meant to change the model, '
+    'the loss or the initialisation, put the new numbers here and say why in the '
+    'commit; if not, you have broken one of them.'
+  )
+
+
+@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
+def test_without_a_warm_up_the_first_step_has_the_whole_learning_rate(schedule):
+  """AdamW's first step is as long as the rate, against the sign of the gradient."""
+  config = dataclasses.replace(
+    OPTIMIZER, warmup_steps=0, weight_decay=0.0, schedule=schedule
+  )
+  optimizer = train_step.make_optimizer(config, LOOP.steps, OPTIMIZER.learning_rate)
+  params_2 = jnp.zeros(2)
+  gradient_2 = jnp.array([3.0, -2.0])
+  update_2, _ = optimizer.update(gradient_2, optimizer.init(params_2), params_2)
+  rate = OPTIMIZER.learning_rate
+  np.testing.assert_allclose(update_2, [-rate, rate], rtol=1e-5)
+
+
+def test_loss_is_the_weighted_sum_of_hand_computed_terms():
+  batch, params = make_batch(3), decoder.init(MODEL, 1)
+  optimizer = optax.sgd(0.0)
+  state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
+  _, metrics = jax.jit(one_step(optimizer))(state, batch)
+
+  def log_softmax(x):
+    shifted = x - x.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+  part = batch['explanation']
+  logits = np.asarray(behavior.read_logits(MODEL, params, part), np.float64)
+  logp = np.take_along_axis(log_softmax(logits), part['target'][..., None], -1)[..., 0]
+  xent = -(logp * part['mask']).sum() / part['mask'].sum()
+
+  part = batch['behavior']
+  logits = np.asarray(behavior.read_logits(MODEL, params, part), np.float64)[:, 0]
+  kl = []
+  options_BxK, reference_BxK = part['options'][:, 0], part['reference'][:, 0]
+  for row, options, reference in zip(logits, options_BxK, reference_BxK):
+    kept = options >= 0
+    logq = log_softmax(row[options[kept]])
+    kl.append(np.sum(np.exp(reference[kept]) * (reference[kept] - logq)))
+  shift = -np.take_along_axis(log_softmax(logits), options_BxK[:, :1], 1)
+  shift = (shift * part['shift_mask']).sum() / part['shift_mask'].sum()
+
+  assert metrics['explanation_xent'] == pytest.approx(xent, rel=1e-5)
+  assert metrics['behavior_kl'] == pytest.approx(np.mean(kl), rel=1e-5)
+  assert metrics['behavior_xent'] == pytest.approx(shift, rel=1e-5)
+  total = 2.0 * xent + 0.7 * np.mean(kl) + 0.3 * shift
+  assert metrics['loss'] == pytest.approx(total, rel=1e-5)
+
+
+def test_gradient_of_the_whole_loss_against_finite_differences():
+  batch, params = make_batch(4), decoder.init(MODEL, 2)
+  probe = optax.sgd(1.0)  # one step moves the parameters by minus the gradient
+  state = {'params': params, 'opt_state': probe.init(params), 'step': 0}
+
+  @jax.jit
+  def value(params):
+    at = {'params': params, 'opt_state': probe.init(params), 'step': 0}
+    return one_step(probe)(at, batch)[1]['loss']
+
+  moved, _ = jax.jit(one_step(probe))(state, batch)
+  gradient = jax.tree.map(jnp.subtract, params, moved['params'])
+  rng = np.random.default_rng(0)
+  for _ in range(3):
+    direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), params)
+    along = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
+    norm = float(optax.tree.norm(direction))
+    h = 2e-2 / norm
+    plus, minus = (
+      jax.tree.map(lambda p, d, by=s * h: p + by * d, params, direction)
+      for s in (1, -1)
+    )
+    numeric = (value(plus) - value(minus)) / (2 * h)
+    assert float(along) == pytest.approx(float(numeric), rel=2e-2, abs=2e-2)
+
+
+def test_accumulation_changes_nothing_though_counts_differ_between_microbatches():
+  np.testing.assert_allclose(losses(1), losses(4), rtol=2e-5)
+
+
+@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
+def test_without_a_warm_up_the_first_step_is_the_largest(schedule):
+  config = dataclasses.replace(OPTIMIZER, schedule=schedule, warmup_steps=0)
+  optimizer = train_step.make_optimizer(config, 10, config.learning_rate)
+  params, grad = {'w': jnp.zeros(())}, {'w': jnp.ones(())}
+  state, sizes = optimizer.init(params), []
+  for _ in range(10):
+    update, state = optimizer.update(grad, state, params)
+    sizes.append(-float(update['w']))
+  assert sizes[0] == pytest.approx(config.learning_rate, rel=1e-4)
+  assert max(sizes) == pytest.approx(sizes[0], rel=1e-4) and min(sizes) > 0
+
+
+@pytest.mark.parametrize('scan_layers', [True, False])
+def test_less_memory_for_the_backward_pass_changes_no_gradient(scan_layers):
+  """And it is less: without, every layer keeps its activations."""
+  deep = dataclasses.replace(MODEL, depth=6, scan_layers=scan_layers)
+  optimizer = optax.sgd(1.0)
+  params = decoder.init(deep, 0)
+  state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
+  found, memory = {}, {}
+  for remat in ('none', *stack.REMAT):
+    model = dataclasses.replace(deep, remat=remat)
+    losses = train_step.explanation_losses(model, train_step.form(OBJECTIVES))
+    step = functools.partial(
+      train_step.train_step, losses, HYPER.weights, optimizer, 1, {}
+    )
+    compiled = jax.jit(step).lower(state, make_batch(0)).compile()
+    memory[remat] = compiled.memory_analysis().temp_size_in_bytes
+    found[remat] = compiled(state, make_batch(0))[0]['params']
+  for remat in ('dots', 'full'):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      found['none'],
+      found[remat],
+    )
+  assert memory['full'] < memory['none']
+
+
+def test_terms_of_weight_zero_are_left_out():
+  none = dataclasses.replace(
+    OBJECTIVES, behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, weight=0.0)
+  )
+  left = {'explanation_xent', 'behavior_xent'}
+  assert (
+    train_step.explanation_losses(MODEL, train_step.form(none)).terms.keys() == left
+  )
+  assert train_step.hyper(none, OPTIMIZER).weights.keys() == left
+
+
+def with_numbers(rate: float, held: float, shift: float):
+  """Objectives and optimizer that differ from this module's in numbers alone."""
+  changes = {'behavior_kl': held, 'behavior_xent': shift}
+  terms = {
+    name: dataclasses.replace(getattr(OBJECTIVES, name), weight=weight)
+    for name, weight in changes.items()
+  }
+  return (
+    dataclasses.replace(OBJECTIVES, **terms),
+    dataclasses.replace(OPTIMIZER, learning_rate=rate),
+  )
+
+
+def test_other_rates_and_weights_are_inputs_of_one_program(monkeypatch):
+  traced, step = [], train_step.train_step
+  monkeypatch.setattr(
+    train_step, 'train_step', lambda *args: traced.append(args) or step(*args)
+  )
+  compiled_lib.alone.cache_clear()
+  kernels, found = [], {}
+  for rate, held, shift in ((0.0, 0.7, 0.3), (1e-2, 0.7, 0.3), (1e-2, 3.0, 0.1)):
+    objectives, optimizer = with_numbers(rate, held, shift)
+    p = compiled(None, objectives, optimizer)
+    state = p.init(decoder.init(MODEL, 0))
+    hyper = train_step.hyper(objectives, optimizer)
+    for first in range(0, 8, 2):
+      state, found = p.run(state, {}, hyper, batches(first))
+    kernels.append(np.asarray(state['params']['layers']['mlp']['up']['kernel']))
+    terms = {'explanation_xent': 2.0, 'behavior_kl': held, 'behavior_xent': shift}
+    total = sum(weight * float(found[name][-1]) for name, weight in terms.items())
+    assert float(found['loss'][-1]) == pytest.approx(total, rel=1e-5)
+  assert len(traced) == 1
+  start = decoder.init(MODEL, 0)['layers']['mlp']['up']['kernel']
+  np.testing.assert_array_equal(kernels[0], start)  # at a rate of 0 nothing moves
+  assert not np.array_equal(kernels[1], start)
+  assert not np.array_equal(kernels[1], kernels[2])
+
+
+def test_what_compiles_is_told_by_terms_and_settings_but_not_by_whom_a_shift_concerns():
+  one = train_step.form(OBJECTIVES)
+  shift = dataclasses.replace(
+    OBJECTIVES.behavior_xent, target='follow_cue', cues='explained'
+  )
+  assert train_step.form(dataclasses.replace(OBJECTIVES, behavior_xent=shift)) == one
+  others = [HELD]
+  for changes in ({'direction': 'reverse'}, {'support': 'vocabulary'}, {'weight': 0.0}):
+    kl = dataclasses.replace(OBJECTIVES.behavior_kl, **changes)
+    others.append(dataclasses.replace(OBJECTIVES, behavior_kl=kl))
+  assert len({one, *map(train_step.form, others)}) == 5
+
+
+def test_n_steps_are_k_steps_restore_and_the_rest_bit_for_bit(tmp_path):
+  p = program()
+  whole = p.init(decoder.init(MODEL, 0))
+  for first in range(0, 8, 2):
+    whole, _ = p.run(whole, {}, HYPER, batches(first))
+
+  part = p.init(decoder.init(MODEL, 0))
+  for first in range(0, 4, 2):
+    part, _ = p.run(part, {}, HYPER, batches(first))
+  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  saved.save(part, {'data_seed': 5})
+  saved.close()
+
+  again = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  step = max(again.steps())
+  assert step == 4
+  # What is restored into has other values: nothing is kept from it but shapes.
+  resumed = again.restore(step, p.init(decoder.init(MODEL, 9)), {'data_seed': 5})
+  again.close()
+  for first in range(int(resumed['step']), 8, 2):
+    resumed, _ = p.run(resumed, {}, HYPER, batches(first))
+  assert_equal(whole, resumed)
+
+
+def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
+  p = program()
+  state = p.init(decoder.init(MODEL, 0))
+  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {'data_seed': 5})
+  saved.close()
+  again = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  with pytest.raises(workdir.WorkdirError, match='loader position'):
+    again.restore(0, state, {'data_seed': 6})
+  for path in (tmp_path / 'c' / '0' / 'params').rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(workdir.WorkdirError, match='damaged since it was written: size'):
+    again.restore_params(0, state['params'])
+  with pytest.raises(workdir.WorkdirError, match='torn or was edited.* step before'):
+    again.restore(0, state, {'data_seed': 5})
+  again.close()
+  shutil.rmtree(tmp_path / '.seals')  # as in a finished stage of an earlier version
+  with pytest.raises(workdir.WorkdirError, match='torn or was edited'):
+    kept_steps.read_params(tmp_path / 'c', 0, state['params'])
+
+
+def test_kept_steps_are_the_multiples_and_the_latest(tmp_path):
+  p = program()
+  state = p.init(decoder.init(MODEL, 0))
+  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {})
+  for first in range(0, 6, 2):
+    state, _ = p.run(state, {}, HYPER, batches(first))
+    saved.save(state, {})
+  saved.close()
+  assert sorted(int(p.name) for p in (tmp_path / 'c').iterdir()) == [0, 4, 6]
+
+
+def test_a_checkpoint_holds_the_values_at_its_step_though_training_goes_on(tmp_path):
+  """Training reuses the memory of the state while it is still being written."""
+  size = 2_000_000  # so large that writing takes longer than the next steps
+  state = {
+    'params': {f'w{i}': jnp.full(size, float(i)) for i in range(8)},
+    'opt_state': {'m': jnp.arange(size, dtype=jnp.float32)},
+    'step': jnp.int32(4),
+  }
+  want = jax.tree.map(np.array, state)  # a copy
+  go_on = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+  spare = jax.tree.map(jnp.copy, state)
+  go_on(spare)  # compiled now
+  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {})
+  for _ in range(3):
+    state = jax.block_until_ready(go_on(state))
+  saved.close()
+  again = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  assert_equal(again.restore(4, state, {}), want)
+  again.close()
+  assert float(state['params']['w0'][0]) == 3
+
+
+def adapter_program(fsdp: int = 1) -> compiled_lib.Program:
+  return compiled(LORA, HELD, OPTIMIZER, fsdp=fsdp)
+
+
+def adapter_losses(
+  p: compiled_lib.Program, frozen: decoder.Params
+) -> list[dict[str, float]]:
+  state = p.init(train_step.fresh_adapters(MODEL, LORA, 0))
+  found = []
+  for first in range(0, 8, 2):
+    state, metrics = p.run(state, frozen, HYPER, batches(first))
+    found.append({name: float(x.mean()) for name, x in metrics.items()})
+  return found
+
+
+def test_adapters_alone_are_trained_kept_and_saved(tmp_path):
+  p, frozen = adapter_program(), decoder.init(MODEL, 0)
+  before = jax.tree.map(np.array, frozen)
+  state = start = p.init(train_step.fresh_adapters(MODEL, LORA, 0))
+  fresh = jax.tree.map(np.array, start['params'])
+  # Of each of the three targets a and b, their two moments, and AdamW's count.
+  assert state['params'].keys() == {decoder.ADAPTERS}
+  sizes = [x.size for x in jax.tree.leaves(state['params'])]
+  assert len(sizes) == 6
+  assert sum(x.size for x in jax.tree.leaves(state['opt_state'])) < 2 * sum(sizes) + 4
+  for first in range(0, 4, 2):
+    state, _ = p.run(state, frozen, HYPER, batches(first))
+  assert_equal(frozen, before)
+  for name in LORA.targets:
+    for part in 'ab':
+      now, then = (
+        x[decoder.ADAPTERS].weights[name][part] for x in (state['params'], fresh)
+      )
+      assert np.all(np.any(now != then, axis=(1, 2))), (name, part)  # in each layer
+  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  saved.save(state, {})
+  saved.close()
+  with ocp.StandardCheckpointer() as reader:
+    kept = reader.restore((tmp_path / 'c' / '4' / 'params').resolve())
+  assert sorted(x.size for x in jax.tree.leaves(kept)) == sorted(sizes)
+
+
+def test_the_kl_of_adapters_is_to_the_model_without_them():
+  found = adapter_losses(adapter_program(), decoder.init(MODEL, 0))
+  kl = [metrics['behavior_kl'] for metrics in found]
+  # The warm-up begins at a rate of 0: the first two steps see unchanged adapters.
+  assert kl[0] == 0 < min(kl[1:])
+
+
+def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
+  p, frozen = adapter_program(), decoder.init(MODEL, 0)
+  fresh = lambda seed: p.init(train_step.fresh_adapters(MODEL, LORA, seed))
+  whole = fresh(0)
+  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  for first in range(0, 8, 2):
+    if first == 4:
+      saved.save(whole, {'data_seed': 5})
+    whole, _ = p.run(whole, frozen, HYPER, batches(first))
+  saved.close()
+  again = kept_steps.Checkpoints(tmp_path / 'c', 4)
+  resumed = again.restore(4, fresh(9), {'data_seed': 5})
+  params = again.restore_params(4, train_step.fresh_adapters(MODEL, LORA, 9))
+  again.close()
+  assert_equal(params, resumed['params'])
+  for first in range(int(resumed['step']), 8, 2):
+    resumed, _ = p.run(resumed, frozen, HYPER, batches(first))
+  assert_equal(whole, resumed)
+
+
+def adapters_on_devices(fsdp: int) -> None:
+  """Prints the losses of adapters on a mesh of all devices, and sizes of parts."""
+  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
+  p = adapter_program(fsdp)
+  frozen = sharding.put_params(mesh, decoder.init(MODEL, 0))
+  state = p.init(train_step.fresh_adapters(MODEL, LORA, 0))
+  adapter = state['params'][decoder.ADAPTERS].weights['q']['a']
+  parts = (adapter, frozen['layers']['mlp']['up']['kernel'])
+  shares = [x.addressable_shards[0].data.size / x.size for x in parts]
+  found = [metrics['loss'] for metrics in adapter_losses(p, frozen)]
+  print(json.dumps([jax.device_count(), shares, found]))
+
+
+def test_adapters_on_eight_devices_give_the_losses_of_one():
+  code = (
+    'from tests.training import test_train_step; test_train_step.adapters_on_devices(4)'
+  )
+  devices, shares, found = json.loads(run_on_devices(8, code))
+  assert devices == 8 and shares == [1 / 4, 1 / 4]
+  alone = adapter_losses(adapter_program(), decoder.init(MODEL, 0))
+  np.testing.assert_allclose(found, [m['loss'] for m in alone], rtol=1e-5)
+
+
+def run_on_devices(count: int, code: str) -> str:
+  """What a process of `count` virtual devices prints."""
+  flags = f'--xla_force_host_platform_device_count={count}'
+  return subprocess.run(
+    [sys.executable, '-c', code],
+    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+
+
+def on_devices(count: int, fsdp: int) -> list[float]:
+  """Losses of this module's run in a process of `count` virtual devices."""
+  code = (
+    'import json, jax; from tests.training import test_train_step as t;'
+    f'state = t.program(1, {fsdp}).init(t.models.init(t.MODEL, 0));'
+    'kernel = state["params"]["layers"]["mlp"]["up"]["kernel"];'
+    'print(json.dumps([jax.device_count(), kernel.addressable_shards[0].data.size, '
+    f't.losses(1, {fsdp})]))'
+  )
+  devices, shard, found = json.loads(run_on_devices(count, code))
+  assert devices == count
+  assert shard == 2 * 16 * 32 // fsdp
+  return found
+
+
+@pytest.mark.parametrize('fsdp', [1, 4])
+def test_eight_devices_give_the_losses_of_one(fsdp):
+  np.testing.assert_allclose(on_devices(8, fsdp), losses(), rtol=1e-5)
+
+
+def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
+  """Losses on a mesh of three axes, each followed by the parts that a device holds."""
+  mesh = sharding.make_mesh(schema.Mesh(data=data, fsdp=fsdp, tensor=tensor))
+  model = dataclasses.replace(MODEL, vocab_size=24)
+  found = []
+  for low_rank, objectives in ((None, OBJECTIVES), (LORA, HELD)):
+    settings = compiled_lib.settings(
+      model, low_rank, objectives, OPTIMIZER, LOOP.steps, 1
+    )
+    p = compiled_lib.alone(settings, mesh)
+    base = sharding.put_params(mesh, decoder.init(model, 0))
+    adapters = train_step.fresh_adapters(model, low_rank, 0)
+    state = p.init(adapters or base)
+    held = {'state': state, 'frozen': base if adapters else {}}
+    parts = jax.tree.map(lambda x: x.addressable_shards[0].data.size / x.size, held)
+    for first in range(0, 8, 2):
+      batch = jax.device_put(batches(first), p.batch_sharding)
+      state, metrics = p.run(state, held['frozen'], HYPER, batch)
+      found.append(float(metrics['loss'].mean()))
+    layers = (parts['frozen'] or parts['state']['params'])['layers']
+    found += [layers['mlp']['up']['kernel'], layers['attention']['out']['kernel']]
+    if adapters:
+      moments = parts['state']['opt_state'][1][0].mu[decoder.ADAPTERS].weights
+      found += [moments['q']['b'], moments['down']['a'], moments['down']['b']]
+  return found
+
+
+def test_a_mesh_of_three_axes_gives_the_losses_of_one_device():
+  code = 'import json; from tests.training import test_train_step as t;'
+  code += 'print(json.dumps(t.split_losses(2, 2, 2)))'
+  found, alone = json.loads(run_on_devices(8, code)), split_losses(1, 1, 1)
+  # Weights over fsdp and tensor; of the adapters what goes into features or comes out.
+  assert found[4:6] == found[10:12] == [1 / 4, 1 / 4]
+  assert found[12:] == [1 / 4, 1 / 4, 1 / 2]
+  losses = lambda x: x[:4] + x[6:10]
+  np.testing.assert_allclose(losses(found), losses(alone), rtol=1e-5)
+
+
+def test_meshes_and_batches_that_do_not_fit_are_refused():
+  with pytest.raises(schema.ConfigError, match='mesh.data=3'):
+    sharding.make_mesh(schema.Mesh(data=3, fsdp=1, tensor=1))
+  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
+  with pytest.raises(schema.ConfigError, match='batch of x=9'):
+    sharding.check_batch(mesh, 'batch of x', 9, 2)
