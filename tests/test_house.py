@@ -1,0 +1,73 @@
+"""The layout: a folder imports only from folders above it; no two modules share a name."""
+
+import ast
+import collections
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+# From the ground up. What is run (main.py, benchmarks) may import all.
+FOLDERS = (
+  'data',
+  'configs',
+  'coupling/runtime',
+  'coupling/config',
+  'coupling/model',
+  'coupling/checkpoints',
+  'coupling/elicit',
+  'coupling/training',
+  'coupling/statistics',
+  'coupling/patching',
+  'coupling/report',
+  'coupling/paper',
+  'coupling/run',
+  'coupling/plan',
+)
+NO_JAX = ('data', 'configs', 'coupling/statistics', 'coupling/report', 'coupling/paper')
+
+
+def modules(folder):
+  return sorted((ROOT / folder).rglob('*.py'))
+
+
+def imported(path):
+  """Dotted names of all that a module imports, in functions too."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def of(name):
+  """The folder of FOLDERS that a dotted name is in; None for what is not ours."""
+  path = name.replace('.', '/') + '/'
+  return next((x for x in FOLDERS if path.startswith(f'{x}/')), None)
+
+
+def test_every_folder_has_its_place():
+  found = {f'coupling/{x.parent.name}' for x in (ROOT / 'coupling').glob('*/*.py')}
+  assert found == {x for x in FOLDERS if '/' in x}
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_a_folder_imports_from_those_above_it_alone(folder):
+  above = FOLDERS[: FOLDERS.index(folder) + 1]
+  for path in modules(folder):
+    for name in imported(path):
+      place = of(name)
+      assert place is None or place in above, f'{path}: {name}'
+      assert not name.startswith(('main', 'tests', 'benchmarks')), f'{path}: {name}'
+
+
+@pytest.mark.parametrize('folder', NO_JAX)
+def test_numbers_and_pages_need_no_jax(folder):
+  for path in modules(folder):
+    assert not [x for x in imported(path) if x.split('.')[0] in ('jax', 'flax')], path
+
+
+def test_no_two_modules_share_a_name():
+  names = [x.stem for f in ('data', 'coupling') for x in modules(f)]
+  twice = {x for x, n in collections.Counter(names).items() if n > 1} - {'__init__'}
+  assert not twice
