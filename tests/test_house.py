@@ -1,4 +1,4 @@
-"""The layout: a folder imports only from folders above it; no two modules share a name."""
+"""The layout: a folder imports from folders above it alone; no name stands twice."""
 
 import ast
 import collections
