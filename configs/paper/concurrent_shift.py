@@ -24,7 +24,7 @@ Seen on worlds 31 to 35: v' tracks 8 of 11 shifts fact by fact beyond denial (th
 ones, and explanations first, are not decided), and follows preferred answers in part
 where labels cover them; same/change asked before the answer tracks nowhere (stays in 12
 of 17), asked after it tracks in 4 of 7, by reading it. The map is in
-benchmarks/README.md. Cells count for or against the claim where labels and behaviour
+docs/paper.md. Cells count for or against the claim where labels and behaviour
 are shown to agree on more than 70%: in one of the small shifts. Its stages took 28
 minutes of `make paper` on two cores.
 

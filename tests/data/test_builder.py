@@ -170,14 +170,14 @@ def test_a_question_holds_its_prompt_as_it_is(questions, prompt):
 
 
 def shown(heading: str) -> list[str]:
-  """Python that the README shows in a section."""
-  readme = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()
-  section = readme.split(f'\n## {heading}\n')[1].split('\n## ')[0]
+  """Python that docs/experiments.md shows in a section."""
+  folder = pathlib.Path(__file__).parents[2] / 'docs'
+  section = (folder / 'experiments.md').read_text().split(f'\n## {heading}\n')[1].split('\n## ')[0]
   return re.findall(r'```python\n(.*?)```', section, re.DOTALL)
 
 
 def test_a_variant_has_a_run_more():
-  (code,) = shown("One's own variant")
+  (code,) = shown('A variant')
   module = {}
   exec(code, module)
   runs = validate.resolve(module['get_config']('seeds=1')).runs
@@ -208,7 +208,7 @@ print('built')
 
 def test_a_task_of_the_users_own_is_built_without_tensorflow(tmp_path, pytestconfig):
   """In a process of its own, where nothing else can have imported TensorFlow."""
-  task, config = shown("One's own task")
+  task, config = shown('Your own task')
   assert task.count('\n') < 50
   (tmp_path / 'recipes.py').write_text(task)
   (tmp_path / 'recipes_config.py').write_text(config)
