@@ -240,6 +240,7 @@ def _explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation
     'majority': baselines.majority(s.train_labels[run], items),
     'denial': baselines.denial(items),
     'cue_parrot': baselines.cue_parrot(items, items.surface['cue_option']),
+    'input_only': s.input_only(run),
   }
 
 

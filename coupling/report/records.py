@@ -19,6 +19,7 @@ from coupling.elicit import columns
 from coupling.elicit import label_set
 from coupling.elicit.explanation import INVALID, Explanation, phi
 from coupling.runtime.workdir import WorkdirError, finished_stage
+from coupling.statistics import input_only
 from coupling.statistics.items import Items
 from coupling.training import behavior_shift
 from coupling.training import label_rules
@@ -47,15 +48,24 @@ class SeedRecords:
   # Run -> labels of the set trained on, for the held-out items; None if shuffled.
   targets: dict[str, Explanation | None]
   train_labels: dict[str, Explanation]  # run -> labels trained on
+  train_pairs: dict[str, pa.Table]  # run -> the pairs that these are of
   options: int  # the most that a held-out item has
   unexplained: dict[str, Items]  # run -> items at its last step; empty without any
   # Run -> bool [N], items that its behavior_xent concerns; none where that has no
   # weight and train.explained=all, so that what it names is of no account.
   shifted: dict[str, np.ndarray]
+  _stated: dict[str, Explanation] = dataclasses.field(default_factory=dict, repr=False)
 
   def final(self, run: str) -> Items:
     """A run at its last evaluated step, or BASE."""
     return self.orig if run == BASE else list(self.items[run].values())[-1]
+
+  def input_only(self, run: str) -> Explanation:
+    """What the explainer that reads inputs alone states, given a run's labels."""
+    if run not in self._stated:
+      fitted = input_only.fit(self.train_pairs[run], self.train_labels[run], seed=0)
+      self._stated[run] = fitted.state(list(self.tables[run].values())[-1])
+    return self._stated[run]
 
   def scored(self, run: str) -> Explanation | None:
     """The likeliest statements of a run at its last step; None without records."""
@@ -146,7 +156,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     # A companion's weight is 0; whom the shift concerns does not depend on it.
     return concerned(dataclasses.replace(objective, weight=1.0), split)
 
-  targets, train_labels, shifted = {}, {}, {}
+  targets, train_labels, train_pairs, shifted = {}, {}, {}, {}
   for run, train in e.runs.items():
     found = made(train, e.evaluate.split, of_held_out)
     found = _rows(found, explainable(of_held_out['']))
@@ -159,6 +169,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
       train, explainable(of_train['']), found, shifted_N, seed
     )
     train_labels[run] = _rows(found, kept_N)
+    train_pairs[run] = of_train[''].filter(pa.array(kept_N))
     shifted_N = shifts(train, e.evaluate.split)
     shifted[run] = shifted_N[explainable(of_held_out[''])]
 
@@ -191,7 +202,8 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   )
   options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
   return SeedRecords(
-    tables, items, orig, targets, train_labels, options, unexplained, shifted
+    *(tables, items, orig, targets, train_labels, train_pairs),
+    *(options, unexplained, shifted),
   )
 
 

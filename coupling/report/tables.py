@@ -18,6 +18,7 @@ EXPLAINER_NAMES = {
   'majority': 'majority class',
   'denial': 'denial: “unchanged”',
   'cue_parrot': 'cue parrot',
+  'input_only': 'inputs alone',
 }
 MAIN_ROWS = (
   ('Self', 'self_accuracy', percent),

@@ -172,7 +172,12 @@ def test_a_question_holds_its_prompt_as_it_is(questions, prompt):
 def shown(heading: str) -> list[str]:
   """Python that docs/experiments.md shows in a section."""
   folder = pathlib.Path(__file__).parents[2] / 'docs'
-  section = (folder / 'experiments.md').read_text().split(f'\n## {heading}\n')[1].split('\n## ')[0]
+  section = (
+    (folder / 'experiments.md')
+    .read_text()
+    .split(f'\n## {heading}\n')[1]
+    .split('\n## ')[0]
+  )
   return re.findall(r'```python\n(.*?)```', section, re.DOTALL)
 
 

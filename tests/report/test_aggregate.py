@@ -173,7 +173,14 @@ def test_likelihood_needs_the_columns_of_every_run(tmp_path):
 
 def test_cross_table_is_counts_of_the_records(three, summary):
   cross = summary['cross']
-  assert list(cross) == [*recorded.RUNS, 'M_0', 'majority', 'denial', 'cue_parrot']
+  assert list(cross) == [
+    *recorded.RUNS,
+    'M_0',
+    'majority',
+    'denial',
+    'cue_parrot',
+    'input_only',
+  ]
   assert list(cross['kl']) == ['M_0', 'kl', 'no_kl', 'sibling']
   explainer, behaver = columns(three, 'shuffled', 20, 1), columns(three, 'no_kl', 20, 1)
   expected = agreement(stated(explainer), truth(behaver))
@@ -224,7 +231,7 @@ def test_planted_weights_come_back_at_every_level(summary):
   sibling = summary['sibling']['explanations']['beyond_shared']
   assert sibling['smaller']['low'] > 0.5
   for key in ('baselines', 'unregularised_baselines'):
-    for name in ('majority', 'denial', 'cue_parrot'):
+    for name in ('majority', 'denial', 'cue_parrot', 'input_only'):
       for weights in ('siding', 'siding_answer'):
         assert summary[key][name][weights]['self']['mean'] == 0.0
     assert summary[key]['denial']['moved']['self']['mean'] > 0
