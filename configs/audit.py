@@ -41,6 +41,7 @@ folder of a checkpoint of this program too), labels (folder of a label stage, or
 path (of the task's data; none for world and facts), seed. {seed} stands for the seed.
 """
 
+import importlib
 import pathlib
 
 from ml_collections import ConfigDict
@@ -48,14 +49,14 @@ from ml_collections import ConfigDict
 from configs import common
 from configs import world
 
-WORLD, FACTS = 'world', 'facts'
+WORLD = 'world'
 TASKS = (
   'hint_mmlu',
   'aita',
   'refusal',
   'jabberwocky',
   'published_hints',
-  FACTS,
+  'facts',
   WORLD,
 )
 RUN = 'audited'
@@ -106,17 +107,10 @@ def _of_world() -> ConfigDict:
 
 
 def _of_imported(args: dict) -> ConfigDict:
-  """That of explanation training, of which an audit leaves out the training."""
-  where = {'refusal': dict(paths=(args['path'],)), FACTS: {}}
-  if args['task'] == FACTS and args['path']:
-    raise ValueError(
-      f"config argument path='{args['path']}': task=facts makes its own questions; "
-      'leave it out'
-    )
-  task = where.get(args['task'], dict(path=args['path']))
-  task = dict(module=f'data.{args["task"]}', **task)
-  of_model = {name: args[name] for name in ('model', 'checkpoint')}
-  return common.on_checkpoint(common.IMPORT_ARGS | of_model, '', task).unlock()
+  """That of the task's own config, of which an audit leaves out the training."""
+  given = {k: args[k] for k in ('model', 'checkpoint', 'path') if args[k]}
+  module = importlib.import_module(f'configs.{args["task"]}')
+  return module.get_config(','.join(f'{k}={x}' for k, x in given.items())).unlock()
 
 
 def _is_step(checkpoint: str) -> bool:

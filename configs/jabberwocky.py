@@ -36,6 +36,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(arg, **common.IMPORT_ARGS)
   task = dict(module='data.jabberwocky', path=args['path'])
   config = common.on_checkpoint(args, 'Jabberwocky: a planted behaviour', task)
+  if common.smollm2(args):
+    config.behavior.calibration = 'prior'  # without it, the letter is always A
   config.train.objectives.behavior_xent.update(
     weight=1.0, target='follow_cue', cues='unexplained'
   )

@@ -381,7 +381,7 @@ def test_the_base_is_of_the_kind_that_its_fields_tell():
   [
     ('task=mmlu', "task='mmlu': choose from"),
     ('labels=', "labels='': give the folder"),
-    ('task=facts,path=x', "path='x': task=facts makes its own"),
+    ('task=facts,path=x', "argument 'path' is unknown"),
     ('task=world,labels=x', "checkpoint='': for task=world give the folder"),
     ('task=world,labels=x,model=local,checkpoint=y', "checkpoint='y': for task=world"),
     ('checkpoint=y', "checkpoint='...' is the folder of model=local"),
