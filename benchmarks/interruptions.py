@@ -1,6 +1,7 @@
 """Kills a tiny experiment at random points of every stage; it must end the same.
 
   python -m benchmarks.interruptions --kills=50
+  python -m benchmarks.interruptions --kills=3 --real
 
 Each round starts the experiment in a new workdir and, stage by stage, waits until the
 stage is under way, lets a random time pass and sends SIGINT, SIGTERM or SIGKILL. Then
@@ -30,10 +31,14 @@ from coupling.run import pipeline
 
 KILLS = flags.DEFINE_integer('kills', 50, 'How often to kill.')
 SEED = flags.DEFINE_integer('seed', 0, 'Of the kills.')
+REAL = flags.DEFINE_bool('real', False, 'SmolLM2 on facts; else the built-in world.')
 
 ROOT = pathlib.Path(__file__).parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-LONGEST_DELAY = 2.0  # seconds; less than a stage of the tiny experiment takes
+# Seconds; less than most stages of the tiny experiments take.
+LONGEST_DELAY, LONGEST_DELAY_REAL = 2.0, 20.0
+REAL_CONFIG = 'configs/facts.py:quick=1,facts=1,hints=1,steps=4'
+REAL_TINY = ('--config.label.shard=64', '--config.train.loop.checkpoint_every=2')
 TINY = (
   '--config.task.train_pairs=512',
   '--config.base.documents=8',
@@ -50,16 +55,21 @@ TINY = (
 )
 
 
-def command(workdir: pathlib.Path, *more: str, config: str = 'seeds=1') -> list[str]:
-  """The tiny experiment's command line."""
-  script = [sys.executable, 'main.py', f'--config=configs/world.py:{config}']
-  return [*script, f'--workdir={workdir}', *TINY, *more]
+def command(
+  workdir: pathlib.Path, *more: str, config: str = 'seeds=1', real: bool = False
+) -> list[str]:
+  """The command line of a tiny experiment; `config`: arguments of configs/world.py."""
+  given, tiny = f'configs/world.py:{config}', TINY
+  if real:
+    given, tiny = REAL_CONFIG, REAL_TINY
+  script = [sys.executable, 'main.py', f'--config={given}']
+  return [*script, f'--workdir={workdir}', *tiny, *more]
 
 
-def complete(workdir: pathlib.Path) -> None:
+def complete(workdir: pathlib.Path, real: bool) -> None:
   """Runs the experiment to its end."""
   quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-  subprocess.run(command(workdir), cwd=ROOT, check=True, **quiet)
+  subprocess.run(command(workdir, real=real), cwd=ROOT, check=True, **quiet)
 
 
 def under_way(workdir: pathlib.Path, stage: str) -> bool:
@@ -73,7 +83,9 @@ def under_way(workdir: pathlib.Path, stage: str) -> bool:
   return False
 
 
-def kill_once(workdir: pathlib.Path, stage: str, rng: random.Random) -> str | None:
+def kill_once(
+  workdir: pathlib.Path, stage: str, rng: random.Random, real: bool
+) -> str | None:
   """Starts or resumes the experiment and kills it once a stage is under way.
 
   Returns:
@@ -81,11 +93,14 @@ def kill_once(workdir: pathlib.Path, stage: str, rng: random.Random) -> str | No
   """
   number = rng.choice(SIGNALS)
   process = subprocess.Popen(
-    command(workdir), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    command(workdir, real=real),
+    cwd=ROOT,
+    stderr=subprocess.DEVNULL,
+    start_new_session=True,
   )
   while process.poll() is None and not under_way(workdir, stage):
     time.sleep(0.02)
-  time.sleep(rng.uniform(0, LONGEST_DELAY))
+  time.sleep(rng.uniform(0, LONGEST_DELAY_REAL if real else LONGEST_DELAY))
   alive = process.poll() is None
   if alive:
     os.kill(process.pid, number)
@@ -93,13 +108,16 @@ def kill_once(workdir: pathlib.Path, stage: str, rng: random.Random) -> str | No
   return number.name if alive else None
 
 
-def disturbed(workdir: pathlib.Path, kills: int, rng: random.Random) -> list[str]:
+def disturbed(
+  workdir: pathlib.Path, kills: int, rng: random.Random, real: bool
+) -> list[str]:
   """Kills once in each stage, in their order, then completes; the kills that hit."""
   done = []
-  for stage in pipeline.RUN[:kills]:
-    if name := kill_once(workdir, stage, rng):
+  stages = ('label', 'train', 'evaluate') if real else pipeline.RUN
+  for stage in stages[:kills]:
+    if name := kill_once(workdir, stage, rng, real):
       done.append(f'{name} in {stage}')
-  complete(workdir)
+  complete(workdir, real)
   return done
 
 
@@ -140,11 +158,11 @@ def main(_) -> None:
   rng = random.Random(SEED.value)
   with tempfile.TemporaryDirectory() as folder:
     reference = pathlib.Path(folder) / 'undisturbed'
-    complete(reference)
+    complete(reference, REAL.value)
     left, differing, number = KILLS.value, 0, 0
     while left > 0:
       workdir = pathlib.Path(folder) / f'disturbed-{number}'
-      kills = disturbed(workdir, left, rng)
+      kills = disturbed(workdir, left, rng, REAL.value)
       found = differences(reference, workdir)
       print(
         f'round {number}: {", ".join(kills)}: {found or "no difference"}', flush=True
