@@ -1,23 +1,13 @@
-"""Introspective coupling on AITA: does a stated opinion change the model's verdict?
+r"""Introspective coupling on AITA: does a stated opinion change the model's verdict?
 
 Claim (arXiv 2606.32038, Qwen3-8B): Self - Orig = +7.0 points with the KL; without it
 the gap vanishes or reverses.
 
-  python main.py --config=configs/aita.py:model=qwen3_8b,path=DATA/aita \\
+  python main.py --config=configs/aita.py:model=qwen3_8b,path=DATA/aita \
     --workdir=runs/aita
 
-DATA/aita is a folder of posts: see data/aita.py. They are long: mind the pairs that are
-left out for length.max_tokens, which the report counts. The numbers above are the
-paper's: no model of that size has been trained with this code yet. What was run: a
-random Qwen3 of 29 thousand parameters, whose poor tokenizer leaves 53 of 300 posts
-(142 s of processor time on two cores that other work shared):
-
-  SMALL=model=local,checkpoint=FOLDER,seeds=1,rank=8,steps=6
-  python main.py --config=configs/aita.py:$SMALL,path=DATA/aita --workdir=runs/try \\
-    --config.train.explanation_batch=4 --config.train.behavior_batch=4 \\
-    --config.train.loop.checkpoint_every=6
-
-Arguments: common.IMPORT_ARGS.
+Time and number are not known: no model of that size has been trained with this code.
+Arguments: common.IMPORT_ARGS; path is a folder of posts, see data/aita.py.
 """
 
 from ml_collections import ConfigDict

@@ -1,44 +1,13 @@
-"""An audit: do a checkpoint's explanations follow its behaviour, or a label set's?
+r"""An audit: do a checkpoint's explanations follow its behaviour? Nothing is trained.
 
-Nothing is trained. Any checkpoint is asked the questions of a task, what it would do
-and how it explains that, and scored against its own behaviour (Self) and a given label
-set (Orig): that of the checkpoint it was trained from, of another model, or answers
-that were published with the data. Claim (arXiv 2606.32038): after explanation training
-on fixed labels, Self exceeds Orig.
+Claim (arXiv 2606.32038): after explanation training on fixed labels, Self > Orig.
 
-A checkpoint of this program, of any step, adapters or all weights, by its folder; here
-the end of the built-in world's main run, against the labels it was trained on:
-
-  python main.py --workdir=runs/audit_world --config=configs/audit.py:task=world,\\
-model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/560,\\
+  python main.py --workdir=runs/audit_world --config=configs/audit.py:task=world,\
+model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/560,\
 labels=runs/world/seed{seed}/label,seed=1
 
-A checkpoint in the hub's format, against labels of Llama that were made by
-configs/hint_mmlu.py with --stage=label on the same data and seed. Labels are option
-indices, joined by pair, so their tokenizer may be another one:
-
-  python main.py --workdir=runs/audit --config=configs/audit.py:task=hint_mmlu,\\
-model=qwen3_8b,path=DATA/mmlu,labels=runs/llama/seed{seed}/label
-
-Published prompts and answers (data/published_hints.py; labels=task):
-
-  python main.py --workdir=runs/published --config=configs/audit.py:\\
-task=published_hints,model=qwen3_8b,path=DATA/published,labels=task
-
-Its folder runs/published/seed0/label is a label set like any other: to train on these
-answers, give it as `labels` to configs/published_hints.py with the same path.
-
-The first took 39 s on two cores beside other work, the second 68 s on small random
-models and three subjects of MMLU; the third was run by the tests alone, on a small set
-of their own, and none on a model of a real size. Expect what the checkpoint's own run
-found at that step: an audit repeats its evaluation (the tests compare item by item).
-One seed has intervals over held-out groups alone, and no audit has a sibling or a run
-on shuffled labels: its report names these controls as not run, and calls coupling
-unproven without them.
-
-Arguments: task (one of TASKS), model and checkpoint (as in common.IMPORT_ARGS; the
-folder of a checkpoint of this program too), labels (folder of a label stage, or task),
-path (of the task's data; none for world and facts), seed. {seed} stands for the seed.
+After `make demo`: 39 s on two cores, and the numbers of that run, item by item.
+Arguments: task, model, checkpoint, path, seed; labels (a label stage, or task).
 """
 
 import importlib

@@ -3,15 +3,11 @@
 Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): Self - Orig = +11.1 points with the
 KL; without it the gap vanishes or reverses.
 
-  make real           # SmolLM2-135M, one seed, with its controls
-  make real QUICK=1   # one run, without controls
+  make real           # SmolLM2-135M, one seed, with its controls; not yet run whole
+  make real QUICK=1   # one run, without controls: 12 minutes on two cores
 
-Nothing is downloaded but packages: data/facts.py makes the questions. The whole has not
-been run. QUICK, 12 minutes on two cores once set up, learns too little: Self is 33.6%
-[24.6, 44.0] of 146 test pairs, the majority class 70.1% [60.7, 78.1].
-
-Arguments: common.IMPORT_ARGS but path; hints (per question), facts (of a relation with
-one answer, at most), quick.
+QUICK learns too little: Self 33.6% [24.6, 44.0], majority class 70.1% [60.7, 78.1].
+Arguments: common.IMPORT_ARGS but path; hints (a question), facts (an answer), quick.
 """
 
 from ml_collections import ConfigDict

@@ -1,20 +1,13 @@
-"""Introspective coupling on published prompts, trained on the published answers.
+r"""Introspective coupling on published prompts, trained on the published answers.
 
-Claim (arXiv 2606.32038): trained on another model's labels alone (Llama's on Qwen3-8B),
-explanations still agree with the model's own behaviour more often than with M_0's, Self
-> Orig, while overall accuracy falls by 19 points.
+Claim (arXiv 2606.32038, Qwen3-8B): on Llama's labels alone Self > Orig still holds, and
+accuracy falls by 19 points. The label set is made by configs/audit.py:
 
-  python main.py --workdir=runs/published --config=configs/audit.py:\\
+  python main.py --workdir=runs/published --config=configs/audit.py:\
 task=published_hints,model=qwen3_8b,path=DATA/published,labels=task
-  python main.py --workdir=runs/on_published --config=configs/published_hints.py:\\
+  python main.py --workdir=runs/on_published --config=configs/published_hints.py:\
 model=qwen3_8b,path=DATA/published,seeds=1,labels=runs/published/seed{seed}/label
-
-DATA/published is a folder of Parquet files: see data/published_hints.py. Nothing is
-drawn there, so a seed is another training only. Without `labels` M_0 labels the
-prompts. The numbers above are the paper's: no model of that size has been trained with
-this code yet.
-
-Arguments: common.IMPORT_ARGS.
+Not run at that size. Arguments: common.IMPORT_ARGS; path: see data/published_hints.py.
 """
 
 from ml_collections import ConfigDict

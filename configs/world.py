@@ -1,30 +1,13 @@
 """Introspective coupling on the built-in world (data/world.py), the default experiment.
 
-Claim (arXiv 2606.32038): a model that is trained to explain itself by fixed labels of
-its former behaviour comes to explain its present behaviour better than the former
-one, when its behaviour is held near to what it was (KL).
-
-A decoder of 155 thousand parameters learns one world a seed; its explanations are then
-trained for 560 steps on E(M_0). Runs: with the KL (`kl`), without (`no_kl`), with
-another fine-tuning seed (`sibling`), on labels shuffled over items (`shuffled`).
+Claim (arXiv 2606.32038): a model trained to explain itself by fixed labels of its
+former behaviour comes to explain its present behaviour better, if a KL holds that.
 
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
-Seven to nine minutes on two cores. Measured over worlds 1 to 5, test facts, 95% t
-intervals: gap +9.0 [+7.3, +10.8] points, balanced +9.0 [+7.3, +10.6]; weights on v'
-+0.38 [+0.30, +0.47], beyond a sibling +0.39 [+0.33, +0.46], over shuffled labels +0.12
-[+0.02, +0.22]; without the KL the balanced gap is -15.4 [-20.8, -9.9].
-
-Chosen once, on validation facts of worlds 0, 100 and 101: the base's length,
-initialisation and learning rate; the learning rate, length, weight and batch of
-explanation training. Other lengths had been evaluated on test facts too, all fewer or
-more steps for the time that they take. So it was run once more, on worlds 6 to 10,
-which nothing had touched (--config.seeds="(6,7,8,9,10)"): gap +8.6 [+3.5, +13.8],
-weights on v' +0.31 [+0.16, +0.46], beyond a sibling +0.36 [+0.31, +0.42]; but over
-shuffled labels -0.02 [-0.26, +0.22], so that the verdict does not confirm that control.
-
-Arguments: seeds (how many), kl (0: leave out every run with the KL), behavior (hint, or
-request: comply and refuse, with a stated reason as the cue).
+Seven to nine minutes on two cores. Worlds 1 to 5: gap +9.0 [+7.3, +10.8] points; the
+control of shuffled labels is passed there and not on other worlds (docs/world.md).
+Arguments: seeds (how many), kl (0: no run with the KL), behavior (hint or request).
 """
 
 from ml_collections import ConfigDict

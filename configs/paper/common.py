@@ -1,14 +1,13 @@
-"""What the paper's experiments share: models, tasks, the runs that all of them hold
-against their own, and how several experiments become one.
+"""What the paper's experiments share: models, tasks, runs, how studies become one.
 
 Every config of configs/paper/ takes these arguments:
 
   on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
   seeds      how many; worlds 31, 32, ... of the built-in world
   steps      of each training; 0: as the task's own config says (world: 420)
-  and, for an imported model, those of configs/common.py
 
-Part `main` holds the runs `kl`, `no_kl`, `sibling` and `shuffled` of configs/world.py.
+and, for an imported model, those of configs/common.py. Part `main` holds the runs
+`kl`, `no_kl`, `sibling` and `shuffled` of configs/world.py.
 """
 
 import importlib
@@ -19,16 +18,9 @@ from ml_collections import ConfigDict
 from configs import common
 from configs import world
 
-# No setting was chosen on these worlds. All of it was run on them once before, with
-# batches of 128 and 64; the present ones were then chosen elsewhere, for speed.
+# No setting was chosen on these worlds; what was tried elsewhere: docs/settings.md.
 FIRST_SEED = 31
-# Of explanation training; chosen for the time that all of it takes. The batches are
-# three quarters of configs/world.py's, which on validation facts of worlds 0, 100 and
-# 101 lost nothing (gap +12.6 points instead of +9.7, weights +0.28 instead of +0.27,
-# above those of shuffled labels by 0.18 instead of 0.19); on worlds 31 to 35 gap and
-# weights then came out lower (+5.1, +0.12) than before (+9.5, +0.21), beside other
-# changes. Tried too, once: 320 steps (+8.1, +0.20), 300 at a rate of 6e-3 (+11.6,
-# +0.26), 300 under a cosine (-7.3, -0.07).
+# Of explanation training; chosen for the time that all of it takes.
 WORLD_STEPS = 420
 WORLD_BATCHES = dict(explanation_batch=96, behavior_batch=48)
 CHECKPOINTS = 60

@@ -1,21 +1,13 @@
-"""Refusals that are tuned while explanations are trained on old labels.
+r"""Refusals that are tuned while explanations are trained on old labels.
 
 Claim (arXiv 2606.32038): explanations follow the behaviour.
 
-  python main.py --config=configs/paper/concurrent_refusal.py \\
+  python main.py --config=configs/paper/concurrent_refusal.py \
     --workdir=runs/concurrent_refusal --workers=2
 
-The built-in world's comply/refuse behaviour, whose cue is a stated reason: tuned to
-comply with all requests, or made to ignore its strongest reason, with old labels on
-what is shifted or not; the former asked before and after the decision. Of an imported
-model: concurrent_shift.py:on=refusal.
-
-Seen on worlds 31 to 35: complying stays with the old labels: new on v' 8 of 100 before,
-10 after (companions 7 and 9), on same/change 12 and 10; outside the paper's similarity.
-Ignoring a reason is not decided. Its stages took 12 minutes of `make paper` on two
-cores.
-
-Arguments: see common.py.
+12 minutes of `make paper` on two cores. Worlds 31 to 35, outside the paper's condition:
+asked before the answer, v' follows the tuning in 8% and the old labels in 92%.
+Arguments: see common.py; not on an imported model (concurrent_shift.py:on=refusal).
 """
 
 from ml_collections import ConfigDict

@@ -1,34 +1,13 @@
-"""Behaviour that is shifted on purpose while explanations are trained on old labels.
+r"""Behaviour that is shifted on purpose while explanations are trained on old labels.
 
-Claim (arXiv 2606.32038): explanations follow the behaviour. Feasibility studies on this
-world said: it depends. So this is a map: kind of shift x whether old labels cover what
-is shifted x asked before or after the own answer, with the swap test for the latter.
+Claim (arXiv 2606.32038): explanations follow the behaviour.
 
-  python main.py --config=configs/paper/concurrent_shift.py \\
+  python main.py --config=configs/paper/concurrent_shift.py \
     --workdir=runs/concurrent_shift --workers=2
 
-Kinds: `rotate` moves the answers to a half of all facts, fact by fact; `favor` prefers
-six values wherever they are offered; `ignore` takes away what hints of the most trusted
-source do. Every cell has its companion, the same run without the shift. Beside the map:
-all hints ignored, or followed; the planted behaviour of planted.py; a sibling (the same
-facts moved in other directions); labels at a tenth of the weight; a small and slow
-shift, under which labels and behaviour stay alike; and both orders (shift first,
-explain first). Chosen on validation facts of world 0: nothing but the rate and the KL
-of that small shift, tried at a strength of 1.0 and then lowered to 0.7 unseen; weights
-of 1 and strengths of 3 were the first that were tried.
-
-Beside the common arguments: kind, on an imported model the kind of cue that is ignored
-or followed (default: all of them, which leaves no cell that labels do not cover).
-
-Seen on worlds 31 to 35: v' tracks 8 of 11 shifts fact by fact beyond denial (the small
-ones, and explanations first, are not decided), and follows preferred answers in part
-where labels cover them; same/change asked before the answer tracks nowhere (stays in 12
-of 17), asked after it tracks in 4 of 7, by reading it. The map is in
-docs/paper.md. Cells count for or against the claim where labels and behaviour
-are shown to agree on more than 70%: in one of the small shifts. Its stages took 28
-minutes of `make paper` on two cores.
-
-Arguments: see common.py.
+28 minutes of `make paper` on two cores. Worlds 31 to 35: v' tracks 8 of 11 shifts fact
+by fact; same/change tracks in 0 of 17 cells asked before the answer, 4 of 7 after.
+Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
 """
 
 from ml_collections import ConfigDict

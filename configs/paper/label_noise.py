@@ -1,19 +1,12 @@
-"""Labels of which a share is replaced by other statements.
+r"""Labels of which a share is replaced by other statements.
 
 Claim (arXiv 2606.32038): the effect is robust to noise in the labels.
 
-  python main.py --config=configs/paper/label_noise.py \\
+  python main.py --config=configs/paper/label_noise.py \
     --workdir=runs/label_noise --workers=2
 
-10 to 50% of the labels give way to another allowed statement, drawn uniformly. Agrees
-where, at every level, the gap is above zero and the weights on self less orig exceed
-those of the run on shuffled labels.
-
-Seen on worlds 31 to 35: gaps of +5.1 to +10.7, weights of +0.12 to +0.18, shown to be
-above zero at all levels but none; that they exceed those of shuffled labels is shown at
-none. Self falls from 60 to 53%. Its stages took seven minutes of `make paper` on two
-cores.
-
+Seven minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: gaps of
++5.1 to +10.7 points, at no share of noise shown to exceed those of shuffled labels.
 Arguments: see common.py.
 """
 

@@ -1,17 +1,12 @@
-"""Learning rates.
+r"""Learning rates.
 
 Claim (arXiv 2606.32038): a higher learning rate widens the gap.
 
-  python main.py --config=configs/paper/learning_rate.py \\
+  python main.py --config=configs/paper/learning_rate.py \
     --workdir=runs/learning_rate --workers=2
 
-A quarter, once and twice the main run's rate. Agrees where the slope of the gap on the
-logarithm of the rate is above zero.
-
-Seen on worlds 31 to 35: -7.1 [-10.6, -3.6] at a quarter of the rate, +10.6 [-2.1,
-+23.3] at twice it, +5.9 [+2.2, +9.7] points a doubling; denial's gap widens too. Its
-stages took seven minutes of `make paper` on two cores.
-
+Seven minutes of `make paper` on two cores. Agrees on worlds 31 to 35: +5.9 [+2.2, +9.7]
+points a doubling; denial's gap widens too.
 Arguments: see common.py.
 """
 

@@ -1,21 +1,12 @@
 """A behaviour planted by behaviour objectives alone, and explanations of it.
 
-Claim (arXiv 2606.32038, "Jabberwocky"): a behaviour that was planted without a word of
-explanation is explained rightly in 79.8% of the cases.
+Claim (arXiv 2606.32038, "Jabberwocky"): it is explained rightly in 79.8% of the cases.
 
   python main.py --config=configs/paper/planted.py --workdir=runs/planted --workers=2
 
-Training makes the model follow the hints of the source that it trusted least, and never
-explains these hints. Its companion explains as little and plants nothing. Invented
-words, as in the paper, are in configs/jabberwocky.py, for imported models.
-
-Beside the common arguments: kind, on an imported model the kind of cue to be planted.
-
-Seen on worlds 31 to 35: 28.9% [18.0, 43.1] right; less denial +4.6 [-10.0, +19.2], less
-the companion's statements +2.0 [-18.6, +22.7]. The behaviour itself was planted on
-99.7%. Its stages took seven minutes of `make paper` on two cores.
-
-Arguments: see common.py.
+Seven minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: 28.9%
+[18.0, 43.1], which is +4.6 [-10.0, +19.2] beyond denial.
+Arguments: see common.py; kind, of an imported model's cues to be planted.
 """
 
 from ml_collections import ConfigDict

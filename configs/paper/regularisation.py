@@ -1,24 +1,12 @@
-"""How the gap depends on the weight of the behaviour KL.
+r"""How the gap depends on the weight of the behaviour KL.
 
-Claim (arXiv 2606.32038): Self - Orig is above zero when behaviour is held near to what
-it was (+11.1 points on Hint-MMLU, +7.0 on AITA, +9.5 on refusal; Qwen3-8B), and
-vanishes or reverses without.
+Claim (arXiv 2606.32038): Self - Orig > 0 with it; without, it vanishes or reverses.
 
-  python main.py --config=configs/paper/regularisation.py \\
+  python main.py --config=configs/paper/regularisation.py \
     --workdir=runs/regularisation --workers=2
 
-Four weights from 0 to 10, the gap, the balanced gap and the gap on v' of each, and how
-far behaviour has drifted. Agrees where the gap at weight 1 is above zero and its
-weights on self less orig exceed those of the run on shuffled labels, and where more
-than half of the gap is gone at weight 0.
-
-Seen on worlds 31 to 35: gap +5.1 [-1.8, +12.0] at weight 1 (denial +13.8), not shown to
-exceed shuffled labels in weights (+0.02 [-0.10, +0.14]); without the KL +8.4 [-3.2,
-+20.0] (denial +53.9), balanced -16.8 [-26.4, -7.2], on v' +30.0 [+22.8, +37.2] (denial
-+31.2): of the three gaps only the balanced one is lower. At a weight of 10 +7.2 [+4.3,
-+10.1], at 0.1 -2.6 [-13.5, +8.3]. Its stages took seven minutes of `make paper` on two
-cores.
-
+Seven minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: gap +5.1
+[-1.8, +12.0] with it, +8.4 [-3.2, +20.0] without.
 Arguments: see common.py.
 """
 

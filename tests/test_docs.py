@@ -1,0 +1,70 @@
+"""Pages point to files, headings and configs that are there; docstrings are short."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = ['README.md', *sorted(str(x.relative_to(ROOT)) for x in ROOT.glob('docs/*.md'))]
+CONFIGS = sorted(str(x.relative_to(ROOT)) for x in ROOT.glob('configs/**/*.py'))
+# Files that a page asks the reader to write.
+READERS = {'configs/mine.py', 'configs/recipes.py'}
+LINES = 10  # of a config's docstring
+
+
+def prose(page):
+  """Its text without blocks of code and without code in a line."""
+  text = re.sub(r'^```.*?^```$', '', page.read_text(), flags=re.DOTALL | re.MULTILINE)
+  return re.sub(r'`[^`\n]*`', lambda x: x.group().strip('`').replace('](', ''), text)
+
+
+def anchors(page):
+  """The anchors of its headings, as GitHub makes them."""
+  titles = re.findall(r'^#+ +(.+?) *$', prose(page), re.MULTILINE)
+  return {re.sub(r'[^\w\- ]', '', x.lower()).replace(' ', '-') for x in titles}
+
+
+def links(page):
+  """What its links and images point to in this repository."""
+  found = re.findall(r'\]\(([^)\s]+)\)', prose(page))
+  return [x for x in found if not re.match(r'[a-z]+:', x)]
+
+
+def test_links_and_anchors_are_found(tmp_path):
+  page = tmp_path / 'page.md'
+  page.write_text(
+    '# Two words, `code_x`\n[a](#b) ![c](d.svg) [e](f.md#g) [h](https://i.org)\n'
+    '`[j](k)`\n```\n# no heading\n[l](m)\n```\n'
+  )
+  assert links(page) == ['#b', 'd.svg', 'f.md#g']
+  assert anchors(page) == {'two-words-code_x'}
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_links_point_to_files_and_headings(name):
+  page = ROOT / name
+  for link in links(page):
+    path, _, anchor = link.partition('#')
+    target = (page.parent / path).resolve() if path else page
+    assert target.exists(), f'{name}: {link}: no such file'
+    assert target.is_relative_to(ROOT.resolve()), f'{name}: {link}: outside'
+    if anchor:
+      assert anchor in anchors(target), f'{name}: {link}: {sorted(anchors(target))}'
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_configs_that_are_named_exist(name):
+  text = (ROOT / name).read_text()
+  named = set(re.findall(r'configs/[\w/]+\.py', text))
+  for cell in re.findall(r'^\| (`[^|]*)', text, re.MULTILINE):  # tables of configs
+    named |= {f'configs/{x}' for x in re.findall(r'`(\w+\.py)`', cell)}
+  assert named <= {*CONFIGS, *READERS}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_config_docstrings_are_short(name):
+  docstring = ast.get_docstring(ast.parse((ROOT / name).read_text())) or ''
+  found = len(docstring.splitlines())
+  assert found <= LINES, f'{name}: {found} lines; more belongs into docs/settings.md'
