@@ -2,7 +2,7 @@
 
 python main.py --config=configs/world.py --workdir=runs/world
 
-Configs and their arguments are described in the files of configs/ and in README.md.
+Configs and their arguments are described in configs/ and docs/experiments.md.
 """
 
 import os
