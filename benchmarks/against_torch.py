@@ -20,22 +20,20 @@ computed, and the share of the machine's own float32 matrix-product rate, measur
 every round, that the matrix products of a step reach.
 """
 
-from collections.abc import Callable
 import dataclasses
 import pathlib
 import tempfile
-import time
 
 from absl import app
 from absl import flags
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from torch.nn import functional
 import transformers
 
 from benchmarks import qwen3
+from benchmarks import turns
 from configs import common
 from coupling.checkpoints import hub
 from coupling.checkpoints import weights
@@ -271,29 +269,6 @@ def _tokens(part) -> np.ndarray:
   return part['tokens'] if isinstance(part, dict) else part.tokens
 
 
-def matmul_rate() -> float:
-  """float32 operations a second of a large matrix product, the better library's."""
-  n = 2048
-  x = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
-  ours, theirs = jax.device_put(x), torch.from_numpy(x)
-  product = jax.jit(jnp.matmul)
-  found = []
-  for run in (lambda: product(ours, ours).block_until_ready(), lambda: theirs @ theirs):
-    run()
-    start = time.perf_counter()
-    for _ in range(4):
-      run()
-    found.append(4 * 2 * n**3 / (time.perf_counter() - start))
-  return max(found)
-
-
-def seconds(run: Callable, times: int) -> float:
-  start = time.perf_counter()
-  for _ in range(times):
-    run()
-  return time.perf_counter() - start
-
-
 def compare(name: str) -> None:
   """One size: what both sides compute, then how long it takes them."""
   size = SIZES[name]
@@ -320,39 +295,29 @@ def compare(name: str) -> None:
   said = {form: x.evaluate() for form, x in forms.items()}
   same = {form: np.mean(x == said['PyTorch']) for form, x in said.items()}
   losses = {form: x.train() for form, x in forms.items()}
-  print(f'loss of the first steps: {_told(losses, ".5f")}')
-  print(f'choices and generated tokens as PyTorch: {_told(same, ".1%")}')
+  print(f'loss of the first steps: {turns.told(losses, ".5f")}')
+  print(f'choices and generated tokens as PyTorch: {turns.told(same, ".1%")}')
   rates, rounds = [], {'train': [], 'evaluate': []}
   for _ in range(ROUNDS.value):
-    rates.append(matmul_rate())
+    rates.append(turns.matmul_rate())
     for work, found in rounds.items():
       runs = {form: getattr(x, work) for form, x in forms.items()}
       # The same as 'trees'.
       del runs['apart' if work == 'evaluate' else 'trees, by tokens']
       times = size.steps if work == 'evaluate' else 1  # training takes its steps itself
-      found.append({form: seconds(run, times) for form, run in runs.items()})
+      found.append(
+        {k: turns.seconds(run, times) / size.steps for k, run in runs.items()}
+      )
   peak = np.median(rates)
   print(f'matrix products: {peak / 1e9:.0f} GFLOP/s')
-  print(
-    'work      form                   s  ratio [quartiles]      tokens  of the peak'
-  )
+  print(turns.head())
   for work, found in rounds.items():
     for form in found[0]:
-      x, times = forms[form], [row[form] for row in found]
-      ratio = [row['PyTorch'] / row[form] for row in found]
-      low, mid, high = np.percentile(ratio, [25, 50, 75])
-      share = ''
+      x, flops = forms[form], 0.0
       if work == 'train' and isinstance(x, Ours):
-        share = f'{x.train_flops * size.steps / np.median(times) / peak:.0%}'
+        flops = x.train_flops
       tokens = getattr(x, f'{work}_tokens')
-      print(
-        f'{work:9} {form:18} {np.median(times) / size.steps:8.4f} {mid:6.2f} '
-        f'[{low:.2f}, {high:.2f}] {tokens:12,} {share:>8}'
-      )
-
-
-def _told(numbers: dict[str, float], form: str) -> str:
-  return ', '.join(f'{name} {x:{form}}' for name, x in numbers.items())
+      print(turns.row(work, form, found, 'PyTorch', tokens, peak, flops))
 
 
 def main(_) -> None:
