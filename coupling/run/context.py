@@ -18,9 +18,10 @@ from coupling.checkpoints import hub
 from coupling.checkpoints import kept_steps
 from coupling.checkpoints import weights
 from coupling.config import schema
-from coupling.elicit import behavior
 from coupling.elicit import explanation
+from coupling.elicit import fitting as fitting_lib
 from coupling.elicit import label_set
+from coupling.elicit import models
 from coupling.elicit import options as options_lib
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
@@ -215,6 +216,14 @@ def decoder(e: Experiment) -> decoder_lib.DecoderConfig:
   )
 
 
+def model(
+  e: Experiment, workdir: Path, seed: int, step: int | None = None
+) -> models.Model:
+  """M_0, to be asked; arguments and errors as of `base_params`."""
+  params = base_params(e, workdir, seed, step)
+  return models.Model(decoder(e), params, format(e), sharding.make_mesh(e.mesh))
+
+
 def base_params(
   e: Experiment, workdir: Path, seed: int, step: int | None = None
 ) -> decoder_lib.Params:
@@ -300,13 +309,7 @@ def how(e: Experiment, labels: workdir_lib.Stage) -> options_lib.How:
   prior = ()
   if e.behavior.calibration == 'prior':
     prior = tuple(json.loads(labels.path(label_set.PRIOR).read_text()))
-  return options_lib.How(e.behavior.read == 'text', e.behavior.per_token, prior)
-
-
-def reply(e: Experiment) -> behavior.Reply | None:
-  """How behaviours are read from replies, where the task wants that."""
-  detect = questions(e).detect
-  return detect and behavior.Reply(format(e), detect, e.label.reply_tokens)
+  return options_lib.How.of(e.behavior, prior)
 
 
 def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.ndarray:
@@ -315,39 +318,15 @@ def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.nd
   Raises:
     ConfigError: too long prompts where the config wants none, or nothing else.
   """
-  template, ask = questions(e), format(e)
-  options = dict.fromkeys(option for pair in found for option in pair.options)
-  forms = (template.unchanged, template.changed)
-  statements = ask.answers([form.format(answer=o) for o in options for form in forms])
-  answer = 1
-  if template.detect:
-    answer = e.label.reply_tokens
-  elif e.behavior.read == 'text':
-    answer = max(map(len, ask.answers(list(options))))
-
-  def lengths(texts: Sequence[formats.Turns]) -> np.ndarray:
-    return np.array([len(prompt) for prompt in ask.prompts(texts)])
-
-  statement = max(map(len, statements))
-  longest = [
-    *(
-      lengths([template.behavior.format(prompt=getattr(p, x)) for p in found]) + answer
-      for x in ('prompt', 'counterfactual')
-    ),
-    lengths(behavior.explanation_texts(template, found, None)) + statement,
-  ]
-  if _asks_after(e):
-    widest = [max(p.options, key=len) if template.detect is None else '' for p in found]
-    after = lengths(behavior.explanation_texts(template, found, widest))
-    longest.append(after + statement + (answer if template.detect else 0))
-  length_N = np.max(longest, axis=0)
-  limit, rule = e.length.max_tokens, e.length.too_long
-  try:
-    return tokens_lib.fit_lengths(length_N, limit, rule)
-  except ValueError as error:
-    raise schema.ConfigError(
-      f'length.max_tokens={limit}, split {split} of {e.task.module}: {error}'
-    ) from error
+  length_N = fitting_lib.lengths(
+    format(e),
+    questions(e),
+    found,
+    e.behavior.read,
+    e.label.reply_tokens,
+    _asks_after(e),
+  )
+  return fitting_lib.kept(length_N, e.length, f'split {split} of {e.task.module}')
 
 
 def check_fingerprint(found: formats.Format, made_by: workdir_lib.Stage) -> None:
