@@ -25,6 +25,12 @@ class ConfigError(ValueError):
     lines = (f'  {problem}' for problem in dict.fromkeys(problems))
     return cls('\n'.join((_CANNOT, *lines)))
 
+  @classmethod
+  def refuse(cls, *problems: list[str]) -> None:
+    """Raises the error that lists all of these, if there are any."""
+    if found := [problem for some in problems for problem in some]:
+      raise cls.of(found)
+
   @property
   def problems(self) -> list[str]:
     """Those that it lists, or its own text."""

@@ -7,6 +7,7 @@ import jax
 
 from coupling.config import schema
 from coupling.model import decoder
+from coupling.model import sharding
 from data import formats
 
 
@@ -18,7 +19,7 @@ class Model:
     config: the decoder's shape.
     params: its weights, with adapters where it has any, on the mesh.
     format: how it is asked.
-    mesh: devices to split batches over.
+    axes: how its devices are laid out.
     origin: where the weights come from, as JSON: equal for equal weights.
     training: how it was trained on labels, where that was done here.
   """
@@ -26,12 +27,16 @@ class Model:
   config: decoder.DecoderConfig
   params: decoder.Params
   format: formats.Format
-  mesh: jax.sharding.Mesh
+  axes: schema.Mesh
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
   training: 'Training | None' = None
 
+  @property
+  def mesh(self) -> jax.sharding.Mesh:
+    return sharding.make_mesh(self.axes)
+
   def __repr__(self) -> str:
-    return f'Model({self.origin})'
+    return f'Model({self.origin.get("name", "")!r})'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

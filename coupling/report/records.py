@@ -137,10 +137,8 @@ def assemble(
       of that set, in the order of the items.
     pairs_of: from a split to its pairs.
   """
-  kinds, states_answer = (
-    pa.array(template.unexplained, pa.string()),
-    template.states_answer,
-  )
+  kinds = pa.array(template.unexplained, pa.string())
+  states_answer = template.states_answer
   of_train, of_held_out = labelled['train'], labelled[e.evaluate.split]
 
   def explained(table: pa.Table) -> pa.Table:

@@ -173,21 +173,7 @@ def format(e: Experiment) -> formats.Format:
   """
   base, made_by = trained.origin(e.base, e.seeds[0])
   if isinstance(base, schema.Import):
-    try:
-      tokenizer = tokens_lib.load_tokenizer(_folder(base))
-      rows = decoder(e).vocab_size
-      if base.chat:
-        found = formats.Chat(tokenizer, base.thinking, base.date, rows, base.system)
-      else:
-        found = formats.Plain(tokenizer, rows)
-    except schema.ConfigError:
-      raise  # of the decoder
-    except ValueError as error:
-      raise schema.ConfigError(
-        f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '
-        f'base.thinking={base.thinking}, base.date={base.date}, '
-        f'base.system={base.system!r})'
-      ) from error
+    found = imported_format(base)
   elif made_by is None:
     try:
       found = formats.Plain(task_module(e).tokenizer())
@@ -200,14 +186,43 @@ def format(e: Experiment) -> formats.Format:
   return found
 
 
+def imported_format(base: schema.Import) -> formats.Format:
+  """How an imported checkpoint is asked; errors as of `format`."""
+  try:
+    tokenizer = tokens_lib.load_tokenizer(_folder(base))
+    rows = imported_decoder(base).vocab_size
+    if base.chat:
+      return formats.Chat(tokenizer, base.thinking, base.date, rows, base.system)
+    return formats.Plain(tokenizer, rows)
+  except schema.ConfigError:
+    raise  # of the decoder
+  except ValueError as error:
+    raise schema.ConfigError(
+      f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '
+      f'base.thinking={base.thinking}, base.date={base.date}, '
+      f'base.system={base.system!r})'
+    ) from error
+
+
 @functools.lru_cache(maxsize=1)
 def decoder(e: Experiment) -> decoder_lib.DecoderConfig:
   """M_0's shape."""
   base, _ = trained.origin(e.base, e.seeds[0])
   if isinstance(base, schema.Pretrain):
-    vocabulary = len(format(e).tokenizer)
-    shape = dataclasses.asdict(base.model)
-    return decoder_lib.DecoderConfig(vocab_size=vocabulary, **shape)
+    return pretrained_decoder(base, len(format(e).tokenizer))
+  return imported_decoder(base)
+
+
+def pretrained_decoder(
+  base: schema.Pretrain, vocabulary: int
+) -> decoder_lib.DecoderConfig:
+  """The shape of a model that is pretrained here."""
+  shape = dataclasses.asdict(base.model)
+  return decoder_lib.DecoderConfig(vocab_size=vocabulary, **shape)
+
+
+def imported_decoder(base: schema.Import) -> decoder_lib.DecoderConfig:
+  """The shape of an imported checkpoint."""
   return hub.decoder_config(
     _folder(base),
     dtype=base.dtype,
@@ -221,7 +236,7 @@ def model(
 ) -> models.Model:
   """M_0, to be asked; arguments and errors as of `base_params`."""
   params = base_params(e, workdir, seed, step)
-  return models.Model(decoder(e), params, format(e), sharding.make_mesh(e.mesh))
+  return models.Model(decoder(e), params, format(e), e.mesh)
 
 
 def base_params(
@@ -261,13 +276,37 @@ def _params(
   found = trained.find(base, seed)
   now = found.train.digest
   _check_unchanged(found.train.path(), 'training', info['trained'], now, folder)
-  saved = found.train.path(trained.FOLDER)
+  return trained_params(found, model, mesh)
+
+
+def trained_params(
+  found: trained.Checkpoint,
+  model: decoder_lib.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+) -> decoder_lib.Params:
+  """The weights of a checkpoint that was trained here, with adapters if it has any."""
   adapters = train_step.fresh_adapters(model, found.lora, seed=0)
+  saved = found.train.path(trained.FOLDER)
+  last = kept_steps.read_params(saved, found.step, kept_like(model, adapters, mesh))
   if not adapters:
-    return kept_steps.read_params(saved, found.step, like)
-  first = _params(found.origin, found.base.path(), found.seed, model, mesh)
-  like = sharding.placed(mesh, adapters)
-  return first | kept_steps.read_params(saved, found.step, like)
+    return last
+  return _params(found.origin, found.base.path(), found.seed, model, mesh) | last
+
+
+def kept_like(
+  model: decoder_lib.DecoderConfig,
+  adapters: decoder_lib.Params,
+  mesh: jax.sharding.Mesh,
+) -> decoder_lib.Params:
+  """Shapes and shardings of what a training keeps: adapters, or without all weights."""
+  if adapters:
+    return sharding.placed(mesh, adapters)
+  return sharding.abstract_params(mesh, model)
+
+
+def devices() -> str:
+  """How many, of which kind."""
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
 def _check_unchanged(source: Path, what: str, then: str, now: str, folder: Path):

@@ -1,6 +1,6 @@
 """Whose behaviours become the labels: M_0's, another label set's, or the data's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import functools
 import pathlib
 from typing import Any
@@ -60,6 +60,15 @@ def labeller(
       distributed.first(files.write_json, path, found)
       distributed.first(stage.seal, path.stem, path)
   return asks(context.how(e, stage), support)
+
+
+def shards(count: int, size: int) -> Iterator[tuple[int, int]]:
+  """Which pairs of a split are asked together: the first, and where they end.
+
+  A few first: whether their labels vary is said at once.
+  """
+  starts = [0, *range(FIRST, count, size)]
+  yield from zip(starts, [*starts[1:], count])
 
 
 def check_varied(label: schema.Label, labels: Behaviors, enough: int = FIRST) -> None:

@@ -122,9 +122,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
       arrays, compute = labeller(split, pairs, row_N)
-      # A few first: whether they vary is said at once.
-      starts = [0, *range(labelling.FIRST, len(pairs), e.label.shard)]
-      for first, end in zip(starts, [*starts[1:], len(pairs)]):
+      for first, end in labelling.shards(len(pairs), e.label.shard):
         here = np.arange(first, end)
         path = label_set.shard(stage.path(), split, first)
         if not distributed.first(stage.sealed, path.stem):
@@ -163,7 +161,7 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
       )
       if stage.finished:
         continue
-      result = {'labels': needs['target'].digest, 'devices': _devices()}
+      result = {'labels': needs['target'].digest, 'devices': context.devices()}
       if e.runs[run].loop.steps:
         base = base_of(seed)
         trainings.append(trainings_lib.make(e, workdir, seed, run, stage, needs, base))
@@ -232,7 +230,7 @@ def evaluate(
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)
     train_stage = workdir_lib.finished_stage(train_folder, of_train)
-    result = {'train': train_stage.digest, 'devices': _devices()}
+    result = {'train': train_stage.digest, 'devices': context.devices()}
     distributed.first(
       stage.finish, result | {'tokens': evaluation.tokens(evaluator.asked)}
     )
@@ -290,10 +288,6 @@ def _of_another(folder: Path, train_folder: Path) -> workdir_lib.WorkdirError:
     f'{folder} was made from another {train_folder}: move it away, and the evaluation '
     'is made anew.'
   )
-
-
-def _devices() -> str:
-  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
 def check_report(e: Experiment | schema.Paper, workdir: Path) -> None:
