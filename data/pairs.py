@@ -138,10 +138,20 @@ def cue_start(pair: Pair) -> int:
 
 
 def _difference(prompt: str, counterfactual: str) -> str:
-  """The span of the prompt outside of what both begin and end with."""
+  """The span of the prompt outside of what both begin and end with.
+
+  Where the counterfactual is the prompt without a span, that may be taken to begin in
+  several places; the last is taken where it cuts no word, or the last of all.
+  """
   before = shared(prompt, counterfactual)
-  after = shared(prompt[before:][::-1], counterfactual[before:][::-1])
-  return prompt[before : len(prompt) - after]
+  after = shared(prompt[::-1], counterfactual[::-1])
+  size, least = len(prompt) - len(counterfactual), len(counterfactual) - after
+  if before < least or size < 0:
+    return prompt[before : len(prompt) - min(after, len(counterfactual) - before)]
+  cuts = lambda i: prompt[max(i - 1, 0) : i + 1].isalnum() and 0 < i < len(prompt)
+  starts = range(before, max(least, 0) - 1, -1)
+  start = next((i for i in starts if not cuts(i) and not cuts(i + size)), before)
+  return prompt[start : start + size]
 
 
 def _named(cue: str, options: tuple[str, ...]) -> int:
