@@ -31,9 +31,10 @@ from tests import given_pairs
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
-STEPS, RANK, RATE = 40, 4, 1e-2  # enough to learn to make statements
+STEPS, RANK, RATE = 24, 8, 2e-2  # enough to learn to make statements
 SETTINGS = dict(steps=STEPS, rank=RANK, learning_rate=RATE)
 PAIRS = [*given_pairs.make(given_pairs.Config(), seed=0)]
+QUESTIONS = given_pairs.questions(given_pairs.Config())
 SPLITS = ('train', 'validation', 'test')
 
 
@@ -52,7 +53,7 @@ def before(checkpoint):
 
 @pytest.fixture(scope='module')
 def labels(before):
-  return cp.label(before, PAIRS)
+  return cp.label(before, PAIRS, QUESTIONS)
 
 
 @pytest.fixture(scope='module')

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from coupling.config import schema
+from coupling.config import validate
 from coupling.elicit import fitting
 from coupling.elicit import label_set
 from coupling.elicit import models
@@ -107,7 +108,7 @@ def label(
   pairs: Pairs,
   questions: pairs_lib.Questions | None = None,
   *,
-  behavior: schema.Behavior = TEXT,
+  behavior: schema.Behavior | None = None,
   config: schema.Label | None = None,
   length: schema.Length | None = None,
 ) -> Labels:
@@ -117,7 +118,7 @@ def label(
     model: M_0.
     pairs: of a task of `coupling.tasks`, or given; split by group (data/splits.py).
     questions: how to ask; default: as the task does, or pairs.Questions().
-    behavior: how a choice is read.
+    behavior: how a choice is read; default: TEXT, where replies are not read.
     config: batch size, and what is kept.
     length: of prompts.
 
@@ -128,7 +129,11 @@ def label(
   """
   template = questions or getattr(pairs, 'questions', pairs_lib.Questions())
   config, length = config or schema.Label(), length or schema.Length()
+  behavior = behavior or (schema.Behavior() if template.detect else TEXT)
+  for name, one in dict(behavior=behavior, label=config, length=length).items():
+    validate.section(type(one), dataclasses.asdict(one), name)
   schema.ConfigError.refuse(
+    ['label.source: is for configs (main.py) alone'] if config.source else [],
     preflight.template_problems('questions', template),
     preflight.reading_problems(behavior, config, {}, template),
   )
@@ -144,19 +149,7 @@ def label(
   how = options.How.of(behavior)
   if behavior.calibration == 'prior':
     how = options.How.of(behavior, labelling.prior(ask(how, 'options'), kept['train']))
-  asks = ask(how, config.reference)
-  bar = progress.Progress('label', sum(map(len, kept.values())), 'pairs')
-  found, done = {}, 0
-  for split, these in kept.items():
-    arrays, compute = asks(split, these, row[split])
-    parts = []
-    for first, end in labelling.shards(len(these), config.shard):
-      parts.append(compute(loader.take(arrays, np.arange(first, end))))
-      if (split, first) == ('train', 0):
-        labelling.check_varied(config, parts[0], enough=1)
-      done += end - first
-      bar.update(done)
-    found[split] = _joined(parts)
+  found = _behaviors(ask(how, config.reference), config, kept, row)
   return Labels(
     model=model,
     questions=template,
@@ -186,6 +179,28 @@ def _fitting(
   after, reply = bool(template.explanation_after), config.reply_tokens
   length_N = fitting.lengths(model.format, template, found, behavior.read, reply, after)
   return fitting.kept(length_N, length, f'split {split}')
+
+
+def _behaviors(
+  asks: labelling.Labeller,
+  config: schema.Label,
+  kept: Mapping[str, Pairs],
+  row: Mapping[str, np.ndarray],
+) -> dict[str, Behaviors]:
+  """Split -> behaviours; raises ConfigError at the first that hardly vary."""
+  bar = progress.Progress('label', sum(map(len, kept.values())), 'pairs')
+  found, done = {}, 0
+  for split, these in kept.items():
+    arrays, compute = asks(split, these, row[split])
+    parts = []
+    for first, end in labelling.shards(len(these), config.shard):
+      parts.append(compute(loader.take(arrays, np.arange(first, end))))
+      if (split, first) == ('train', 0):
+        labelling.check_varied(config, parts[0], enough=1)
+      done += end - first
+      bar.update(done)
+    found[split] = _joined(parts)
+  return found
 
 
 def _joined(parts: Sequence[Behaviors]) -> Behaviors:

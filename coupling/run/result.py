@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from coupling.config import schema
+from coupling.config import validate
 from coupling.elicit import evaluation
 from coupling.elicit import evaluator as evaluator_lib
 from coupling.elicit import models
@@ -163,6 +164,7 @@ def evaluate(
     NonFiniteError: logits that are not finite.
   """
   config, did = config or schema.Evaluate(), model.training
+  validate.section(schema.Evaluate, dataclasses.asdict(config), 'evaluate')
   begun, started = time.monotonic(), manifests.provenance()['started']
   if did is None or did.labels != labels.digest:
     train = schema.Train(loop=schema.Loop(steps=0, checkpoint_every=1))

@@ -62,38 +62,55 @@ def train(
   """
   config = _settings(config or schema.Train(), steps, rank, learning_rate, kl)
   _check(model, labels, config)
-  parts = _parts(labels, config, seed)
-  base, axes = model.params, model.axes
-  fresh = train_step.fresh_adapters(
-    model.config, config.lora, steps_lib.train_seed(seed, config)
-  )
-  described = {'train': dataclasses.asdict(config), 'seed': seed, 'mesh': axes.__dict__}
-  described |= {'model': model.origin, 'labels': labels.digest}
+  described = dict(train=dataclasses.asdict(config), seed=seed, labels=labels.digest)
+  inputs = dict(model=model.origin, mesh=dataclasses.asdict(model.axes))
   with contextlib.ExitStack() as stack:
     if folder is None:
       folder = stack.enter_context(tempfile.TemporaryDirectory())
-    opened = workdir_lib.open_stage(pathlib.Path(folder), 'train', described, {})
-    stage = stack.enter_context(opened)
-    kept = stage.path(trained.FOLDER)
-    if stage.finished:
-      like = context.kept_like(model.config, fresh, model.mesh)
-      params = kept_steps.read_params(kept, config.loop.steps, like)
-    else:
-      start = sharding.put_params(model.mesh, fresh) or base
-      log = stage.path('.tensorboard')
-      params = train_loop.fit(
-        trainings.of_parts(
-          'train', config, model.config, parts, seed, base, start, axes, kept, log
-        )
-      )
-      stage.finish({'devices': context.devices()})
+    opened = workdir_lib.open_stage(
+      pathlib.Path(folder), 'train', described | inputs, {}
+    )
+    params = _fit(stack.enter_context(opened), model, labels, config, seed)
   origin = {'name': f'{model.origin["name"]}, trained', 'base': model.origin}
   return dataclasses.replace(
     model,
-    params=(base if fresh else {}) | params,
-    origin=origin | {k: described[k] for k in ('train', 'seed', 'labels')},
+    params=(model.params if config.lora.rank else {}) | params,
+    origin=origin | described,
     training=models.Training(config, seed, labels.digest, model),
   )
+
+
+def _fit(
+  stage: workdir_lib.Stage,
+  model: models.Model,
+  labels: labels_lib.Labels,
+  config: schema.Train,
+  seed: int,
+) -> decoder.Params:
+  """What is trained, adapters or all weights: from the stage where that is finished."""
+  fresh = train_step.fresh_adapters(
+    model.config, config.lora, steps_lib.train_seed(seed, config)
+  )
+  kept, base = stage.path(trained.FOLDER), model.params
+  if stage.finished:
+    like = context.kept_like(model.config, fresh, model.mesh)
+    return kept_steps.read_params(kept, config.loop.steps, like)
+  params = train_loop.fit(
+    trainings.of_parts(
+      'train',
+      config,
+      model.config,
+      _parts(labels, config, seed),
+      seed,
+      base,
+      sharding.put_params(model.mesh, fresh) or base,
+      model.axes,
+      kept,
+      stage.path('.tensorboard'),
+    )
+  )
+  stage.finish({'devices': context.devices()})
+  return params
 
 
 def _settings(
