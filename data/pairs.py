@@ -54,7 +54,7 @@ class Pair:
     if self.group is None:
       found['group'] = splits.content_hash(self.counterfactual)
     if self.provenance is None:
-      found['provenance'] = f'given: {self.prompt[:60]}'
+      found['provenance'] = f'given: {" ".join(self.prompt.split())[:60]}'
     for name, value in found.items():
       object.__setattr__(self, name, value)
 
