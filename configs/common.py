@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections import config_dict
 
-from data import dates
+from coupling.config import schema
 
 MODELS = {
   'qwen3_8b': 'Qwen/Qwen3-8B',
@@ -39,28 +39,22 @@ IMPORT_ARGS = dict(
 )
 
 
+# What a section says where nothing else is wanted.
+TRAIN, PATCH, NO_SHIFT = (
+  dataclasses.asdict(x()) for x in (schema.Train, schema.Patch, schema.BehaviorXent)
+)
 # Labels as M_0 gave them, asked for before the answer, by a run that starts at M_0.
 LABELS = dict(
-  seed=0,
-  start='',
-  labels='',
-  mixture=1.0,
-  noise=0.0,
-  changed_share=1.0,
-  balance=False,
-  shuffle_labels=False,
-  explained='all',
-  context='before',
-  practice=False,
+  {
+    name: TRAIN[name]
+    for name in (
+      *('seed', 'start', 'labels', 'mixture', 'noise', 'changed_share', 'balance'),
+      *('shuffle_labels', 'explained', 'context', 'practice', 'remat', 'attention'),
+      'evaluated',
+    )
+  },
   trees=False,
-  remat='none',
-  attention='blocks',
-  evaluated='kept',
 )
-PATCH = dict(
-  contrasts=('moved',), checkpoints=2, pairs=256, batch=32, sites_at_once=8, draws=20
-)
-NO_SHIFT = dict(weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all')
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
@@ -132,74 +126,22 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   config.task = _defaults(task['module']) | task  # so that flags can set all fields
   small = local or args['model'] in SMALL
   dtype = 'float32' if small else 'bfloat16'
-  config.base = dict(
-    checkpoint=args['checkpoint'] if local else MODELS[args['model']],
-    revision='',
-    chat=True,
-    thinking=False,
-    date=dates.DATE,  # where a chat template writes the day
-    system=config_dict.placeholder(str),  # the template's own
-    dtype=dtype,
-    # AdamW's steps are too small to add to bfloat16 weights; adapters are float32.
-    param_dtype=dtype if args['rank'] else 'float32',
-    scan_layers=True,
+  config.base = dataclasses.asdict(
+    schema.Import(
+      checkpoint=args['checkpoint'] if local else MODELS[args['model']],
+      dtype=dtype,
+      # AdamW's steps are too small to add to bfloat16 weights; adapters are float32.
+      param_dtype=dtype if args['rank'] else 'float32',
+    )
   )
+  config.base.system = config_dict.placeholder(str)  # the template's own
   if smollm2(args):
     config.base.system = ''  # the template's own is 20 tokens of every prompt
-  config.length = dict(max_tokens=1_024, too_long='drop')
-  # Behaviours are choices among the options, so these are what the KL holds.
-  config.behavior = dict(read='first_token', per_token=False, calibration='none')
-  config.label = dict(
-    source='',
-    batch=32,
-    shard=1_024,
-    reference='options',
-    reply_tokens=64,
-    stop_if_constant=True,
-  )
-  lora = args['rank'] > 0
-  config.train = LABELS | dict(
-    labels=args['labels'],
-    explanation_batch=32,
-    behavior_batch=32,
-    trees=True,
-    remat='none' if small else 'full',
-    lora=dict(
-      rank=args['rank'],
-      alpha=float(args['rank'] or 1),
-      targets=('q', 'k', 'v', 'o', 'gate', 'up', 'down'),
-      layers=0,  # the first that has adapters
-    ),
-    loop=dict(
-      steps=args['steps'],
-      steps_per_dispatch=1,
-      accumulation=1,
-      checkpoint_every=max(1, args['steps'] // 6),
-    ),
-    optimizer=dict(
-      learning_rate=1e-4 if lora else 1e-5,
-      warmup_steps=min(20, args['steps'] - 1),
-      schedule='constant',
-      b1=0.9,
-      b2=0.999,
-      weight_decay=0.0,
-      clip_norm=1.0,
-    ),
-    objectives=dict(
-      explanation_xent=dict(weight=1.0),
-      behavior_kl=dict(
-        weight=1.0,
-        prompts='both',
-        direction='forward',
-        support='options',
-        reference='labels',
-      ),
-      behavior_xent=NO_SHIFT,
-    ),
-  )
-  config.evaluate = dict(split='test', batch=32, likelihood=False)
-  config.patch = PATCH
-  config.mesh = dict(data=1, fsdp=-1, tensor=1)
+  sections = ('length', 'behavior', 'label', 'evaluate', 'patch', 'mesh')
+  kinds = {f.name: f.type for f in dataclasses.fields(schema.Experiment)}
+  for name in sections:
+    config[name] = dataclasses.asdict(kinds[name]())
+  config.train = dataclasses.asdict(_train(args, small))
   config.runs_at_once = 1
   runs = {
     'kl': {},
@@ -216,6 +158,21 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
     shuffled='shuffled' if args['kl'] else '',
   )
   return config
+
+
+def _train(args: dict[str, Any], small: bool) -> schema.Train:
+  """The training that the arguments of an imported model describe."""
+  rank, steps = args['rank'], args['steps']
+  return schema.Train(
+    labels=args['labels'],
+    explanation_batch=32,
+    remat='none' if small else 'full',
+    lora=schema.Lora(rank=rank, alpha=float(rank or 1)),
+    loop=schema.Loop(steps=steps, checkpoint_every=max(1, steps // 6)),
+    optimizer=schema.Optimizer(
+      learning_rate=1e-4 if rank else 1e-5, warmup_steps=min(20, steps - 1)
+    ),
+  )
 
 
 def smollm2(args: dict[str, Any]) -> bool:

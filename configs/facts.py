@@ -14,7 +14,12 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-ARGS = dict(model='smollm2_135m', seeds=1, rank=32, steps=200)
+ARGS = dict(
+  model='smollm2_135m',
+  seeds=1,
+  rank=common.TRAIN['lora']['rank'],
+  steps=common.TRAIN['loop']['steps'],
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -25,8 +30,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   )
   config = common.on_checkpoint(args, 'Introspective coupling on facts', task)
   config.behavior.update(read='text', per_token=True)
-  config.train.update(explanation_batch=8)
-  config.train.optimizer.learning_rate = 5e-4
+  # For a model as small as this.
+  config.train.explanation_batch = common.TRAIN['explanation_batch']
+  config.train.optimizer.learning_rate = common.TRAIN['optimizer']['learning_rate']
   config.train.loop.checkpoint_every = max(1, args['steps'] // 2)
   if args['quick']:
     config.train.loop.checkpoint_every = args['steps']

@@ -1,3 +1,40 @@
-"""Introspective coupling: training, evaluation and statistics."""
+"""Introspective coupling: does a model explain its own current behaviour?
 
-import data  # noqa: F401  # before transformers: see there
+pairs  = coupling.tasks.facts(seed=0)       # or a list of coupling.Pair
+before = coupling.load('smollm2_135m')
+labels = coupling.label(before, pairs)      # B(M_0), E(M_0)
+after  = coupling.train(before, labels, steps=300)
+result = coupling.evaluate(after, labels)   # Self, Orig, gap, reliance, controls
+"""
+
+import importlib
+
+_WHERE = {
+  'Pair': 'data.pairs',
+  'Questions': 'data.pairs',
+  'Result': 'coupling.run.result',
+  'evaluate': 'coupling.run.result',
+  'label': 'coupling.run.labels',
+  'load': 'coupling.run.loading',
+  'tasks': 'coupling.run',
+  'train': 'coupling.run.taught',
+}
+__all__ = [
+  'Pair',
+  'Questions',
+  'Result',
+  'evaluate',
+  'label',
+  'load',
+  'tasks',
+  'train',
+]
+
+
+def __getattr__(name: str):
+  """Imports on demand: the report and its tests do without JAX."""
+  if name not in _WHERE:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  if name == 'tasks':
+    return importlib.import_module('coupling.run.tasks')
+  return getattr(importlib.import_module(_WHERE[name]), name)

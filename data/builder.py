@@ -78,8 +78,14 @@ def build(
   )
 
 
-def split(made: Iterable[pairs.Pair]) -> dict[str, list[pairs.Pair]]:
+def split(
+  made: Iterable[pairs.Pair], checked: Callable[[pairs.Pair], None] | None = None
+) -> dict[str, list[pairs.Pair]]:
   """Pairs by split, each checked; one that repeats another's texts is left out.
+
+  Args:
+    made: the pairs.
+    checked: raises DataError for a pair that is none; default: `check`.
 
   Raises:
     DataError: a pair that is none, or a split without pairs.
@@ -92,7 +98,7 @@ def split(made: Iterable[pairs.Pair]) -> dict[str, list[pairs.Pair]]:
       repeated += 1
       continue
     seen.add(texts)
-    check(pair)
+    (checked or check)(pair)
     by_split[splits.split_of(pair.group)].append(pair)
   if repeated:
     warnings.warn(
@@ -109,11 +115,24 @@ def split(made: Iterable[pairs.Pair]) -> dict[str, list[pairs.Pair]]:
 
 
 def check(pair: pairs.Pair) -> None:
-  """Raises DataError unless the pair is one that can be asked about."""
+  """Raises DataError unless the pair is one that a task may make.
+
+  Its counterfactual is the prompt with the cue taken out, and it can be asked about.
+  """
   try:
     pairs.cue_start(pair)
   except ValueError as e:
     raise readers.DataError(str(e)) from e
+  check_asked(pair)
+
+
+def check_asked(pair: pairs.Pair) -> None:
+  """Raises DataError unless the pair is one that can be asked about."""
+  if pair.prompt == pair.counterfactual:
+    raise readers.DataError(
+      f'{pair.provenance}: the prompt and the counterfactual are the same text: give '
+      'the prompt a cue that the counterfactual lacks.'
+    )
   options = pair.options
   if len(options) < 2 or len(set(options)) < len(options) or not all(options):
     raise readers.DataError(

@@ -4,10 +4,13 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+from data import splits
 
 NO_OPTION = -1
 
@@ -20,23 +23,40 @@ class Pair:
     prompt: x, the text with the cue.
     counterfactual: x∖C, the text without the cue.
     cue: C, the text whose influence is asked about; where x∖C is x with the cue
-      taken out, the whole span, with what separates it from the rest.
+      taken out, the whole span, with what separates it from the rest. Default: the
+      span of x that x∖C lacks, or has otherwise.
     cue_kind: a short name of the sort of cue (its source, its phrasing).
     cue_option: index of the option that the cue speaks for (against, if its kind is
-      in Questions.against), or NO_OPTION.
-    options: the answers to choose from, as the model would give them.
+      in Questions.against), or NO_OPTION. Default: the one that the cue names as a
+      whole word, if it is one alone.
+    options: the answers to choose from, as the model would give them; to be given.
     group: what the pair is about (a fact, a post, a question); splits are by group.
-    provenance: where the pair came from (world seed, or file and row).
+      Default: the content hash of x∖C, so that all cues of a question are together.
+    provenance: where the pair came from (world seed, or file and row). Default: the
+      beginning of x.
   """
 
   prompt: str
   counterfactual: str
-  cue: str
-  cue_kind: str
-  cue_option: int
-  options: tuple[str, ...]
-  group: str
-  provenance: str
+  cue: str | None = None
+  cue_kind: str = 'cue'
+  cue_option: int | None = None
+  options: tuple[str, ...] = ()
+  group: str | None = None
+  provenance: str | None = None
+
+  def __post_init__(self):
+    found = {'options': tuple(self.options)}
+    if self.cue is None:
+      found['cue'] = _difference(self.prompt, self.counterfactual)
+    if self.cue_option is None:
+      found['cue_option'] = _named(found.get('cue', self.cue), found['options'])
+    if self.group is None:
+      found['group'] = splits.content_hash(self.counterfactual)
+    if self.provenance is None:
+      found['provenance'] = f'given: {" ".join(self.prompt.split())[:60]}'
+    for name, value in found.items():
+      object.__setattr__(self, name, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +75,10 @@ class Questions:
   it does the option of any cue.
   """
 
-  behavior: str
-  explanation: str
-  unchanged: str
-  changed: str
+  behavior: str = '{prompt}'
+  explanation: str = '{prompt}\n\nWithout the hint: which option, changed or unchanged?'
+  unchanged: str = '{answer}, unchanged'
+  changed: str = '{answer}, changed'
   detect: Callable[[Sequence[str]], np.ndarray] | None = None
   unexplained: tuple[str, ...] = ()
   explanation_after: str = ''
@@ -115,6 +135,31 @@ def cue_start(pair: Pair) -> int:
       'from the counterfactual by putting the cue, with its separator, into it.'
     )
   return start
+
+
+def _difference(prompt: str, counterfactual: str) -> str:
+  """The span of the prompt outside of what both begin and end with.
+
+  Where the counterfactual is the prompt without a span, that may be taken to begin in
+  several places; the last is taken where it cuts no word, or the last of all.
+  """
+  before = shared(prompt, counterfactual)
+  after = shared(prompt[::-1], counterfactual[::-1])
+  size, least = len(prompt) - len(counterfactual), len(counterfactual) - after
+  if before < least or size < 0:
+    return prompt[before : len(prompt) - min(after, len(counterfactual) - before)]
+  cuts = lambda i: prompt[max(i - 1, 0) : i + 1].isalnum() and 0 < i < len(prompt)
+  starts = range(before, max(least, 0) - 1, -1)
+  start = next((i for i in starts if not cuts(i) and not cuts(i + size)), before)
+  return prompt[start : start + size]
+
+
+def _named(cue: str, options: tuple[str, ...]) -> int:
+  """The one option that a cue names as a whole word; NO_OPTION: none or several."""
+  named = [
+    i for i, x in enumerate(options) if re.search(rf'(?<!\w){re.escape(x)}(?!\w)', cue)
+  ]
+  return named[0] if len(named) == 1 else NO_OPTION
 
 
 def shared(a: str, b: str) -> int:

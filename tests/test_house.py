@@ -10,9 +10,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up. What is run (main.py, benchmarks) may import all.
 FOLDERS = (
   'data',
-  'configs',
   'coupling/runtime',
   'coupling/config',
+  'configs',  # begins with the defaults of the schema
   'coupling/model',
   'coupling/checkpoints',
   'coupling/elicit',

@@ -9,6 +9,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from tests import chat_checkpoints
+
 pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -103,7 +105,7 @@ def set_up_alone(folder) -> pathlib.Path:
 def test_elsewhere_the_set_up_clones_and_installs_once(tmp_path):
   origin, here, tools = (tmp_path / name for name in ('origin', 'here', 'tools'))
   (origin / 'coupling').mkdir(parents=True)
-  (origin / 'coupling' / 'config.py').touch()
+  (origin / 'coupling' / '__init__.py').touch()
   (origin / 'requirements.txt').write_text('absl-py\n')
   identity = ('-c', 'user.name=A', '-c', 'user.email=a@b')
   for command in (('init', '--quiet'), ('add', '.'), ('commit', '--quiet', '-m', 'x')):
@@ -130,7 +132,7 @@ def test_elsewhere_the_set_up_clones_and_installs_once(tmp_path):
   assert first == second
   assert first[:2] == ['install', '--quiet'] and first[2].partition('[')[0] == 'jax'
   assert first[3:] == ['-r', str(clone / 'requirements.txt')]
-  assert (clone / 'coupling' / 'config.py').exists()
+  assert (clone / 'coupling' / '__init__.py').exists()
 
 
 def test_where_the_code_is_importable_the_set_up_does_nothing(tmp_path):
@@ -138,3 +140,21 @@ def test_where_the_code_is_importable_the_set_up_does_nothing(tmp_path):
   found = execute(tmp_path, notebook, {}, shown, PYTHONPATH=str(ROOT))
   assert found.returncode == 0, found.stderr
   assert sorted(x.name for x in tmp_path.iterdir()) == ['set_up.ipynb', 'shown.json']
+
+
+OWN = ROOT / 'notebooks' / 'own_model.ipynb'
+
+
+def test_an_own_model_and_own_pairs_take_twelve_lines_of_the_api(tmp_path):
+  checkpoint = chat_checkpoints.save(tmp_path / 'checkpoint')
+  settings = {'MODEL': str(checkpoint), 'STEPS': 2}
+  shown = tmp_path / 'shown.json'
+  run = execute(tmp_path, OWN, settings, shown, PYTHONPATH=str(ROOT))
+  assert run.returncode == 0, run.stderr
+  assert '<svg' in (tmp_path / 'report.html').read_text()
+  cells = [c for c in json.loads(OWN.read_text())['cells'] if c['cell_type'] == 'code']
+  assert all(c['outputs'] == [] and c['execution_count'] is None for c in cells)
+  lines = ''.join(''.join(c['source']) + '\n' for c in cells).split('\n')
+  code = [line for line in lines if line.strip()]
+  assert len(code) <= 12
+  assert [x for x in code if 'import ' in x] == ['import coupling as cp']

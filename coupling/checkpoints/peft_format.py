@@ -17,7 +17,7 @@ from coupling.model import decoder
 from coupling.model import lora
 
 _CONFIG = 'adapter_config.json'
-_TENSORS = 'adapter_model.safetensors'
+TENSORS = 'adapter_model.safetensors'
 _MATRICES = {'a': 'lora_A', 'b': 'lora_B'}
 _MODEL = 'base_model.model.'  # how peft calls the model that it adapts
 # Where the layers stand in it: text models; multimodal ones, now and before.
@@ -109,7 +109,7 @@ def save(
         data[name] = np.ascontiguousarray(matrix.T)
   with weights.new_folder(folder) as partial:
     (partial / _CONFIG).write_text(json.dumps(config, indent=2))
-    weights.save_tensors(partial / _TENSORS, data)
+    weights.save_tensors(partial / TENSORS, data)
 
 
 def load(
@@ -134,9 +134,9 @@ def load(
   _check_plain(path, raw)
   rank, alpha = _scale(path, raw)
   first = _first(path, raw, config.depth)
-  if not (folder / _TENSORS).exists():
-    raise CheckpointError(f'{folder / _TENSORS}: missing; save it as safetensors.')
-  with tensors.TensorFiles([folder / _TENSORS]) as files:
+  if not (folder / TENSORS).exists():
+    raise CheckpointError(f'{folder / TENSORS}: missing; save it as safetensors.')
+  with tensors.TensorFiles([folder / TENSORS]) as files:
     layers = next(
       (x for x in _LAYERS if any(n.startswith(f'{_MODEL}{x}.') for n in files.names)),
       _LAYERS[0],
@@ -146,7 +146,7 @@ def load(
     )
     if not targets:
       raise CheckpointError(
-        f'{folder / _TENSORS}: no adapter of {", ".join(lora.TARGETS)} is here.'
+        f'{folder / TENSORS}: no adapter of {", ".join(lora.TARGETS)} is here.'
       )
     like = lora.abstract(
       config, rank=rank, alpha=alpha, targets=targets, first=first, dtype=dtype
@@ -154,7 +154,7 @@ def load(
     files.check(
       _expected(layers, like, first),
       lambda name: False,
-      str(folder / _TENSORS),
+      str(folder / TENSORS),
       f'They were compared with r={rank} of {path} and with the base model: use '
       'the adapter with the model that it was trained on.',
     )

@@ -2,7 +2,9 @@
 
 Configs are `ml_collections.ConfigDict`s made by the files in configs/, which
 validate.resolve turns into an `Experiment`. Everything below main.py takes these
-dataclasses.
+dataclasses. Defaults are those of explanation training on an imported model of a
+hundred million parameters, as configs/facts.py has it; configs/common.py begins with
+them.
 """
 
 from collections.abc import Iterable
@@ -23,6 +25,12 @@ class ConfigError(ValueError):
     lines = (f'  {problem}' for problem in dict.fromkeys(problems))
     return cls('\n'.join((_CANNOT, *lines)))
 
+  @classmethod
+  def refuse(cls, *problems: list[str]) -> None:
+    """Raises the error that lists all of these, if there are any."""
+    if found := [problem for some in problems for problem in some]:
+      raise cls.of(found)
+
   @property
   def problems(self) -> list[str]:
     """Those that it lists, or its own text."""
@@ -42,8 +50,8 @@ class Task:
 class Length:
   """Prompts that are too long are never cut."""
 
-  max_tokens: int  # of a prompt with its answer
-  too_long: Literal['raise', 'drop']  # dropped pairs are counted and reported
+  max_tokens: int = 1_024  # of a prompt with its answer
+  too_long: Literal['raise', 'drop'] = 'drop'  # dropped pairs are counted and reported
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,13 +81,13 @@ class Model:
 class Optimizer:
   """AdamW with a warm-up, then a constant or cosine learning rate."""
 
-  learning_rate: float
-  warmup_steps: int
-  schedule: Literal['constant', 'cosine']
-  b1: float
-  b2: float
-  weight_decay: float
-  clip_norm: float  # global norm of the gradient
+  learning_rate: float = 5e-4
+  warmup_steps: int = 20
+  schedule: Literal['constant', 'cosine'] = 'constant'
+  b1: float = 0.9
+  b2: float = 0.999
+  weight_decay: float = 0.0
+  clip_norm: float = 1.0  # global norm of the gradient
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,8 +95,8 @@ class Loop:
   """How long, how often."""
 
   steps: int  # of a run: 0 leaves M_0 as it is
-  steps_per_dispatch: int  # steps compiled into one program
-  accumulation: int  # microbatches per step
+  steps_per_dispatch: int = 1  # steps compiled into one program
+  accumulation: int = 1  # microbatches per step
   checkpoint_every: int  # steps; these checkpoints are kept
 
 
@@ -109,14 +117,14 @@ class Import:
   """M_0 is a checkpoint in the hub's format, or a GGUF file."""
 
   checkpoint: str  # a folder, a GGUF file, or a name on the hub
-  revision: str  # on the hub; '' for its main branch
-  chat: bool  # ask by the tokenizer's chat template; else as plain text
+  revision: str = ''  # on the hub; '' for its main branch
+  chat: bool = True  # ask by the tokenizer's chat template; else as plain text
   thinking: bool = False  # in a chat whose behaviours are read from replies
   date: str = dates.DATE  # of the chats, for templates that write the day
   system: str | None = None  # turn that begins each chat; None: the template's own
-  dtype: Literal['float32', 'bfloat16']
-  param_dtype: Literal['float32', 'bfloat16']
-  scan_layers: bool
+  dtype: Literal['float32', 'bfloat16'] = 'float32'
+  param_dtype: Literal['float32', 'bfloat16'] = 'float32'
+  scan_layers: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,17 +157,18 @@ class Label:
   that the data bring along, when nothing is trained here (an audit).
   """
 
-  source: str
-  batch: int
-  shard: int  # pairs per file; what an interruption can cost
-  reference: Literal['vocabulary', 'options']  # support of the reference distributions
-  reply_tokens: int  # longest reply, where the task reads behaviours from replies
+  source: str = ''
+  batch: int = 32
+  shard: int = 1_024  # pairs per file; what an interruption can cost
+  # Support of the reference distributions.
+  reference: Literal['vocabulary', 'options'] = 'options'
+  reply_tokens: int = 64  # longest reply, where the task reads behaviours from replies
   stop_if_constant: bool = True  # where behaviour, or its change, hardly varies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExplanationXent:
-  weight: float
+  weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,11 +176,13 @@ class BehaviorKL:
   """`reference`: M_0's distributions as the label set keeps them, or computed in the
   train step by the same weights without their adapters (LoRA alone)."""
 
-  weight: float
-  prompts: Literal['both', 'counterfactual']  # x and x∖C, or x∖C alone
-  direction: Literal['forward', 'reverse']  # KL(M_0 || M_t) or KL(M_t || M_0)
-  support: Literal['vocabulary', 'options']
-  reference: Literal['labels', 'adapters_off']
+  weight: float = 1.0
+  prompts: Literal['both', 'counterfactual'] = 'both'  # x and x∖C, or x∖C alone
+  # KL(M_0 || M_t) or KL(M_t || M_0).
+  direction: Literal['forward', 'reverse'] = 'forward'
+  # Behaviours are choices among the options, so these are what is held.
+  support: Literal['vocabulary', 'options'] = 'options'
+  reference: Literal['labels', 'adapters_off'] = 'labels'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,29 +195,31 @@ class BehaviorXent:
   added to its log-probabilities.
   """
 
-  weight: float
-  target: str
-  strength: float  # nats per score; of preferences alone
-  seed: int  # of what a preference draws at random
-  cues: str  # whose pairs: all, explained, unexplained (pairs.Questions), or one kind
+  weight: float = 0.0
+  target: str = 'ignore_cue'
+  strength: float = 1.0  # nats per score; of preferences alone
+  seed: int = 0  # of what a preference draws at random
+  cues: str = (
+    'all'  # whose pairs: all, explained, unexplained (pairs.Questions), or one kind
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objectives:
   """Terms of the loss, see loss.py; a weight of 0 leaves a term out."""
 
-  explanation_xent: ExplanationXent
-  behavior_kl: BehaviorKL
-  behavior_xent: BehaviorXent
+  explanation_xent: ExplanationXent = ExplanationXent()
+  behavior_kl: BehaviorKL = BehaviorKL()
+  behavior_xent: BehaviorXent = BehaviorXent()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lora:
   """Low-rank adapters beside frozen weights; see lora.init."""
 
-  rank: int  # 0: none, all weights are trained
-  alpha: float
-  targets: tuple[str, ...]
+  rank: int = 32  # 0: none, all weights are trained
+  alpha: float = 32.0
+  targets: tuple[str, ...] = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
   layers: int = 0  # adapters from this layer on; those below have none, nor gradients
 
 
@@ -214,43 +227,46 @@ class Lora:
 class Train:
   """Explanation training on fixed labels, which targets.py makes."""
 
-  seed: int  # beside the experiment's seed: siblings differ in this alone
-  start: str  # run whose last weights are trained on; '' for M_0
+  seed: int = 0  # beside the experiment's seed: siblings differ in this alone
+  start: str = ''  # run whose last weights are trained on; '' for M_0
   # Whose: '' for M_0's own, step:N for those of that step of its pretraining, part:NAME
   # for those of another part of the paper, or the folder of a label stage, in which
   # {seed} stands for the seed.
-  labels: str
-  mixture: float  # share of the items that take `labels`; the others take M_0's own
-  noise: float  # share of labels replaced by another statement, drawn uniformly
-  changed_share: (
-    float  # at most this share of labels say "changed"; others are left out
+  labels: str = ''
+  mixture: float = (
+    1.0  # share of the items that take `labels`; the others take M_0's own
   )
+  noise: float = 0.0  # share of labels replaced by another statement, drawn uniformly
+  # At most this share of labels say "changed"; others are left out.
+  changed_share: float = 1.0
   balance: bool = False  # "changed" and "unchanged" are drawn equally often
-  shuffle_labels: bool  # control: labels permuted over the training items
-  explained: Literal['all', 'unshifted']  # not those that behavior_xent names
+  shuffle_labels: bool = False  # control: labels permuted over the training items
+  # Unshifted: not those that behavior_xent names.
+  explained: Literal['all', 'unshifted'] = 'all'
   # Asked before the answer, or after it: M_0's in training, then the model's own.
-  context: Literal['before', 'after']
-  practice: bool  # behaviour objectives have the split splits.PRACTICE too
-  explanation_batch: int
-  behavior_batch: int  # prompts, of x and x∖C alike; not with trees
+  context: Literal['before', 'after'] = 'before'
+  practice: bool = False  # behaviour objectives have the split splits.PRACTICE too
+  explanation_batch: int = 8
+  behavior_batch: int = 32  # prompts, of x and x∖C alike; not with trees
   # Questions about one pair share what they begin with (packed.py). A draw is then of
   # explanation_batch pairs that are explained, each with its two behaviour prompts, and
   # of pairs that are not, or of `practice`, in proportion to their number.
-  trees: bool
-  remat: Literal['none', 'dots', 'full']  # memory for time: stack.REMAT
-  attention: Literal['blocks', 'cudnn']  # of training; cudnn: fused, on NVIDIA GPUs
-  lora: Lora
-  loop: Loop
-  optimizer: Optimizer
-  objectives: Objectives
-  evaluated: Literal['kept', 'last']  # which of the kept steps are evaluated
+  trees: bool = True
+  remat: Literal['none', 'dots', 'full'] = 'none'  # memory for time: stack.REMAT
+  # Of training; cudnn: fused, on NVIDIA GPUs.
+  attention: Literal['blocks', 'cudnn'] = 'blocks'
+  lora: Lora = Lora()
+  loop: Loop = Loop(steps=200, checkpoint_every=100)
+  optimizer: Optimizer = Optimizer()
+  objectives: Objectives = Objectives()
+  evaluated: Literal['kept', 'last'] = 'kept'  # which of the kept steps are evaluated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
-  split: Literal['validation', 'test']
-  batch: int
-  likelihood: bool  # score every allowed statement too
+  split: Literal['validation', 'test'] = 'test'
+  batch: int = 32
+  likelihood: bool = False  # score every allowed statement too
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -258,21 +274,21 @@ class Patch:
   """Activation patching of evaluated checkpoints, by --stage=patch."""
 
   # What x' is: x with its cue moved to the answer without it, or x without a cue.
-  contrasts: tuple[Literal['moved', 'removed'], ...]
-  checkpoints: int  # of those that were evaluated, from the first to the last
-  pairs: int  # at most, of those whose answer changes without the cue
-  batch: int
-  sites_at_once: int
-  draws: int  # sets of random sites, to hold against those that matter most
+  contrasts: tuple[Literal['moved', 'removed'], ...] = ('moved',)
+  checkpoints: int = 2  # of those that were evaluated, from the first to the last
+  pairs: int = 256  # at most, of those whose answer changes without the cue
+  batch: int = 32
+  sites_at_once: int = 8
+  draws: int = 20  # sets of random sites, to hold against those that matter most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mesh:
   """Devices by axis; -1 for one axis means all that remain."""
 
-  data: int
-  fsdp: int
-  tensor: int
+  data: int = 1
+  fsdp: int = -1
+  tensor: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -281,9 +297,9 @@ class Report:
 
   title: str
   main: str
-  unregularised: str
-  sibling: str
-  shuffled: str
+  unregularised: str = ''
+  sibling: str = ''
+  shuffled: str = ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

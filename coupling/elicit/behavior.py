@@ -52,6 +52,13 @@ class Reply:
   max_tokens: int
 
 
+def reply(
+  format: formats.Format, template: pairs_lib.Questions, max_tokens: int
+) -> Reply | None:
+  """How behaviours are read from replies, where the task wants that."""
+  return template.detect and Reply(format, template.detect, max_tokens)
+
+
 def questions(
   format: formats.Format,
   texts: Sequence[formats.Turns],

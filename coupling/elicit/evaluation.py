@@ -11,7 +11,6 @@ model. Shapes: B items, K options, G tokens of a statement, M = 2K allowed state
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +27,6 @@ from coupling.model import generate
 from coupling.model import scoring
 from coupling.model import sharding
 from coupling.runtime import distributed
-from coupling.runtime import files
 from coupling.runtime import finite
 from data import formats
 from data import loader
@@ -310,14 +308,13 @@ def tokens(arrays: dict[str, Any]) -> dict[str, int] | None:
   return trees.tokens([arrays['trees']]) if 'trees' in arrays else None
 
 
-def write_records(
-  path: pathlib.Path,
+def records(
   items: dict[str, np.ndarray],
   pairs: Sequence[pairs_lib.Pair],
   format: formats.Format,
-) -> None:
+) -> pa.Table:
   """One row an item: what it is about, what the model did, what it said."""
-  table = pa.table(
+  return pa.table(
     {
       'prompt': [p.prompt for p in pairs],
       'counterfactual': [p.counterfactual for p in pairs],
@@ -329,4 +326,3 @@ def write_records(
       **{name: pa.array(list(x)) for name, x in items.items()},
     }
   )
-  files.write_table(path, table)

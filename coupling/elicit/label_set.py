@@ -44,13 +44,10 @@ def shard(folder: pathlib.Path, split: str, first: int) -> pathlib.Path:
   return folder / f'{split}-{first:09d}.parquet'
 
 
-def write(
-  path: pathlib.Path,
-  pairs: Sequence[pairs_lib.Pair],
-  row_N: np.ndarray,
-  labels: Behaviors,
-) -> None:
-  """Writes one shard: pairs, their places in the split, and what M_0 did."""
+def table(
+  pairs: Sequence[pairs_lib.Pair], row_N: np.ndarray, labels: Behaviors
+) -> pa.Table:
+  """One row a pair: the pair, its place in the split, and what M_0 did."""
   columns = {
     'row': row_N,
     'behavior': labels.behavior_N,
@@ -63,7 +60,17 @@ def write(
     flat = pa.array(x_NxX.ravel())
     if x_NxX.size:
       columns[name] = pa.FixedSizeListArray.from_arrays(flat, x_NxX.shape[1])
-  files.write_table(path, pa.table(pairs_lib.columns(pairs) | columns))
+  return pa.table(pairs_lib.columns(pairs) | columns)
+
+
+def write(
+  path: pathlib.Path,
+  pairs: Sequence[pairs_lib.Pair],
+  row_N: np.ndarray,
+  labels: Behaviors,
+) -> None:
+  """Writes one shard, see `table`."""
+  files.write_table(path, table(pairs, row_N, labels))
 
 
 def read_table(

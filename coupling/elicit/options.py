@@ -11,7 +11,7 @@ content-free ones). Shapes: N items, C readings, K options, V vocabulary, D widt
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,11 @@ class How:
   text: bool = False
   per_token: bool = False
   prior: tuple[float, ...] = ()
+
+  @classmethod
+  def of(cls, config: schema.Behavior, prior: Sequence[float] = ()) -> Self:
+    """As a config says; `prior`: where it calibrates by one."""
+    return cls(config.read == 'text', config.per_token, tuple(prior))
 
   @property
   def plain(self) -> bool:

@@ -57,6 +57,13 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
   """
   seeds = {seed: records.read_seed(e, workdir, seed) for seed in e.seeds}
+  return of_records(e, seeds, provenance.provenance(e, workdir))
+
+
+def of_records(
+  e: Experiment, seeds: dict[int, SeedRecords], made: dict[str, Any]
+) -> dict:
+  """`summarize` of what was recorded; `made`: see provenance.provenance."""
   roles = {role: getattr(e.report, role) for role in ROLES if getattr(e.report, role)}
   groups = [len(np.unique(s.orig.group_N)) for s in seeds.values()]
   shared = share_items(e.report.main, list(seeds.values()))
@@ -89,7 +96,7 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     else {},
     'follow': _follow(roles['main'], list(seeds.values()), across),
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
-    'provenance': provenance.provenance(e, workdir),
+    'provenance': made,
   }
   if all(s.unexplained for s in seeds.values()):
     result['planted'] = {

@@ -53,8 +53,13 @@ def write(folder: pathlib.Path, summary: dict) -> None:
   files.write_json(folder / 'report.json', summary | {'verdict': findings})
   markdown = _markdown(summary, findings, tables)
   files.write_bytes(folder / 'report.md', markdown.encode())
-  page = _page(summary, findings, tables, figures_lib.figures(summary))
-  files.write_bytes(folder / 'index.html', page.encode())
+  files.write_bytes(folder / 'index.html', html(summary).encode())
+
+
+def html(summary: dict) -> str:
+  """The page, which stands alone, of a summary of aggregate.summarize."""
+  findings, tables = verdict.verdict(summary), tables_lib.tables(summary)
+  return _page(summary, findings, tables, figures_lib.figures(summary))
 
 
 def _markdown(summary: dict, findings: list[dict], tables: dict) -> str:

@@ -52,7 +52,7 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
     'stages': stages,
     'packages': {name: sorted(found) for name, found in packages.items()},
     'devices': sorted(devices),
-    'report_machine': f'{platform.platform()}, {os.cpu_count()} CPUs',
+    'report_machine': machine(),
     'too_long': {seed: info['too_long'] for seed, info in labels.items()},
     'tokens': {
       stage: {
@@ -64,6 +64,11 @@ def provenance(e: Experiment, workdir: pathlib.Path) -> dict:
       if count['pairs']
     },
   }
+
+
+def machine() -> str:
+  """This one: its system, and how many CPUs it has."""
+  return f'{platform.platform()}, {os.cpu_count()} CPUs'
 
 
 def of_parts(p: Paper, workdir: pathlib.Path) -> dict:

@@ -4,7 +4,7 @@ All evaluations of one seed, of every run and checkpoint, are of the same items 
 order; whatever breaks that is an error that names the file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import importlib
@@ -23,6 +23,7 @@ from coupling.statistics import input_only
 from coupling.statistics.items import Items
 from coupling.training import behavior_shift
 from coupling.training import label_rules
+from data import pairs as pairs_lib
 
 BASE = 'M_0'  # the model before explanation training, beside the names of runs
 # What an item is about, and what a model did and said.
@@ -94,8 +95,6 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   """
   root = workdir / f'seed{seed}'
   label = finished_stage(root / 'label')
-  states_answer = label.info()['states_answer']
-  kinds = pa.array(label.info()['unexplained'], pa.string())
   template = importlib.import_module(e.task.module).questions(e.task.config)
   tables, like = {}, None
   for run in e.runs:
@@ -105,9 +104,6 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
       tables[run][step] = read_evaluation(path)
       like = like or (path, tables[run][step])
       check_same_items(path, tables[run][step], *like)
-
-  def explained(table: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table['cue_kind'], kinds)))
 
   def labels(folder: pathlib.Path, split: str) -> pa.Table:
     # Other workdirs may have dropped other pairs.
@@ -124,6 +120,39 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   for name in {train.labels for train in e.runs.values()} - {''}:
     folder = label_set.folder(name, workdir, seed)
     of_train[name], of_held_out[name] = labels(folder, 'train'), held_out(folder)
+  template = dataclasses.replace(
+    template, unexplained=tuple(label.info()['unexplained'])
+  )
+  pairs_of = functools.partial(label_set.read_pairs, label.path())
+  labelled = {'train': of_train, e.evaluate.split: of_held_out}
+  return assemble(e, seed, template, tables, labelled, pairs_of)
+
+
+def assemble(
+  e: Experiment,
+  seed: int,
+  template: pairs_lib.Questions,
+  tables: dict[str, dict[int, pa.Table]],
+  labelled: dict[str, dict[str, pa.Table]],
+  pairs_of: Callable[[str], Sequence[pairs_lib.Pair]],
+) -> SeedRecords:
+  """What evaluations and label sets say together.
+
+  Args:
+    e: the experiment; its runs, their roles and its split count here.
+    seed: of these records.
+    template: how the task asks.
+    tables: run -> step -> one row an item, of `evaluation.records`.
+    labelled: split, train and the held-out one -> name as in `train.labels` -> LABEL
+      of that set, in the order of the items.
+    pairs_of: from a split to its pairs.
+  """
+  kinds = pa.array(template.unexplained, pa.string())
+  states_answer = template.states_answer
+  of_train, of_held_out = labelled['train'], labelled[e.evaluate.split]
+
+  def explained(table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table['cue_kind'], kinds)))
 
   def made(train: Train, split: str, tables: dict[str, pa.Table]) -> Explanation:
     """Labels as a run is trained on them: see label_rules.trained_on."""
@@ -142,7 +171,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   @functools.cache
   def concerned(objective: BehaviorXent, split: str) -> np.ndarray:
     """Pairs of a split that a shift would concern, bool [N]."""
-    pairs = label_set.read_pairs(label.path(), split)
+    pairs = pairs_of(split)
     answer_N = tables_of[split]['counterfactual_behavior'].to_numpy()
     score_NxK = behavior_shift.scores(objective, e.task, seed, pairs)
     shift = behavior_shift.make(objective, template, pairs, answer_N, score_NxK, None)
@@ -200,7 +229,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     behavior_N=base['behavior'].to_numpy(),
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )
-  options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
+  options = pc.max(pc.list_value_length(of_held_out['']['options'])).as_py()
   return SeedRecords(
     *(tables, items, orig, targets, train_labels, train_pairs),
     *(options, unexplained, shifted),

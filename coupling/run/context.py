@@ -18,9 +18,10 @@ from coupling.checkpoints import hub
 from coupling.checkpoints import kept_steps
 from coupling.checkpoints import weights
 from coupling.config import schema
-from coupling.elicit import behavior
 from coupling.elicit import explanation
+from coupling.elicit import fitting as fitting_lib
 from coupling.elicit import label_set
+from coupling.elicit import models
 from coupling.elicit import options as options_lib
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
@@ -172,21 +173,7 @@ def format(e: Experiment) -> formats.Format:
   """
   base, made_by = trained.origin(e.base, e.seeds[0])
   if isinstance(base, schema.Import):
-    try:
-      tokenizer = tokens_lib.load_tokenizer(_folder(base))
-      rows = decoder(e).vocab_size
-      if base.chat:
-        found = formats.Chat(tokenizer, base.thinking, base.date, rows, base.system)
-      else:
-        found = formats.Plain(tokenizer, rows)
-    except schema.ConfigError:
-      raise  # of the decoder
-    except ValueError as error:
-      raise schema.ConfigError(
-        f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '
-        f'base.thinking={base.thinking}, base.date={base.date}, '
-        f'base.system={base.system!r})'
-      ) from error
+    found = imported_format(base)
   elif made_by is None:
     try:
       found = formats.Plain(task_module(e).tokenizer())
@@ -199,20 +186,57 @@ def format(e: Experiment) -> formats.Format:
   return found
 
 
+def imported_format(base: schema.Import) -> formats.Format:
+  """How an imported checkpoint is asked; errors as of `format`."""
+  try:
+    tokenizer = tokens_lib.load_tokenizer(_folder(base))
+    rows = imported_decoder(base).vocab_size
+    if base.chat:
+      return formats.Chat(tokenizer, base.thinking, base.date, rows, base.system)
+    return formats.Plain(tokenizer, rows)
+  except schema.ConfigError:
+    raise  # of the decoder
+  except ValueError as error:
+    raise schema.ConfigError(
+      f'base.checkpoint={base.checkpoint}: {error} (base.chat={base.chat}, '
+      f'base.thinking={base.thinking}, base.date={base.date}, '
+      f'base.system={base.system!r})'
+    ) from error
+
+
 @functools.lru_cache(maxsize=1)
 def decoder(e: Experiment) -> decoder_lib.DecoderConfig:
   """M_0's shape."""
   base, _ = trained.origin(e.base, e.seeds[0])
   if isinstance(base, schema.Pretrain):
-    vocabulary = len(format(e).tokenizer)
-    shape = dataclasses.asdict(base.model)
-    return decoder_lib.DecoderConfig(vocab_size=vocabulary, **shape)
+    return pretrained_decoder(base, len(format(e).tokenizer))
+  return imported_decoder(base)
+
+
+def pretrained_decoder(
+  base: schema.Pretrain, vocabulary: int
+) -> decoder_lib.DecoderConfig:
+  """The shape of a model that is pretrained here."""
+  shape = dataclasses.asdict(base.model)
+  return decoder_lib.DecoderConfig(vocab_size=vocabulary, **shape)
+
+
+def imported_decoder(base: schema.Import) -> decoder_lib.DecoderConfig:
+  """The shape of an imported checkpoint."""
   return hub.decoder_config(
     _folder(base),
     dtype=base.dtype,
     param_dtype=base.param_dtype,
     scan_layers=base.scan_layers,
   )
+
+
+def model(
+  e: Experiment, workdir: Path, seed: int, step: int | None = None
+) -> models.Model:
+  """M_0, to be asked; arguments and errors as of `base_params`."""
+  params = base_params(e, workdir, seed, step)
+  return models.Model(decoder(e), params, format(e), e.mesh)
 
 
 def base_params(
@@ -252,13 +276,37 @@ def _params(
   found = trained.find(base, seed)
   now = found.train.digest
   _check_unchanged(found.train.path(), 'training', info['trained'], now, folder)
-  saved = found.train.path(trained.FOLDER)
+  return trained_params(found, model, mesh)
+
+
+def trained_params(
+  found: trained.Checkpoint,
+  model: decoder_lib.DecoderConfig,
+  mesh: jax.sharding.Mesh,
+) -> decoder_lib.Params:
+  """The weights of a checkpoint that was trained here, with adapters if it has any."""
   adapters = train_step.fresh_adapters(model, found.lora, seed=0)
+  saved = found.train.path(trained.FOLDER)
+  last = kept_steps.read_params(saved, found.step, kept_like(model, adapters, mesh))
   if not adapters:
-    return kept_steps.read_params(saved, found.step, like)
-  first = _params(found.origin, found.base.path(), found.seed, model, mesh)
-  like = sharding.placed(mesh, adapters)
-  return first | kept_steps.read_params(saved, found.step, like)
+    return last
+  return _params(found.origin, found.base.path(), found.seed, model, mesh) | last
+
+
+def kept_like(
+  model: decoder_lib.DecoderConfig,
+  adapters: decoder_lib.Params,
+  mesh: jax.sharding.Mesh,
+) -> decoder_lib.Params:
+  """Shapes and shardings of what a training keeps: adapters, or without all weights."""
+  if adapters:
+    return sharding.placed(mesh, adapters)
+  return sharding.abstract_params(mesh, model)
+
+
+def devices() -> str:
+  """How many, of which kind."""
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
 def _check_unchanged(source: Path, what: str, then: str, now: str, folder: Path):
@@ -300,13 +348,7 @@ def how(e: Experiment, labels: workdir_lib.Stage) -> options_lib.How:
   prior = ()
   if e.behavior.calibration == 'prior':
     prior = tuple(json.loads(labels.path(label_set.PRIOR).read_text()))
-  return options_lib.How(e.behavior.read == 'text', e.behavior.per_token, prior)
-
-
-def reply(e: Experiment) -> behavior.Reply | None:
-  """How behaviours are read from replies, where the task wants that."""
-  detect = questions(e).detect
-  return detect and behavior.Reply(format(e), detect, e.label.reply_tokens)
+  return options_lib.How.of(e.behavior, prior)
 
 
 def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.ndarray:
@@ -315,39 +357,15 @@ def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.nd
   Raises:
     ConfigError: too long prompts where the config wants none, or nothing else.
   """
-  template, ask = questions(e), format(e)
-  options = dict.fromkeys(option for pair in found for option in pair.options)
-  forms = (template.unchanged, template.changed)
-  statements = ask.answers([form.format(answer=o) for o in options for form in forms])
-  answer = 1
-  if template.detect:
-    answer = e.label.reply_tokens
-  elif e.behavior.read == 'text':
-    answer = max(map(len, ask.answers(list(options))))
-
-  def lengths(texts: Sequence[formats.Turns]) -> np.ndarray:
-    return np.array([len(prompt) for prompt in ask.prompts(texts)])
-
-  statement = max(map(len, statements))
-  longest = [
-    *(
-      lengths([template.behavior.format(prompt=getattr(p, x)) for p in found]) + answer
-      for x in ('prompt', 'counterfactual')
-    ),
-    lengths(behavior.explanation_texts(template, found, None)) + statement,
-  ]
-  if _asks_after(e):
-    widest = [max(p.options, key=len) if template.detect is None else '' for p in found]
-    after = lengths(behavior.explanation_texts(template, found, widest))
-    longest.append(after + statement + (answer if template.detect else 0))
-  length_N = np.max(longest, axis=0)
-  limit, rule = e.length.max_tokens, e.length.too_long
-  try:
-    return tokens_lib.fit_lengths(length_N, limit, rule)
-  except ValueError as error:
-    raise schema.ConfigError(
-      f'length.max_tokens={limit}, split {split} of {e.task.module}: {error}'
-    ) from error
+  length_N = fitting_lib.lengths(
+    format(e),
+    questions(e),
+    found,
+    e.behavior.read,
+    e.label.reply_tokens,
+    _asks_after(e),
+  )
+  return fitting_lib.kept(length_N, e.length, f'split {split} of {e.task.module}')
 
 
 def check_fingerprint(found: formats.Format, made_by: workdir_lib.Stage) -> None:

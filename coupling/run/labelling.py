@@ -1,6 +1,6 @@
 """Whose behaviours become the labels: M_0's, another label set's, or the data's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import functools
 import pathlib
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from coupling.config import schema
 from coupling.elicit import behavior
 from coupling.elicit import label_set
+from coupling.elicit import models
 from coupling.elicit import options
 from coupling.elicit.explanation import Behaviors
 from coupling.model import sharding
@@ -49,63 +50,69 @@ def labeller(
     return taking(e, source)
   # Of an earlier step only the answers are wanted.
   support = e.label.reference if step is None else 'options'
-  asks = functools.partial(asking, e, workdir, seed, step)
+  model = context.model(e, workdir, seed, step)
+  asks = functools.partial(asking, model, context.questions(e), e.label)
   if e.behavior.calibration == 'prior':
     path = stage.path(label_set.PRIOR)
     if not distributed.first(stage.sealed, path.stem):
-      plain = options.How(e.behavior.read == 'text', e.behavior.per_token)
-      found = _prior(asks(plain, 'options'), train)
+      plain = options.How.of(e.behavior)
+      found = prior(asks(plain, 'options'), train)
       distributed.first(files.write_json, path, found)
       distributed.first(stage.seal, path.stem, path)
   return asks(context.how(e, stage), support)
 
 
-def check_varied(e: Experiment, labels: Behaviors) -> None:
-  """Says that labels hardly vary, and stops where enough of them were seen."""
+def shards(count: int, size: int) -> Iterator[tuple[int, int]]:
+  """Which pairs of a split are asked together: the first, and where they end.
+
+  A few first: whether their labels vary is said at once.
+  """
+  starts = [0, *range(FIRST, count, size)]
+  yield from zip(starts, [*starts[1:], count])
+
+
+def check_varied(label: schema.Label, labels: Behaviors, enough: int = FIRST) -> None:
+  """Says that labels hardly vary, and stops where `enough` of them were seen."""
   problem = hardly_varies(labels)
   if problem is None:
     return
-  if e.label.stop_if_constant and len(labels.behavior_N) >= FIRST:
+  if label.stop_if_constant and len(labels.behavior_N) >= enough:
     raise schema.ConfigError(f'{problem} label.stop_if_constant=False goes on.')
   progress.line(f'WARNING: {problem}')
 
 
 def asking(
-  e: Experiment,
-  workdir: pathlib.Path,
-  seed: int,
-  step: int | None,
+  model: models.Model,
+  template: pairs_lib.Questions,
+  label: schema.Label,
   how: options.How,
   support: str,
 ) -> Labeller:
-  """M_0 is asked, or what it was at a step of its pretraining.
+  """A model is asked: M_0, or what it was at a step of its pretraining.
 
-  `support`: of the log-probabilities that are kept, vocabulary or options.
+  Args:
+    model: that is asked.
+    template: how the task asks.
+    label: batch size, and length of replies.
+    how: choices are read.
+    support: of the log-probabilities that are kept, vocabulary or options.
   """
-  model, mesh = context.decoder(e), sharding.make_mesh(e.mesh)
-  sharding.check_batch(mesh, 'label.batch', e.label.batch)
-  params = context.base_params(e, workdir, seed, step)
+  sharding.check_batch(model.mesh, 'label.batch', label.batch)
+  reply = behavior.reply(model.format, template, label.reply_tokens)
 
   def compute(questions):
     return behavior.behaviors(
-      model,
-      params,
-      questions,
-      e.label.batch,
-      mesh,
-      support,
-      context.reply(e),
+      model.config, model.params, questions, label.batch, model.mesh, support, reply
     )
 
   def labeller(split, pairs, row_N):
     del split, row_N
-    asked = behavior.pair_questions(context.format(e), pairs, context.questions(e), how)
-    return asked, compute
+    return behavior.pair_questions(model.format, pairs, template, how), compute
 
   return labeller
 
 
-def _prior(labeller: Labeller, pairs: Sequence[pairs_lib.Pair]) -> tuple[float, ...]:
+def prior(labeller: Labeller, pairs: Sequence[pairs_lib.Pair]) -> tuple[float, ...]:
   """Mean log-probability of every option slot among an item's options.
 
   Args:

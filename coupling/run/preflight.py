@@ -14,6 +14,7 @@ import jax
 from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import statements
+from coupling.model import decoder
 from coupling.model import lora
 from coupling.model import sharding
 from coupling.run import context
@@ -38,9 +39,9 @@ def check(e: schema.Experiment) -> None:
     ConfigError: listing all problems, each with its field and the remedy.
   """
   questions = context.questions(e)
-  problems = _template_problems(e.task.module, questions)
+  problems = template_problems(e.task.module, questions)
   for name, train in e.trained.items():
-    problems += _objective_problems(f'runs.{name}', train, e.label, questions)
+    problems += objective_problems(f'runs.{name}', train, e.label, questions)
     problems += _shift_problems(f'runs.{name}', train, e)
     if train.attention == 'cudnn' and jax.default_backend() != 'gpu':
       problems.append(
@@ -64,7 +65,7 @@ def check(e: schema.Experiment) -> None:
         'answer; give its questions() an `explanation_after`, or ask before'
       )
   problems += _chat_problems(e.base, questions)
-  problems += _reading_problems(e, questions)
+  problems += reading_problems(e.behavior, e.label, e.trained, questions)
   problems += _batch_problems(e)
   if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
     problems.append(
@@ -93,7 +94,7 @@ def _refusal(check_it: Callable, *args: Any) -> list[str]:
   return []
 
 
-def _template_problems(module: str, questions: pairs_lib.Questions) -> list[str]:
+def template_problems(module: str, questions: pairs_lib.Questions) -> list[str]:
   """Templates that cannot be filled, or lack the place for what is asked about."""
   problems = []
   for field, (place, needed) in _PLACES.items():
@@ -117,7 +118,7 @@ def _template_problems(module: str, questions: pairs_lib.Questions) -> list[str]
   return problems
 
 
-def _objective_problems(
+def objective_problems(
   section: str,
   train: schema.Train,
   label: schema.Label,
@@ -221,6 +222,19 @@ def _unreadable(e: schema.Experiment) -> list[str]:
   return list(dict.fromkeys(found))
 
 
+def adapter_problems(
+  section: str, low_rank: schema.Lora, model: decoder.DecoderConfig
+) -> list[str]:
+  """Layers, or sizes, that a model lacks."""
+  if not low_rank.rank:
+    return []
+  field = f'{section}.lora'
+  found = _refusal(
+    lora.check_targets, model, low_rank.targets, f'{field}.targets'
+  ) or _refusal(lora.check_rank, model, low_rank, f'{field}.rank')
+  return found + _refusal(lora.check_first, model, low_rank.layers, f'{field}.layers')
+
+
 def _model_problems(e: schema.Experiment) -> list[str]:
   """Too few positions; layers, or heads, that it lacks; what the mesh cannot split."""
   model, problems = context.decoder(e), []
@@ -230,13 +244,7 @@ def _model_problems(e: schema.Experiment) -> list[str]:
       f'{model.learned_positions} positions that the model has learned: lower it'
     )
   for name, train in e.trained.items():
-    if train.lora.rank:
-      field = f'runs.{name}.lora.targets'
-      found = _refusal(lora.check_targets, model, train.lora.targets, field)
-      rank = f'runs.{name}.lora.rank'
-      problems += found or _refusal(lora.check_rank, model, train.lora, rank)
-      first = f'runs.{name}.lora.layers'
-      problems += _refusal(lora.check_first, model, train.lora.layers, first)
+    problems += adapter_problems(f'runs.{name}', train.lora, model)
     if train.attention == 'cudnn' and (model.head_dim % 8 or model.head_dim > 128):
       problems.append(
         f'runs.{name}.attention=cudnn takes heads of 8, 16, … 128 features, and those '
@@ -253,11 +261,13 @@ def _model_problems(e: schema.Experiment) -> list[str]:
   return problems
 
 
-def _reading_problems(
-  e: schema.Experiment, questions: pairs_lib.Questions
+def reading_problems(
+  how: schema.Behavior,
+  label: schema.Label,
+  trains: dict[str, schema.Train],
+  questions: pairs_lib.Questions,
 ) -> list[str]:
   """Ways of reading a choice that the task, its labels or a training cannot have."""
-  how = e.behavior
   if how == schema.Behavior():
     return []
   name = f'behavior.read={how.read}, calibration={how.calibration}'
@@ -268,17 +278,17 @@ def _reading_problems(
     )
   if how.per_token and how.read != 'text':
     problems.append(f'behavior.per_token=True: {name} reads one token; set read=text')
-  if e.label.source and how.calibration == 'prior':
+  if label.source and how.calibration == 'prior':
     problems.append(
-      f'{name}: label.source={e.label.source} asks no M_0, whose prior would be taken '
+      f'{name}: label.source={label.source} asks no M_0, whose prior would be taken '
       'away; set calibration=none'
     )
-  if e.label.reference == 'vocabulary':
+  if label.reference == 'vocabulary':
     problems.append(
       f'{name}: label.reference=vocabulary keeps what follows the prompt and not what '
       'is read of the options; set it to options'
     )
-  for run, train in e.trained.items():
+  for run, train in trains.items():
     objectives, field = train.objectives, f'runs.{run}'
     held = objectives.behavior_kl.weight > 0
     if (held or objectives.behavior_xent.weight) and not train.trees:
@@ -315,7 +325,7 @@ def _statement_problems(
   """Statements of plain text that differ in length, whatever the options are."""
   if not isinstance(e.base, schema.Import) or e.base.chat:
     return []  # words of a task's own tokenizer are its own matter
-  if _template_problems(e.task.module, questions):
+  if template_problems(e.task.module, questions):
     return []  # named already
   format = context.format(e)
   texts = [form.format(answer='A') for form in (questions.unchanged, questions.changed)]

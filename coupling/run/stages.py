@@ -32,6 +32,7 @@ from coupling import paper as paper_lib
 from coupling.config import borrowed_labels
 from coupling.config import schema
 from coupling.elicit import evaluation
+from coupling.elicit import evaluator as evaluator_lib
 from coupling.elicit import label_set
 from coupling.elicit import options
 from coupling.model import sharding
@@ -121,9 +122,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
       arrays, compute = labeller(split, pairs, row_N)
-      # A few first: whether they vary is said at once.
-      starts = [0, *range(labelling.FIRST, len(pairs), e.label.shard)]
-      for first, end in zip(starts, [*starts[1:], len(pairs)]):
+      for first, end in labelling.shards(len(pairs), e.label.shard):
         here = np.arange(first, end)
         path = label_set.shard(stage.path(), split, first)
         if not distributed.first(stage.sealed, path.stem):
@@ -135,7 +134,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
           )
           distributed.first(stage.seal, path.stem, path)
           if (split, first, step, source) == ('train', 0, None, None):
-            labelling.check_varied(e, labels)
+            labelling.check_varied(e.label, labels)
         done += len(here)
         bar.update(done)
     dropped = {split: len(every[split]) - len(x) for split, x in kept.items()}
@@ -162,7 +161,7 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
       )
       if stage.finished:
         continue
-      result = {'labels': needs['target'].digest, 'devices': _devices()}
+      result = {'labels': needs['target'].digest, 'devices': context.devices()}
       if e.runs[run].loop.steps:
         base = base_of(seed)
         trainings.append(trainings_lib.make(e, workdir, seed, run, stage, needs, base))
@@ -189,7 +188,7 @@ def evaluate(
   e: Experiment, workdir: Path, seed: int, run: str, follow: bool = False
 ) -> bool:
   """Evaluates every kept checkpoint of a run; `follow` waits for those to come."""
-  root, split = workdir / f'seed{seed}', e.evaluate.split
+  root = workdir / f'seed{seed}'
   needs = {k: context.stage(e, workdir, seed, k) for k in ('base', 'label')}
   needs['target'] = other_labels.of_run(e, workdir, seed, e.runs[run])
   config = context.stage_config(e, 'evaluate', seed, run)
@@ -204,24 +203,7 @@ def evaluate(
       if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
         raise _of_another(folder, train_folder)
       return False
-    format, template = context.format(e), context.questions(e)
-    how = context.how(e, needs['label'])
-    held_out = _held_out(e, needs['label'].path(), needs['label'].digest, how)
-    pairs, row_N, orig, asked = held_out
-    other = label_set.read_explanation(needs['target'].path(), split, row_N)
-    target = label_rules.trained_on(
-      e.runs[run],
-      np.array([len(pair.options) for pair in pairs]),
-      orig.explanation,
-      other,
-      template.states_answer,
-      seed,
-      split,
-    )
-    arrays = asked | {'orig': orig.explanation, 'target': target}
-    after = None
-    if e.runs[run].context == 'after':
-      after = evaluation.After(format, template, pairs, orig)
+    evaluator = _evaluator(e, seed, e.runs[run], needs['label'], needs['target'])
     mesh = sharding.make_mesh(e.mesh)
     params_at = steps.reader(e, workdir, seed, run)
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
@@ -239,29 +221,45 @@ def evaluate(
       counts_path = stage.path(f'counts-{step:09d}.json')
       if not distributed.first(stage.sealed, path.stem):
         with finite.during(f'seed {seed} · {run} · evaluate, step {step}'):
-          items, counts = evaluation.evaluate(
-            context.decoder(e),
-            params_at(step),
-            arrays,
-            e.evaluate.batch,
-            mesh,
-            template.states_answer,
-            format,
-            context.reply(e),
-            e.evaluate.likelihood,
-            after,
-          )
+          table, counts = evaluator.run(context.decoder(e), params_at(step), mesh)
         distributed.first(files.write_json, counts_path, counts)
-        distributed.first(evaluation.write_records, path, items, pairs, format)
+        distributed.first(files.write_table, path, table)
         distributed.first(stage.seal, path.stem, path, counts_path)
       counts = json.loads(counts_path.read_text())
       for name, count in counts.items():
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)
     train_stage = workdir_lib.finished_stage(train_folder, of_train)
-    result = {'train': train_stage.digest, 'devices': _devices()}
-    distributed.first(stage.finish, result | {'tokens': evaluation.tokens(arrays)})
+    result = {'train': train_stage.digest, 'devices': context.devices()}
+    distributed.first(
+      stage.finish, result | {'tokens': evaluation.tokens(evaluator.asked)}
+    )
     return True
+
+
+def _evaluator(
+  e: Experiment,
+  seed: int,
+  config: schema.Train,
+  own: workdir_lib.Stage,
+  target: workdir_lib.Stage,
+) -> evaluator_lib.Evaluator:
+  """What a run's checkpoints are evaluated on, and against which labels."""
+  split, template = e.evaluate.split, context.questions(e)
+  how = context.how(e, own)
+  pairs, row_N, orig, asked = _held_out(e, own.path(), own.digest, how)
+  other = label_set.read_explanation(target.path(), split, row_N)
+  return evaluator_lib.Evaluator(
+    format=context.format(e),
+    template=template,
+    pairs=pairs,
+    asked=asked,
+    orig=orig,
+    target=label_rules.of_pairs(config, pairs, orig, other, template, seed, split),
+    config=e.evaluate,
+    context=config.context,
+    reply_tokens=e.label.reply_tokens,
+  )
 
 
 @functools.lru_cache(maxsize=2)  # the next run of a seed is asked the same
@@ -290,10 +288,6 @@ def _of_another(folder: Path, train_folder: Path) -> workdir_lib.WorkdirError:
     f'{folder} was made from another {train_folder}: move it away, and the evaluation '
     'is made anew.'
   )
-
-
-def _devices() -> str:
-  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
 def check_report(e: Experiment | schema.Paper, workdir: Path) -> None:

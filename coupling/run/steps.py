@@ -39,11 +39,8 @@ def fresh_adapters(e: Experiment, seed: int, run: str) -> decoder.Params:
 
 def read_trained(e: Experiment, workdir: Path, seed: int, run: str, step: int):
   """What a run trains, adapters or all weights, as it was at a kept step."""
-  mesh = sharding.make_mesh(e.mesh)
-  if adapters := fresh_adapters(e, seed, run):
-    like = sharding.placed(mesh, adapters)
-  else:
-    like = sharding.abstract_params(mesh, context.decoder(e))
+  mesh, adapters = sharding.make_mesh(e.mesh), fresh_adapters(e, seed, run)
+  like = context.kept_like(context.decoder(e), adapters, mesh)
   folder = workdir / f'seed{seed}' / run / 'train' / trained.FOLDER
   return kept_steps_lib.read_params(folder, step, like)
 

@@ -20,10 +20,12 @@ from coupling.training import compiled
 from coupling.training import examples
 from coupling.training import train_loop
 from coupling.training import tree_batches
+from data import loader
 from data import trees
 
 Experiment = schema.Experiment
 Path = pathlib.Path
+Parts = dict[str, tuple[loader.Arrays, int]]
 
 
 @contextlib.contextmanager
@@ -67,38 +69,74 @@ def make(
   Raises:
     ConfigError: labels or objectives that leave nothing to train on.
   """
-  config = e.runs[run]
+  config, template = e.runs[run], context.questions(e)
   try:
     found = training_data.training_sources(
       e, seed, config, needs['label'], needs['target']
     )
-    parts = examples.training_parts(
-      config, context.format(e), context.questions(e), *found
-    )
+    parts = examples.training_parts(config, context.format(e), template, *found)
   except schema.ConfigError as error:
     raise schema.ConfigError(f'runs.{run}: {error}') from error
-  data_seed = steps.train_seed(seed, config)
-  plan = None
+  return of_parts(
+    f'seed {seed} · {run} · train',
+    config,
+    context.decoder(e),
+    parts,
+    seed,
+    base,
+    steps.start(e, workdir, seed, run) or base,
+    e.mesh,
+    stage.path(trained.FOLDER),
+    workdir / 'tensorboard' / f'seed{seed}' / run,
+  )
+
+
+def of_parts(
+  title: str,
+  config: schema.Train,
+  model: decoder.DecoderConfig,
+  parts: Parts,
+  seed: int,
+  base: decoder.Params,
+  start: decoder.Params,
+  mesh: schema.Mesh,
+  folder: Path,
+  log: Path,
+) -> train_loop.Training:
+  """A training on what examples.training_parts has made.
+
+  Args:
+    title: for the progress line.
+    config: of the training.
+    model: M_0's shape.
+    parts: what is drawn from, and sizes of batches.
+    seed: of the experiment.
+    base: M_0.
+    start: the weights to train, as they start: fresh adapters, or M_0's.
+    mesh: axes.
+    folder: of the checkpoints.
+    log: TensorBoard folder.
+  """
+  data_seed, plan = steps.train_seed(seed, config), None
   if config.trees:
-    mesh = sharding.make_mesh(e.mesh)
-    multiple = sharding.batch_parts(mesh) * config.loop.accumulation
+    multiple = sharding.batch_parts(sharding.make_mesh(mesh)) * config.loop.accumulation
     pools = train_loop.shuffled(parts, data_seed)
     plan = tree_batches.plan(pools, config.loop.steps, multiple)
   return train_loop.Training(
-    title=f'seed {seed} · {run} · train',
-    model=compiled.decoder(context.decoder(e), config),
+    title=title,
+    model=compiled.decoder(model, config),
     low_rank=config.lora,
     objectives=config.objectives,
     optimizer=config.optimizer,
     loop=config.loop,
-    mesh_axes=e.mesh,
-    params=steps.start(e, workdir, seed, run) or base,
+    mesh_axes=mesh,
+    params=start,
     frozen=base if config.lora.rank else {},
     parts=parts,
     data_seed=data_seed,
     plan=plan,
-    folder=stage.path(trained.FOLDER),
-    log=workdir / 'tensorboard' / f'seed{seed}' / run,
+    folder=folder,
+    log=log,
   )
 
 

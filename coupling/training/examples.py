@@ -87,15 +87,7 @@ def source(
     )
   if labels is None or not config.objectives.explanation_xent.weight:
     return Source(pairs, reference, shift, None, None, seed, how)
-  made = label_rules.trained_on(
-    config,
-    np.array([len(pair.options) for pair in pairs]),
-    reference.explanation,
-    labels,
-    template.states_answer,
-    seed,
-    split,
-  )
+  made = label_rules.of_pairs(config, pairs, reference, labels, template, seed, split)
   kind_N = np.array([pair.cue_kind for pair in pairs], object)
   explainable_N = ~np.isin(kind_N, template.unexplained)
   explained_N = label_rules.explained(config, explainable_N, made, shift.pairs_N, seed)

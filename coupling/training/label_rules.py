@@ -4,10 +4,13 @@ Training and the statistics call the same functions. No model and no JAX here.
 Shapes: N pairs of one split.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from coupling.config import schema
-from coupling.elicit.explanation import Explanation
+from coupling.elicit.explanation import Behaviors, Explanation
+from data import pairs as pairs_lib
 
 
 def trained_on(
@@ -54,6 +57,21 @@ def trained_on(
     np.where(noisy_N, other_answer_N, answer_N).astype(np.int32),
     np.where(noisy_N, other_changed_N, changed_N).astype(np.int32),
   )
+
+
+def of_pairs(
+  train: schema.Train,
+  pairs: Sequence[pairs_lib.Pair],
+  own: Behaviors,
+  other: Explanation,
+  template: pairs_lib.Questions,
+  seed: int,
+  split: str,
+) -> Explanation:
+  """`trained_on` of a split's pairs; `own`: M_0's behaviours on them."""
+  size_N = np.array([len(pair.options) for pair in pairs])
+  states_answer = template.states_answer
+  return trained_on(train, size_N, own.explanation, other, states_answer, seed, split)
 
 
 def explained(

@@ -112,3 +112,23 @@ def test_data_sets_are_built_without_tensorflow(tmp_path):
   )
   assert run.returncode == 0, run.stderr
   assert run.stdout.endswith('built\n')
+
+
+@pytest.mark.parametrize(
+  'prompt, counterfactual, cue, option',
+  [
+    ('Is it? I say no.', 'Is it?', ' I say no.', 1),
+    ('I say no. Is it?', 'Is it?', 'I say no. ', 1),
+    ('Is it? I say yes, not no.', 'Is it?', ' I say yes, not no.', pairs.NO_OPTION),
+    ('Is it? I say nobody.', 'Is it?', ' I say nobody.', pairs.NO_OPTION),
+    ('Is it, I say no, so?', 'Is it, you say so?', 'I say no,', 1),  # no mere deletion
+  ],
+)
+def test_a_given_pair_finds_its_cue_and_the_option_that_it_names(
+  prompt, counterfactual, cue, option
+):
+  pair = pairs.Pair(prompt, counterfactual, options=['yes', 'no'])
+  assert (pair.cue, pair.cue_option, pair.options) == (cue, option, ('yes', 'no'))
+  other = pairs.Pair(f'{counterfactual} Yes?', counterfactual, options=('yes', 'no'))
+  assert pair.group == other.group and hash(pair)
+  assert pairs.from_columns(pairs.columns([pair])) == [pair]

@@ -25,6 +25,7 @@ from coupling.elicit import statements as statements_lib
 from coupling.model import decoder
 from coupling.model import sharding
 from coupling.report import records
+from coupling.runtime import files
 from coupling.training import compiled
 from coupling.training import train_step
 from data import loader
@@ -363,7 +364,7 @@ def test_statements_of_different_lengths_are_refused():
 def test_records_come_back_as_they_were_written(tmp_path):
   items, _ = evaluated(True)
   path = tmp_path / 'step.parquet'
-  evaluation.write_records(path, items, ITEMS, FORMAT)
+  files.write_table(path, evaluation.records(items, ITEMS, FORMAT))
   table = pq.read_table(path).to_pydict()
   for name, values in items.items():
     np.testing.assert_array_equal(table[name], values, err_msg=name)

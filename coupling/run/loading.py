@@ -1,0 +1,151 @@
+"""A model of any kind that this program can ask, by its name or its path."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from configs import common
+from coupling.checkpoints import hub
+from coupling.checkpoints import peft_format
+from coupling.checkpoints import weights
+from coupling.config import schema
+from coupling.elicit import models
+from coupling.model import decoder as decoder_lib
+from coupling.model import sharding
+from coupling.run import context
+from coupling.run import trained
+from data import digests
+from data import formats
+from data import tokens as tokens_lib
+
+_ADAPTER = 'adapter_config.json'
+
+
+def load(
+  source: str | pathlib.Path,
+  *,
+  chat: bool | None = None,
+  system: str | None = None,
+  dtype: str = '',
+  revision: str = '',
+  base: str | pathlib.Path = '',
+  mesh: schema.Mesh | None = None,
+) -> models.Model:
+  """Loads a model.
+
+  Args:
+    source: a name of configs/common.MODELS, such as smollm2_135m; a name on the hub; a
+      folder in its format; a GGUF file; a folder of peft's adapters, which stay beside
+      their base; or a step that this program kept, .../train/checkpoints/STEP.
+    chat: ask by the chat template; None: where the tokenizer has one.
+    system: turn that begins each chat; None: the template's own, but none for SmolLM2,
+      as in configs/.
+    dtype: of weights and arithmetic; '': float32, or bfloat16 for the large ones of
+      configs/common.MODELS.
+    revision: on the hub; '' for its main branch.
+    base: of adapters; '': as their folder names it.
+    mesh: how devices are laid out; default: all share the weights.
+
+  Raises:
+    ConfigError: there is no such model, or it lacks a tokenizer or weights that can
+      serve.
+    WorkdirError: a kept step that is damaged.
+  """
+  path, axes = pathlib.Path(source).expanduser(), mesh or schema.Mesh()
+  if (path / _ADAPTER).exists():
+    raw = hub.read_json(path / _ADAPTER)
+    named = str(base) or raw.get('base_model_name_or_path')
+    if not named:
+      raise schema.ConfigError(
+        f'{path / _ADAPTER}: base_model_name_or_path is empty: give the base of these '
+        'adapters, load(..., base=...)'
+      )
+    under = dict(chat=chat, system=system, dtype=dtype, mesh=axes)
+    return _adapted(path, load(named, revision=raw.get('revision') or '', **under))
+  if base:
+    raise schema.ConfigError(
+      f'load: base={str(base)!r}, but {source} has no {_ADAPTER}'
+    )
+  if path.parent.name == trained.FOLDER and path.name.isdigit():
+    given = dict(
+      chat=chat, system=system, dtype=dtype or None, revision=revision or None
+    )
+    if wrong := [name for name, value in given.items() if value is not None]:
+      raise schema.ConfigError(
+        f'load: {", ".join(wrong)}: {source} is asked as it was when it was trained; '
+        'leave them out'
+      )
+    return _kept(path, axes)
+  return _imported(_section(str(source), chat, system, dtype, revision), axes)
+
+
+def _section(
+  source: str, chat: bool | None, system: str | None, dtype: str, revision: str
+) -> schema.Import:
+  """What a config would say of the model."""
+  large = source in common.MODELS and source not in common.SMALL
+  dtype = dtype or ('bfloat16' if large else 'float32')
+  if system is None and common.smollm2({'model': source}):
+    system = ''
+  section = schema.Import(
+    checkpoint=common.MODELS.get(source, source),
+    revision=revision,
+    chat=True,
+    system=system,
+    dtype=dtype,
+    param_dtype=dtype,
+  )
+  if chat is None:
+    try:
+      folder = hub.find(section.checkpoint, revision or None)
+      chat = tokens_lib.load_tokenizer(folder).chat_template is not None
+    except schema.ConfigError:
+      raise
+    except ValueError as error:
+      raise schema.ConfigError(f'{source}: {error}') from error
+  if system and not chat:
+    raise schema.ConfigError(f'load: system={system!r} is of chats: leave it out')
+  return dataclasses.replace(section, chat=chat, system=system if chat else None)
+
+
+def _imported(base: schema.Import, axes: schema.Mesh) -> models.Model:
+  folder = hub.find(base.checkpoint, base.revision or None)
+  config, format = context.imported_decoder(base), context.imported_format(base)
+  like = sharding.abstract_params(sharding.make_mesh(axes), config)
+  params = weights.load(folder, config, like)
+  origin = {'name': base.checkpoint, 'weights': context.digest(folder)}
+  return models.Model(config, params, format, axes, _asked(origin, config, format))
+
+
+def _adapted(folder: pathlib.Path, base: models.Model) -> models.Model:
+  """A base with adapters beside it."""
+  adapters = {decoder_lib.ADAPTERS: peft_format.load(folder, base.config)}
+  params = base.params | sharding.put_params(base.mesh, adapters)
+  origin = base.origin | {
+    'name': str(folder),
+    'adapters': digests.sha256(folder / peft_format.TENSORS),
+  }
+  return dataclasses.replace(base, params=params, origin=origin)
+
+
+def _kept(folder: pathlib.Path, axes: schema.Mesh) -> models.Model:
+  """A step that this program kept, adapters or all weights."""
+  section = schema.Trained(step=str(folder))
+  found = trained.find(section, 0)
+  base, made_by = trained.origin(section, 0)
+  if isinstance(base, schema.Import):
+    config, format = context.imported_decoder(base), context.imported_format(base)
+  else:
+    format = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
+    config = context.pretrained_decoder(base, len(format.tokenizer))
+  context.check_fingerprint(format, made_by)
+  params = context.trained_params(found, config, sharding.make_mesh(axes))
+  origin = {'name': str(folder), 'training': found.train.digest, 'step': found.step}
+  return models.Model(config, params, format, axes, _asked(origin, config, format))
+
+
+def _asked(
+  origin: dict[str, Any], config: decoder_lib.DecoderConfig, format: formats.Format
+) -> dict[str, Any]:
+  """Where a model is from, with what else decides what it does."""
+  return origin | {'format': format.fingerprint, 'dtype': str(config.dtype)}

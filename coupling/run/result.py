@@ -1,0 +1,253 @@
+"""What a model does and says on held-out groups, and all numbers of that."""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from coupling.config import schema
+from coupling.config import validate
+from coupling.elicit import evaluation
+from coupling.elicit import evaluator as evaluator_lib
+from coupling.elicit import models
+from coupling.report import aggregate
+from coupling.report import figures
+from coupling.report import page
+from coupling.report import provenance
+from coupling.report import records as records_lib
+from coupling.run import context
+from coupling.run import labels as labels_lib
+from coupling.runtime import files
+from coupling.runtime import manifests
+from coupling.statistics.intervals import Interval
+
+RUN = 'model'  # what the run is called in tables and figures
+
+
+class Drawing(str):
+  """An SVG element, which a notebook draws."""
+
+  def _repr_svg_(self) -> str:
+    return str(self)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Result:
+  """The evaluation of one model.
+
+  Attributes:
+    records: what was recorded, in the order of the items.
+    summary: all numbers, as of aggregate.summarize: what a report's report.json has.
+  """
+
+  records: records_lib.SeedRecords
+  summary: dict[str, Any]
+
+  @property
+  def gap(self) -> Interval:
+    """Self - Orig."""
+    return self._final('gap')
+
+  @property
+  def self_accuracy(self) -> Interval:
+    """Share of items whose explanation agrees with E(M_t)."""
+    return self._final('self_accuracy')
+
+  @property
+  def orig_accuracy(self) -> Interval:
+    """Share of items whose explanation agrees with E(M_0)."""
+    return self._final('orig_accuracy')
+
+  @property
+  def similarity(self) -> Interval:
+    """Share of items on which the labels trained on agree with E(M_t)."""
+    return self._final('behavior_similarity')
+
+  @property
+  def reliance(self) -> dict[str, Interval]:
+    """Weights of the explanation on `self` and `orig`, and their `difference`: see
+    reliance.siding_weights. Undefined (None) where behaviour has not moved."""
+    found = self.summary['runs'][RUN]['final']['siding']
+    return {name: _interval(x) for name, x in found.items()}
+
+  @property
+  def controls(self) -> dict[str, dict[str, Interval]]:
+    """Explainers that were not trained -> statistic: see aggregate.summarize."""
+    return {
+      name: dict(_intervals(found)) for name, found in self.summary['baselines'].items()
+    }
+
+  @functools.cached_property
+  def items(self) -> pa.Table:
+    """A row an item: evaluation.records, what M_0 did (`orig_behavior`,
+    `orig_counterfactual_behavior`), and whether the explanation is right (`self`,
+    `orig`)."""
+    table = list(self.records.tables[RUN].values())[-1]
+    items, orig = self.records.final(RUN), self.records.orig
+    for name, x_N in {
+      'orig_behavior': orig.behavior_N,
+      'orig_counterfactual_behavior': orig.counterfactual_behavior_N,
+      'self': items.right(items.truth),
+      'orig': items.right(orig.truth),
+    }.items():
+      table = table.append_column(name, pa.array(np.asarray(x_N)))
+    return table
+
+  def table(self) -> pa.Table:
+    """Numbers of the model and of the controls: explainer, statistic, value, low, high.
+
+    Statistics within others are named by dotted paths, as in report.json.
+    """
+    every = {RUN: dict(_intervals(self.summary['runs'][RUN]['final']))} | self.controls
+    rows = [
+      {'explainer': explainer, 'statistic': name} | interval._asdict()
+      for explainer, found in every.items()
+      for name, interval in found.items()
+    ]
+    return pa.Table.from_pylist(rows)
+
+  def plot(self, name: str = 'accuracy') -> Drawing:
+    """A figure of the report, by its name there: accuracy, weights, moved, ..."""
+    found = figures.figures(self.summary)
+    if name not in found:
+      raise ValueError(f'plot: no figure {name!r}; choose from {[*found]}')
+    return Drawing(found[name])
+
+  def to_html(self, path: str | pathlib.Path) -> None:
+    """Writes the report, one page that stands alone."""
+    files.write_bytes(pathlib.Path(path), page.html(self.summary).encode())
+
+  def _final(self, name: str) -> Interval:
+    return _interval(self.summary['runs'][RUN]['final'][name])
+
+  def __repr__(self) -> str:
+    names = ('self_accuracy', 'orig_accuracy', 'gap', 'similarity')
+    found = ', '.join(f'{name}={getattr(self, name)}' for name in names)
+    return f'Result({len(self.items)} items, {found})'
+
+
+def _interval(statistic: dict[str, Any]) -> Interval:
+  found = (statistic[name] for name in ('mean', 'low', 'high'))
+  return Interval(*(x if x is None else float(x) for x in found))
+
+
+def _intervals(found: dict[str, Any], prefix: str = ''):
+  """Name and interval of every statistic, those within others too."""
+  for name, value in found.items():
+    if 'per_seed' in value:
+      yield prefix + name, _interval(value)
+    else:
+      yield from _intervals(value, f'{prefix}{name}.')
+
+
+def evaluate(
+  model: models.Model,
+  labels: labels_lib.Labels,
+  config: schema.Evaluate | None = None,
+) -> Result:
+  """Asks a model what it does and how it explains that, on held-out groups.
+
+  Where `train` made the model from these labels, M_0 is asked too, as a control. Of any
+  other model this is an audit, as configs/audit.py makes it.
+
+  Args:
+    model: M_t.
+    labels: E(M_0), which Orig is counted against.
+    config: the split, the batch size, and whether statements are scored.
+
+  Raises:
+    ConfigError: statements that cannot be told apart.
+    NonFiniteError: logits that are not finite.
+  """
+  config, did = config or schema.Evaluate(), model.training
+  validate.section(schema.Evaluate, dataclasses.asdict(config), 'evaluate')
+  begun, started = time.monotonic(), manifests.provenance()['started']
+  if did is None or did.labels != labels.digest:
+    train = schema.Train(loop=schema.Loop(steps=0, checkpoint_every=1))
+    seed, tables = 0, {}
+  else:
+    train, seed = did.config, did.seed
+    tables = {0: _of_base(labels, train.context, config)}
+  tables[train.loop.steps] = _asked(model, labels, train.context, config)
+  e = _experiment(model, labels, train, seed, config)
+  names = {split: {'': labels.table(split)} for split in ('train', config.split)}
+  found = records_lib.assemble(
+    e, seed, labels.questions, {RUN: tables}, names, labels.pairs.__getitem__
+  )
+  seconds = round(time.monotonic() - begun, 3)
+  stages = {'evaluate': dict(stage='evaluate', started=started, seconds=seconds)}
+  stages['label'] = dict(stage='label', **{k: labels.made[k] for k in _TIMES})
+  made = _provenance(labels, seed, stages)
+  return Result(found, aggregate.of_records(e, {seed: found}, made))
+
+
+_TIMES = ('started', 'seconds')
+
+
+@functools.lru_cache(maxsize=1)  # once for all that is trained from it
+def _of_base(labels: labels_lib.Labels, when: str, config: schema.Evaluate) -> pa.Table:
+  """M_0 itself, `_asked`."""
+  return _asked(labels.model, labels, when, config)
+
+
+def _asked(
+  model: models.Model, labels: labels_lib.Labels, when: str, config: schema.Evaluate
+) -> pa.Table:
+  """A row an item of the held-out split; `when`: before the answer or after it."""
+  pairs, orig = labels.pairs[config.split], labels.behaviors[config.split]
+  evaluator = evaluator_lib.Evaluator(
+    format=model.format,
+    template=labels.questions,
+    pairs=pairs,
+    asked=evaluation.questions(model.format, pairs, labels.questions, labels.how),
+    orig=orig,
+    target=orig.explanation,  # of counts alone, which are not wanted
+    config=config,
+    context=when,
+    reply_tokens=labels.config.reply_tokens,
+  )
+  return evaluator.run(model.config, model.params, model.mesh)[0]
+
+
+def _experiment(
+  model: models.Model,
+  labels: labels_lib.Labels,
+  train: schema.Train,
+  seed: int,
+  config: schema.Evaluate,
+) -> schema.Experiment:
+  """What a config would have said."""
+  return schema.Experiment(
+    seeds=(seed,),
+    task=labels.task or schema.Task(module='', config=None),
+    base=schema.Import(checkpoint=labels.model.origin['name']),
+    length=labels.length,
+    behavior=labels.behavior,
+    label=labels.config,
+    train=train,
+    evaluate=config,
+    patch=schema.Patch(),
+    report=schema.Report(title=model.origin['name'], main=RUN),
+    mesh=model.axes,
+    runs_at_once=1,
+    runs={RUN: train},
+  )
+
+
+def _provenance(
+  labels: labels_lib.Labels, seed: int, stages: dict[str, Any]
+) -> dict[str, Any]:
+  """As of provenance.provenance."""
+  versions = labels.made['packages'] | {'python': labels.made['python']}
+  return {
+    'stages': stages,
+    'packages': {name: [version] for name, version in versions.items()},
+    'devices': [context.devices()],
+    'report_machine': provenance.machine(),
+    'too_long': {str(seed): dict(labels.too_long)},
+    'tokens': {},
+  }

@@ -1,0 +1,209 @@
+"""Explanation training of a model on its labels, in memory."""
+
+import contextlib
+import dataclasses
+import pathlib
+import tempfile
+
+from coupling.checkpoints import kept_steps
+from coupling.config import run_rules
+from coupling.config import schema
+from coupling.config import validate
+from coupling.elicit import models
+from coupling.model import decoder
+from coupling.model import sharding
+from coupling.run import context
+from coupling.run import labels as labels_lib
+from coupling.run import preflight
+from coupling.run import steps as steps_lib
+from coupling.run import trained
+from coupling.run import trainings
+from coupling.runtime import workdir as workdir_lib
+from coupling.training import behavior_shift
+from coupling.training import examples
+from coupling.training import train_loop
+from coupling.training import train_step
+
+
+def train(
+  model: models.Model,
+  labels: labels_lib.Labels,
+  steps: int | None = None,
+  *,
+  rank: int | None = None,
+  learning_rate: float | None = None,
+  kl: float | None = None,
+  seed: int = 0,
+  folder: str | pathlib.Path | None = None,
+  config: schema.Train | None = None,
+) -> models.Model:
+  """Trains a model to explain itself by fixed labels.
+
+  Args:
+    model: M_0; it stays as it is.
+    labels: its own.
+    steps: of the optimizer; a checkpoint is kept half way.
+    rank: of the adapters; 0 trains all weights.
+    learning_rate: after the warm-up.
+    kl: weight of the divergence that holds behaviour to M_0's; 0 lets it drift.
+    seed: of adapters, order and draws.
+    folder: where checkpoints are kept, from the last of which the same call goes on;
+      default: a temporary one, so that an interruption costs all.
+    config: everything else; the arguments above change it.
+
+  Returns:
+    M_t.
+
+  Raises:
+    ConfigError: settings that cannot be trained, labels of another model or of one
+      class alone.
+    WorkdirError: the folder is of another training, or is damaged.
+    NonFiniteError: the training diverged.
+  """
+  config = _settings(config or schema.Train(), steps, rank, learning_rate, kl)
+  _check(model, labels, config)
+  described = dict(train=dataclasses.asdict(config), seed=seed, labels=labels.digest)
+  inputs = dict(model=model.origin, mesh=dataclasses.asdict(model.axes))
+  with contextlib.ExitStack() as stack:
+    if folder is None:
+      folder = stack.enter_context(tempfile.TemporaryDirectory())
+    opened = workdir_lib.open_stage(
+      pathlib.Path(folder), 'train', described | inputs, {}
+    )
+    params = _fit(stack.enter_context(opened), model, labels, config, seed)
+  origin = {'name': f'{model.origin["name"]}, trained', 'base': model.origin}
+  return dataclasses.replace(
+    model,
+    params=(model.params if config.lora.rank else {}) | params,
+    origin=origin | described,
+    training=models.Training(config, seed, labels.digest, model),
+  )
+
+
+def _fit(
+  stage: workdir_lib.Stage,
+  model: models.Model,
+  labels: labels_lib.Labels,
+  config: schema.Train,
+  seed: int,
+) -> decoder.Params:
+  """What is trained, adapters or all weights: from the stage where that is finished."""
+  fresh = train_step.fresh_adapters(
+    model.config, config.lora, steps_lib.train_seed(seed, config)
+  )
+  kept, base = stage.path(trained.FOLDER), model.params
+  if stage.finished:
+    like = context.kept_like(model.config, fresh, model.mesh)
+    return kept_steps.read_params(kept, config.loop.steps, like)
+  params = train_loop.fit(
+    trainings.of_parts(
+      'train',
+      config,
+      model.config,
+      _parts(labels, config, seed),
+      seed,
+      base,
+      sharding.put_params(model.mesh, fresh) or base,
+      model.axes,
+      kept,
+      stage.path('.tensorboard'),
+    )
+  )
+  stage.finish({'devices': context.devices()})
+  return params
+
+
+def _settings(
+  config: schema.Train,
+  steps: int | None,
+  rank: int | None,
+  learning_rate: float | None,
+  kl: float | None,
+) -> schema.Train:
+  """The training with what is given beside it."""
+  lora, loop, optimizer = config.lora, config.loop, config.optimizer
+  if rank is not None:
+    lora = dataclasses.replace(lora, rank=rank, alpha=float(rank or 1))
+  if steps is not None:
+    every = max(1, steps // 2)
+    loop = dataclasses.replace(loop, steps=steps, checkpoint_every=every)
+    warmup = max(0, min(optimizer.warmup_steps, steps - 1))
+    optimizer = dataclasses.replace(optimizer, warmup_steps=warmup)
+  if learning_rate is not None:
+    optimizer = dataclasses.replace(optimizer, learning_rate=learning_rate)
+  objectives = config.objectives
+  if kl is not None:
+    held = dataclasses.replace(objectives.behavior_kl, weight=float(kl))
+    objectives = dataclasses.replace(objectives, behavior_kl=held)
+  return dataclasses.replace(
+    config, lora=lora, loop=loop, optimizer=optimizer, objectives=objectives
+  )
+
+
+def _check(
+  model: models.Model, labels: labels_lib.Labels, config: schema.Train
+) -> None:
+  """Raises ConfigError for what could not be trained, or would be another thing."""
+  validate.section(schema.Train, dataclasses.asdict(config), 'train')
+  problems = []
+  if config.loop.steps < 1:
+    problems.append('train.loop.steps=0: nothing would be trained')
+  if labels.model.origin != model.origin:
+    problems.append(
+      f'labels: they are of {labels.model.origin}, and the model is {model.origin}: '
+      'label the model that is trained (train.labels of a config takes others)'
+    )
+  if decoder.ADAPTERS in model.params:
+    problems.append(
+      f'model: {model.origin["name"]} has adapters, beside which no others are '
+      'trained: merge them with peft (`merge_and_unload`) and load the result'
+    )
+  unused = [x for x in ('start', 'labels', 'practice') if getattr(config, x)]
+  problems += [f'train.{x}: is for configs (main.py) alone' for x in unused]
+  target = config.objectives.behavior_xent.target
+  if labels.task is None and target not in behavior_shift.ON_CUES:
+    problems.append(
+      f'train.objectives.behavior_xent.target={target!r}: given pairs know '
+      f'{", ".join(behavior_shift.ON_CUES)}'
+    )
+  if config.context == 'after' and not labels.questions.explanation_after:
+    problems.append('train.context=after: give the questions an explanation_after')
+  changed_N = labels.behaviors['train'].explanation.changed_N
+  if len({*changed_N.tolist()}) < 2:
+    problems.append(
+      f'labels: all {len(changed_N)} of the train split are of one class: there is '
+      'nothing to learn; use other cues'
+    )
+  schema.ConfigError.refuse(
+    problems,
+    run_rules.loop_problems('train', config),
+    run_rules.objective_problems('train', config),
+    run_rules.precision_problems('train', config, model.config),
+    preflight.adapter_problems('train', config.lora, model.config),
+    preflight.objective_problems('train', config, labels.config, labels.questions),
+    preflight.reading_problems(
+      labels.behavior, labels.config, {'train': config}, labels.questions
+    ),
+  )
+
+
+def _parts(
+  labels: labels_lib.Labels, config: schema.Train, seed: int
+) -> trainings.Parts:
+  """What is drawn from."""
+  format, template, pairs = labels.model.format, labels.questions, labels.pairs['train']
+  objective, reference = config.objectives.behavior_xent, labels.behaviors['train']
+  scores = behavior_shift.scores(objective, labels.task, seed, pairs)
+  source = examples.source(
+    config,
+    format,
+    template,
+    pairs,
+    reference,
+    reference.explanation,
+    scores,
+    seed,
+    'train',
+    labels.how,
+  )
+  return examples.training_parts(config, format, template, source, None)

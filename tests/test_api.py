@@ -1,0 +1,280 @@
+"""The Python API: it gives what the stages give, refuses what they refuse, resumes."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import coupling as cp
+from configs import common
+from coupling.checkpoints import peft_format
+from coupling.config import schema
+from coupling.config import validate
+from coupling.elicit import label_set
+from coupling.model import decoder
+from coupling.run import pipeline
+from coupling.runtime import distributed
+from coupling.runtime import interrupt
+from coupling.runtime import workdir as workdir_lib
+from coupling.training import train_loop
+from data import readers
+from tests import chat_checkpoints
+from tests import given_pairs
+
+pytestmark = pytest.mark.usefixtures('few_optimizations')
+
+STEPS, RANK, RATE = 24, 8, 2e-2  # enough to learn to make statements
+SETTINGS = dict(steps=STEPS, rank=RANK, learning_rate=RATE)
+PAIRS = [*given_pairs.make(given_pairs.Config(), seed=0)]
+QUESTIONS = given_pairs.questions(given_pairs.Config())
+SPLITS = ('train', 'validation', 'test')
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> pathlib.Path:
+  return chat_checkpoints.save(tmp_path_factory.mktemp('checkpoint'), seed=SEED)
+
+
+SEED = 1  # of the weights: a model whose answers vary
+
+
+@pytest.fixture(scope='module')
+def before(checkpoint):
+  return cp.load(checkpoint)
+
+
+@pytest.fixture(scope='module')
+def labels(before):
+  return cp.label(before, PAIRS, QUESTIONS)
+
+
+@pytest.fixture(scope='module')
+def after(before, labels):
+  return cp.train(before, labels, **SETTINGS)
+
+
+@pytest.fixture(scope='module')
+def result(after, labels):
+  return cp.evaluate(after, labels)
+
+
+@pytest.fixture(scope='module')
+def workdir(checkpoint, tmp_path_factory) -> pathlib.Path:
+  """The same settings, run by the stages."""
+  args = common.IMPORT_ARGS | dict(
+    model='local', checkpoint=str(checkpoint), seeds=1, rank=RANK, steps=STEPS
+  )
+  config = common.on_checkpoint(args, 'Given', dict(module='tests.given_pairs'))
+  config.behavior.update(read='text', per_token=True)
+  config.train.explanation_batch = common.TRAIN['explanation_batch']
+  config.train.optimizer.learning_rate = RATE
+  config.train.loop.checkpoint_every = STEPS // 2
+  with config.unlocked():
+    config.runs = {'kl': {}}
+  config.report.update(unregularised='', sibling='', shuffled='')
+  folder = tmp_path_factory.mktemp('workdir')
+  pipeline.run(validate.resolve(config), folder, 'run', 1, False)
+  return folder
+
+
+def same(found, want) -> None:
+  """Columns that both tables have are equal, floats to rounding."""
+  names = {*found.column_names} & {*want.column_names}
+  assert {'behavior', 'counterfactual_behavior', 'prompt', 'options'} <= names
+  for name in names:
+    ours, theirs = found[name].to_pylist(), want[name].to_pylist()
+    if isinstance(np.ravel(ours[0])[0], float):
+      np.testing.assert_allclose(np.stack(ours), np.stack(theirs), rtol=1e-5, atol=1e-6)
+    else:
+      assert ours == theirs, name
+
+
+@pytest.mark.parametrize('split', SPLITS)
+def test_labels_are_those_of_the_stage(labels, workdir, split):
+  folder = workdir / 'seed0' / 'label'
+  columns = (*label_set.PAIR, *label_set.LABEL, 'row', 'reference')
+  same(labels.table(split), label_set.read_table(folder, split, columns))
+
+
+def test_items_and_all_statistics_are_those_of_the_stages(result, workdir):
+  path = workdir / 'seed0' / 'kl' / 'evaluate' / f'step-{STEPS:09d}.parquet'
+  same(result.items, pq.read_table(path))
+  report = json.loads((workdir / 'report' / 'report.json').read_text())
+  found = json.loads(json.dumps(result.summary))
+  assert found['runs']['model']['final'] == report['runs']['kl']['final']
+  assert found['baselines'] == report['baselines']
+  assert found['items'] == report['items']
+  # Not the equality of nothing.
+  assert len({*result.items['statement'].to_pylist()}) > 1
+  assert result.self_accuracy.value > 0
+
+
+def test_a_result_gives_its_numbers_its_items_a_figure_and_a_page(result, tmp_path):
+  final = result.summary['runs']['model']['final']
+  bounds = [final['gap'][name] for name in ('mean', 'low', 'high')]
+  assert [*result.gap] == bounds
+  items = result.items.to_pydict()
+  assert np.mean(items['self']) == pytest.approx(result.self_accuracy.value)
+  assert np.mean(items['orig']) == pytest.approx(result.orig_accuracy.value)
+  difference = np.mean(items['self']) - np.mean(items['orig'])
+  assert difference == pytest.approx(result.gap.value)
+  assert result.reliance.keys() == {'self', 'orig', 'difference'}
+  assert {'M_0', 'majority', 'denial', 'cue_parrot'} <= result.controls.keys()
+  rows = {(x['explainer'], x['statistic']): x for x in result.table().to_pylist()}
+  assert rows['model', 'gap']['value'] == result.gap.value
+  assert rows['denial', 'gap']['low'] == result.controls['denial']['gap'].low
+  assert result.plot().startswith('<svg') and result.plot('moved') != result.plot()
+  with pytest.raises(ValueError, match='accuracy'):
+    result.plot('none')
+  result.to_html(tmp_path / 'report.html')
+  assert 'data-path' in (tmp_path / 'report.html').read_text()
+
+
+def test_a_model_that_was_not_trained_here_is_audited(before, labels):
+  found = cp.evaluate(before, labels)
+  assert found.summary['audit'] and found.similarity.value == 1
+  assert found.gap.value == 0
+  assert found.items['behavior'].equals(found.items['orig_behavior'])
+
+
+def test_a_kept_step_and_exported_adapters_are_the_same_model(
+  workdir, after, labels, checkpoint, result, tmp_path
+):
+  peft_format.save(
+    tmp_path / 'adapters', after.params[decoder.ADAPTERS], str(checkpoint)
+  )
+  kept = workdir / 'seed0' / 'kl' / 'train' / 'checkpoints' / str(STEPS)
+  for source in (kept, tmp_path / 'adapters'):
+    same(cp.evaluate(cp.load(source), labels).items, result.items)
+
+
+def weights(model) -> list[np.ndarray]:
+  return [np.asarray(x) for x in jax.tree.leaves(model.params)]
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+  before, labels, after, tmp_path, monkeypatch
+):
+  train = lambda **changes: cp.train(
+    before, labels, **SETTINGS | changes, folder=tmp_path / 'training'
+  )
+  asked = iter([0] * (STEPS // 2 + 3))
+  stop = lambda: next(asked, signal.SIGINT)
+  with monkeypatch.context() as patch:
+    patch.setattr(distributed, 'stopping', stop)
+    with pytest.raises(interrupt.Interrupted):
+      train()
+  with pytest.raises(workdir_lib.WorkdirError, match='learning_rate'):
+    train(learning_rate=RATE / 2)
+  resumed = []
+  begin = train_loop._Run.begin
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      train_loop._Run,
+      'begin',
+      lambda run, program, step: resumed.append(step) or begin(run, program, step),
+    )
+    found = train()
+  assert resumed[0] > STEPS // 2
+  for ours, whole in zip(weights(found), weights(after), strict=True):
+    np.testing.assert_array_equal(ours, whole)
+  with monkeypatch.context() as patch:
+    patch.setattr(train_loop, 'fit', None)  # finished: nothing is trained
+    again = train()
+  jax.tree.map(np.testing.assert_array_equal, weights(again), weights(after))
+  assert again.origin == after.origin
+
+
+def changed(**changes) -> list[cp.Pair]:
+  return [*PAIRS[1:], dataclasses.replace(PAIRS[0], **changes)]
+
+
+@pytest.mark.parametrize(
+  'pairs, error, message',
+  [
+    (PAIRS[:2], readers.DataError, 'is empty'),
+    ([], readers.DataError, 'is empty'),
+    (changed(options=('2',)), readers.DataError, "given: What is 2.*options=.'2',."),
+    (changed(options=('2', '2 ')), schema.ConfigError, 'have the same tokens'),
+    (
+      changed(prompt=PAIRS[0].counterfactual),
+      readers.DataError,
+      'given: What is 2.*the same text',
+    ),
+  ],
+)
+def test_pairs_that_cannot_be_asked_about_are_refused(before, pairs, error, message):
+  with pytest.raises(error, match=message):
+    cp.label(before, pairs)
+
+
+def test_labels_that_do_not_vary_are_refused(before):
+  """A cue that says nothing to a model that ends on the same text."""
+  constant = [
+    dataclasses.replace(x, prompt=f' {x.counterfactual}', cue=' ') for x in PAIRS
+  ]
+  with pytest.raises(schema.ConfigError, match='label.stop_if_constant'):
+    cp.label(before, constant)
+  found = cp.label(before, constant, config=schema.Label(stop_if_constant=False))
+  with pytest.raises(schema.ConfigError, match='one class'):
+    cp.train(before, found, steps=2)
+
+
+def test_questions_that_say_one_thing_are_refused(before):
+  with pytest.raises(schema.ConfigError, match='both'):
+    cp.label(before, PAIRS, cp.Questions(unchanged='{answer}', changed='{answer}'))
+
+
+@pytest.mark.parametrize(
+  'settings, message',
+  [
+    (dict(steps=0), 'steps=0'),
+    (dict(steps=4, rank=10_000), 'rank=10000'),
+    (dict(steps=4, learning_rate=-1.0), 'learning_rate=-1.0'),
+    (dict(steps=4, config=schema.Train(labels='x')), 'train.labels'),
+    (dict(steps=4, config=schema.Train(context='after')), 'explanation_after'),
+  ],
+)
+def test_trainings_that_cannot_be_are_refused(before, labels, settings, message):
+  with pytest.raises(schema.ConfigError, match=message):
+    cp.train(before, labels, **settings)
+
+
+def test_labels_of_another_model_and_adapters_are_not_trained(
+  before, labels, after, tmp_path
+):
+  other = cp.load(chat_checkpoints.save(tmp_path, seed=SEED + 1))
+  with pytest.raises(schema.ConfigError, match='label the model that is trained'):
+    cp.train(other, labels, steps=2)
+  with pytest.raises(schema.ConfigError, match='has adapters'):
+    cp.train(after, labels, steps=2)
+
+
+def test_models_that_cannot_be_asked_are_refused(checkpoint, tmp_path):
+  folder = shutil.copytree(checkpoint, tmp_path / 'model')
+  for file in folder.glob('tokenizer*'):
+    file.unlink()
+  with pytest.raises(schema.ConfigError, match='tokenizer'):
+    cp.load(folder)
+  with pytest.raises(schema.ConfigError, match='no such folder'):
+    cp.load(tmp_path / 'nothing')
+  with pytest.raises(schema.ConfigError, match='base='):
+    cp.load(checkpoint, base='other')
+
+
+def test_a_task_knows_how_it_asks_and_the_import_is_cheap():
+  facts = cp.tasks.facts(seed=0, relations=('country_capital',), per_answer=1)
+  assert facts.questions.unexplained and facts[:3].questions == facts.questions
+  assert len(facts[:3]) == 3 and isinstance(facts[0], cp.Pair)
+  assert all(getattr(cp, name) for name in cp.__all__)
+  assert not hasattr(cp, 'nothing')
+  code = 'import sys, coupling, coupling.report.page; assert "jax" not in sys.modules'
+  subprocess.run([sys.executable, '-c', code], check=True)
