@@ -9,6 +9,8 @@ result = coupling.evaluate(after, labels)   # Self, Orig, gap, reliance, control
 
 import importlib
 
+import data  # noqa: F401  # before transformers: see there
+
 _WHERE = {
   'Pair': 'data.pairs',
   'Questions': 'data.pairs',
