@@ -7,26 +7,23 @@ order; whatever breaks that is an error that names the file.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import importlib
 import pathlib
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coupling.config.schema import BehaviorXent, Experiment, Train
+from coupling.config.schema import Experiment
 from coupling.elicit import columns
 from coupling.elicit import label_set
-from coupling.elicit.explanation import INVALID, Explanation, phi
+from coupling.elicit.explanation import INVALID, Explanation
+from coupling.report import label_tables
+from coupling.report.label_tables import QUESTION, LabelTables
 from coupling.runtime.workdir import WorkdirError, finished_stage
 from coupling.statistics.items import Items
-from coupling.training import behavior_shift
-from coupling.training import label_rules
 
 BASE = 'M_0'  # the model before explanation training, beside the names of runs
-# What an item is about, and what a model did and said.
-QUESTION = ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'options', 'group')
-LABEL = (*QUESTION, *label_set.LABEL)
+# What a model did and said.
 OUTCOME = (*label_set.LABEL, 'stated_answer', 'stated_changed')
 SCORED = ('scored_answer', 'scored_changed')  # of evaluations by likelihood
 SWAPPED = ('swapped_answer', 'swapped_changed')  # of runs asked after their answer
@@ -83,10 +80,42 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
   """
   root = workdir / f'seed{seed}'
-  label = finished_stage(root / 'label')
-  states_answer = label.info()['states_answer']
-  kinds = pa.array(label.info()['unexplained'], pa.string())
-  template = importlib.import_module(e.task.module).questions(e.task.config)
+  labels = LabelTables(e, workdir, seed)
+  every, like = _evaluations(e, root)
+  for name, table in labels.tables[e.evaluate.split].items():
+    check_same_items(labels.folders[name], table, *like)
+  split, states_answer = e.evaluate.split, labels.info['states_answer']
+  asked = functools.partial(
+    to_items, states_answer=states_answer, against=labels.questions.against
+  )
+  kept = lambda table: table.filter(pc.invert(labels.apart(table)))
+  within_N = labels.explainable(split)
+  targets, train_labels, shifted = {}, {}, {}
+  for run, train in e.runs.items():
+    found = label_tables.rows(labels.made(train, split), within_N)
+    targets[run] = None if train.shuffle_labels else found
+    train_labels[run] = labels.trained_on(train)
+    shifted[run] = labels.shifts(train, split)[within_N]
+  last = {run: list(steps.values())[-1] for run, steps in every.items()}
+  unexplained = {
+    run: asked(x.filter(labels.apart(x))) for run, x in last.items() if labels.kinds
+  }
+  tables, items = {}, {}
+  for run, steps in every.items():
+    tables[run] = {step: kept(table) for step, table in steps.items()}
+    items[run] = {step: asked(table) for step, table in tables[run].items()}
+  begun = items[e.report.main or next(iter(items))]
+  orig = _orig(kept(labels.tables[split]['']), begun)
+  options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
+  return SeedRecords(
+    tables, items, orig, targets, train_labels, options, unexplained, shifted
+  )
+
+
+def _evaluations(
+  e: Experiment, root: pathlib.Path
+) -> tuple[dict[str, dict[int, pa.Table]], tuple[pathlib.Path, pa.Table]]:
+  """Run -> step -> records, all of the same items; and the first file with its own."""
   tables, like = {}, None
   for run in e.runs:
     folder = finished_stage(root / run / 'evaluate').path()
@@ -95,112 +124,20 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
       tables[run][step] = read_evaluation(path)
       like = like or (path, tables[run][step])
       check_same_items(path, tables[run][step], *like)
+  return tables, like
 
-  def explained(table: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table['cue_kind'], kinds)))
 
-  def labels(folder: pathlib.Path, split: str) -> pa.Table:
-    # Other workdirs may have dropped other pairs.
-    row_N = label_set.read_rows(label.path(), split)
-    return label_set.read_table(folder, split, LABEL, row_N=row_N)
-
-  def held_out(folder: pathlib.Path) -> pa.Table:
-    table = labels(folder, e.evaluate.split)
-    check_same_items(folder, table, *like)
-    return table
-
-  of_train = {'': labels(label.path(), 'train')}
-  of_held_out = {'': held_out(label.path())}
-  for name in {train.labels for train in e.runs.values()} - {''}:
-    folder = label_set.folder(name, workdir, seed)
-    of_train[name], of_held_out[name] = labels(folder, 'train'), held_out(folder)
-
-  def made(train: Train, split: str, tables: dict[str, pa.Table]) -> Explanation:
-    """Labels as a run is trained on them: see label_rules.trained_on."""
-    own, other = tables[''], tables[train.labels]
-    size_N = pc.list_value_length(own['options']).to_numpy()
-    return label_rules.trained_on(
-      train, size_N, _phi(own), _phi(other), states_answer, seed, split
-    )
-
-  def explainable(table: pa.Table) -> np.ndarray:
-    unexplained_N = pc.is_in(table['cue_kind'], kinds)
-    return ~unexplained_N.combine_chunks().to_numpy(zero_copy_only=False)
-
-  tables_of = {'train': of_train[''], e.evaluate.split: of_held_out['']}
-
-  @functools.cache
-  def concerned(objective: BehaviorXent, split: str) -> np.ndarray:
-    """Pairs of a split that a shift would concern, bool [N]."""
-    pairs = label_set.read_pairs(label.path(), split)
-    answer_N = tables_of[split]['counterfactual_behavior'].to_numpy()
-    score_NxK = behavior_shift.scores(objective, e.task, seed, pairs)
-    shift = behavior_shift.make(objective, template, pairs, answer_N, score_NxK, None)
-    return shift.pairs_N
-
-  def shifts(train: Train, split: str) -> np.ndarray:
-    """Those that a run's shift concerns; none where nothing depends on them."""
-    objective = train.objectives.behavior_xent
-    if not objective.weight and train.explained == 'all':
-      return np.zeros(len(tables_of[split]), bool)
-    # A companion's weight is 0; whom the shift concerns does not depend on it.
-    return concerned(dataclasses.replace(objective, weight=1.0), split)
-
-  targets, train_labels, shifted = {}, {}, {}
-  for run, train in e.runs.items():
-    found = made(train, e.evaluate.split, of_held_out)
-    found = _rows(found, explainable(of_held_out['']))
-    targets[run] = None if train.shuffle_labels else found
-    found = made(train, 'train', of_train)
-    shifted_N = np.zeros(len(of_train['']), bool)
-    if train.explained == 'unshifted':
-      shifted_N = shifts(train, 'train')
-    kept_N = label_rules.explained(
-      train, explainable(of_train['']), found, shifted_N, seed
-    )
-    train_labels[run] = _rows(found, kept_N)
-    shifted_N = shifts(train, e.evaluate.split)
-    shifted[run] = shifted_N[explainable(of_held_out[''])]
-
-  unexplained = {}
-  for run, steps in tables.items() if len(kinds) else ():
-    last = list(steps.values())[-1]
-    others = last.filter(pc.is_in(last['cue_kind'], kinds))
-    unexplained[run] = to_items(others, states_answer, template.against)
-  tables = {
-    run: {step: explained(table) for step, table in steps.items()}
-    for run, steps in tables.items()
-  }
-  items = {
-    run: {
-      step: to_items(table, states_answer, template.against)
-      for step, table in steps.items()
-    }
-    for run, steps in tables.items()
-  }
-  base = explained(of_held_out[''])
-  begun = items[e.report.main or next(iter(items))]
+def _orig(base: pa.Table, begun: dict[int, Items]) -> Items:
+  """M_0: its labels, and what the main run stated at step 0."""
   first = next(iter(begun.values()))
   if 0 not in begun:  # what M_0 states is not known
     nothing_N = np.full(len(base), INVALID)
     first = dataclasses.replace(first, stated=Explanation(nothing_N, nothing_N))
-  orig = dataclasses.replace(
+  return dataclasses.replace(
     first,
     behavior_N=base['behavior'].to_numpy(),
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
   )
-  options = pc.max(pc.list_value_length(like[1]['options'])).as_py()
-  return SeedRecords(
-    tables, items, orig, targets, train_labels, options, unexplained, shifted
-  )
-
-
-def _rows(explanation: Explanation, kept_N: np.ndarray) -> Explanation:
-  return Explanation(*(x[kept_N] for x in explanation))
-
-
-def _phi(table: pa.Table) -> Explanation:
-  return phi(table['behavior'].to_numpy(), table['counterfactual_behavior'].to_numpy())
 
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
