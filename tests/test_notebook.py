@@ -24,7 +24,8 @@ TINY = dict(
   TRAIN_PAIRS=512,
   DOCUMENTS=8,
 )
-FIGURES = ['accuracy', 'trajectory', 'weights', 'moved', 'change_rates', 'cross']
+FIGURES = ['accuracy', 'gaps', 'reliance', 'learning', 'weights', 'moved']
+FIGURES += ['change_rates', 'cross']
 RECORDING_PIP = """
 import json, sys
 with open({path!r}, 'a') as file:

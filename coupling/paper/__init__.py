@@ -1,4 +1,4 @@
-"""What every experiment of a paper shows: numbers, figures, tables, and one page."""
+"""What the experiments of a paper show: a table of claims, and its page."""
 
 from collections.abc import Mapping
 import pathlib

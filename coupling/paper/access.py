@@ -10,15 +10,15 @@ import pyarrow as pa
 
 from coupling.config.schema import Study
 from coupling.elicit.explanation import INVALID, Explanation
-from coupling.paper import bars
-from coupling.paper import layout
-from coupling.paper import rules
+from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short
-from coupling.paper.rules import Row
+from coupling.report import conclusions
+from coupling.report import plots
 from coupling.report import records
+from coupling.report.conclusions import Row
 from coupling.report.numerals import percent, points
 from coupling.report.plots import BLUE, GREEN, ORANGE
-from coupling.report.tables import Table
+from coupling.report.tables import Table, table
 from coupling.runtime.files import WorkdirError
 from coupling.statistics import baselines
 from coupling.statistics import scores
@@ -42,7 +42,7 @@ COLUMNS = (
   ('Right', 'right', percent),
   ('… class-balanced', 'balanced', percent),
   ('… on v’ alone', 'answer', percent),
-  ('Self less that', 'less.right', points),
+  ('Self minus that', 'less.right', points),
   ('… class-balanced', 'less.balanced', points),
   ('… on v’', 'less.answer', points),
 )
@@ -157,28 +157,15 @@ def _right(items: Items, stated: Explanation) -> dict:
 
 def rows(study: Study, found: dict) -> list[Row]:
   by_speaker = {x['speaker']: x for x in found['speakers']}
-  own = by_speaker['itself']
   result = []
-  others = [short(name) for name in found['outsiders']]
-  learned = {short(x['name']): percent(x['target_accuracy']) for x in found['learned']}
-  mine = learned[short(found['main'])]
-  for who in (*others, BAYES):
-    if who not in by_speaker:
-      continue
-    alone, told = by_speaker[who], by_speaker[who + TOLD]
-    result.append(
-      Row(
-        f'{short(found["main"])} explains itself better than {who} explains it',
-        f'{points(alone["less"]["right"])} points ({percent(own["right"])} against '
-        f'{percent(alone["right"])}); told the own answer: '
-        f'{points(told["less"]["right"])}; on v’ alone '
-        f'{points(alone["less"]["answer"])}, told {points(told["less"]["answer"])}'
-        + (f'; Target {mine} against {learned[who]}' if who in learned else ''),
-        rules.every(rules.above(x['less']['answer']) for x in (alone, told)),
-        'own accuracy on v’ minus the other’s, paired by seed, above 0, and also where '
-        'the other is told the model’s own answer',
-      )
-    )
+  for who in (*map(short, found['outsiders']), BAYES):
+    if who in by_speaker:
+      alone, told = (by_speaker[x]['less'] for x in (who, who + TOLD))
+      both = alone['answer'], told['answer']
+      state = conclusions.every(map(conclusions.above, both))
+      ahead = alone['right']['mean']
+      smaller = conclusions.smallest(both)
+      result.append(row('privileged_access', smaller, state, ahead, who))
   return result
 
 
@@ -193,8 +180,8 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   ]
   columns = (('Target accuracy', 'target_accuracy', percent),)
   return {
-    'access': layout.table(caption, 'Explained by', entries, COLUMNS),
-    'learned': layout.table(
+    'access': table(caption, 'Explained by', entries, COLUMNS),
+    'learned': table(
       'How well each model learned the labels, on held-out items.',
       'Model',
       learned,
@@ -218,27 +205,4 @@ def figures(study: Study, found: dict) -> dict:
   names = [x['speaker'].replace(' ', '\n').replace('/', '/\n') for x in drawn]
   panels = [('right about it, % of items', names, drawn, SERIES)]
   caption = f'Who is right about the behaviour of {short(found["main"])}.'
-  return {'access': (caption, functools.partial(bars.draw, panels))}
-
-
-UNTOLD = ('itself', 'majority', *UNDRAWN)
-
-
-def finding(study: Study, found: dict) -> str:
-  by_speaker = {x['speaker']: x for x in found['speakers']}
-  text = f'{short(found["main"])} is right about itself on '
-  text += f'{percent(by_speaker["itself"]["right"])}.'
-  for x in by_speaker.values():
-    if x['speaker'] not in UNTOLD:
-      text += (
-        f' {x["speaker"]}: right on {percent(x["right"])}, so the model '
-        f'itself is ahead by {points(x["less"]["right"])} points, on v’ alone by '
-        f'{points(x["less"]["answer"])}.'
-      )
-  learned = ', '.join(
-    f'{short(x["name"])} on {percent(x["target_accuracy"])}' for x in found['learned']
-  )
-  return text + (
-    f' Held-out labels are met by {learned}; who learned them less well explains less '
-    'well, whatever access it has.'
-  )
+  return {'access': (caption, functools.partial(plots.panels, panels))}

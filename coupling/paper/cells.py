@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 
 from coupling.config.schema import Train
-from coupling.paper import rules
+from coupling.paper.paper_claims import SIMILAR
 from coupling.paper.paper_seeds import MAIN, Parts, subset
+from coupling.report import conclusions
 from coupling.statistics import contrasts
 from coupling.statistics import reliance
 from coupling.training import behavior_shift
 
 VIEWS = {'answer': 'v’', 'change': 'same/change', 'label': 'whole explanation'}
-SIMILAR = 0.7  # the paper's condition on behaviour similarity
 TRACKS, STAYS, PARTLY = 'tracks', 'stays', 'follows in part'
 CONCURRENT, SHIFT_FIRST, EXPLAIN_FIRST = 'concurrent', 'shift first', 'explain first'
 ON_CUES = {
@@ -42,7 +42,7 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
   Returns:
     name, companion, and what `described` says; final; views (of
     `contrasts.companion`, where the shift can move them); siding, weights of the
-    current less M_0's truth on items that the shift concerns, for views that hold an
+    current minus M_0's truth on items that the shift concerns, for views that hold an
     answer; steps, the views over training; swap and sibling, {} without; states, by
     view; similar, whether similarity is above SIMILAR.
   """
@@ -64,7 +64,7 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
     if sibling
     else {},
     'states': {view: state(found, weights.get(view)) for view, found in views.items()},
-    'similar': rules.above(final['behavior_similarity'], SIMILAR),
+    'similar': conclusions.above(final['behavior_similarity'], SIMILAR),
   }
 
 
@@ -122,7 +122,7 @@ def shown(found: list[dict]) -> list[str]:
 
 
 def state(view: dict, weights: dict | None) -> str:
-  """TRACKS, STAYS, PARTLY, or not decided.
+  """TRACKS, STAYS, PARTLY, or inconclusive.
 
   Args:
     view: of `contrasts.companion`, over seeds.
@@ -131,26 +131,30 @@ def state(view: dict, weights: dict | None) -> str:
       a view tracks only where it sides with the new truth more than denial does, and
       these weights are above 0; SAME/CHANGE has none.
   """
-  follows = rules.above(view['gain'])  # more than the companion, by chance
-  leaning = rules.above(view['difference'])
-  if leaning == rules.DISAGREES:
-    return PARTLY if follows == rules.AGREES else STAYS
+  follows = conclusions.above(view['gain'])  # more than the companion, by chance
+  leaning = conclusions.above(view['difference'])
+  if leaning == conclusions.CONTRADICTED:
+    return PARTLY if follows == conclusions.SUPPORTED else STAYS
   found = [leaning, follows]
   if weights is not None:
-    found += [rules.above(view['denied']['gain']), rules.above(weights)]
-  return TRACKS if set(found) == {rules.AGREES} else rules.UNDECIDED
+    found += [conclusions.above(view['denied']['gain']), conclusions.above(weights)]
+  return TRACKS if set(found) == {conclusions.SUPPORTED} else conclusions.INCONCLUSIVE
 
 
 def decided(cell: dict, view: str) -> str:
   """Whether a cell agrees with the claim, which is made of similar behaviour alone."""
-  found = {TRACKS: rules.AGREES, STAYS: rules.DISAGREES}.get(cell['states'][view])
-  similar = cell['similar'] == rules.AGREES
-  return found if found and similar else rules.UNDECIDED
+  found = {TRACKS: conclusions.SUPPORTED, STAYS: conclusions.CONTRADICTED}.get(
+    cell['states'][view]
+  )
+  similar = cell['similar'] == conclusions.SUPPORTED
+  return found if found and similar else conclusions.INCONCLUSIVE
 
 
 def outside(cell: dict, view: str) -> bool:
   """Whether a cell tracks or stays where the condition is not shown to be met."""
-  return cell['states'][view] in (TRACKS, STAYS) and cell['similar'] != rules.AGREES
+  return (
+    cell['states'][view] in (TRACKS, STAYS) and cell['similar'] != conclusions.SUPPORTED
+  )
 
 
 def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:

@@ -3,14 +3,14 @@
 import functools
 
 from coupling.config.schema import Study, Train
-from coupling.paper import bars
-from coupling.paper import layout
-from coupling.paper import rules
+from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import GAPS, Parts, minus, short, times
-from coupling.paper.rules import HALF, Row
+from coupling.report import conclusions
+from coupling.report import plots
+from coupling.report.conclusions import HALF, Row
 from coupling.report.numerals import percent, points, signed
 from coupling.report.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from coupling.report.tables import Table
+from coupling.report.tables import Table, table
 
 TESTED = {
   'collapse': 'The behaviour KL on prompts with and without the cue, on those without '
@@ -20,7 +20,8 @@ TESTED = {
   'gap on v’ and of the weights on v’. Both, since classes play a part on v’ too: '
   'where nearly all truths are “same”, the own answer is v’, and denial has a gap on '
   'it; and within strata of equal own answers the v’ of a collapsed run then hardly '
-  'varies, so that its weights rest on few items.',
+  'varies, so that its reliance rests on few items. Where coupling on v’ is not lost '
+  'but the balanced gap falls, that is of classes, not of v’.',
 }
 COLUMNS = (
   ('Changed: M_0', 'final.change_rate.base', percent),
@@ -29,11 +30,20 @@ COLUMNS = (
   ('Gap', 'final.gap', points),
   ('Balanced gap', 'final.balanced_gap', points),
   ('Gap on v’', 'final.gap_answer', points),
-  ('Weights on v’: self − orig', 'final.siding_answer.difference', signed),
+  ('Reliance on v’: self − orig', 'final.siding_answer.difference', signed),
   ('Denial: gap', 'final.denial.gap', points),
   ('Denial: balanced gap', 'final.denial.balanced_gap', points),
   ('Denial: gap on v’', 'final.denial.gap_answer', points),
   ('Similarity', 'final.behavior_similarity', percent),
+)
+LESS_COLUMNS = (
+  ('Gap', 'contrast.gap', points),
+  ('Balanced gap', 'contrast.balanced_gap', points),
+  ('Gap on v’', 'contrast.gap_answer', points),
+  ('Reliance on v’', 'contrast.siding_answer_difference', signed),
+  ('Similarity', 'contrast.behavior_similarity', points),
+  ('Half of its gap on v’', 'half.gap_answer', points),
+  ('Half of its reliance on v’', 'half.siding_answer_difference', signed),
 )
 BOTH, PLAIN, NONE = 'KL on both prompts', 'KL without the cue alone', 'no KL'
 HELD = 'KL, on held-out facts too'
@@ -47,7 +57,7 @@ def numbers(study: Study, parts: Parts) -> dict:
   for name in study.runs:
     rate = parts.over(lambda seed, name=name: _rate(parts, name, seed))
     entry = {'name': name, 'kind': kind(parts.train(name)), 'final': parts.entry(name)}
-    entry |= {'rate': rate, 'collapsed': rules.below(rate['excess'])}
+    entry |= {'rate': rate, 'collapsed': conclusions.below(rate['excess'])}
     if name != full:
       entry['half'] = parts.contrast(full, name, KEYS, HALF)
       entry['contrast'] = parts.contrast(full, name, KEYS)
@@ -58,12 +68,14 @@ def numbers(study: Study, parts: Parts) -> dict:
 
 
 def _lost(full: dict, half: dict) -> str:
-  """Whether coupling on v' is lost, by the gap and by the weights; else not decided."""
+  """Whether coupling on v' is lost, by the gap and by reliance."""
   found = {
-    rules.lost(full['gap_answer'], half['gap_answer']),
-    rules.lost(full['siding_answer']['difference'], half['siding_answer_difference']),
+    conclusions.lost(full['gap_answer'], half['gap_answer']),
+    conclusions.lost(
+      full['siding_answer']['difference'], half['siding_answer_difference']
+    ),
   }
-  return found.pop() if len(found) == 1 else rules.UNDECIDED
+  return found.pop() if len(found) == 1 else conclusions.INCONCLUSIVE
 
 
 def _shuffled(parts: Parts) -> dict:
@@ -82,7 +94,7 @@ def kind(train: Train) -> str:
 
 
 def _rate(parts: Parts, name: str, seed: int) -> dict:
-  """The current rate of changes, less half of M_0's."""
+  """The current rate of changes, minus half of M_0's."""
   now, before = (
     parts.value(name, seed, f'change_rate.{key}') for key in ('current', 'base')
   )
@@ -90,36 +102,20 @@ def _rate(parts: Parts, name: str, seed: int) -> dict:
 
 
 def rows(study: Study, found: dict) -> list[Row]:
-  result = []
-  for x in found['runs']:
-    rate = x['final']['change_rate']
-    result.append(
-      Row(
-        f'{x["kind"]}: behaviour keeps both classes, so that raw agreement compares '
-        'like with like',
-        f'“changed” is true of {percent(rate["current"])} (M_0: '
-        f'{percent(rate["base"])})',
-        rules.opposite(x['collapsed']),
-        'current rate of changes less half of M_0’s above 0',
-      )
+  result = [
+    row(
+      'keeps_classes',
+      x['rate']['excess'],
+      conclusions.opposite(x['collapsed']),
+      about=x['kind'],
     )
+    for x in found['runs']
+  ]
   for x in found['runs']:
-    if 'lost' not in x:
-      continue
-    result.append(
-      Row(
-        f'{x["kind"]}: coupling on v’ is lost',
-        f'gap on v’ {points(x["final"]["gap_answer"])} (denial '
-        f'{points(x["final"]["denial"]["gap_answer"])}); the KL on both prompts has '
-        f'{points(x["contrast"]["gap_answer"])} more, and weights on v’ of '
-        f'{signed(x["contrast"]["siding_answer_difference"])} more than '
-        f'{signed(x["final"]["siding_answer"]["difference"])}',
-        x['lost'],
-        'half of what the KL on both prompts has, less that of this run (paired by '
-        'seed), above 0, of the gap on v’ and of the weights on v’; not decided where '
-        'the two differ, or where that KL has none',
-      )
-    )
+    if 'lost' in x:
+      half = x['half']['siding_answer_difference']
+      kept = x['final']['siding_answer']['difference']['mean']
+      result.append(row('loses_coupling', half, x['lost'], kept, x['kind']))
   return result
 
 
@@ -131,7 +127,11 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   if 'shuffled' in found:
     entries.append(('control: shuffled labels', f'{path}.shuffled', found['shuffled']))
   caption = 'Change rates and gaps, at the final checkpoint.'
-  return {'collapse': layout.table(caption, 'Run', entries, COLUMNS)}
+  less = [x for x in entries if 'contrast' in x[2]]
+  return {
+    'collapse': table(caption, 'Run', entries, COLUMNS),
+    'less': table('The KL on both prompts minus each run.', 'Run', less, LESS_COLUMNS),
+  }
 
 
 RATES = (
@@ -158,51 +158,4 @@ def figures(study: Study, found: dict) -> dict:
     'Class collapse (left) and coupling (right). Whiskers: 95% intervals; dots: single '
     'seeds.'
   )
-  return {'collapse': (caption, functools.partial(bars.draw, panels))}
-
-
-COLLAPSED = {
-  rules.AGREES: 'behaviour collapses to one class',
-  rules.DISAGREES: 'behaviour does not collapse to one class',
-  rules.UNDECIDED: 'whether behaviour collapses is not decided',
-}
-LOST = {
-  rules.AGREES: 'less than half of the coupling on v’ is left',
-  rules.DISAGREES: 'more than half of the coupling on v’ is left',
-  rules.UNDECIDED: 'whether half of the coupling on v’ is left is not decided',
-}
-CLASSES_ALONE = (rules.AGREES, rules.DISAGREES, rules.AGREES)
-
-
-def finding(study: Study, found: dict) -> str:
-  texts = []
-  for x in found['runs']:
-    final = x['final']
-    text = (
-      f'{x["kind"]}: {COLLAPSED[x["collapsed"]]} '
-      f'({percent(final["change_rate"]["current"])} changed; M_0 '
-      f'{percent(final["change_rate"]["base"])})'
-    )
-    if 'lost' in x:
-      text += (
-        f', and {LOST[x["lost"]]} (gap {points(final["gap_answer"])} points, denial '
-        f'{points(final["denial"]["gap_answer"])}; weights '
-        f'{signed(final["siding_answer"]["difference"])})'
-      )
-      fallen = rules.above(x['half']['balanced_gap'])
-      if (x['collapsed'], x['lost'], fallen) == CLASSES_ALONE:
-        text += (
-          f'; so the fall of its balanced gap, to {points(final["balanced_gap"])}, '
-          'tells of classes, not of v’'
-        )
-    if x['kind'] == HELD:
-      less = x['contrast']
-      text += (
-        '; holding the evaluated facts themselves leaves a similarity of labels and '
-        f'behaviour of {percent(final["behavior_similarity"])} (without: '
-        f'{points(less["behavior_similarity"])} points more) and a gap of '
-        f'{points(final["gap"])} points (without: {points(less["gap"])} more; on v’ '
-        f'{points(less["gap_answer"])} more)'
-      )
-    texts.append(text + '.')
-  return ' '.join(texts)
+  return {'collapse': (caption, functools.partial(plots.panels, panels))}

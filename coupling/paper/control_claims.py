@@ -3,18 +3,17 @@
 import dataclasses
 import functools
 
-from coupling.paper import layout
-from coupling.paper import rules
+from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import GAPS, Parts, short
-from coupling.paper.rules import Row
+from coupling.report import conclusions
+from coupling.report.conclusions import Row
 from coupling.report.numerals import percent, points, signed
-from coupling.report.tables import Table
+from coupling.report.tables import Table, table
 from coupling.statistics import baselines
 from coupling.statistics import contrasts
 from coupling.statistics import scores
 
 ANSWER = 'siding_answer_difference'  # of the weights on v', in a contrast
-SHUFFLED = ': shuffled'  # ends the label of that run
 KEPT = ('self_accuracy', 'orig_accuracy', *GAPS, 'siding', 'siding_answer')
 COLUMNS = (
   ('Self', 'self_accuracy', percent),
@@ -22,8 +21,13 @@ COLUMNS = (
   ('Gap', 'gap', points),
   ('Balanced gap', 'balanced_gap', points),
   ('Gap on v’', 'gap_answer', points),
-  ('Weights: self − orig', 'siding.difference', signed),
+  ('Reliance: self − orig', 'siding.difference', signed),
   ('… on v’', 'siding_answer.difference', signed),
+)
+# Of a run beside that of shuffled labels.
+BESIDE_COLUMNS = (
+  ('Gap − shuffled', 'control.gap', points),
+  ('Reliance on v’ − shuffled', f'control.{ANSWER}', signed),
 )
 SIBLING_COLUMNS = (
   ('Own − sibling', 'difference', points),
@@ -54,42 +58,14 @@ def numbers(parts: Parts) -> dict:
 
 def rows(found: dict) -> list[Row]:
   """What the main run has beyond its controls."""
-  main = found['rows'][0]['label']
   result = []
   if found['sibling']:
-    own, denial = (found['sibling'][x] for x in ('explanations', 'denial'))
-    result.append(
-      Row(
-        'A model explains its own v’ better than that of its sibling, beyond what both '
-        'share and the own answer',
-        f'{signed(own["beyond_shared"]["smaller"])}; raw {points(own["difference"])} '
-        f'points (denial {points(denial["difference"])})',
-        rules.above(own['beyond_shared']['smaller']),
-        'weight of the own v’ where both give one answer with the cue and differ in '
-        'v’, the smaller of the two models’, above 0',
-      )
-    )
+    own = found['sibling']['explanations']['beyond_shared']['smaller']
+    result.append(row('own_beyond_sibling', own, conclusions.above(own)))
   if control := found['over_shuffled']:
-    shuffled = next(x for x in found['rows'] if x['label'].endswith(SHUFFLED))['final']
-    result.append(
-      Row(
-        f'{main}: explanations follow current behaviour more than those trained on '
-        'shuffled labels (weights on v’)',
-        f'{signed(control[ANSWER])}; gap {points(control["gap"])} more '
-        f'than the {points(shuffled["gap"])} of shuffled labels',
-        rules.above(control[ANSWER]),
-        'weights on v’, self − orig, minus those of shuffled labels, paired by seed, '
-        'above 0',
-      )
-    )
+    more = control[ANSWER]
+    result.append(row('beyond_shuffled', more, conclusions.above(more)))
   return result
-
-
-# A gap alone says little: labels that say nothing have one too, and so has denial.
-COUPLED = (
-  'gap above 0, and weights on v’ above those of shuffled labels, paired by seed; what '
-  'siblings share is not excluded here'
-)
 
 
 def coupled(gap: dict, control: dict) -> str:
@@ -99,18 +75,8 @@ def coupled(gap: dict, control: dict) -> str:
     gap: of a run.
     control: of Parts.over_shuffled; without it nothing is decided.
   """
-  more = rules.above(control[ANSWER]) if control else rules.UNDECIDED
-  return rules.every((rules.above(gap), more))
-
-
-def told(gap: dict, control: dict) -> str:
-  """A gap, and what it has beyond shuffled labels."""
-  if not control:
-    return f'{points(gap)}; no run with shuffled labels'
-  return (
-    f'{points(gap)}; beyond shuffled labels: weights on v’ '
-    f'{signed(control[ANSWER])}, gap {points(control["gap"])}'
-  )
+  more = conclusions.above(control[ANSWER]) if control else conclusions.INCONCLUSIVE
+  return conclusions.every((conclusions.above(gap), more))
 
 
 def _baseline(parts: Parts, main: str, name: str, seed: int) -> dict:
@@ -139,7 +105,7 @@ def tables(found: dict) -> dict[str, Table]:
   ]
   caption = 'The main run and its controls, at the final checkpoint. Denial, majority '
   caption += 'and cue parrot speak in place of the main run.'
-  result = {'controls': layout.table(caption, '', entries, COLUMNS)}
+  result = {'controls': table(caption, '', entries, COLUMNS)}
   if found['sibling']:
     entries = [
       (name, f'controls.sibling.{name}', found['sibling'][name])
@@ -149,5 +115,5 @@ def tables(found: dict) -> dict[str, Table]:
       'Own behaviour against that of a sibling (another fine-tuning seed), both '
     )
     caption += 'directions pooled.'
-    result['siblings'] = layout.table(caption, '', entries, SIBLING_COLUMNS)
+    result['siblings'] = table(caption, '', entries, SIBLING_COLUMNS)
   return result

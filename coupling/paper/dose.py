@@ -9,14 +9,15 @@ from matplotlib import figure as figure_lib
 import numpy as np
 
 from coupling.config.schema import ConfigError, Pretrain, Study
-from coupling.paper import dose_claims
-from coupling.paper import layout
+from coupling.paper import control_claims
+from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import GAPS, Parts
-from coupling.paper.rules import HALF
+from coupling.report import conclusions
 from coupling.report import plots
+from coupling.report.conclusions import HALF, Row
 from coupling.report.numerals import percent, points, signed
 from coupling.report.plots import BLACK, BLUE, GREEN, ORANGE, PAGE, VERMILION
-from coupling.report.tables import Table
+from coupling.report.tables import Table, table
 
 TESTED = {
   'regularisation': 'The same explanation training with several weights of the '
@@ -24,17 +25,20 @@ TESTED = {
   'noise': 'A share of the labels trained on is replaced by other labels, drawn '
   'uniformly; truth and evaluation are as before.',
   'capacity': 'Frozen weights with adapters (LoRA) of several ranks beside them; '
-  '“full”: all weights are trained.',
+  '“full”: all weights are trained. The scale of the adapters (alpha / rank) is the '
+  'same at all ranks, so a higher rank also makes larger updates, and with all weights '
+  'the embeddings of new words are trained too: capacity alone is not tested.',
   'rates': 'The same training with several constant learning rates.',
 }
-FULL = dose_claims.FULL
+FULL = 'full'  # label of a run that trains all weights
+NAMES = dict(zip(GAPS, ('raw', 'class-balanced', 'on v’ alone')))
 GAP_COLUMNS = (
   ('Self', 'self_accuracy', percent),
   ('Orig', 'orig_accuracy', percent),
   ('Gap', 'gap', points),
   ('Balanced gap', 'balanced_gap', points),
   ('Gap on v’', 'gap_answer', points),
-  ('Weights: self − orig', 'siding.difference', signed),
+  ('Reliance: self − orig', 'siding.difference', signed),
   ('… on v’', 'siding_answer.difference', signed),
   ('Denial: gap', 'denial.gap', points),
 )
@@ -106,7 +110,74 @@ def _width(parts: Parts, name: str) -> int | None:
   return base.model.width if isinstance(base, Pretrain) else None
 
 
-rows, finding = dose_claims.rows, dose_claims.finding
+def rows(study: Study, found: dict) -> list[Row]:
+  """Claims of one kind of study, decided."""
+  claims = {
+    'regularisation': _regularisation,
+    'noise': _noise,
+    'capacity': _capacity,
+    'rates': _rates,
+  }
+  return claims[study.kind](found)
+
+
+def _beyond(found: dict) -> float | None:
+  """The gap of shuffled labels, where there is such a run."""
+  return found['shuffled']['gap']['mean'] if 'shuffled' in found else None
+
+
+def _regularisation(found: dict) -> list[Row]:
+  at = {x['dose']: x for x in found['doses']}
+  control = at[1.0]['control']
+  with_it, without = (at[x]['final'] for x in (1.0, 0.0))
+  gap, reliance = with_it['gap'], with_it['siding_answer']['difference']
+  coupled = control_claims.coupled(gap, control)
+  return [
+    row('kl_gap', gap, coupled, _beyond(found)),
+    row('kl_reliance', reliance, conclusions.above(reliance)),
+    *(
+      row(
+        'without_kl',
+        found['half'][key],
+        conclusions.lost(with_it[key], found['half'][key]),
+        without[key]['mean'],
+        name,
+      )
+      for key, name in NAMES.items()
+    ),
+  ]
+
+
+def _noise(found: dict) -> list[Row]:
+  doses = found['doses']
+  coupled = [control_claims.coupled(x['final']['gap'], x['control']) for x in doses]
+  gap = conclusions.smallest(x['final']['gap'] for x in doses)
+  reliance = [x['final']['siding_answer']['difference'] for x in doses]
+  state = conclusions.every(map(conclusions.above, reliance))
+  return [
+    row('noise_gap', gap, conclusions.every(coupled), _beyond(found)),
+    row('noise_reliance', conclusions.smallest(reliance), state),
+  ]
+
+
+def _capacity(found: dict) -> list[Row]:
+  ranked = [x for x in found['doses'] if x['label'] != FULL]
+  low, high = ranked[0], ranked[-1]
+  slope, half = found['slope']['gap'], found['half']['gap']
+  there = control_claims.coupled(high['final']['gap'], high['control'])
+  state = conclusions.above(half) if there == conclusions.SUPPORTED else there
+  return [
+    row('rank_slope', slope, conclusions.above(slope)),
+    row('rank_threshold', half, state, low['final']['gap']['mean']),
+  ]
+
+
+def _rates(found: dict) -> list[Row]:
+  return [
+    row('rate_slope', slope, conclusions.above(slope), about=name)
+    for key, name in NAMES.items()
+    for slope in [found['slope'][key]]
+  ]
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
@@ -114,15 +185,21 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
     (x['label'], f'{path}.doses.{i}.final', x['final'])
     for i, x in enumerate(found['doses'])
   ]
+  beside = [(x['label'], f'{path}.doses.{i}', x) for i, x in enumerate(found['doses'])]
   if 'shuffled' in found:
     entries.append(('control: shuffled labels', f'{path}.shuffled', found['shuffled']))
-  caption = 'By dose, at the final checkpoint. Weights are beyond the kind and option '
-  caption += 'of the cue and the own answer; denial always states its own answer, '
-  caption += 'unchanged.'
+  caption = 'By dose. Reliance is beyond the kind and option of the cue and the own '
+  caption += 'answer; denial always states its own answer, unchanged.'
   behavior = 'Behaviour by dose, and how often explanations say “changed”.'
   return {
-    'doses': layout.table(caption, study.axis, entries, GAP_COLUMNS),
-    'behavior': layout.table(behavior, study.axis, entries, BEHAVIOR_COLUMNS),
+    'doses': table(caption, study.axis, entries, GAP_COLUMNS),
+    'behavior': table(behavior, study.axis, entries, BEHAVIOR_COLUMNS),
+    'beside': table(
+      'Beyond the run on shuffled labels, paired by seed.',
+      study.axis,
+      [x for x in beside if x[2]['control']],
+      control_claims.BESIDE_COLUMNS,
+    ),
   }
 
 
@@ -136,7 +213,7 @@ PANELS = (
     ),
   ),
   (
-    'weights self − orig, %',
+    'reliance: self − orig, %',
     (
       ('siding.difference', 'whole explanation', BLACK, 'D', '-'),
       ('siding_answer.difference', 'v’ alone', ORANGE, 'v', ':'),
@@ -182,24 +259,12 @@ def _draw(study: Study, found: dict) -> figure_lib.Figure:
   return drawn
 
 
-def by_dose(ax, entries: list[dict], series: tuple) -> None:
-  """Series over evenly spaced doses: whiskers, and beside them the single seeds.
-
-  Args:
-    ax: axes.
-    entries: one a dose.
-    series: (key, label, colour, marker, line) each.
-  """
-  for i, (key, label, color, marker, line) in enumerate(series):
-    x = np.arange(len(entries)) + 0.16 * (i - (len(series) - 1) / 2)
-    found = [layout.lookup(entry, key) for entry in entries]
-    for at, statistic in zip(x, found):
-      plots.single_seeds(ax, at + 0.05, statistic, color)
-    style = {'color': color, 'marker': marker, 'linestyle': line, 'label': label}
-    plots.series(ax, x, found, markerfacecolor='white', **style)
+def by_dose(ax, entries: list[dict], series: tuple[plots.Series, ...]) -> None:
+  """Series over evenly spaced doses, an entry each."""
+  plots.along(ax, range(len(entries)), entries, series, 0.16)
   ax.axhline(0, color=BLACK, linewidth=0.8)
   ax.set_xlim(-0.5, len(entries) - 0.5)
-  ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.0)
+  plots.above(ax)
 
 
 def _against_drift(ax, doses: list[dict]) -> None:

@@ -6,15 +6,15 @@ import functools
 import numpy as np
 
 from coupling.config.schema import Study
-from coupling.paper import layout
 from coupling.paper import mechanism_figures
-from coupling.paper import rules
+from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short
-from coupling.paper.rules import Row
 from coupling.patching.outcomes import Found
+from coupling.report import conclusions
 from coupling.report import patch_figures
+from coupling.report.conclusions import Row
 from coupling.report.numerals import count, decimal, percent, points, signed
-from coupling.report.tables import Table
+from coupling.report.tables import Table, table
 from coupling.statistics import intervals
 from coupling.statistics import sharing
 from coupling.statistics.sharing import Maps
@@ -24,7 +24,7 @@ TESTED = {
   'layer, position group; heads each alone), by those of the run on x’, of pairs whose '
   'answer changes without the cue. x’ is x with its cue moved to the answer without it '
   '(or, told apart, x without a cue, which no training asks to explain). Behaviour: '
-  'log-probability of the answer on x less that on x’. Explanation: the same of '
+  'log-probability of the answer on x minus that on x’. Explanation: the same of '
   '“changed” and “unchanged”, each as the model’s own behaviour makes it true. Both '
   'statements of a pair name the same v’, so that only this half of an explanation is '
   'patched: whether v’ shares its circuits is not asked. Sharing is the correlation, '
@@ -35,7 +35,7 @@ TESTED = {
   'nothing reads, and sums of components. The tenth of the components that matters '
   'most to behaviour is then replaced by its mean over both runs, in x and in x’ '
   '(knocked out), against as many others of the same kinds, drawn at random; told is '
-  'how many nats of x less x’ that takes. All pairs are held out; top sites and '
+  'how many nats of x minus x’ that takes. All pairs are held out; top sites and '
   'effects are of the same pairs. What was settled beforehand was settled on '
   'validation facts of world 0.',
 }
@@ -64,9 +64,55 @@ KNOCKED_OUT = (
   ('top − random', 'knocked_out.explanation.difference', signed),
   ('Behaviour flips', 'knocked_out.flipped', percent),
   ('Explanation then agrees', 'knocked_out.agrees', percent),
-  ('… beyond chance, less unmoved', 'knocked_out.follows', points),
+  ('… beyond chance, minus unmoved', 'knocked_out.follows', points),
 )
 SIZE = 'sharing.size'
+
+
+class _Patched:
+  """Maps of the runs of a study, by contrast, step and seed."""
+
+  def __init__(self, parts: Parts, maps: Mapping[str, Mapping[int, Found]]):
+    self.parts, self.maps = parts, maps
+    self.statistics = functools.cache(self._statistics)
+
+  def of(self, name: str, step: int, seed: int) -> Maps:
+    """The map of the contrast that claims are decided on."""
+    return self.maps[name][seed][CONTRAST][step]
+
+  def _statistics(self, name: str, contrast: str, step: int, seed: int) -> dict:
+    return sharing.statistics(self.maps[name][seed][contrast][step])
+
+  def size(self, name: str, step: int, seed: int) -> float | None:
+    return self.statistics(name, CONTRAST, step, seed)['sharing']['size']['value']
+
+  def there(self, name: str, contrast: str) -> list[int]:
+    """Steps at which a run could be patched in every seed."""
+    steps = [
+      {k for k, x in self.maps[name][seed][contrast].items() if x is not None}
+      for seed in self.parts.seeds
+    ]
+    return sorted(set.intersection(*steps))
+
+  def entry(self, name: str, contrast: str, step: int) -> dict:
+    found = self.parts.over(functools.partial(self.statistics, name, contrast, step))
+    sharing_ = found['sharing'] | {
+      key: _correlation(found['sharing'][key]) for key in ('size', 'signed', 'rank')
+    }
+    by_kind = {kind: _correlation(x) for kind, x in found['by_kind'].items()}
+    return {'step': step} | found | {'sharing': sharing_, 'by_kind': by_kind}
+
+  def run(self, name: str, contrast: str) -> dict:
+    """Every step of a run that was patched in every seed."""
+    steps = self.there(name, contrast)
+    every = [self.maps[name][seed][contrast] for seed in self.parts.seeds]
+    return {
+      'name': name,
+      'contrast': contrast,
+      'steps': [self.entry(name, contrast, step) for step in steps],
+      # Where some seed could not be patched at its end, there is no end to speak of.
+      'last': max((k for x in every for k in x), default=0),
+    }
 
 
 def numbers(
@@ -79,78 +125,45 @@ def numbers(
     parts: for statistics over seeds.
     maps: of these runs.
   """
-  main = study.runs[0]
+  main, patched = study.runs[0], _Patched(parts, maps)
   contrasts = list(maps[main][parts.seeds[0]])
-  cached = functools.cache(
-    lambda name, contrast, step, seed: sharing.statistics(
-      maps[name][seed][contrast][step]
-    )
-  )
-
-  def there(name: str, contrast: str) -> list[int]:
-    """Steps at which a run could be patched in every seed."""
-    steps = [
-      {k for k, x in maps[name][seed][contrast].items() if x is not None}
-      for seed in parts.seeds
-    ]
-    return sorted(set.intersection(*steps))
-
-  def size(name: str, step: int, seed: int) -> float | None:
-    return cached(name, CONTRAST, step, seed)['sharing']['size']['value']
-
-  def entry(name: str, contrast: str, step: int) -> dict:
-    found = parts.over(functools.partial(cached, name, contrast, step))
-    sharing_ = found['sharing'] | {
-      key: _correlation(found['sharing'][key]) for key in ('size', 'signed', 'rank')
-    }
-    by_kind = {kind: _correlation(x) for kind, x in found['by_kind'].items()}
-    return {'step': step} | found | {'sharing': sharing_, 'by_kind': by_kind}
-
-  runs = [
-    {
-      'name': name,
-      'contrast': contrast,
-      'steps': [entry(name, contrast, step) for step in there(name, contrast)],
-      # Where some seed could not be patched at its end, there is no end to tell of.
-      'last': max((k for s in parts.seeds for k in maps[name][s][contrast]), default=0),
-    }
-    for contrast in contrasts
-    for name in study.runs
-  ]
+  runs = [patched.run(name, x) for x in contrasts for name in study.runs]
   ends = _ends({'runs': runs})
-  steps = there(main, CONTRAST) if main in ends else []
-  last = {name: [ends[name]['step']] if name in ends else [] for name in study.runs}
-
-  def against(value: Callable[[int], float | None]) -> dict:
-    """The main run's sharing at its end, less another value."""
-    return parts.over(
-      lambda seed: {'less': minus(size(main, steps[-1], seed), value(seed))}
-    )['less']
-
   found = {'runs': runs, 'against': {}, 'maps': []}
-  if not steps:
+  if main not in ends:
     return found
-  of = lambda name, step, seed: maps[name][seed][CONTRAST][step]
-  end = functools.partial(of, main, steps[-1])
-  if steps[0] == 0 < steps[-1]:
-    found['against']['before training'] = against(lambda seed: size(main, 0, seed))
-    found['against']['explanation map of M_0'] = against(
-      lambda seed: sharing.cross(end(seed), of(main, 0, seed))
-    )
-  for name in study.runs[1:]:
-    if last[name]:
-      step = last[name][0]
-      found['against'][short(name)] = against(functools.partial(size, name, step))
-      found['against'][f'explanation map of {short(name)}'] = against(
-        lambda seed, name=name, step=step: sharing.cross(
-          end(seed), of(name, step, seed)
-        )
-      )
-  for name, end_of in ends.items():
-    every = [of(name, end_of['step'], seed) for seed in parts.seeds]
-    sites = _mean_map(every, explained(end_of))
-    found['maps'].append({'name': name, 'step': end_of['step'], 'sites': sites})
+  found['against'] = _against(study, patched, ends)
+  for name, end in ends.items():
+    every = [patched.of(name, end['step'], seed) for seed in parts.seeds]
+    sites = _mean_map(every, explained(end))
+    found['maps'].append({'name': name, 'step': end['step'], 'sites': sites})
   return found
+
+
+def _against(study: Study, patched: _Patched, ends: dict[str, dict]) -> dict:
+  """The main run's sharing at its end, minus that of others or with their maps."""
+  main = study.runs[0]
+  first, last = patched.there(main, CONTRAST)[0], ends[main]['step']
+  result = {}
+
+  def add(key: str, value: Callable[[int], float | None]) -> None:
+    over = patched.parts.over(
+      lambda seed: {'less': minus(patched.size(main, last, seed), value(seed))}
+    )
+    result[key] = over['less']
+
+  def add_run(name: str, step: int, alone: str, crossed: str) -> None:
+    add(alone, lambda seed: patched.size(name, step, seed))
+    end = functools.partial(patched.of, main, last)
+    cross = lambda seed: sharing.cross(end(seed), patched.of(name, step, seed))
+    add(f'explanation map of {crossed}', cross)
+
+  if first == 0 < last:
+    add_run(main, 0, 'before training', 'M_0')
+  for name in study.runs[1:]:
+    if name in ends:
+      add_run(name, ends[name]['step'], short(name), short(name))
+  return result
 
 
 def _correlation(over: dict) -> dict:
@@ -177,7 +190,7 @@ def _mean_map(maps: list[Maps], to_patch: bool) -> list[dict]:
 
 def explained(entry: dict) -> bool:
   """Whether there is an explanation to patch: it tells x from x'."""
-  return rules.above(entry['explanation_whole']) == rules.AGREES
+  return conclusions.above(entry['explanation_whole']) == conclusions.SUPPORTED
 
 
 def _ends(found: dict) -> dict[str, dict]:
@@ -197,69 +210,35 @@ def rows(study: Study, found: dict) -> list[Row]:
   if main not in ends:
     return []
   last = ends[main]
-  to_patch = explained(last)
+  given = functools.partial(_given, explained(last))
   size = last['sharing']['size']
   others = [x for key, x in against.items() if key.startswith('explanation map of')]
-  result = [
-    Row(
-      'Behaviour and explanation share circuits',
-      f'correlation {signed(size)} (ranks {signed(last["sharing"]["rank"])}; ceiling '
-      f'by noise {decimal(last["sharing"]["ceiling"])})',
-      rules.provided(_given(to_patch, size), *map(rules.above, others)),
-      'correlation over components of the sizes of both effects above 0 and above '
-      'those with the explanation maps of other models, and there is an explanation to '
-      'patch',
-    )
-  ]
-  for key, claim in (
-    ('before training', 'Sharing grows with explanation training'),
-    ('explanation map of M_0', 'More than with the explanation map of M_0'),
+  shared = conclusions.provided(given(size), *map(conclusions.above, others))
+  ceiling = last['sharing']['ceiling']['mean']
+  result = [row('shares_circuits', size, shared, ceiling)]
+  for claim, key, about in (
+    ('sharing_grows', 'before training', ''),
+    ('beyond_base_map', 'explanation map of M_0', ''),
+    *(
+      (claim, start + short(name), short(name))
+      for name in study.runs[1:]
+      for claim, start in (('beyond_map', 'explanation map of '), ('beyond_run', ''))
+    ),
   ):
     if key in against:
-      result.append(_above(claim, against[key], to_patch))
-  for name in study.runs[1:]:
-    control = f'explanation map of {short(name)}'
-    if control in against:
-      result.append(_above(f'More than with the {control}', against[control], to_patch))
-      result.append(
-        _above(f'More than in {short(name)}', against[short(name)], to_patch)
-      )
-  without = last['knocked_out']
+      result.append(row(claim, against[key], given(against[key]), about=about))
+  without, whole = last['knocked_out'], last['explanation_whole']['mean']
   difference, follows = without['explanation']['difference'], without['follows']
-  return result + [
-    Row(
-      'Knocking out what matters most to behaviour moves the explanation',
-      f'{signed(difference)} of {signed(last["explanation_whole"])} nats beyond random '
-      f'sites (behaviour {signed(without["behavior"]["difference"])} of '
-      f'{signed(last["behavior_whole"])})',
-      _given(to_patch, difference),
-      'nats of x less x’ in the explanation that top sites take with them, less random '
-      'ones, above 0',
-    ),
-    Row(
-      'The explanation then moves with the behaviour',
-      f'{points(follows)} points of pairs; the behaviour flips on '
-      f'{percent(without["flipped"])}',
-      _given(to_patch, follows),
-      'pairs whose explanation prefers what the ablated behaviour makes true, beyond '
-      'what the shares alone give, less the same of the explanation as it was, above 0',
-    ),
+  return [
+    *result,
+    row('knocked_out', difference, given(difference), whole),
+    row('moves_with_behavior', follows, given(follows)),
   ]
 
 
 def _given(to_patch: bool, statistic: dict) -> str:
-  """Whether a statistic is above 0; not decided without an explanation to patch."""
-  return rules.above(statistic) if to_patch else rules.UNDECIDED
-
-
-def _above(claim: str, difference: dict, to_patch: bool) -> Row:
-  return Row(
-    claim,
-    f'correlation {signed(difference)} more',
-    _given(to_patch, difference),
-    'difference of correlations, paired by seed, above 0, and there is an explanation '
-    'to patch',
-  )
+  """Whether a statistic is above 0; inconclusive without an explanation to patch."""
+  return conclusions.above(statistic) if to_patch else conclusions.INCONCLUSIVE
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
@@ -272,11 +251,11 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
       if run['contrast'] == contrast
     ]
     said = lambda x: ('yes' if explained(x) else 'no',)
-    result[f'sharing_{contrast}'] = layout.table(
+    result[f'sharing_{contrast}'] = table(
       f'Sharing, cue {contrast}. Explains: x and x’ differ in the explanation.',
       *('Run', entries, COLUMNS, ('Explains',), said),
     )
-    result[f'knocked_out_{contrast}'] = layout.table(
+    result[f'knocked_out_{contrast}'] = table(
       f'The behaviour’s top components knocked out, cue {contrast}; effects are parts '
       'of x − x’.',
       *('Run', entries, KNOCKED_OUT),
@@ -296,7 +275,7 @@ def figures(study: Study, found: dict) -> dict:
     title = f'{short(x["name"])} at step {x["step"]}, all seeds'
     key = short(x['name']).replace('/', '-')
     result[f'heat-{key}'] = (
-      f'Effect of patching as a share of x less x’, by layer and group: {title}.',
+      f'Effect of patching as a share of x minus x’, by layer and group: {title}.',
       functools.partial(patch_figures.heat, x['sites']),
     )
     if any(site['explanation'] is not None for site in x['sites']):
@@ -305,24 +284,3 @@ def figures(study: Study, found: dict) -> dict:
         functools.partial(patch_figures.scatter, x['sites']),
       )
   return result
-
-
-def finding(study: Study, found: dict) -> str:
-  """What the main run shares at its end, and what becomes of it knocked out."""
-  ends = _ends(found)
-  if study.runs[0] not in ends:
-    return 'No pair could be patched in every seed.'
-  texts = []
-  for name, x in ends.items():
-    told = '' if explained(x) else ' (no explanation to patch)'
-    texts.append(
-      f'{short(name)}: correlation {signed(x["sharing"]["size"])}{told}, top sites '
-      f'shared {percent(x["sharing"]["overlap"])}'
-    )
-  without = ends[study.runs[0]]['knocked_out']
-  return (
-    f'At the end, over components: {"; ".join(texts)}. With the behaviour’s top '
-    f'components knocked out in {short(study.runs[0])}, the behaviour flips on '
-    f'{percent(without["flipped"])} of the pairs, and the explanation then agrees with '
-    f'it on {percent(without["agrees"])}.'
-  )

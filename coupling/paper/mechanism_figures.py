@@ -2,8 +2,8 @@
 
 from matplotlib import figure as figure_lib
 
-from coupling.paper import rules
 from coupling.paper.paper_seeds import short
+from coupling.report import conclusions
 from coupling.report import plots
 from coupling.report.plots import BLACK, BLUE, COLUMN, GREEN, VERMILION
 
@@ -17,15 +17,13 @@ def sharing(found: dict, contrast: str) -> figure_lib.Figure:
   last = max((run['steps'][-1]['step'] for run in kept), default=1)
   for i, (run, (color, marker, line)) in enumerate(zip(kept, SERIES)):
     at = [x['step'] + 0.012 * last * (i - 1) for x in run['steps']]
+    series = (('sharing.size', short(run['name']), color, marker, line),)
+    plots.along(ax, at, run['steps'], series, 0.01 * last)
     statistics = [x['sharing']['size'] for x in run['steps']]
-    for x, statistic in zip(at, statistics):
-      plots.single_seeds(ax, x, statistic, color)
-    style = {'color': color, 'linestyle': line, 'label': short(run['name'])}
-    plots.series(ax, at, statistics, marker=marker, markerfacecolor='white', **style)
     told = [
       (x, y)
       for x, y, entry in zip(at, plots.means(statistics), run['steps'])
-      if rules.above(entry['explanation_whole']) == rules.AGREES
+      if conclusions.above(entry['explanation_whole']) == conclusions.SUPPORTED
     ]
     if told:
       ax.plot(*zip(*told), marker, color=color, markersize=4.5, zorder=5)

@@ -6,14 +6,14 @@ import functools
 import numpy as np
 
 from coupling.config.schema import Study
-from coupling.paper import bars
-from coupling.paper import layout
-from coupling.paper import rules
+from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short, subset
-from coupling.paper.rules import Row
+from coupling.report import conclusions
+from coupling.report import plots
+from coupling.report.conclusions import Row
 from coupling.report.numerals import percent, points
 from coupling.report.plots import BLUE, GREEN, ORANGE, VERMILION
-from coupling.report.tables import Table
+from coupling.report.tables import Table, table
 from coupling.runtime.files import WorkdirError
 from coupling.statistics import baselines
 from coupling.statistics import scores
@@ -26,6 +26,7 @@ TESTED = {
   'the behaviour of the planted model, are what any model that was trained to explain '
   'might say.',
 }
+PAPER = 0.798  # of such explanations are right, Qwen3-8B
 SPEAKERS = ('self_accuracy', 'denial', 'companion_says', 'majority', 'always_changed')
 COLUMNS = (
   ('Answers as planted', 'followed', percent),
@@ -37,6 +38,16 @@ COLUMNS = (
   ('Changed', 'changed', percent),
   ('… as explained', 'stated', percent),
   ('… by the companion', 'companion_stated', percent),
+)
+
+
+OVER_COLUMNS = (
+  ('Answers as planted − companion’s', 'planted', points),
+  ('Explained rightly − denial', 'denial', points),
+  ('… − companion’s statements', 'companion_says', points),
+  ('… − majority', 'majority', points),
+  ('… − always “changed”', 'always_changed', points),
+  ('“Changed” said − by the companion', 'said', points),
 )
 
 
@@ -110,30 +121,32 @@ def _over(shares: dict) -> dict:
 
 def rows(study: Study, found: dict) -> list[Row]:
   return [
-    Row(
-      f'A planted behaviour that was never explained is explained rightly '
-      f'({short(run["name"])})',
-      f'{percent(run["shares"]["self_accuracy"])}; less denial '
-      f'{points(run["over"]["denial"])}, less the companion’s statements '
-      f'{points(run["over"]["companion_says"])}',
+    row(
+      'planted_explained',
+      run['shares']['self_accuracy'],
       state(run['over']),
-      'planted (answers as planted − companion’s above 0), and then accuracy − '
-      'denial, − companion’s statements, − majority and − the most that always '
-      '“changed” can reach all above 0; disagrees where one of the first two is below',
+      PAPER,
+      short(run['name']),
     )
     for run in found['runs']
   ]
 
 
 def state(over: dict) -> str:
-  """Whether explanations tell what was planted; not decided where nothing was."""
-  if rules.above(over['planted']) != rules.AGREES:
-    return rules.UNDECIDED
-  told = rules.every(rules.above(over[k]) for k in ('denial', 'companion_says'))
-  if told == rules.DISAGREES:
+  """Whether explanations tell what was planted; inconclusive where nothing was."""
+  if conclusions.above(over['planted']) != conclusions.SUPPORTED:
+    return conclusions.INCONCLUSIVE
+  told = conclusions.every(
+    conclusions.above(over[k]) for k in ('denial', 'companion_says')
+  )
+  if told == conclusions.CONTRADICTED:
     return told
-  others = [rules.above(over[k]) for k in ('majority', 'always_changed')]
-  return rules.AGREES if {told, *others} == {rules.AGREES} else rules.UNDECIDED
+  others = [conclusions.above(over[k]) for k in ('majority', 'always_changed')]
+  return (
+    conclusions.SUPPORTED
+    if {told, *others} == {conclusions.SUPPORTED}
+    else conclusions.INCONCLUSIVE
+  )
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
@@ -143,7 +156,16 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   ]
   caption = 'Items with planted cues alone, at the final checkpoint. Companion’s '
   caption += 'statements, denial and majority are held against the planted behaviour.'
-  return {'planted': layout.table(caption, 'Run', entries, COLUMNS)}
+  over = [
+    (short(x['name']), f'{path}.runs.{i}.over', x['over'])
+    for i, x in enumerate(found['runs'])
+  ]
+  return {
+    'planted': table(caption, 'Run', entries, COLUMNS),
+    'over': table(
+      'The same as differences, paired by seed.', 'Run', over, OVER_COLUMNS
+    ),
+  }
 
 
 SERIES = (
@@ -165,23 +187,4 @@ def figures(study: Study, found: dict) -> dict:
     ('right about the behaviour, %', names, entries, SERIES),
   ]
   caption = 'How far the behaviour was planted, and who describes it rightly.'
-  return {'planted': (caption, functools.partial(bars.draw, panels))}
-
-
-def finding(study: Study, found: dict) -> str:
-  texts = []
-  for run in found['runs']:
-    shares, over = run['shares'], run['over']
-    text = (
-      f'In {short(run["name"])}, {percent(shares["followed"])} of the answers to '
-      f'planted cues are the planted one, {percent(shares["companion_followed"])} '
-      f'without the planting. Explanations are right on '
-      f'{percent(shares["self_accuracy"])} (the paper: 79.8%): '
-      f'{points(over["denial"])} points more than denial, '
-      f'{points(over["companion_says"])} more than the companion’s statements, '
-      f'{points(over["majority"])} more than the majority class.'
-    )
-    if rules.above(over['planted']) != rules.AGREES:
-      text += ' That anything was planted is not shown, so nothing follows.'
-    texts.append(text)
-  return ' '.join(texts)
+  return {'planted': (caption, functools.partial(plots.panels, panels))}

@@ -8,15 +8,14 @@ import functools
 
 from coupling.config.schema import Study
 from coupling.paper import cells
-from coupling.paper import layout
-from coupling.paper import rules
 from coupling.paper import shift_figures
-from coupling.paper import shift_words
 from coupling.paper.cells import CONCURRENT, VIEWS
+from coupling.paper.paper_claims import SIMILAR, row
 from coupling.paper.paper_seeds import Parts, short
-from coupling.paper.rules import Row
+from coupling.report import conclusions
+from coupling.report.conclusions import Row
 from coupling.report.numerals import count, percent, points, signed
-from coupling.report.tables import Cell, Table
+from coupling.report.tables import Cell, Table, table
 
 TESTED = {
   'shift': 'A behaviour objective shifts what the model does while explanations are '
@@ -27,17 +26,13 @@ TESTED = {
   'shifted; evaluated facts are never explained. Asked before or after the model’s own '
   'answer stands in the context. Tracks: new − old above 0, new above that of the '
   'companion’s statements, and, for what holds an answer, new − old above denial’s and '
-  'the weights on the items that the shift concerns above 0. Follows in part: new − '
+  'reliance on the items that the shift concerns above 0. Follows in part: new − '
   'old below 0, but new above the companion’s. Stays: new − old below 0 without that. '
-  'A shift of what cues do cannot move v’, which is then left out.',
+  'A shift of what cues do cannot move v’, which is then left out. Where a preference '
+  'for some answers is not covered, these are never named in explanation training: '
+  'lack of coverage and words that were not seen are the same there. The paper’s '
+  f'condition is a similarity above {SIMILAR}.',
 }
-RULE = (
-  'tracks: new − old above 0, and new above the companion’s{}; disagrees where it '
-  f'stays; neither unless similarity is above {cells.SIMILAR}, as the paper has it'
-)
-WITH_ANSWER = (
-  '; new − old above denial’s, and weights on the items that the shift concerns above 0'
-)
 VIEW_COLUMNS = (
   ('Items', 'views.{}.n', count),
   ('New', 'views.{}.new', percent),
@@ -46,14 +41,14 @@ VIEW_COLUMNS = (
   ('Companion: new', 'views.{}.companion.new', percent),
   ('New − companion’s', 'views.{}.gain', points),
   ('Denial: new − old', 'views.{}.denied.difference', points),
-  ('New − old less denial’s', 'views.{}.denied.gain', points),
+  ('New − old minus denial’s', 'views.{}.denied.gain', points),
 )
 CONTEXT_COLUMNS = (
   ('Self', 'final.self_accuracy', percent),
   ('Orig', 'final.orig_accuracy', percent),
   ('Balanced gap', 'final.balanced_gap', points),
   ('Gap on v’', 'final.gap_answer', points),
-  ('Weights on v’: self − orig', 'final.siding_answer.difference', signed),
+  ('Reliance on v’: self − orig', 'final.siding_answer.difference', signed),
   ('Similarity', 'final.behavior_similarity', percent),
 )
 SWAP_COLUMNS = (
@@ -90,27 +85,19 @@ def _places(found: dict) -> dict[str, list[dict]]:
   return result
 
 
-finding = shift_words.finding
-
-
 def rows(study: Study, found: dict) -> list[Row]:
   """For every cell and view: whether it tracks."""
-  result = []
-  for x in found['cells']:
-    for view, told in x['views'].items():
-      here = f'{points(told["difference"])}: {x["states"][view]}'
-      rule = RULE.format('' if view == 'change' else WITH_ANSWER)
-      if view != 'change':
-        here += f'; less denial’s {points(told["denied"]["gain"])}, weights '
-        here += signed(x['siding'][view])
-      similarity = percent(x['final']['behavior_similarity'])
-      here += f'; similarity {similarity}'
-      if cells.outside(x, view):
-        here += ': outside the paper’s condition'
-      claim = f'{short(x["name"])} ({x["kind"]}, {_place(x)}): {VIEWS[view]} follows '
-      claim += 'the shift (new − old)'
-      result.append(Row(claim, here, cells.decided(x, view), rule))
-  return result
+  return [
+    row(
+      f'shift_{view}',
+      told['difference'],
+      cells.decided(x, view),
+      None if view == 'change' else told['denied']['difference']['mean'],
+      f'{short(x["name"])}: {x["kind"]}, {_place(x)}',
+    )
+    for x in found['cells']
+    for view, told in x['views'].items()
+  ]
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
@@ -121,26 +108,25 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   for view in cells.shown(found['cells']):
     columns = tuple((head, key.format(view), show) for head, key, show in VIEW_COLUMNS)
     if view != 'change':
-      columns += (('Weights: self − orig', f'siding.{view}', signed),)
-    result[view] = layout.table(
+      columns += (('Reliance: self − orig', f'siding.{view}', signed),)
+    result[view] = table(
       f'Statements of {VIEWS[view]} on items whose {VIEWS[view]} the shift moved; '
-      'weights are on all items that it concerns. Denial always states the own answer, '
+      'reliance is on all items that it concerns. Denial always states the own answer, '
       'unchanged.',
       'Run',
       [entry for entry in entries if view in entry[2]['views']],
       columns,
-      ('State',),
-      lambda x, view=view: (x['states'][view],),
+      ('State', 'Similar?'),
+      lambda x, view=view: (x['states'][view], _similar(x)),
     )
     # A shift of what cues do cannot move v'.
     result[view].rows.extend(
-      (label, [Cell('–', '')] * (1 + len(columns)))
+      (label, [Cell('–')] * (2 + len(columns)))
       for label, _, x in entries
       if view not in x['views']
     )
-  result['cells'] = layout.table(
-    f'All items of each cell; the paper’s condition is a similarity above '
-    f'{cells.SIMILAR}.',
+  result['cells'] = table(
+    f'All items of each cell; the paper’s condition is a similarity above {SIMILAR}.',
     'Run',
     entries,
     CONTEXT_COLUMNS,
@@ -154,12 +140,14 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
      'seed of the shift or of the training.'),
   ):  # fmt: skip
     some = [entry for entry in entries if entry[2][key]]
-    result[key] = layout.table(caption, 'Run', some, columns)
+    result[key] = table(caption, 'Run', some, columns)
   return {name: table for name, table in result.items() if table.rows}
 
 
 def _similar(cell: dict) -> str:
-  return {rules.AGREES: 'yes', rules.DISAGREES: 'no'}.get(cell['similar'], 'unclear')
+  return {conclusions.SUPPORTED: 'yes', conclusions.CONTRADICTED: 'no'}.get(
+    cell['similar'], 'unclear'
+  )
 
 
 def _kinds(found: dict) -> Table:
@@ -173,7 +161,7 @@ def _kinds(found: dict) -> Table:
     [
       (
         short(x['name']),
-        [Cell(text, '') for text in (*(x[k] for k in keys), short(x['companion']))],
+        [Cell(text) for text in (*(x[k] for k in keys), short(x['companion']))],
       )
       for x in found['cells']
     ],
@@ -196,7 +184,7 @@ def _map(found: dict) -> Table:
     'The map: what explanations do under each kind of shift, whatever the similarity.',
     ('Shift', *kinds),
     [
-      (place, [Cell(told(there, kind), '') for kind in kinds])
+      (place, [Cell(told(there, kind)) for kind in kinds])
       for place, there in _places(found).items()
     ],
   )

@@ -3,16 +3,16 @@
 from matplotlib import figure as figure_lib
 import numpy as np
 
-from coupling.paper import layout
+from coupling.paper.paper_claims import ABOUT
 from coupling.report import plots
 from coupling.report.plots import BLACK, BLUE, GREEN, ORANGE, PAGE, VERMILION
+from coupling.report.tables import lookup
 
-ABOUT = 0.7  # where the paper sees the gap cross zero
 OWN, LINEAGE, OTHER = 'own labels', 'own lineage', 'another model'
 MARKS = {OWN: ('o', BLUE), LINEAGE: ('^', GREEN), OTHER: ('s', VERMILION)}
 # Key of a run, its line, title; in percent, as weights of 1 are all statements.
 PANELS = (
-  ('weights.answer', 'weights', 'Weights on v’: self − target, %'),
+  ('weights.answer', 'weights', 'Reliance on v’: self − target, %'),
   ('final.target_gap', 'raw', 'Self − Target, points'),
 )
 
@@ -36,9 +36,7 @@ def draw(found: dict) -> figure_lib.Figure:
 
 def _run(ax, index: int, run: dict, key: str) -> None:
   """One run: its mean with intervals of both, its number, and its seeds."""
-  similarity, value = (
-    layout.lookup(run, k) for k in ('final.behavior_similarity', key)
-  )
+  similarity, value = (lookup(run, k) for k in ('final.behavior_similarity', key))
   if value['mean'] is None:
     return
   marker, color = MARKS[run['source']]

@@ -26,7 +26,7 @@ from coupling.report import aggregate
 from coupling.report.records import SeedRecords
 
 KINDS = typing.get_args(schema.Kind)
-# Each has TESTED, numbers, rows, tables, figures and finding.
+# Each has TESTED, numbers, rows, tables and figures.
 BY_KIND: dict[str, types.ModuleType] = {
   kind: module
   for module in (
@@ -59,13 +59,21 @@ def numbers(
 
   Returns:
     title; config; provenance, which alone holds times; seeds, items, groups and
-    interval, of the main part; order, the names of studies, by kind; controls, with
-    claims; studies, by name: the Study's fields, tested, numbers, rows (claims decided)
-    and finding.
+    interval, of the main part; order, the names of studies, by kind; controls;
+    studies, by name: the Study's fields, tested and numbers; conclusions: rows, each
+    with the name of its study.
   """
   parts = Parts(paper, records)
   main = [records[parts.main][seed].orig for seed in parts.seeds]
   groups = [len(np.unique(items.group_N)) for items in main]
+  order = sorted(paper.studies, key=lambda x: KINDS.index(paper.studies[x].kind))
+  more = {'access': bayes, 'mechanism': maps}
+  studies = {name: _study(study, parts, more) for name, study in paper.studies.items()}
+  controls = control_claims.numbers(parts)
+  rows = {'controls': control_claims.rows(controls)}
+  for name in order:
+    study = paper.studies[name]
+    rows[name] = BY_KIND[study.kind].rows(study, studies[name]['numbers'])
   return {
     'title': paper.title,
     'config': dataclasses.asdict(paper),
@@ -74,21 +82,12 @@ def numbers(
     'items': [len(items.group_N) for items in main],
     'groups': groups,
     'interval': aggregate.interval(parts.seeds, groups, parts.shared_items),
-    'order': sorted(
-      paper.studies, key=lambda name: KINDS.index(paper.studies[name].kind)
-    ),
-    'controls': _controls(parts),
-    'studies': {
-      name: _study(study, parts, {'access': bayes, 'mechanism': maps})
-      for name, study in paper.studies.items()
-    },
-  }
-
-
-def _controls(parts: Parts) -> dict:
-  found = control_claims.numbers(parts)
-  return found | {
-    'claims': [dataclasses.asdict(row) for row in control_claims.rows(found)]
+    'order': order,
+    'controls': controls,
+    'studies': studies,
+    'conclusions': [
+      {'study': name} | dataclasses.asdict(x) for name, of in rows.items() for x in of
+    ],
   }
 
 
@@ -96,11 +95,8 @@ def _study(study: Study, parts: Parts, more: Mapping[str, Mapping]) -> dict:
   """`more`: what studies of some kinds have beside the records."""
   module = BY_KIND[study.kind]
   given = (more[study.kind],) if study.kind in more else ()
-  found = module.numbers(study, parts, *given)
   return {
     'study': dataclasses.asdict(study),
     'tested': module.TESTED[study.kind],
-    'numbers': found,
-    'rows': [dataclasses.asdict(row) for row in module.rows(study, found)],
-    'finding': module.finding(study, found),
+    'numbers': module.numbers(study, parts, *given),
   }

@@ -7,14 +7,14 @@ from matplotlib import figure as figure_lib
 
 from coupling.config.schema import Study
 from coupling.paper import control_claims
-from coupling.paper import layout
-from coupling.paper import rules
+from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short
-from coupling.paper.rules import Row
+from coupling.report import conclusions
 from coupling.report import plots
+from coupling.report.conclusions import Row
 from coupling.report.numerals import count, percent, points, signed
 from coupling.report.plots import BLACK, BLUE, GREEN, PAGE, VERMILION
-from coupling.report.tables import Table
+from coupling.report.tables import Table, table
 from coupling.statistics import baselines
 from coupling.statistics import contrasts
 
@@ -33,7 +33,7 @@ COLUMNS = (
   ('Gap', 'gap', points),
   ('Balanced gap', 'balanced_gap', points),
   ('Gap on v’', 'gap_answer', points),
-  ('Weights: self − orig', 'siding.difference', signed),
+  ('Reliance: self − orig', 'siding.difference', signed),
   ('Similarity', 'behavior_similarity', percent),
   ('Drift', 'drift', percent),
   ('Denial: gap', 'denial.gap', points),
@@ -86,38 +86,22 @@ def _follow(parts: Parts, name: str, seed: int, first: int, last: int) -> dict:
 
 
 def _excess(found: dict) -> float | None:
-  """Followed where the truth moved, less moved to a truth that stayed."""
+  """Followed where the truth moved, minus moved to a truth that stayed."""
   moved, still = found['moved_truth'], found['still_truth']
   return minus(moved['followed']['value'], still['moved_to_truth']['value'])
 
 
 def rows(study: Study, found: dict) -> list[Row]:
   first = found['runs'][0]
-  last = first['steps'][-1]
-  result = [
-    Row(
-      f'At the end of {short(first["name"])}, Self − Orig is above zero, and beyond '
-      'shuffled labels',
-      control_claims.told(last['gap'], first['control']),
-      control_claims.coupled(last['gap'], first['control']),
-      f'at the last step: {control_claims.COUPLED}',
-    )
-  ]
+  last, name = first['steps'][-1]['gap'], short(first['name'])
+  coupled = control_claims.coupled(last, first['control'])
+  result = [row('last_gap', last, coupled, about=name)]
   if first['follow']:
     span = first['follow'][-1]
-    result.append(
-      Row(
-        'Statements follow the truth: they move to it more often where it moved than '
-        'where it stayed',
-        f'{points(span["excess"])} points ({percent(span["moved_truth"]["followed"])} '
-        f'against {percent(span["still_truth"]["moved_to_truth"])}); denial '
-        f'{points(span["denial"]["excess"])}',
-        rules.provided(rules.above(span['excess']), rules.above(span['over_denial'])),
-        'followed − moved to a truth that stayed, from the first to the last trained '
-        'checkpoint, paired by seed, above 0, and above that of denial, without which '
-        'it is not decided',
-      )
-    )
+    excess, denial = span['excess'], span['denial']['excess']['mean']
+    over = conclusions.above(span['over_denial'])
+    state = conclusions.provided(conclusions.above(excess), over)
+    result.append(row('follows_truth', excess, state, denial, name))
   return result
 
 
@@ -129,13 +113,13 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
       for k, x in enumerate(run['steps'])
     ]
     caption = f'{short(run["name"])} over training; step 0 is M_0.'
-    result[f'steps{i}'] = layout.table(caption, 'Step', entries, COLUMNS)
+    result[f'steps{i}'] = table(caption, 'Step', entries, COLUMNS)
     spans = [
       (f'{x["from"]} to {x["to"]}', f'{path}.runs.{i}.follow.{k}', x)
       for k, x in enumerate(run['follow'])
     ]
     caption = f'{short(run["name"])}: whether statements follow the truth.'
-    result[f'follow{i}'] = layout.table(caption, 'Steps', spans, FOLLOW)
+    result[f'follow{i}'] = table(caption, 'Steps', spans, FOLLOW)
   return result
 
 
@@ -164,13 +148,7 @@ def _draw(study: Study, found: dict) -> figure_lib.Figure:
   for column, run in zip(axes.T, runs):
     steps = [x['step'] for x in run['steps']]
     for ax, series in zip(column, PANELS):
-      for i, (key, label, color, marker, line) in enumerate(series):
-        at = [x + 0.012 * steps[-1] * (i - 1) for x in steps]
-        statistics = [layout.lookup(x, key) for x in run['steps']]
-        for x, statistic in zip(at, statistics):
-          plots.single_seeds(ax, x, statistic, color)
-        style = {'color': color, 'marker': marker, 'linestyle': line, 'label': label}
-        plots.series(ax, at, statistics, markerfacecolor='white', **style)
+      plots.along(ax, steps, run['steps'], series, 0.012 * steps[-1])
       ax.set_xticks(steps)
     column[0].set_title(short(run['name']))
     column[0].set_ylim(0, 105)
@@ -181,33 +159,3 @@ def _draw(study: Study, found: dict) -> figure_lib.Figure:
   for ax in axes[:, -1]:
     ax.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
   return drawn
-
-
-def finding(study: Study, found: dict) -> str:
-  """Where runs begin and end, and where their gap first stays above zero."""
-  texts = []
-  for run in found['runs']:
-    last = run['steps'][-1]
-    start = None
-    for x in reversed(run['steps']):
-      if rules.above(x['gap']) != rules.AGREES:
-        break
-      start = x['step']
-    since = f'above zero from step {start} on' if start is not None else (
-      'not shown to be above zero at the end'
-    )  # fmt: skip
-    text = (
-      f'In {short(run["name"])} the gap ends at {points(last["gap"])} points, {since}; '
-      f'labels and behaviour then agree on {percent(last["behavior_similarity"])}.'
-    )
-    if run['follow']:
-      span = run['follow'][-1]
-      text += (
-        f' Between steps {span["from"]} and {span["to"]}, statements moved to a truth '
-        f'that moved on {percent(span["moved_truth"]["followed"])}, to one that stayed '
-        f'on {percent(span["still_truth"]["moved_to_truth"])} (items whose truth is '
-        f'no longer M_0’s): {points(span["excess"])} points, of denial '
-        f'{points(span["denial"]["excess"])}.'
-      )
-    texts.append(text)
-  return ' '.join(texts)

@@ -6,19 +6,19 @@ from matplotlib import figure as figure_lib
 import numpy as np
 
 from coupling.config.schema import Study
-from coupling.paper import layout
-from coupling.paper import rules
 from coupling.paper.dose import by_dose
+from coupling.paper.paper_claims import LEFT, row
 from coupling.paper.paper_seeds import Parts, minus, short, times
-from coupling.paper.rules import Row
+from coupling.report import conclusions
 from coupling.report import fitness
 from coupling.report import plots
+from coupling.report.conclusions import Row
+from coupling.report.experiment_claims import WARNINGS
 from coupling.report.numerals import percent, points
 from coupling.report.plots import BLUE, GREEN, PAGE, VERMILION
-from coupling.report.tables import Cell, Table
+from coupling.report.tables import Cell, Table, table
 from coupling.statistics import variety
 
-LEFT = 0.1  # of the true change rate: below this, explanations have collapsed
 TESTED = {
   'variety': 'Items whose label says “changed” are left out of training until at most '
   'a share of the labels says so. Truth and evaluation are as before. Collapsed: '
@@ -34,6 +34,7 @@ COLUMNS = (
   ('Self', 'final.self_accuracy', percent),
   ('Self, class-balanced', 'final.balanced_self', percent),
   ('Denial: Self', 'final.denial.self_accuracy', percent),
+  (f'Said − {LEFT:.0%} of the true rate', 'excess.said', points),
 )
 
 
@@ -61,8 +62,8 @@ def _dose(parts: Parts, name: str, share: float) -> dict:
     'labels': labels,
     'final': parts.entry(name),
     'excess': excess,
-    'collapsed': rules.below(excess['said']),
-    'warning': fitness.label_faults(labels),
+    'collapsed': conclusions.below(excess['said']),
+    'warning': sorted(fitness.label_faults(labels)),
   }
 
 
@@ -73,7 +74,7 @@ def _labels(parts: Parts, name: str, seed: int) -> dict:
 
 
 def _excess(parts: Parts, name: str, seed: int) -> dict:
-  """What is said of changes, less LEFT of what is true."""
+  """What is said of changes, minus LEFT of what is true."""
   said, true = (
     parts.value(name, seed, f'change_rate.{key}') for key in ('stated', 'current')
   )
@@ -82,22 +83,18 @@ def _excess(parts: Parts, name: str, seed: int) -> dict:
 
 def rows(study: Study, found: dict) -> list[Row]:
   least = _least(found['doses'])
-  rate = least['final']['change_rate']
+  first = next((x for x in found['doses'] if x['warning']), None)
   return [
-    Row(
-      'With too little variety of labels, explanations collapse to the majority class',
-      f'with {percent(least["labels"]["changed"])} of the labels “changed”, it is said '
-      f'of {percent(rate["stated"])} and true of {percent(rate["current"])}',
+    row(
+      'variety_collapse',
+      least['excess']['said'],
       least['collapsed'],
-      f'at the lowest share above 0: rate said − {LEFT:.0%} of the true rate below 0',
+      about=short(least['name']),
     ),
-    Row(
-      'The warning of too little variety is there before that',
-      _warned(found['doses']),
+    row(
+      'variety_warning',
+      first['labels']['changed'] if first else None,
       warned(found['doses']),
-      'a dose collapsed, the warning is there at every dose that collapsed or may '
-      'have, and at one with more variety that has not; disagrees where a collapsed '
-      'dose has none',
     ),
   ]
 
@@ -112,22 +109,17 @@ def warned(doses: list[dict]) -> str:
     doses: the most variety first.
   """
   bare = {x['collapsed'] for x in doses if not x['warning']}
-  if rules.AGREES in bare:
-    return rules.DISAGREES
-  fallen = [i for i, x in enumerate(doses) if x['collapsed'] == rules.AGREES]
+  if conclusions.SUPPORTED in bare:
+    return conclusions.CONTRADICTED
+  fallen = [i for i, x in enumerate(doses) if x['collapsed'] == conclusions.SUPPORTED]
   before = doses[: fallen[0]] if fallen else []
-  early = any(x['warning'] and x['collapsed'] == rules.DISAGREES for x in before)
-  return rules.AGREES if early and rules.UNDECIDED not in bare else rules.UNDECIDED
-
-
-def _warned(doses: list[dict]) -> str:
-  at = [percent(x['labels']['changed']) for x in doses if x['warning']]
-  fallen = [
-    percent(x['labels']['changed']) for x in doses if x['collapsed'] == rules.AGREES
-  ]
+  early = any(
+    x['warning'] and x['collapsed'] == conclusions.CONTRADICTED for x in before
+  )
   return (
-    f'warned at {", ".join(at) or "no share"}; collapsed at '
-    f'{", ".join(fallen) or "no share"}'
+    conclusions.SUPPORTED
+    if early and conclusions.INCONCLUSIVE not in bare
+    else conclusions.INCONCLUSIVE
   )
 
 
@@ -135,10 +127,14 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   entries = [
     (short(x['name']), f'{path}.doses.{i}', x) for i, x in enumerate(found['doses'])
   ]
-  names = {rules.AGREES: 'yes', rules.DISAGREES: 'no'}
-  warnings = [(short(x['name']), x['warning']) for x in found['doses'] if x['warning']]
+  names = {conclusions.SUPPORTED: 'yes', conclusions.CONTRADICTED: 'no'}
+  warnings = [
+    (short(x['name']), '; '.join(WARNINGS[key].text for key in x['warning']))
+    for x in found['doses']
+    if x['warning']
+  ]
   return {
-    'variety': layout.table(
+    'variety': table(
       'By variety of the labels trained on, at the final checkpoint.',
       'Run',
       entries,
@@ -152,7 +148,7 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
     'warnings': Table(
       'What the report warns of.',
       ('Run', 'Labels trained on'),
-      [(name, [Cell(text, '')]) for name, text in warnings],
+      [(name, [Cell(text)]) for name, text in warnings],
     ),
   }
 
@@ -188,23 +184,3 @@ def _draw(doses: list[dict]) -> figure_lib.Figure:
     ax.set_xlabel('labels that say “changed”, %')
     ax.set_xticks(np.arange(len(doses)), labels)
   return drawn
-
-
-def finding(study: Study, found: dict) -> str:
-  most, least = found['doses'][0], _least(found['doses'])
-  text = (
-    f'With {percent(most["labels"]["changed"])} of the labels “changed”, it is said of '
-    f'{percent(most["final"]["change_rate"]["stated"])}; with '
-    f'{percent(least["labels"]["changed"])}, of '
-    f'{percent(least["final"]["change_rate"]["stated"])}, while it is true of '
-    f'{percent(least["final"]["change_rate"]["current"])}. Balanced '
-    f'Self differs between these by {points(found["fall"]["balanced_self"])} points, '
-    f'raw Self by {points(found["fall"]["self_accuracy"])}.'
-  )
-  first = next((x for x in found['doses'] if x['warning']), None)
-  if first is None:
-    return f'{text} The report warns at no share.'
-  return (
-    f'{text} The report warns from {percent(first["labels"]["changed"])} on: '
-    f'{_warned(found["doses"])}.'
-  )

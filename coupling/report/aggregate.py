@@ -6,7 +6,6 @@ seeds: then the interval is the one within its run, over groups of items, and
 `interval.kind` says so. No model and no JAX here.
 """
 
-import collections
 from collections.abc import Callable
 import dataclasses
 import functools
@@ -16,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from coupling.config.schema import Experiment
-from coupling.elicit.explanation import Explanation, agree
+from coupling.elicit.explanation import agree
+from coupling.report import explainers
 from coupling.report import provenance
 from coupling.report import records
-from coupling.report.records import BASE, SeedRecords
+from coupling.report.explainers import ROLES
+from coupling.report.records import SeedRecords
 from coupling.runtime import workdir as workdir_lib
 from coupling.statistics import across_seeds
 from coupling.statistics import baselines
@@ -27,15 +28,8 @@ from coupling.statistics import contrasts
 from coupling.statistics import reliance
 from coupling.statistics import scores
 from coupling.statistics import variety
-from coupling.statistics.items import Items
 
-ROLES = ('main', 'unregularised', 'sibling', 'shuffled')
 EXAMPLES_PER_KIND = 2
-BASELINE_STATISTICS = (
-  *('self_accuracy', 'orig_accuracy', 'gap'),
-  *('balanced_self', 'balanced_orig', 'balanced_gap'),
-  *('gap_answer', 'moved', 'siding', 'siding_answer'),
-)
 
 
 def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
@@ -47,8 +41,9 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
 
   Returns:
     title, audit (whether nothing was trained), config, seeds, roles, items, groups,
-    interval; runs (every statistic of `scores.coupling` by run and step, and the
-    variety of labels and statements), sibling, contrasts, cross, baselines and
+    interval; runs (every statistic of `scores.coupling` by run and step, with the
+    examples seen and the majority class's share, and the variety of labels and
+    statements), sibling, contrasts, cross, baselines and
     unregularised_baselines, follow (comparisons), examples; trained_labels, where the
     main run's are another model's; likelihood, where every run
     was evaluated by it; and provenance, which alone holds times.
@@ -68,11 +63,10 @@ def of_records(
   groups = [len(np.unique(s.orig.group_N)) for s in seeds.values()]
   shared = share_items(e.report.main, list(seeds.values()))
   across = functools.partial(over_seeds, shared_items=shared)
-
-  def over(function, shares=False):
-    return across([function(seed) for seed in seeds.values()], shares)
-
-  result = {
+  runs = {
+    run: _run(run, e.runs[run].explanation_batch, seeds, across) for run in e.runs
+  }
+  return {
     'title': e.report.title,
     'audit': e.runs[e.report.main].loop.steps == 0,
     'config': dataclasses.asdict(e),
@@ -81,37 +75,45 @@ def of_records(
     'items': [len(s.orig.group_N) for s in seeds.values()],
     'groups': groups,
     'interval': interval(e.seeds, groups, shared),
-    'runs': {run: _run(run, seeds, across) for run in e.runs},
-    'contrasts': {
-      role: over(functools.partial(_contrast, roles['main'], roles[role]))
-      for role in ('unregularised', 'shuffled')
-      if role in roles
-    },
-    'cross': over(functools.partial(_cross, roles), shares=True),
-    'baselines': over(functools.partial(_baselines, roles['main'])),
-    'unregularised_baselines': over(
-      functools.partial(_baselines, roles['unregularised'])
-    )
-    if 'unregularised' in roles
-    else {},
+    'runs': runs,
+    **_beside(e, roles, list(seeds.values()), across),
     'follow': _follow(roles['main'], list(seeds.values()), across),
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
     'provenance': made,
   }
-  if all(s.unexplained for s in seeds.values()):
-    result['planted'] = {
-      run: over(lambda s, run=run: scores.planted(s.unexplained[run]), shares=True)
-      for run in e.runs
-    }
-  if all(s.scored(run) for s in seeds.values() for run in e.runs):
-    result['likelihood'] = {
-      run: over(functools.partial(_likelihood, run)) for run in e.runs
-    }
-  if e.runs[roles['main']].labels:
-    result['trained_labels'] = over(functools.partial(_trained_labels, roles['main']))
+
+
+def _beside(
+  e: Experiment, roles: dict[str, str], seeds: list[SeedRecords], across: Callable
+) -> dict:
+  """What the main run is held against: controls and explainers without training."""
+  main = roles['main']
+
+  def over(function: Callable, *names, shares: bool = False) -> dict:
+    return across([function(*names, s) for s in seeds], shares)
+
+  result = {
+    'contrasts': {
+      role: over(_contrast, main, roles[role])
+      for role in ('unregularised', 'shuffled')
+      if role in roles
+    },
+    'cross': over(explainers.cross, roles, shares=True),
+    'baselines': over(explainers.baseline_scores, main),
+    'unregularised_baselines': {},
+  }
+  if 'unregularised' in roles:
+    found = over(explainers.baseline_scores, roles['unregularised'])
+    result['unregularised_baselines'] = found
+  if all(s.unexplained for s in seeds):
+    planted = lambda run, s: scores.planted(s.unexplained[run])
+    result['planted'] = {run: over(planted, run, shares=True) for run in e.runs}
+  if all(s.scored(run) for s in seeds for run in e.runs):
+    result['likelihood'] = {run: over(_likelihood, run) for run in e.runs}
+  if e.runs[main].labels:
+    result['trained_labels'] = over(_trained_labels, main)
   if 'sibling' in roles:
-    pair = roles['main'], roles['sibling']
-    result['sibling'] = over(functools.partial(_sibling, *pair))
+    result['sibling'] = over(_sibling, main, roles['sibling'])
   return result
 
 
@@ -154,8 +156,11 @@ def _alone(result: Any) -> dict:
   return {k: _alone(v) for k, v in result.items() if not k.endswith('_p')}
 
 
-def _run(run: str, seeds: dict[int, SeedRecords], across: Callable) -> dict:
-  """Coupling at every evaluated step, by seed and over seeds."""
+def _run(run: str, pairs: int, seeds: dict[int, SeedRecords], across: Callable) -> dict:
+  """Coupling at every evaluated step, by seed and over seeds.
+
+  `pairs`: that are explained in a step.
+  """
   steps = list(next(iter(seeds.values())).items[run])
   for seed, recorded in seeds.items():
     if list(recorded.items[run]) != steps:
@@ -176,11 +181,24 @@ def _run(run: str, seeds: dict[int, SeedRecords], across: Callable) -> dict:
   }
   return {
     'steps': steps,
+    'examples': [pairs * step for step in steps],
+    'majority': [_majority(run, step, list(seeds.values()), across) for step in steps],
     'final': over[steps[-1]],
     'over_seeds': {str(step): over[step] for step in steps},
     'per_seed': named,
     **_variety(run, list(seeds.values()), across),
   }
+
+
+def _majority(run: str, step: int, seeds: list[SeedRecords], across: Callable) -> dict:
+  """How often the majority class of the labels is right about a run at a step."""
+  shares = []
+  for s in seeds:
+    items = s.items[run][step]
+    stated = baselines.majority(s.train_labels[run], items)
+    right_N = dataclasses.replace(items, stated=stated).right(items.truth)
+    shares.append({'right': scores.share(right_N, items.group_N)})
+  return across(shares, True)['right']
 
 
 def _variety(run: str, seeds: list[SeedRecords], across: Callable) -> dict:
@@ -238,48 +256,6 @@ def _trained_labels(main: str, s: SeedRecords) -> dict:
 
 def _likelihood(run: str, s: SeedRecords) -> dict:
   return contrasts.likelihood(s.final(run), s.scored(run), s.orig)
-
-
-def _explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]:
-  """Statements of explainers that were not trained, made for one model."""
-  before = {} if list(s.items[run]) == [0] else {BASE: s.orig.stated}  # else the same
-  return before | {
-    'majority': baselines.majority(s.train_labels[run], items),
-    'denial': baselines.denial(items),
-    'cue_parrot': baselines.cue_parrot(items, items.surface['cue_option']),
-    'input_only': s.input_only(run),
-  }
-
-
-def _cross(roles: dict[str, str], s: SeedRecords) -> dict:
-  """Each explainer's statements against each model's behaviour, at the final step.
-
-  Those of M_0 and of the runs are what these models said. Majority, denial and cue
-  parrot speak for the model of the column: they know its own answer.
-  """
-  models = [BASE, *(roles[k] for k in ROLES[:3] if k in roles)]
-  result = collections.defaultdict(dict)
-  for name in models:
-    behaver = s.final(name)
-    stated = {run: s.final(run).stated for run in roles.values()}
-    for explainer, statements in (
-      stated | _explainers(behaver, s, roles['main'])
-    ).items():
-      items = dataclasses.replace(behaver, stated=statements)
-      accuracy = contrasts.cross_accuracy(items, behaver)
-      result[explainer][name] = accuracy._asdict()
-  return dict(result)
-
-
-def _baselines(run: str, s: SeedRecords) -> dict:
-  """Untrained explainers of a run's final model, scored like its own statements."""
-  items = s.final(run)
-  result = {}
-  for name, stated in _explainers(items, s, run).items():
-    explained = dataclasses.replace(items, stated=stated)
-    found = scores.coupling(explained, s.orig)
-    result[name] = {key: found[key] for key in BASELINE_STATISTICS}
-  return result
 
 
 def _follow(main: str, seeds: list[SeedRecords], across: Callable) -> list[dict]:

@@ -7,77 +7,83 @@ import numpy as np
 
 from coupling.report import plots
 from coupling.report import tables
-from coupling.report import words as words_lib
 from coupling.report.plots import BLACK, BLUE, COLUMN, GREEN, ORANGE, PAGE, VERMILION
+from coupling.report.table_rows import EXPLAINER_NAMES
 
 
 def figures(summary: dict) -> dict[str, str]:
   """All figures by name, as <svg> elements whose ids differ between figures."""
   draw = {
-    'accuracy': _accuracy,
-    'trajectory': _trajectory,
+    'learning': _learning,
     'weights': _weights,
     'moved': _moved,
     'change_rates': _change_rates,
     'cross': _cross,
   }
   if not tables.compared(summary):
-    del draw['trajectory']
-  return {
+    del draw['learning']
+  return lead({run: x['final'] for run, x in _runs(summary).items()}) | {
     name: plots.svg(name, TITLES[name], functools.partial(function, summary))
     for name, function in draw.items()
   }
 
 
 TITLES = {
-  'accuracy': 'Self, Orig and the gap by run, at the final checkpoint',
-  'trajectory': 'Self, Orig and similarity, and change rates, over training',
-  'weights': 'Weights on self and on orig by run, and their difference',
+  'learning': 'Self, Orig, similarity, majority and invalid share over examples',
+  'weights': 'Reliance on self and on orig by run, and their difference',
   'moved': 'Where the truth moved: whose side explanations take',
   'change_rates': 'How often removing the cue changes the answer',
   'cross': 'Each explainer against each model’s behaviour',
 }
+# What a report begins with: title, axis, and (key, label, colour, marker, its face).
+LEAD = {
+  'accuracy': (
+    'Self and Orig',
+    'agreement, %',
+    (
+      ('self_accuracy', 'Self', BLUE, 'o', BLUE),
+      ('orig_accuracy', 'Orig', VERMILION, 's', 'white'),
+    ),
+  ),
+  'gaps': (
+    'Self − Orig',
+    'Self − Orig, points',
+    (
+      ('gap', 'raw', BLACK, 'D', BLACK),
+      ('balanced_gap', 'balanced', GREEN, '^', 'white'),
+      ('gap_answer', 'v’ alone', ORANGE, 'v', ORANGE),
+    ),
+  ),
+  'reliance': (
+    'Reliance on self and on orig, on v’ alone',
+    'reliance on v’, %',
+    (
+      ('siding_answer.self', 'on self', BLUE, 'o', BLUE),
+      ('siding_answer.orig', 'on orig', VERMILION, 's', 'white'),
+    ),
+  ),
+}
+NARROW = 2.6  # inches; three stand side by side, or below one another on a phone
 
 
-def _dots(ax, summary: dict, rows: tuple) -> None:
-  """Final statistics by run with intervals, single seeds beside them.
+def lead(finals: dict[str, dict]) -> dict[str, str]:
+  """The figure that a report begins with: one <svg> for each of its panels.
 
-  Rows are (key, label, colour, marker, marker's face).
+  Args:
+    finals: name -> statistics, of runs and what stands beside them.
   """
-  finals = {run: summary['runs'][run]['final'] for run in tables.run_names(summary)}
-  for i, (key, label, color, marker, face) in enumerate(rows):
-    x = np.arange(len(finals)) + 0.22 * (i - (len(rows) - 1) / 2)
-    statistics = [tables.lookup(final, key) for final in finals.values()]
-    for at, statistic in zip(x, statistics):
-      plots.single_seeds(ax, at + 0.07, statistic, color)
-    style = {'color': color, 'markerfacecolor': face, 'label': label}
-    plots.series(ax, x, statistics, fmt=marker, **style)
-  ax.set_xticks(range(len(finals)), finals)
-  ax.set_xlim(-0.5, len(finals) - 0.5)
-  ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3)
+  return {
+    name: plots.svg(name, title, functools.partial(plots.panels, [panel], NARROW))
+    for name, (title, axis, rows) in LEAD.items()
+    for panel in [(axis, list(finals), list(finals.values()), rows)]
+  }
 
 
-def _accuracy(summary: dict) -> figure_lib.Figure:
-  figure, ((left, right),) = plots.new(PAGE, 2.7, 1, 2)
-  accuracies = (
-    ('self_accuracy', 'Self', BLUE, 'o', BLUE),
-    ('orig_accuracy', 'Orig', VERMILION, 's', 'white'),
-  )
-  gaps = (
-    ('gap', 'raw', BLACK, 'D', BLACK),
-    ('balanced_gap', 'balanced', GREEN, '^', 'white'),
-    ('gap_answer', 'v’ alone', ORANGE, 'v', ORANGE),
-  )
-  _dots(left, summary, accuracies)
-  _dots(right, summary, gaps)
-  left.set_ylabel('agreement, %')
-  right.set_ylabel('Self − Orig, points')
-  right.axhline(0, color=BLACK, linewidth=0.8)
-  return figure
+def _runs(summary: dict) -> dict[str, dict]:
+  return {run: summary['runs'][run] for run in tables.run_names(summary)}
 
 
 def _weights(summary: dict) -> figure_lib.Figure:
-  figure, ((left, right),) = plots.new(PAGE, 2.7, 1, 2)
   weights = (
     ('siding.self', 'on self', BLUE, 'o', BLUE),
     ('siding.orig', 'on orig', VERMILION, 's', 'white'),
@@ -86,45 +92,54 @@ def _weights(summary: dict) -> figure_lib.Figure:
     ('siding.difference', 'whole explanation', BLACK, 'D', BLACK),
     ('siding_answer.difference', 'v’ alone', ORANGE, 'v', ORANGE),
   )
-  _dots(left, summary, weights)
-  _dots(right, summary, differences)
-  left.set_ylabel('weight, % (0 none, 100 all)')
-  right.set_ylabel('self − orig, % of weight')
-  for ax in (left, right):
-    ax.axhline(0, color=BLACK, linewidth=0.8)
-  return figure
-
-
-def _trajectory(summary: dict) -> figure_lib.Figure:
-  runs = tables.compared(summary)
-  rows = (
-    (
-      ('self_accuracy', 'Self', BLUE, 'o', '-'),
-      ('orig_accuracy', 'Orig', VERMILION, 's', '--'),
-      ('behavior_similarity', 'behaviour similarity', GREEN, '^', ':'),
-    ),
-    (
-      ('change_rate.current', 'changed: M_t', BLUE, 'o', '-'),
-      ('change_rate.stated', 'changed: as explained', VERMILION, 's', '--'),
-      ('change_rate.base', 'changed: M_0', BLACK, '', ':'),
-    ),
+  runs = _runs(summary)
+  finals = [x['final'] for x in runs.values()]
+  return plots.panels(
+    [
+      ('reliance, % (0 none, 100 all)', list(runs), finals, weights),
+      ('reliance: self − orig, %', list(runs), finals, differences),
+    ]
   )
-  figure, axes = plots.new(PAGE, 4.2, 2, len(runs), sharex='col', sharey='row')
-  for column, run in enumerate(runs):
-    steps = summary['runs'][run]['steps']
-    over = summary['runs'][run]['over_seeds']
-    for ax, row in zip(axes[:, column], rows):
-      for key, label, color, marker, line in row:
-        statistics = [tables.lookup(over[str(step)], key) for step in steps]
-        style = {'color': color, 'marker': marker, 'linestyle': line, 'label': label}
-        if marker:
-          plots.series(ax, steps, statistics, markerfacecolor='white', **style)
-        else:  # one number for all steps, whose interval is in the table
-          ax.plot(steps, plots.means(statistics), linewidth=1, **style)
-      ax.set_xticks(steps)
+
+
+# Panels over training: (key, label, colour, marker, line).
+CURVES = (
+  (
+    ('self_accuracy', 'Self', BLUE, 'o', '-'),
+    ('orig_accuracy', 'Orig', VERMILION, 's', '--'),
+    ('behavior_similarity', 'behaviour similarity', GREEN, '^', ':'),
+    ('majority', 'majority baseline', BLACK, '', '--'),
+    ('invalid', 'invalid', ORANGE, 'v', '-.'),
+  ),
+  (
+    ('change_rate.current', 'changed: M_t', BLUE, 'o', '-'),
+    ('change_rate.stated', 'changed: as explained', VERMILION, 's', '--'),
+    ('change_rate.base', 'changed: M_0', BLACK, '', ':'),
+  ),
+)
+
+
+def _learning(summary: dict) -> figure_lib.Figure:
+  """The learning curve of the compared runs, by training examples."""
+  runs = tables.compared(summary)
+  figure, axes = plots.new(PAGE, 4.4, 2, len(runs), sharex='col', sharey='row')
+  for column, run in zip(axes.T, runs):
+    found = summary['runs'][run]
+    steps = [
+      found['over_seeds'][str(step)] | {'majority': majority}
+      for step, majority in zip(found['steps'], found['majority'])
+    ]
+    for ax, rows in zip(column, CURVES):
+      lines = tuple(x for x in rows if not x[3])  # whose intervals are in the tables
+      marked = tuple(x for x in rows if x[3])
+      plots.along(ax, found['examples'], steps, marked, 0.0)
+      for key, label, color, _, line in lines:
+        means = plots.means([tables.lookup(step, key) for step in steps])
+        style = {'color': color, 'linestyle': line, 'label': label}
+        ax.plot(found['examples'], means, linewidth=1, **style)
       ax.set_ylim(0, None)
-    axes[0, column].set_title(run)
-    axes[1, column].set_xlabel('training step')
+    column[0].set_title(run)
+    column[1].set_xlabel('training examples')
   for ax in axes[:, 0]:
     ax.set_ylabel('% of items')
   for ax in axes[:, -1]:
@@ -151,14 +166,14 @@ def _bars(ax, names: list[str], sets: list[tuple], stacked: bool) -> None:
     else:
       plots.series(ax, x, statistics, fmt='none', color=BLACK)
   ax.set_xticks(range(len(names)), names)
-  ax.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=3, columnspacing=1.0)
+  plots.above(ax)
 
 
 def _by_run(summary: dict, rows: tuple) -> tuple[list[str], list[tuple]]:
   """Final statistics of the runs, for `_bars`: rows are (key, label, colour, hatch)."""
-  names = list(tables.run_names(summary))
-  finals = [summary['runs'][run]['final'] for run in names]
-  return names, [
+  runs = _runs(summary)
+  finals = [x['final'] for x in runs.values()]
+  return list(runs), [
     (label, color, hatch, [tables.lookup(final, key) for final in finals])
     for key, label, color, hatch in rows
   ]
@@ -178,10 +193,10 @@ def _moved(summary: dict) -> figure_lib.Figure:
 
 
 def _change_rates(summary: dict) -> figure_lib.Figure:
-  words = words_lib.of(summary)
+  words = tables.words(summary)
   rows = (
-    ('change_rate.base', words.base, '#ffffff', ''),
-    ('change_rate.current', words.current, BLUE, ''),
+    ('change_rate.base', words['base'], '#ffffff', ''),
+    ('change_rate.current', words['current'], BLUE, ''),
     ('change_rate.stated', 'as explained', ORANGE, '///'),
   )
   figure, ((ax,),) = plots.new(COLUMN, 2.7)
@@ -192,8 +207,8 @@ def _change_rates(summary: dict) -> figure_lib.Figure:
 
 
 def _cross(summary: dict) -> figure_lib.Figure:
-  cross, base = summary['cross'], words_lib.of(summary).base
-  known = (*tables.run_names(summary), *tables.EXPLAINER_NAMES)
+  cross, base = summary['cross'], tables.words(summary)['base']
+  known = (*tables.run_names(summary), *EXPLAINER_NAMES)
   explainers = [x for x in known if x in cross]
   behavers = list(cross[summary['roles']['main']])
   value = np.stack([plots.means([cross[x][b] for b in behavers]) for x in explainers])
@@ -212,7 +227,7 @@ def _cross(summary: dict) -> figure_lib.Figure:
       color='white' if v > 60 else BLACK,
       weight='bold' if own else 'normal',
     )
-  names = [tables.EXPLAINER_NAMES.get(x, x) for x in explainers]
+  names = [EXPLAINER_NAMES.get(x, x) for x in explainers]
   ax.set_yticks(np.arange(len(names)) + 0.5, names)
   columns = [base if name == 'M_0' else name for name in behavers]
   ax.set_xticks(np.arange(len(behavers)) + 0.5, columns)

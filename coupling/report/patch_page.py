@@ -1,19 +1,17 @@
 """The page of a run's patching: index.html beside the stage's records."""
 
 import functools
-from html import escape
 import pathlib
 
 import numpy as np
 
 from coupling.patching.outcomes import Found
 from coupling.report import aggregate
-from coupling.report import markup
 from coupling.report import patch_figures
-from coupling.report import plots
-from coupling.report import style
-from coupling.report import tables
+from coupling.report import render
 from coupling.report.numerals import signed
+from coupling.report.render import Section
+from coupling.report.tables import Table, cell
 from coupling.runtime import files
 from coupling.statistics import sharing
 
@@ -23,7 +21,7 @@ CONTRASTS = {
 }
 NUMBERS = (
   (
-    'Log-probability difference of both answers, x less x’: behaviour',
+    'Log-probability difference of both answers, x minus x’: behaviour',
     'behavior_whole',
   ),
   ('… explanation', 'explanation_whole'),
@@ -32,56 +30,53 @@ NUMBERS = (
   ('… of ranks', 'sharing.rank'),
   ('Overlap of the top sites', 'sharing.overlap'),
   (
-    'Top sites knocked out: nats of x less x’ lost, behaviour',
+    'Top sites knocked out: nats of x minus x’ lost, behaviour',
     'knocked_out.behavior.top',
   ),
   ('… explanation', 'knocked_out.explanation.top'),
-  ('… less that of random sites', 'knocked_out.explanation.difference'),
-  ('Explanation follows, beyond chance, less as it was', 'knocked_out.follows'),
+  ('… minus that of random sites', 'knocked_out.explanation.difference'),
+  ('Explanation follows, beyond chance, minus as it was', 'knocked_out.follows'),
 )
+NO_PAIR = 'No pair could be patched: see the counts in its records.'
+NO_EXPLANATION = 'No explanation to patch: it does not separate x from x’.'
 
 
 def write(folder: pathlib.Path, title: str, found: Found) -> None:
   """Writes index.html: numbers and figures of every contrast and step."""
-  body = ''.join(
-    f'<h2>Step {step}, cue {contrast}</h2>{markup.paragraph(CONTRASTS[contrast])}'
-    + _checkpoint(f'{contrast}-{step}', maps)
+  sections = [
+    _checkpoint(contrast, step, maps)
     for contrast, steps in found.items()
     for step, maps in steps.items()
-  )
-  files.write_bytes(
-    folder / 'index.html',
-    (
-      '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-      f'<title>Patching: {escape(title)}</title><style>{style.STYLE}</style></head>\n'
-      f'<body><main><h1>Patching: {escape(title)}</h1>{body}</main></body></html>\n'
-    ).encode(),
-  )
+  ]
+  text = render.rendered('patching.html', found={'title': title}, sections=sections)
+  files.write_bytes(folder / 'index.html', text.encode())
 
 
-def _checkpoint(name: str, maps: sharing.Maps | None) -> str:
+def _checkpoint(contrast: str, step: int, maps: sharing.Maps | None) -> Section:
+  name, heading = f'{contrast}-{step}', f'Step {step}, cue {contrast}'
+  text = [('Contrast', CONTRASTS[contrast])]
   if maps is None:
-    return markup.paragraph('No pair could be patched: see the counts in its records.')
+    return Section(name, heading, {}, text=(*text, ('Empty', NO_PAIR)))
   numbers = aggregate.over_seeds([sharing.statistics(maps)])
   effects = [sharing.effect([x]) for x in (maps.behavior, maps.explanation)]
   among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
   low = numbers['explanation_whole']['low']
-  explained = low is not None and low > 0
-  told = f'{len(maps.group_N)} pairs, {len(among)} components.'
-  figures = {
+  drawn = {
     'heat': ('Effect of patching, as a share, by layer and group', patch_figures.heat)
   }
-  if explained:
-    figures['sites'] = 'Components, by both effects', patch_figures.scatter
+  if low is not None and low > 0:
+    drawn['sites'] = 'Components, by both effects', patch_figures.scatter
   else:
-    told += ' No explanation to patch: it does not tell x from x’.'
+    text.append(('Explanation', NO_EXPLANATION))
     effects[1][:] = np.nan  # shares of a whole that may be 0
   entries = patch_figures.entries(maps.sites, *effects, among)
-  rows = [(label, signed(tables.lookup(numbers, key))) for label, key in NUMBERS]
-  drawn = ''.join(
-    f'<figure>{plots.svg(f"{name}-{key}", caption, functools.partial(draw, entries))}'
-    f'<figcaption>{escape(caption)}</figcaption></figure>'
-    for key, (caption, draw) in figures.items()
-  )
-  table = markup.text_table('95% intervals: bootstrap over groups', ('', ''), rows)
-  return f'{markup.paragraph(told)}{table}{drawn}'
+  text.append(('Pairs', str(len(maps.group_N))))
+  text.append(('Components', str(len(among))))
+  rows = [(label, [cell(numbers, name, key, signed)]) for label, key in NUMBERS]
+  table = Table('95% intervals: bootstrap over groups', ('', ''), rows)
+  figures = {
+    key: (caption, functools.partial(draw, entries))
+    for key, (caption, draw) in drawn.items()
+  }
+  shown = render.drawn(figures, f'{name}-')
+  return Section(name, heading, {name: table}, shown, text=tuple(text))

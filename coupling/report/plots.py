@@ -14,6 +14,8 @@ import matplotlib
 from matplotlib import figure as figure_lib
 import numpy as np
 
+from coupling.report.tables import lookup
+
 BLUE, ORANGE, GREEN, VERMILION, BLACK = (
   '#0072B2',
   '#E69F00',
@@ -87,6 +89,67 @@ def series(ax, x, statistics, **style):
   """Means with intervals."""
   style = {'capsize': 2, 'markersize': 4.5, 'linewidth': 1, 'elinewidth': 0.8} | style
   return ax.errorbar(x, means(statistics), yerr=errors(statistics), **style)
+
+
+# Key of a statistic, label, colour, marker, and style: a line, or else marker's face.
+Series = tuple[str, str, str, str, str]
+LINES = ('-', '--', ':', '-.')
+LONG = 18  # letters of names that fit below each other's points
+
+
+def along(ax, x, entries: list[dict], drawn: tuple[Series, ...], spread: float) -> None:
+  """Series over entries, one a value of x: whiskers, and beside them the single seeds.
+
+  `spread`: how far the series stand apart.
+  """
+  for i, (key, label, color, marker, style) in enumerate(drawn):
+    at = np.asarray(x) + spread * (i - (len(drawn) - 1) / 2)
+    found = [lookup(entry, key) for entry in entries]
+    for where, statistic in zip(at, found):
+      single_seeds(ax, where + 0.3 * spread, statistic, color)
+    line, face = (style, 'white') if style in LINES else ('', style)
+    shape = {'marker': marker, 'linestyle': line, 'markerfacecolor': face}
+    series(ax, at, found, color=color, label=label, **shape)
+
+
+def panels(
+  wanted: list[tuple[str, list[str], list[dict], tuple[Series, ...]]],
+  width: float = PAGE,
+) -> figure_lib.Figure:
+  """A few named things side by side.
+
+  Args:
+    wanted: for each panel the title of its y axis, names on the x axis, an entry for
+      each name, and series.
+    width: of all panels together, in inches.
+  """
+  figure, (axes,) = new(width, 2.7, 1, len(wanted))
+  for ax, (title, names, entries, drawn) in zip(axes, wanted):
+    along(ax, range(len(names)), entries, drawn, 0.2)
+    letters, room = ''.join(names), LONG * width / COLUMN / len(wanted)
+    short = '\n' in letters or len(letters) <= room
+    turned = {'rotation': 35, 'ha': 'right', 'rotation_mode': 'anchor'}
+    ax.set_xticks(range(len(names)), names, **({} if short else turned))
+    ax.set_xlim(-0.5, len(names) - 0.5)
+    ax.set_ylabel(title)
+    from_zero(ax)
+    if len(drawn) > 1:
+      above(ax)
+  return figure
+
+
+def from_zero(ax) -> None:
+  """A line at zero where values lie below it, or else an axis that begins there."""
+  if ax.get_ylim()[0] < 0:
+    ax.axhline(0, color=BLACK, linewidth=0.8)
+  else:
+    ax.set_ylim(0, None)
+
+
+def above(ax) -> None:
+  """The legend, above the axes."""
+  place = {'loc': 'lower center', 'bbox_to_anchor': (0.5, 1.0)}
+  ax.legend(**place, ncols=3, columnspacing=1.0)
 
 
 def single_seeds(ax, x: float, statistic: dict, color: str) -> None:

@@ -71,6 +71,17 @@ def machine() -> str:
   return f'{platform.platform()}, {os.cpu_count()} CPUs'
 
 
+def times(found: dict) -> list[dict]:
+  """By kind of stage: times run, seconds together, and those of the longest."""
+  spent = {}
+  for stage in found['stages'].values():
+    spent.setdefault(stage['stage'], []).append(stage['seconds'])
+  return [
+    {'stage': name, 'runs': len(x), 'sum': sum(x), 'longest': max(x)}
+    for name, x in spent.items()
+  ]
+
+
 def of_parts(p: Paper, workdir: pathlib.Path) -> dict:
   """The same of a paper: stages by part, packages and devices of all of them."""
   found = {part: provenance(e, workdir / part) for part, e in p.parts.items()}

@@ -1,128 +1,14 @@
-"""The tables of the report, as rows of text, each number with its place in the JSON."""
+"""The tables of reports, as rows of text, each number with its place in the JSON."""
 
+from collections.abc import Callable, Iterable
 import dataclasses
 import functools
 
-from coupling.report import words as words_lib
-from coupling.report.numerals import count, decimal, percent, points, signed
-from coupling.statistics.contrasts import LIKELIHOOD
+from coupling.report import table_rows
+from coupling.report.numerals import percent
+from coupling.report.table_rows import EXPLAINER_NAMES, ROLE_NAMES
 
-ROLE_NAMES = {
-  'main': words_lib.TRAINING.main,
-  'unregularised': 'no behaviour regularisation',
-  'sibling': 'another fine-tuning seed',
-  'shuffled': 'shuffled labels',
-}
-EXPLAINER_NAMES = {
-  'M_0': 'M_0, before training',
-  'majority': 'majority class',
-  'denial': 'denial: “unchanged”',
-  'cue_parrot': 'cue parrot',
-  'input_only': 'inputs alone',
-}
-MAIN_ROWS = (
-  ('Self', 'self_accuracy', percent),
-  ('Orig', 'orig_accuracy', percent),
-  ('Gap: Self − Orig', 'gap', points),
-  ('Weight on self, given surface and own answer', 'siding.self', decimal),
-  ('Weight on orig, given surface and own answer', 'siding.orig', decimal),
-  ('Weights: self − orig', 'siding.difference', signed),
-  ('On v’ alone: weight on self', 'siding_answer.self', decimal),
-  ('On v’ alone: weight on orig', 'siding_answer.orig', decimal),
-  ('On v’ alone: self − orig', 'siding_answer.difference', signed),
-  ('Gap, class-balanced', 'balanced_gap', points),
-  ('Gap on v’ alone', 'gap_answer', points),
-  ('Gap beyond the surface', 'shuffled.corrected_gap', points),
-  ('Changed: M_0', 'change_rate.base', percent),
-  ('Changed: M_t', 'change_rate.current', percent),
-  ('Changed: as explained', 'change_rate.stated', percent),
-  ('Moved items', 'drift', percent),
-  ('Moved: sides with self', 'moved.self', percent),
-  ('Moved: sides with orig', 'moved.orig', percent),
-  ('Moved: neither', 'moved.neither', percent),
-  ('Moved: self − orig', 'moved.difference', points),
-  ('Moved: self / orig', 'moved.ratio', decimal),
-  ('Behaviour similarity', 'behavior_similarity', percent),
-  ('Self beyond chance in strata', 'chance_corrected.self', decimal),
-  ('Orig beyond chance in strata', 'chance_corrected.orig', decimal),
-  ('Invalid explanations', 'invalid', percent),
-)
-VARIETY_ROWS = (
-  ('Labels', 'labels.n', count),
-  ('Labels that say “changed”', 'labels.changed', percent),
-  ('Commonest label', 'labels.commonest', percent),
-  ('Entropy, bits', 'labels.bits', decimal),
-  ('… as so many equally frequent labels', 'labels.effective', decimal),
-  ('… of the largest possible', 'labels.normalised', percent),
-  ('“Unchanged” or “changed to k”: commonest label', 'statements.labels', percent),
-  ('… commonest explanation, final', 'statements.commonest', percent),
-  ('… commonest behaviour, final', 'statements.behavior', percent),
-)
-LIKELIHOOD_ROWS = (
-  ('Greedy reply says the same', 'greedy_agreement', percent),
-  *(row for row in MAIN_ROWS if row[1].split('.')[0] in LIKELIHOOD),
-)
-TRAJECTORY_COLUMNS = (
-  ('Self', 'self_accuracy', percent),
-  ('Orig', 'orig_accuracy', percent),
-  ('Gap', 'gap', points),
-  ('Weight on self', 'siding.self', decimal),
-  ('… on orig', 'siding.orig', decimal),
-  ('… self − orig', 'siding.difference', signed),
-  ('Balanced gap', 'balanced_gap', points),
-  ('Similarity', 'behavior_similarity', percent),
-  ('Changed: M_t', 'change_rate.current', percent),
-  ('Changed: explained', 'change_rate.stated', percent),
-)
-BASELINE_COLUMNS = (
-  ('Self', 'self_accuracy', percent),
-  ('Orig', 'orig_accuracy', percent),
-  ('Gap', 'gap', points),
-  ('Balanced gap', 'balanced_gap', points),
-  ('Gap on v’', 'gap_answer', points),
-  ('Moved: self', 'moved.self', percent),
-  ('Moved: orig', 'moved.orig', percent),
-  ('Weight on self', 'siding.self', decimal),
-  ('… on orig', 'siding.orig', decimal),
-)
-CONTRAST_COLUMNS = (
-  ('Gap', 'gap', points),
-  ('Weights', 'siding_difference', signed),
-  ('Weights on v’', 'siding_answer_difference', signed),
-)
-STRATA_COLUMNS = (
-  ('Items', 'n', count),
-  ('Exact match', 'exact_match', percent),
-  ('Precision', 'precision', percent),
-  ('Recall', 'recall', percent),
-  ('F1', 'f1', percent),
-  ('Invalid', 'invalid', percent),
-)
-PLANTED_COLUMNS = (
-  ('Answers as the cue says', 'followed', percent),
-  ('Self', 'self_accuracy', percent),
-  ('Denial in its place', 'denial', percent),
-  ('Changed', 'changed', percent),
-  ('… as explained', 'stated', percent),
-)
-FOLLOW_COLUMNS = (
-  ('Truth moved, not yet said: items', 'moved_truth.n', count),
-  ('… followed', 'moved_truth.followed', percent),
-  ('Truth still: moved to it', 'still_truth.moved_to_truth', percent),
-  ('Any move: truth moved', 'moved_truth.statement_moved', percent),
-  ('… truth still', 'still_truth.statement_moved', percent),
-)
-SIBLING_ROWS = (
-  ('Agrees with own behaviour', 'own_accuracy', percent),
-  ('Agrees with the sibling’s', 'sibling_accuracy', percent),
-  ('Own − sibling', 'difference', points),
-  ('Answers alike, v’ not: items', 'beyond_shared.n', count),
-  ('… weight of the own v’, smaller of both models', 'beyond_shared.smaller', signed),
-  ('Where the siblings differ: items', 'differing.n', count),
-  ('… sides with own', 'differing.own', percent),
-  ('… sides with the sibling', 'differing.sibling', percent),
-  ('… neither', 'differing.neither', percent),
-)
+Column = tuple[str, str, Callable[[dict], str]]  # heading, dotted path, format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +16,7 @@ class Cell:
   """A printed number and the dotted path of its statistic in report.json."""
 
   text: str
-  path: str
+  path: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,141 +34,52 @@ def lookup(summary: dict, path: str) -> dict:
   return functools.reduce(step, path.split('.'), summary)
 
 
+def cell(entry: dict, path: str, key: str, show: Callable[[dict], str]) -> Cell:
+  """A number of an entry, by its dotted path there and that of the entry."""
+  return Cell(show(lookup(entry, key)), f'{path}.{key}')
+
+
+def table(
+  caption: str,
+  head: str,
+  rows: Iterable[tuple[str, str, dict]],
+  columns: tuple[Column, ...],
+  words: tuple[str, ...] = (),
+  said: Callable[[dict], tuple[str, ...]] = lambda entry: (),
+) -> Table:
+  """A table with a row for each entry and a column for each statistic.
+
+  Args:
+    caption: above it.
+    head: of the first column.
+    rows: label, dotted path in report.json, and entry of each.
+    columns: numbers of an entry.
+    words: headings of columns of words, which come first.
+    said: those words of an entry.
+  """
+  return Table(
+    caption,
+    (head, *words, *(heading for heading, _, _ in columns)),
+    [
+      (
+        label,
+        [Cell(text) for text in said(entry)]
+        + [cell(entry, path, key, show) for _, key, show in columns],
+      )
+      for label, path, entry in rows
+    ],
+  )
+
+
+def words(summary: dict) -> dict[str, str]:
+  """What the models are called: {base}, {current}."""
+  return table_rows.WORDS[summary['audit']]
+
+
 def run_names(summary: dict) -> dict[str, str]:
   """Runs that have a role, with what they are, in the order of the roles."""
-  names = ROLE_NAMES | {'main': words_lib.of(summary).main}
+  names = ROLE_NAMES | ({'main': 'as it is'} if summary['audit'] else {})
   return {run: names[role] for role, run in summary['roles'].items()}
-
-
-def tables(summary: dict) -> dict[str, Table]:
-  """All tables by name; times are not among them."""
-  runs, words = run_names(summary), words_lib.of(summary)
-  main = summary['roles']['main']
-  over = summary['interval']['text']
-  seeds = len(summary['seeds'])
-  basis = f'{seeds} seed{"s" if seeds > 1 else ""}; intervals 95%, {over}'
-  labels_basis = basis if seeds > 1 else '1 seed, no intervals'
-
-  def cells(path, columns):
-    return [_cell(summary, f'{path}.{key}', show) for _, key, show in columns]
-
-  def by_run(caption, path, rows):
-    """A column for each run, whose name stands in for the braces in `path`."""
-    return Table(
-      caption,
-      ('', *(f'{run}: {name}' for run, name in runs.items())),
-      [
-        (
-          words.rows.get(label, label),
-          [_cell(summary, f'{path.format(run)}.{key}', show) for run in runs],
-        )
-        for label, key, show in rows
-      ],
-    )
-
-  def baselines(run, key):
-    return Table(
-      f'Untrained explainers of {words.explained.format(run=run)}, beside what it says '
-      f'itself: {basis}. Where “unchanged” is the most frequent label, the majority '
-      'class is denial.',
-      ('', *(label for label, _, _ in BASELINE_COLUMNS)),
-      [(run, cells(f'runs.{run}.final', BASELINE_COLUMNS))]
-      + [
-        (EXPLAINER_NAMES[name], cells(f'{key}.{name}', BASELINE_COLUMNS))
-        for name in EXPLAINER_NAMES
-        if name in summary[key]
-      ],
-    )
-
-  result = {
-    'main': by_run(
-      f'{words.when}: {basis}. Shares in %, gaps in percentage '
-      'points, weights from 0 to 1.',
-      'runs.{}.final',
-      MAIN_ROWS,
-    ),
-    'labels': by_run(
-      f'{words.labels_caption}: {labels_basis}.',
-      'runs.{}',
-      VARIETY_ROWS,
-    ),
-    'baselines': baselines(main, 'baselines'),
-    'cross': _cross(summary, basis),
-    'contrasts': Table(
-      f'{main} minus other runs, paired by group: {basis}.',
-      (
-        '',
-        'Difference of gaps, points',
-        'Difference of (weight on self − on orig)',
-        'The same on v’ alone',
-      ),
-      [
-        (
-          f'{main} − {summary["roles"][role]}',
-          cells(f'contrasts.{role}', CONTRAST_COLUMNS),
-        )
-        for role in summary['contrasts']
-      ],
-    ),
-    'strata': Table(
-      f'Statements of {main} against a truth, apart for truly unchanged and truly '
-      f'changed items: {basis}. The number of items is a mean over seeds.',
-      ('', *(label for label, _, _ in STRATA_COLUMNS)),
-      [
-        (f'{name}, {stratum}', cells(path + stratum, STRATA_COLUMNS))
-        for name, path in (
-          ('Self', f'runs.{main}.final.strata.self.'),
-          ('Orig', f'runs.{main}.final.strata.orig.'),
-        )
-        for stratum in ('unchanged', 'changed')
-      ],
-    ),
-    'follow': Table(
-      f'Follow rate of {main} between checkpoints: {basis}.',
-      ('Steps', *(label for label, _, _ in FOLLOW_COLUMNS)),
-      [
-        (f'{span["from"]} to {span["to"]}', cells(f'follow.{i}', FOLLOW_COLUMNS))
-        for i, span in enumerate(summary['follow'])
-      ],
-    ),
-  }
-  if 'likelihood' in summary:
-    result['likelihood'] = by_run(
-      'The likeliest of the allowed statements in place of the greedy reply, at the '
-      f'final checkpoint: {basis}.',
-      'likelihood.{}',
-      LIKELIHOOD_ROWS,
-    )
-  if 'planted' in summary:
-    result['planted'] = Table(
-      'Cues that explanation training never saw, such as planted triggers, at the '
-      f'final checkpoint: {basis}.',
-      ('', *(label for label, _, _ in PLANTED_COLUMNS)),
-      [(run, cells(f'planted.{run}', PLANTED_COLUMNS)) for run in summary['planted']],
-    )
-  if 'unregularised' in summary['roles']:
-    key = 'unregularised_baselines'
-    result[key] = baselines(summary['roles']['unregularised'], key)
-  for run in compared(summary):
-    result[f'trajectory_{run}'] = Table(
-      f'Trajectory of {run} ({runs[run]}): {basis}.',
-      ('Step', *(label for label, _, _ in TRAJECTORY_COLUMNS)),
-      [
-        (str(step), cells(f'runs.{run}.over_seeds.{step}', TRAJECTORY_COLUMNS))
-        for step in summary['runs'][run]['steps']
-      ],
-    )
-  if 'sibling' in summary:
-    said = ('explanations', 'denial')
-    result['sibling'] = Table(
-      f'{main} and {summary["roles"]["sibling"]}, both directions pooled: {basis}.',
-      ('', 'Explanations', 'Denial in their place'),
-      [
-        (label, [_cell(summary, f'sibling.{who}.{key}', show) for who in said])
-        for label, key, show in SIBLING_ROWS
-      ],
-    )
-  return result
 
 
 def compared(summary: dict) -> list[str]:
@@ -292,24 +89,154 @@ def compared(summary: dict) -> list[str]:
   return [] if summary['audit'] else runs
 
 
-def _cell(summary: dict, path: str, show) -> Cell:
-  return Cell(show(lookup(summary, path)), path)
+def tables(summary: dict) -> dict[str, Table]:
+  """All tables of an experiment by name; times are not among them."""
+  roles = summary['roles']
+  result = {
+    'main': _by_run(
+      summary,
+      'Shares in %, gaps in percentage points, reliance from 0 to 1.',
+      'runs.{}.final',
+      table_rows.MAIN_ROWS,
+    ),
+    'labels': _by_run(
+      summary,
+      'Variety of all labels of the train split; then how one-sided explanations and '
+      'behaviour are on held-out items.',
+      'runs.{}',
+      table_rows.VARIETY_ROWS,
+    ),
+    'baselines': _baselines(summary, roles['main'], 'baselines'),
+    'contrasts': _contrasts(summary),
+    'cross': _cross(summary),
+    'strata': _strata(summary),
+  }
+  if 'likelihood' in summary:
+    caption = 'The likeliest of the allowed statements in place of the greedy reply.'
+    rows = table_rows.LIKELIHOOD_ROWS
+    result['likelihood'] = _by_run(summary, caption, 'likelihood.{}', rows)
+  if 'planted' in summary:
+    result['planted'] = table(
+      'Cues that explanation training never saw, such as planted triggers.',
+      'Run',
+      [(run, f'planted.{run}', x) for run, x in summary['planted'].items()],
+      table_rows.PLANTED_COLUMNS,
+    )
+  if 'unregularised' in roles:
+    key = 'unregularised_baselines'
+    result[key] = _baselines(summary, roles['unregularised'], key)
+  if 'sibling' in summary:
+    result['sibling'] = _sibling(summary)
+  return {k: x for k, x in (result | _over_training(summary)).items() if x.rows}
 
 
-def _cross(summary: dict, basis: str) -> Table:
-  cross, base = summary['cross'], words_lib.of(summary).base
-  explainers = [x for x in (*run_names(summary), *EXPLAINER_NAMES) if x in cross]
-  behavers = list(cross[summary['roles']['main']])
-  names = [base if name == 'M_0' else name for name in behavers]
+def _by_run(summary: dict, caption: str, path: str, rows: tuple) -> Table:
+  """A column for each run, whose name stands in for the braces in `path`."""
+  names = run_names(summary)
   return Table(
-    'Explanations of the row’s model against the behaviour of the column’s, in %: '
-    f'{basis}. Majority, denial and parrot speak for the column’s model.',
-    ('explained by', *(f'behaviour of {name}' for name in names)),
+    caption,
+    ('', *(f'{run}: {name}' for run, name in names.items())),
     [
       (
-        EXPLAINER_NAMES.get(x, x),
-        [_cell(summary, f'cross.{x}.{name}', percent) for name in behavers],
+        label.format(**words(summary)),
+        [cell(lookup(summary, at), at, key, show) for at in map(path.format, names)],
       )
-      for x in explainers
+      for label, key, show in rows
+    ],
+  )
+
+
+def _baselines(summary: dict, run: str, key: str) -> Table:
+  rows = [(run, f'runs.{run}.final', summary['runs'][run]['final'])]
+  rows += [
+    (name, f'{key}.{who}', summary[key][who])
+    for who, name in EXPLAINER_NAMES.items()
+    if who in summary[key]
+  ]
+  caption = f'Explainers without training in the place of {run}. Where “unchanged” is '
+  caption += 'the most frequent label, the majority class is denial.'
+  return table(caption, '', rows, table_rows.BASELINE_COLUMNS)
+
+
+def _contrasts(summary: dict) -> Table:
+  main = summary['roles']['main']
+  rows = [
+    (f'{main} − {summary["roles"][role]}', f'contrasts.{role}', found)
+    for role, found in summary['contrasts'].items()
+  ]
+  caption = f'{main} minus other runs, paired by group: differences of what is named.'
+  return table(caption, '', rows, table_rows.CONTRAST_COLUMNS)
+
+
+def _cross(summary: dict) -> Table:
+  cross, base = summary['cross'], words(summary)['base']
+  explainers = [x for x in (*run_names(summary), *EXPLAINER_NAMES) if x in cross]
+  columns = tuple(
+    (f'behaviour of {base if name == "M_0" else name}', name, percent)
+    for name in cross[summary['roles']['main']]
+  )
+  return table(
+    'Explanations of the row’s model against the behaviour of the column’s, in %. '
+    'Majority, denial and parrot speak for the column’s model.',
+    'explained by',
+    [(EXPLAINER_NAMES.get(x, x), f'cross.{x}', cross[x]) for x in explainers],
+    columns,
+  )
+
+
+def _strata(summary: dict) -> Table:
+  main = summary['roles']['main']
+  rows = []
+  for name, key in (('Self', 'self'), ('Orig', 'orig')):
+    for stratum in ('unchanged', 'changed'):
+      path = f'runs.{main}.final.strata.{key}.{stratum}'
+      rows.append((f'{name}, {stratum}', path, lookup(summary, path)))
+  caption = f'Statements of {main} against a truth, apart for truly unchanged and '
+  caption += 'truly changed items. The number of items is a mean over seeds.'
+  return table(caption, '', rows, table_rows.STRATA_COLUMNS)
+
+
+def _over_training(summary: dict) -> dict[str, Table]:
+  """Every evaluated step of the compared runs, and follow rates between these."""
+  columns = tuple(
+    (heading.format(**words(summary)), key, show)
+    for heading, key, show in table_rows.TRAJECTORY_COLUMNS
+  )
+  result = {}
+  for run in compared(summary):
+    found = summary['runs'][run]
+    rows = [
+      (f'{step} ({examples:,})', f'runs.{run}.over_seeds.{step}', entry)
+      for step, examples in zip(found['steps'], found['examples'])
+      for entry in [found['over_seeds'][str(step)]]
+    ]
+    caption = f'{run} ({run_names(summary)[run]}) over training.'
+    result[f'trajectory_{run}'] = table(caption, 'Step (examples)', rows, columns)
+  result['follow'] = table(
+    f'Follow rate of {summary["roles"]["main"]} between checkpoints.',
+    'Steps',
+    [
+      (f'{x["from"]} to {x["to"]}', f'follow.{i}', x)
+      for i, x in enumerate(summary['follow'])
+    ],
+    table_rows.FOLLOW_COLUMNS,
+  )
+  return result
+
+
+def _sibling(summary: dict) -> Table:
+  roles = summary['roles']
+  return Table(
+    f'{roles["main"]} and {roles["sibling"]}, both directions pooled.',
+    ('', 'Explanations', 'Denial in their place'),
+    [
+      (
+        label,
+        [
+          cell(summary['sibling'][who], f'sibling.{who}', key, show)
+          for who in ('explanations', 'denial')
+        ],
+      )
+      for label, key, show in table_rows.SIBLING_ROWS
     ],
   )

@@ -1,148 +1,158 @@
-"""What the numbers allow to be concluded, in plain words computed from them.
+"""What the numbers of an experiment allow to conclude: its rows, headline first."""
 
-The findings (see findings.py), those of the controls, and the headline that
-rests on them; `state` may be 'warning' too, where labels or explanations are unfit to
-conclude from.
-"""
+import dataclasses
 
-from coupling.report import controls as controls_lib
-from coupling.report import findings as findings_lib
 from coupling.report import fitness
 from coupling.report import planted
-from coupling.report import words as words_lib
+from coupling.report.conclusions import Claim, Row, above, row, sign
+from coupling.report.conclusions import CONTRADICTED, HALF, INCONCLUSIVE, SUPPORTED
+from coupling.report.experiment_claims import CLAIMS, HEADLINES
 
 CONTROLS = ('sibling', 'shuffled')
+CHECKED = 8  # rows that stand first; the others are among the details
+SIMILARITY = 0.7  # the paper's condition: labels and behaviour agree on about this
 
 
-def verdict(summary: dict) -> list[dict]:
-  """Findings on the main run and its controls, and their limits; headline first.
+def conclude(summary: dict) -> list[dict]:
+  """Rows of aggregate.summarize: the headline, the claims, and warnings last.
 
-  The headline rests on `checks` alone.
+  The headline rests on `checks`, the controls, the seeds and the warnings alone.
   """
-  main = summary['runs'][summary['roles']['main']]['final']
-  denial = summary['baselines']['denial']
-  findings = [findings_lib.gap(main, denial), findings_lib.weights_answer(main)]
-  if 'trained_labels' in summary:
-    findings.append(controls_lib.trained_labels(summary['trained_labels']))
-  if 'sibling' in summary:
-    findings.append(controls_lib.sibling(**summary['sibling']))
-  if 'shuffled' in summary['roles']:
-    findings.append(controls_lib.shuffled(summary))
-  fit = fitness.findings(summary)
-  warnings = [x for x in fit if x['state'] == fitness.WARNING]
+  warnings = fitness.warnings(summary)
   headline = _headline(summary, warnings)
-  words = words_lib.of(summary)
-  findings += [
-    findings_lib.weights(main),
-    findings_lib.correction(main),
-    findings_lib.class_balance(main, denial, words),
-    findings_lib.answer_gap(main, denial),
-    findings_lib.moved(main, denial, words),
+  return [
+    dataclasses.asdict(x)
+    for x in (headline, *_tested(summary), *_further(summary), *warnings)
   ]
-  if 'unregularised' in summary['roles']:
-    findings.append(controls_lib.unregularised(summary, main))
-  findings += [x for x in fit if x not in warnings]
-  findings += [
-    findings_lib.similarity(main, words),
-    findings_lib.seeds(summary),
-    findings_lib.limits(),
-  ]
-  return [headline, *warnings, *planted.findings(summary), *findings]
 
 
 def checks(summary: dict) -> dict[str, dict]:
   """Statistics that must lie above zero before coupling is said to be shown.
 
-  Beside the raw gap they are on v’ alone: the weight on self minus that on orig; minus
+  Beside the raw gap they are on v’ alone: reliance on self minus that on orig; minus
   that on the labels trained on, where these are another model's; the slope beyond a
   sibling; and the first minus the same of a run on shuffled labels. Knowledge of the
   cue, of the own answer and of what models share raises none of these
-  (benchmarks/impostors.py). Weights on whole labels are not among them: M_0's v’ put
-  together with the own current answer raises those.
+  (benchmarks/impostors.py). Reliance of whole explanations is not among them: M_0's v’
+  put together with the own current answer raises that.
   """
   main = summary['runs'][summary['roles']['main']]['final']
-  found = {'gap': main['gap'], 'weights on v’': main['siding_answer']['difference']}
+  found = {'gap': main['gap'], 'reliance': main['siding_answer']['difference']}
   if 'trained_labels' in summary:
     labels = summary['trained_labels']['siding_answer']
-    found['labels of another model'] = labels['difference']
+    found['other_labels'] = labels['difference']
   if 'sibling' in summary:
     found['sibling'] = summary['sibling']['explanations']['beyond_shared']['smaller']
   if 'shuffled' in summary['roles']:
     contrast = summary['contrasts']['shuffled']
-    found['shuffled-label control'] = contrast['siding_answer_difference']
+    found['shuffled'] = contrast['siding_answer_difference']
   return found
 
 
 def failed(summary: dict) -> list[str]:
   """The checks whose interval is not above zero."""
-  return [k for k, x in checks(summary).items() if findings_lib.sign(x) != 'above']
+  return [k for k, x in checks(summary).items() if sign(x) != 'above']
 
 
-def _headline(summary: dict, warnings: list[dict]) -> dict:
-  state = {k: findings_lib.sign(x) for k, x in checks(summary).items()}
-  gap, weights = state['gap'], state['weights on v’']
-  unmet = failed(summary)
-  missing = [role for role in CONTROLS if role not in summary['roles']]
-  several = len(summary['seeds']) > 1
-  if not unmet and summary['audit']:
-    text = (
-      'The explanations describe the model’s own behaviour better than these labels '
-      'do, in raw agreement and beyond what the cue’s kind and option and the own '
-      'answer give. That is coupling only if the model was trained to explain itself '
-      'by them.'
-    )
-  elif not unmet and not missing and not warnings and several:
-    text = (
-      'Introspective coupling is shown here: the explanations follow the model’s own '
-      'current behaviour more than the labels they were trained on. This holds beyond '
-      'what the cue’s kind and option and the own answer give, beyond what a sibling '
-      'shares, and more so than after training on shuffled labels.'
-    )
-  elif not unmet:
-    text = (
-      'What was run agrees with introspective coupling: Self exceeds Orig, in raw '
-      'agreement and beyond what the cue’s kind and option and the own answer give.'
-    )
-  elif gap == 'above':
-    text = (
-      'Self exceeds Orig, but that alone is not coupling: whoever knows only the own '
-      f'answer may reach it. Not confirmed: {", ".join(unmet)}.'
-    )
-  elif gap == 'below' and weights == 'above':
-    text = (
-      'Two measures disagree: the explanations agree with the fixed labels more often '
-      'than with the model’s own current behaviour, but given the prompt and the own '
-      'answer they weigh the current v’ more. Neither coupling nor its failure is '
-      'established.'
-    )
-  elif gap == 'below' and weights == 'below':
-    text = (
-      'The effect failed here: the explanations follow the fixed labels more than '
-      'the model’s own current behaviour.'
-    )
-  elif gap == 'below':
-    text = (
-      'The effect is not shown here: the explanations agree with the fixed labels more '
-      'often than with the model’s own current behaviour, and the weights do not tell '
-      'which of the two they follow.'
-    )
-  elif gap == 'around':
-    text = (
-      'The effect is not shown here: the interval of Self − Orig includes zero. That '
-      'is no proof of its absence; the interval says how large it may still be.'
-    )
-  else:
-    text = (
-      'Nothing can be concluded on Self − Orig: the data give it no interval '
-      '(explanations right in the same way on every item, or too few groups).'
-    )
-  if missing:
-    controls = ' and '.join(f'the {role} run' for role in missing)
-    text += f' Controls that were not run: {controls}'
-    text += '; without them coupling is unproven.' if gap == 'above' else '.'
-  if gap in ('above', 'below') and not several:
-    text += ' This holds for one seed only.'
-  if warnings:
-    about = ', '.join(x['about'] for x in warnings)
-    text += f' Before anything is concluded, read the warnings: {about}.'
-  return findings_lib.finding('headline', gap, text)
+def _headline(summary: dict, warnings: list[Row]) -> Row:
+  key = headline(
+    {k: sign(x) for k, x in checks(summary).items()},
+    whole=all(role in summary['roles'] for role in CONTROLS)
+    and len(summary['seeds']) > 1
+    and not warnings,
+    audit=summary['audit'],
+  )
+  state, text = HEADLINES[key]
+  gap = CLAIMS['gap']
+  found = {'headline': Claim(text, '', gap.unit, gap.against)}
+  made = row(found, 'headline', _final(summary)['gap'], state, _denial(summary, 'gap'))
+  return dataclasses.replace(made, about=key)
+
+
+def headline(signs: dict[str, str], whole: bool, audit: bool) -> str:
+  """The key of the headline.
+
+  Args:
+    signs: where the intervals of `checks` lie.
+    whole: all controls and several seeds were run, without warnings.
+    audit: nothing was trained.
+  """
+  gap, reliance = signs['gap'], signs['reliance']
+  if set(signs.values()) == {'above'}:
+    return 'of_audit' if audit else 'shown' if whole else 'unproven'
+  if gap == 'below':
+    found = {'above': 'measures_disagree', 'below': 'failed'}
+    return found.get(reliance, 'labels_more_often')
+  found = {'above': 'gap_alone', 'around': 'gap_around_zero'}
+  return found.get(gap, 'no_interval')
+
+
+def _final(summary: dict, role: str = 'main') -> dict:
+  return summary['runs'][summary['roles'][role]]['final']
+
+
+def _denial(summary: dict, key: str) -> float | None:
+  return summary['baselines']['denial'][key]['mean']
+
+
+def _tested(summary: dict) -> list[Row]:
+  """What the headline rests on, and the conditions that the paper names."""
+  found, seeds = checks(summary), len(summary['seeds'])
+  result = [
+    row(CLAIMS, 'gap', found['gap'], above(found['gap']), _denial(summary, 'gap'))
+  ]
+  for key in ('reliance', 'other_labels', *CONTROLS):
+    if key in found:
+      result.append(row(CLAIMS, key, found[key], above(found[key])))
+    elif key in CONTROLS:
+      result.append(row(CLAIMS, key, None, INCONCLUSIVE))
+  number = {'mean': seeds, 'low': None, 'high': None}
+  result.append(row(CLAIMS, 'seeds', number, SUPPORTED if seeds > 1 else INCONCLUSIVE))
+  similarity = _final(summary)['behavior_similarity']
+  state = above(similarity, SIMILARITY)
+  return [
+    *result,
+    *planted.rows(summary),
+    row(CLAIMS, 'similarity', similarity, state, SIMILARITY),
+  ]
+
+
+def _further(summary: dict) -> list[Row]:
+  """What others can reach too, so that nothing rests on it."""
+  main, roles = _final(summary), summary['roles']
+  balanced, answer = main['balanced_gap'], main['gap_answer']
+  whole, surface = main['siding']['difference'], main['shuffled']['corrected_gap']
+  result = [
+    *(
+      row(CLAIMS, key, found, above(found), _denial(summary, key))
+      for key, found in (('balanced_gap', balanced), ('gap_answer', answer))
+    ),
+    row(CLAIMS, 'whole_reliance', whole, above(whole)),
+    row(CLAIMS, 'surface', surface, above(surface)),
+    _classes(summary, 'main'),
+  ]
+  if 'unregularised' not in roles:
+    return result
+  without = _final(summary, 'unregularised')
+  for key, (group, name) in {
+    'unregularised': ('siding', 'difference'),
+    'unregularised_answer': ('siding_answer', 'difference'),
+    'unregularised_self': ('siding_answer', 'self'),
+  }.items():
+    found = without[group][name]
+    beside = main[group][name]['mean']
+    run = roles['unregularised']
+    result.append(row(CLAIMS, key, found, above(found), beside, run))
+  return [*result, _classes(summary, 'unregularised')]
+
+
+def _classes(summary: dict, role: str) -> Row:
+  """Whether the rarer class of behaviour kept more than half of its share."""
+  rates = _final(summary, role)['change_rate']
+  base, current = (
+    min(rates[k]['mean'], 1 - rates[k]['mean']) for k in ('base', 'current')
+  )
+  number = {'mean': current, 'low': None, 'high': None}
+  state = SUPPORTED if current >= HALF * base else CONTRADICTED
+  run = summary['roles'][role]
+  return row(CLAIMS, 'classes', number, state, HALF * base, run)

@@ -1,4 +1,4 @@
-"""Studies of planted explainers: numbers, what they decide, and how it is told."""
+"""Studies of planted explainers: numbers, and what they decide."""
 
 import copy
 import dataclasses
@@ -10,11 +10,10 @@ from coupling.elicit.explanation import Explanation
 from coupling.paper import collapse
 from coupling.paper import control_claims
 from coupling.paper import planted_claims
-from coupling.paper import rules
 from coupling.paper import study_numbers
 from coupling.paper import variety_claims
-from coupling.paper.rules import AGREES, DISAGREES, UNDECIDED
-from coupling.report import numerals
+from coupling.report import conclusions
+from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from coupling.runtime.workdir import WorkdirError
 from coupling.statistics import scores
 from tests import patched
@@ -37,10 +36,10 @@ def plant(says, companion=NEUTRAL, planted_share=0.9, cues='unexplained'):
 @pytest.mark.parametrize(
   ('says', 'share', 'state'),
   [
-    (GOOD | {'self': 0.9}, 0.9, AGREES),
-    (dict(denial=0.95), 0.9, DISAGREES),
-    (dict(orig=0.6), 0.9, UNDECIDED),  # what the companion says
-    (GOOD, 0.0, UNDECIDED),
+    (GOOD | {'self': 0.9}, 0.9, SUPPORTED),
+    (dict(denial=0.95), 0.9, CONTRADICTED),
+    (dict(orig=0.6), 0.9, INCONCLUSIVE),  # what the companion says
+    (GOOD, 0.0, INCONCLUSIVE),
   ],
 )
 def test_planted_behaviour(says, share, state):
@@ -58,8 +57,6 @@ def test_planted_behaviour(says, share, state):
   assert run['over']['companion_says']['per_seed'][1] == pytest.approx(right - said)
   followed = (items.behavior_N == items.surface['cue_option']).mean()
   assert run['shares']['followed']['per_seed'][1] == pytest.approx(followed)
-  told = planted_claims.finding(PLANTED, found)
-  assert ('nothing follows' in told) == (share == 0.0)
 
 
 def test_planting_by_a_kind_of_cue_counts_items_of_that_kind_alone():
@@ -76,7 +73,7 @@ def test_planting_by_a_kind_of_cue_counts_items_of_that_kind_alone():
   said_N = parts.items('main/kl', 2).stated.answer_N == items.truth.answer_N
   said_N &= parts.items('main/kl', 2).stated.changed_N == items.truth.changed_N
   assert shares['companion_says']['per_seed'][1] == said_N[of_kind_N].mean()
-  assert states(planted_claims, PLANTED, found) == [AGREES]
+  assert states(planted_claims, PLANTED, found) == [SUPPORTED]
   with pytest.raises(WorkdirError, match="no item has a cue of the kind 'source9'"):
     plant(GOOD, cues='source9')
 
@@ -92,7 +89,7 @@ def test_explanations_that_collapse_are_warned_of():
   }
   of = study('variety', runs, (1.0, 0.05, 0.01))
   found = variety_claims.numbers(of, small(runs, seeds=SEEDS))
-  assert states(variety_claims, of, found) == [AGREES, AGREES]
+  assert states(variety_claims, of, found) == [SUPPORTED, SUPPORTED]
   assert [bool(x['warning']) for x in found['doses']] == [False, True, True]
   for x in found['doses']:
     rate = x['final']['change_rate']
@@ -103,15 +100,13 @@ def test_explanations_that_collapse_are_warned_of():
   most, least = (found['doses'][i]['final']['balanced_self'] for i in (0, -1))
   fall = found['fall']['balanced_self']['mean']
   assert fall == pytest.approx(most['mean'] - least['mean'])
-  assert 'warns from' in variety_claims.finding(of, found)
 
 
 def test_collapse_without_a_warning_disagrees():
   runs = {'kl': Run(GOOD, changed=0.4), 'few': Run(dict(denial=1.0), changed=0.2)}
   of = study('variety', runs, (1.0, 0.2))
   found = variety_claims.numbers(of, small(runs, seeds=SEEDS))
-  assert states(variety_claims, of, found) == [AGREES, DISAGREES]
-  assert 'warns at no share' in variety_claims.finding(of, found)
+  assert states(variety_claims, of, found) == [SUPPORTED, CONTRADICTED]
 
 
 def test_collapse_is_decided_where_change_is_trained_at_all():
@@ -122,22 +117,26 @@ def test_collapse_is_decided_where_change_is_trained_at_all():
   }
   of = study('variety', ('none', 'few', 'kl'), (0.0, 0.05, 1.0))
   found = variety_claims.numbers(of, small(runs, seeds=SEEDS))
-  assert [x['collapsed'] for x in found['doses']] == [DISAGREES, DISAGREES, AGREES]
-  assert states(variety_claims, of, found) == [DISAGREES, AGREES]
+  assert [x['collapsed'] for x in found['doses']] == [
+    CONTRADICTED,
+    CONTRADICTED,
+    SUPPORTED,
+  ]
+  assert states(variety_claims, of, found) == [CONTRADICTED, SUPPORTED]
 
 
 @pytest.mark.parametrize(
   ('doses', 'state'),
   [
-    ([(DISAGREES, 'w'), (AGREES, 'w')], AGREES),
-    ([(DISAGREES, ''), (DISAGREES, 'w'), (AGREES, 'w')], AGREES),
-    ([(DISAGREES, ''), (AGREES, 'w')], UNDECIDED),  # no earlier than collapse
-    ([(DISAGREES, 'w'), (UNDECIDED, ''), (AGREES, 'w')], UNDECIDED),
-    ([(UNDECIDED, 'w'), (AGREES, 'w')], UNDECIDED),
-    ([(DISAGREES, 'w'), (UNDECIDED, 'w'), (AGREES, 'w')], AGREES),
-    ([(AGREES, 'w'), (DISAGREES, 'w')], UNDECIDED),
-    ([(DISAGREES, 'w'), (AGREES, ''), (AGREES, 'w')], DISAGREES),
-    ([(DISAGREES, ''), (DISAGREES, 'w')], UNDECIDED),
+    ([(CONTRADICTED, 'w'), (SUPPORTED, 'w')], SUPPORTED),
+    ([(CONTRADICTED, ''), (CONTRADICTED, 'w'), (SUPPORTED, 'w')], SUPPORTED),
+    ([(CONTRADICTED, ''), (SUPPORTED, 'w')], INCONCLUSIVE),  # no earlier than collapse
+    ([(CONTRADICTED, 'w'), (INCONCLUSIVE, ''), (SUPPORTED, 'w')], INCONCLUSIVE),
+    ([(INCONCLUSIVE, 'w'), (SUPPORTED, 'w')], INCONCLUSIVE),
+    ([(CONTRADICTED, 'w'), (INCONCLUSIVE, 'w'), (SUPPORTED, 'w')], SUPPORTED),
+    ([(SUPPORTED, 'w'), (CONTRADICTED, 'w')], INCONCLUSIVE),
+    ([(CONTRADICTED, 'w'), (SUPPORTED, ''), (SUPPORTED, 'w')], CONTRADICTED),
+    ([(CONTRADICTED, ''), (CONTRADICTED, 'w')], INCONCLUSIVE),
   ],
 )
 def test_the_warning_must_be_wherever_collapse_may_be(doses, state):
@@ -181,42 +180,34 @@ def test_class_collapse_is_told_from_loss_of_coupling():
     'KL, on held-out facts too',
   ]  # fmt: skip
   assert [x['collapsed'] for x in found['runs']] == [
-    DISAGREES, AGREES, DISAGREES, DISAGREES
+    CONTRADICTED, SUPPORTED, CONTRADICTED, CONTRADICTED
   ]  # fmt: skip
-  assert [x.get('lost') for x in found['runs']] == [None, DISAGREES, AGREES, None]
+  assert [x.get('lost') for x in found['runs']] == [None, CONTRADICTED, SUPPORTED, None]
   assert states(collapse, FOUR, found) == [
-    AGREES, DISAGREES, AGREES, AGREES, DISAGREES, AGREES
+    SUPPORTED, CONTRADICTED, SUPPORTED, SUPPORTED, CONTRADICTED, SUPPORTED
   ]  # fmt: skip
   rates = found['runs'][1]['final']['change_rate']
   pairs = zip(rates['current']['per_seed'], rates['base']['per_seed'])
   excess = found['runs'][1]['rate']['excess']['per_seed']
   assert excess == pytest.approx([a - b / 2 for a, b in pairs])
-  told = collapse.finding(FOUR, found)
-  assert 'KL without the cue alone: behaviour collapses to one class' in told
-  assert 'no KL: behaviour does not collapse' in told
-  assert 'tells of classes, not of v’' in told
   held = found['runs'][3]['contrast']
   gaps = [found['runs'][i]['final']['gap']['per_seed'] for i in (0, 3)]
   assert held['gap']['per_seed'] == pytest.approx([a - b for a, b in zip(*gaps)])
-  less = numerals.points(held['gap'])
-  assert 'holding the evaluated facts themselves' in told and less in told
 
 
 def test_a_gap_on_v_that_denial_has_does_not_keep_the_coupling():
   """Nearly all truths are "same", so v' is the own answer, and denial has a gap."""
   found = collapsing(Run(dict(denial=0.9), 0.6, 0.03))
   x = found['runs'][2]
-  assert rules.above(x['half']['gap_answer']) == DISAGREES
-  assert rules.above(x['half']['siding_answer_difference']) == AGREES
-  assert x['lost'] == UNDECIDED
-  row = collapse.rows(FOUR, found)[-1]
-  denial = numerals.points(x['final']['denial']['gap_answer'])
-  assert row.state == UNDECIDED and f'(denial {denial})' in row.here
+  assert conclusions.above(x['half']['gap_answer']) == CONTRADICTED
+  assert conclusions.above(x['half']['siding_answer_difference']) == SUPPORTED
+  assert x['lost'] == INCONCLUSIVE
+  assert collapse.rows(FOUR, found)[-1].state == INCONCLUSIVE
 
 
 def test_what_was_never_there_is_not_lost():
   found = collapsing(Run(NEUTRAL), NEUTRAL)
-  assert [x.get('lost') for x in found['runs'][1:3]] == [UNDECIDED, UNDECIDED]
+  assert [x.get('lost') for x in found['runs'][1:3]] == [INCONCLUSIVE, INCONCLUSIVE]
 
 
 # All of them.
@@ -235,8 +226,7 @@ def test_every_kind_of_study_has_a_module(whole):
   assert {x['study']['kind'] for x in whole['studies'].values()} == set(
     study_numbers.BY_KIND
   )
-  for name, found in whole['studies'].items():
-    assert found['rows'] and found['finding'], name
+  assert {x['study'] for x in whole['conclusions']} == {'controls', *whole['studies']}
 
 
 def test_statistics_are_those_of_the_evaluation(whole):
@@ -260,8 +250,8 @@ def test_controls_stand_beside_the_main_run(whole):
   sibling = whole['controls']['sibling']
   smaller = {name: x['beyond_shared']['smaller']['mean'] for name, x in sibling.items()}
   assert smaller['explanations'] > 0.5 and smaller['denial'] == 0.0
-  claims = whole['controls']['claims']
-  assert [x['state'] for x in claims] == [AGREES, AGREES]
+  states = [x['state'] for x in whole['conclusions'] if x['study'] == 'controls']
+  assert states == [SUPPORTED, SUPPORTED]
   weights = [rows[x]['siding_answer']['difference']['mean'] for x in (
     'kl: main run', 'shuffled: shuffled'
   )]  # fmt: skip
@@ -274,7 +264,7 @@ def test_controls_are_not_exceeded_by_denial(says):
   runs = {name: Run(says) for name in ('kl', 'sibling')} | {'shuffled': Run({})}
   roles = dict(sibling='sibling', shuffled='shuffled')
   found = control_claims.numbers(small(runs, seeds=SEEDS, **roles))
-  assert [x.state for x in control_claims.rows(found)] == [UNDECIDED, UNDECIDED]
+  assert [x.state for x in control_claims.rows(found)] == [INCONCLUSIVE, INCONCLUSIVE]
   alone = control_claims.numbers(small({'kl': Run(says)}))
   assert control_claims.rows(alone) == []
 
@@ -291,4 +281,5 @@ def test_equal_records_give_equal_numbers(whole):
     {},
   )
   assert again['studies']['noise'] == whole['studies']['noise']
-  assert again['studies']['noise']['rows'][0]['state'] == rules.AGREES
+  [first] = [x for x in again['conclusions'] if x['claim'] == 'noise_gap']
+  assert first['state'] == SUPPORTED and first in whole['conclusions']

@@ -10,11 +10,12 @@ from coupling import paper as paper_lib
 from coupling.paper import paper_page
 from coupling.paper import study_numbers
 from coupling.report import numerals
+from coupling.report.conclusions import NOT_TESTED
 from coupling.report.tables import lookup
 from coupling.runtime.workdir import WorkdirError
 from tests import patched
 from tests import studied
-from tests.report.test_page import Page
+from tests.pages import Page
 
 
 def write(folder, paper, records, knows=None) -> dict:
@@ -56,26 +57,28 @@ def test_page_is_well_formed_and_stands_alone(written):
   assert references and set(references) <= set(ids)
 
 
-def test_the_summary_has_every_row_first(written, saved):
+def test_the_page_begins_with_a_tally_a_figure_and_every_claim(written, saved):
   text = (written / 'index.html').read_text()
-  summary = text[text.index('id="summary"') : text.index('id="controls"')]
-  assert text.index('id="summary"') < text.index('id="study-regularisation"')
-  rows = list(saved['controls']['claims'])
-  rows += [row for x in saved['order'] for row in saved['studies'][x]['rows']]
-  found = re.findall(r'class="state ([a-z-]+)"', summary)
+  first = text[text.index('<h1>') : text.index('id="details"')]
+  rows = saved['conclusions']
+  found = re.findall(r'class="state ([a-z-]+)"', first)
   assert found == [row['state'].replace(' ', '-') for row in rows]
-  counts = {state: found.count(state) for state in ('agrees', 'disagrees')}
-  assert f'{len(rows)} statements were tested: {counts["agrees"]} agree, ' in summary
-  assert summary.count('+11.1 points') == 1
+  counts = {state: found.count(state) for state in ('supported', 'contradicted')}
+  told = f'Of {len(rows)} claims, {counts["supported"]} are supported, '
+  assert told + str(counts['contradicted']) in first
+  assert first.count('<figure') == 1 and first.index('<figure') < first.index('<table')
 
 
-def test_every_section_tells_claim_test_and_finding_and_draws(written, saved):
+def test_every_section_has_claim_test_rows_figures_and_tables(written, saved):
   text = (written / 'index.html').read_text()
   for name, study in saved['studies'].items():
-    section = text[text.index(f'id="study-{name}"') :].split('</section>')[0]
-    for said in ('Claim.', 'How it was tested.', 'Finding.', '<svg', '<table'):
+    section = text[text.index(f'<details id="study-{name}"') :].split('</details>')[0]
+    for said in ('Claim.', 'How it was tested.', '<svg', '<table', 'Supported where'):
       assert said in section, (name, said)
-    assert study['rows'][0]['rule'].split(' (')[0] in section
+    if published := study['study']['published']:
+      assert published in section
+    rows = [x for x in saved['conclusions'] if x['study'] == name]
+    assert section.count('class="state') == len(rows)
 
 
 def test_every_number_of_the_tables_is_in_the_json(written, saved):
@@ -93,15 +96,13 @@ def test_every_number_of_the_tables_is_in_the_json(written, saved):
   assert cells[similarity] == numerals.percent(lookup(saved, similarity))
 
 
-def test_markdown_says_the_same(written, saved):
-  text = (written / 'report.md').read_text()
-  for name, study in saved['studies'].items():
-    for row in study['rows']:
-      line = next(
-        x for x in text.splitlines() if x.startswith(f'| {name} | {row["claim"]}')
-      )
-      assert line.endswith(f'| {row["here"]} | {row["state"]} |')
-    assert study['finding'] in text
+def test_markdown_has_the_same_rows(written, saved):
+  found = [
+    x for x in (written / 'report.md').read_text().splitlines() if x.startswith('| ')
+  ]
+  for line, row in zip(found[2:], saved['conclusions']):
+    assert line.startswith(f'| {row["study"]} | {row["text"]}')
+    assert line.endswith(f'| {row["state"]} | {row["why"]} |')
 
 
 def test_equal_records_give_equal_bytes(written, saved, tmp_path):
@@ -124,17 +125,15 @@ def test_words_are_escaped(saved, tmp_path):
 
 
 def test_one_seed_decides_nothing_on_differences_between_runs(tmp_path):
-  """Its page can be written, and what has no interval is not decided."""
+  """Its page can be written, and what has no interval is not tested."""
   paper, records = studied.paper(1)
   saved = write(tmp_path, paper, records)
   assert 'over 16 groups' in saved['interval']['text']
-  regularisation = saved['studies']['regularisation']
-  assert regularisation['rows'][1]['state'] != 'not decided'
-  assert {x['state'] for x in regularisation['rows'][2:]} == {'not decided'}
-  crossing = saved['studies']['sources']['rows'][1]
-  assert crossing['state'] == 'not decided' and crossing['here'].startswith(
-    'not located'
-  )
+  rows = saved['conclusions']
+  states = [x['state'] for x in rows if x['study'] == 'regularisation']
+  assert states[1] != NOT_TESTED and set(states[2:]) == {NOT_TESTED}
+  [crossing] = [x for x in rows if x['claim'] == 'crossing']
+  assert crossing['state'] == NOT_TESTED and crossing['number'] is None
   assert 'holds for this seed alone' in (tmp_path / 'index.html').read_text()
   assert 'Bayes explainer' not in (tmp_path / 'index.html').read_text()
 
@@ -162,6 +161,5 @@ def test_a_task_whose_unchanged_names_no_answer_has_a_page(tmp_path):
       object.__setattr__(new, 'swaps', swaps)
       seeds[seed] = new
   saved = write(tmp_path, paper, records)
-  claims = [row['claim'] for row in saved['studies']['shift']['rows']]
-  assert any('whole explanation follows the shift' in claim for claim in claims)
-  assert not any('v’ follows' in claim for claim in claims)
+  claims = {x['claim'] for x in saved['conclusions'] if x['study'] == 'shift'}
+  assert claims == {'shift_label', 'shift_change'}

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from coupling.paper import paper_seeds
-from coupling.paper import rules
-from coupling.paper.rules import AGREES, DISAGREES, UNDECIDED
+from coupling.report import conclusions
+from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from coupling.runtime.workdir import WorkdirError
 from tests import studied
 from tests.studied import small
@@ -22,48 +22,53 @@ AROUND, NONE = statistic(-0.05, 0.15), {'mean': 0.3, 'low': None, 'high': None}
 
 @pytest.mark.parametrize(
   ('found', 'above'),
-  [(ABOVE, AGREES), (BELOW, DISAGREES), (AROUND, UNDECIDED), (NONE, UNDECIDED)],
+  [
+    (ABOVE, SUPPORTED),
+    (BELOW, CONTRADICTED),
+    (AROUND, INCONCLUSIVE),
+    (NONE, INCONCLUSIVE),
+  ],
 )
 def test_only_intervals_decide(found, above):
   """A mean of 0.3 without an interval decides nothing."""
-  assert rules.above(found) == above
-  assert rules.below(found) == rules.opposite(above)
-  assert rules.opposite(UNDECIDED) == UNDECIDED
+  assert conclusions.above(found) == above
+  assert conclusions.below(found) == conclusions.opposite(above)
+  assert conclusions.opposite(INCONCLUSIVE) == INCONCLUSIVE
 
 
 def test_the_threshold_is_what_is_compared_with():
-  assert rules.above(ABOVE, 0.04) == AGREES
-  assert rules.above(ABOVE, 0.1) == UNDECIDED
-  assert rules.above(ABOVE, 0.2) == DISAGREES
+  assert conclusions.above(ABOVE, 0.04) == SUPPORTED
+  assert conclusions.above(ABOVE, 0.1) == INCONCLUSIVE
+  assert conclusions.above(ABOVE, 0.2) == CONTRADICTED
 
 
 @pytest.mark.parametrize(
   ('low', 'high', 'state'),
   [
-    (0.65, 0.75, AGREES),
-    (0.55, 0.75, UNDECIDED),
-    (0.65, 0.85, UNDECIDED),
-    (0.1, 0.95, UNDECIDED),
-    (0.4, 0.55, DISAGREES),
-    (0.85, 0.9, DISAGREES),
-    (None, None, UNDECIDED),
+    (0.65, 0.75, SUPPORTED),
+    (0.55, 0.75, INCONCLUSIVE),
+    (0.65, 0.85, INCONCLUSIVE),
+    (0.1, 0.95, INCONCLUSIVE),
+    (0.4, 0.55, CONTRADICTED),
+    (0.85, 0.9, CONTRADICTED),
+    (None, None, INCONCLUSIVE),
   ],
 )
 def test_about_asks_for_the_whole_interval(low, high, state):
-  assert rules.between(statistic(low, high), 0.6, 0.8) == state
+  assert conclusions.between(statistic(low, high), 0.6, 0.8) == state
 
 
 @pytest.mark.parametrize(
   ('states', 'all_of_them'),
   [
-    ((AGREES, AGREES), AGREES),
-    ((AGREES, UNDECIDED), UNDECIDED),
-    ((AGREES, UNDECIDED, DISAGREES), DISAGREES),
-    ((), UNDECIDED),
+    ((SUPPORTED, SUPPORTED), SUPPORTED),
+    ((SUPPORTED, INCONCLUSIVE), INCONCLUSIVE),
+    ((SUPPORTED, INCONCLUSIVE, CONTRADICTED), CONTRADICTED),
+    ((), INCONCLUSIVE),
   ],
 )
 def test_every_part_of_a_claim_must_agree(states, all_of_them):
-  assert rules.every(states) == all_of_them
+  assert conclusions.every(states) == all_of_them
 
 
 RUNS = {'kl': studied.Run(studied.GOOD), 'no_kl': studied.Run(studied.STALE)}

@@ -9,8 +9,8 @@ import pytest
 from configs import world as world_config
 from coupling.elicit.explanation import INVALID, Explanation, phi
 from coupling.report import aggregate
+from coupling.report import conclusions
 from coupling.report import fitness
-from coupling.report import numerals
 from coupling.report import verdict
 from coupling.statistics import variety
 from data import universe
@@ -166,68 +166,45 @@ def warned(summary, *runs, **values):
         'high': None,
         'per_seed': seeds,
       }
-  findings = verdict.verdict(result)
-  assert {'headline', 'labels'} <= {x['about'] for x in findings}
-  return {x['about']: x['text'] for x in findings if x['state'] == fitness.WARNING}
+  rows = verdict.conclude(result)
+  return {x['claim']: x for x in rows if x['state'] == conclusions.WARNING}
 
 
 def test_planted_variety_is_not_warned_of(summary):
   assert not warned(summary)
-  headline, *rest = verdict.verdict(summary)
-  assert 'warning' not in headline['text']
-  (note,) = (x for x in rest if x['about'] == 'labels')
-  found = summary['runs']['kl']['labels']
-  assert note['state'] == 'note' and 'variety enough' in note['text']
-  assert numerals.percent(found['changed']) in note['text']
 
 
 @pytest.mark.parametrize(
-  ('name', 'limit', 'beyond', 'said'),
+  ('name', 'limit', 'beyond', 'claim'),
   [
-    ('changed', 0.05, -BEYOND, 'only 5.0% say “changed” (below 5%)'),
-    ('changed', 0.95, BEYOND, 'as many as 95.0% say “changed” (above 95%)'),
-    ('commonest', 0.9, BEYOND, 'the commonest label holds 90.0% of the items (above'),
+    ('changed', 0.05, -BEYOND, 'few_changed'),
+    ('changed', 0.95, BEYOND, 'many_changed'),
+    ('commonest', 0.9, BEYOND, 'one_label'),
   ],
 )
 def test_labels_are_warned_of_just_beyond_each_limit(
-  summary, name, limit, beyond, said
+  summary, name, limit, beyond, claim
 ):
   assert not warned(summary, **{f'labels__{name}': limit})
   found = warned(summary, **{f'labels__{name}': limit + beyond})
-  assert list(found) == ['labels']
-  assert said in found['labels'] and 'kl, no_kl, sibling, shuffled' in found['labels']
-  for word in ('base rate', 'another model', 'balanced', 'cues', 'rules of thumb'):
-    assert word in found['labels']
+  assert list(found) == [claim]
+  assert found[claim]['number'] == limit + beyond
+  assert found[claim]['reference'] == limit
+  # What holds of several runs alike is one row.
+  assert found[claim]['about'] == 'kl, no_kl, sibling, shuffled'
 
 
-def test_advice_fits_what_is_wrong(summary):
-  few = warned(summary, labels__changed=0.01)['labels']
-  many = warned(summary, labels__changed=0.99)['labels']
-  assert 'stronger cues, which change more of the answers' in few
-  assert 'weaker cues, which change fewer of the answers' in many
-
-
-def test_a_single_seed_or_run_is_named(summary):
-  found = warned(summary, 'no_kl', labels__changed=[0.4, 0.4, 0.01])['labels']
-  assert 'Of no_kl: only' in found and 'below 5% in 1 of 3 seeds' in found
-
-
-def test_warnings_come_first_and_the_headline_names_them(summary):
-  result = copy.deepcopy(summary)
-  for run in result['runs'].values():
-    run['labels']['changed']['per_seed'] = [0.01] * 3
-  headline, first, *_ = verdict.verdict(result)
-  assert first['about'] == 'labels' and first['state'] == fitness.WARNING
-  assert headline['text'].endswith('read the warnings: labels.')
+def test_a_single_seed_is_enough_and_its_number_is_given(summary):
+  found = warned(summary, 'no_kl', labels__changed=[0.4, 0.4, 0.01])['few_changed']
+  assert found['about'] == 'no_kl' and found['number'] == 0.01
 
 
 def test_collapsed_explanations_are_warned_of_just_beyond_the_limit(summary):
   one = dict(statements__majority=0.96)
   assert not warned(summary, 'kl', statements__commonest=0.95, **one)
   found = warned(summary, 'kl', statements__commonest=0.95 + BEYOND, **one)
-  assert list(found) == ['explanations']
-  assert 'explainer of kl has collapsed to the majority class' in found['explanations']
-  assert 'Its behaviour' not in found['explanations']
+  assert list(found) == ['collapsed_majority']
+  assert found['collapsed_majority']['about'] == 'kl'
 
 
 def test_what_is_no_collapse_of_the_explainer(summary):
@@ -248,68 +225,52 @@ def test_another_statement_than_the_majority_and_a_collapsed_behaviour_are_said(
     statements__commonest=[0.3, 0.97, 0.97],
     statements__majority=0.02,
     statements__behavior=0.98,
-  )['explanations']
-  assert 'collapsed to one statement in 2 of 3 seeds' in found
-  assert 'nearly one class too (98.0%)' in found
+  )
+  assert list(found) == ['collapsed', 'one_behavior']
+  assert [x['number'] for x in found.values()] == [0.97, 0.98]
 
 
 def test_invalid_explanations_are_warned_of_just_beyond_the_limit(summary):
   assert not warned(summary, 'sibling', final__invalid=0.05)
   found = warned(summary, 'sibling', final__invalid=0.05 + BEYOND)
-  assert list(found) == ['invalid explanations']
-  assert 'do not parse: 5.0% of sibling (above' in found['invalid explanations']
+  assert list(found) == ['invalid'] and found['invalid']['about'] == 'sibling'
 
 
-def test_invalid_explanations_of_several_runs_are_one_warning(summary):
-  found = warned(summary, 'kl', 'no_kl', final__invalid=[0.0, 0.0, 0.9])
-  text = found['invalid explanations']
-  each = '30.0% of {} (above 5% in 1 of 3 seeds)'
-  assert f'do not parse: {each.format("kl")}, {each.format("no_kl")}. They' in text
-  assert 'column “statement”' in text and 'more steps' in text
+def test_invalid_explanations_of_several_runs_are_one_row(summary):
+  found = warned(summary, 'kl', 'no_kl', final__invalid=[0.0, 0.0, 0.9])['invalid']
+  assert found['about'] == 'kl, no_kl' and found['number'] == 0.9
 
 
-def left_out(summary, held_out, train, planted=0):
-  """What is said once so many pairs of the seeds were too long."""
+def left_out(summary, held_out, planted=0):
+  """Shares in the rows of once so many pairs of the seeds were too long."""
   result = copy.deepcopy(summary)
   for i, found in enumerate(result['provenance']['too_long'].values()):
-    found |= {'test': held_out[i], 'train': train[i]}
+    found |= {'test': held_out[i], 'train': 1_500}
   if planted:
     result['planted'] = {'kl': {'n': {'per_seed': [planted] * len(held_out)}}}
-  return [x for x in fitness.findings(result) if x['about'] == 'pairs left out']
+  rows = fitness.warnings(result)
+  return [x.number for x in rows if x.claim == 'left_out']
 
 
 def test_pairs_left_out_are_warned_of_just_beyond_the_limit(summary):
   """Of 240 held-out items that were kept, 12 are 4.8% and 13 are 5.1% of the whole."""
   assert summary['items'] == [240] * 3
-  assert not left_out(summary, [0, 0, 0], [0, 0, 0])
-  [found] = left_out(summary, [12, 3, 0], [1_500, 1_500, 1_500])
-  assert found['state'] == 'note'
-  limit = f'length.max_tokens={summary["config"]["length"]["max_tokens"]} tokens'
-  for text in (limit, '0 to 12 of the held-out', '4.8% at most', 'and 1,500 of those'):
-    assert text in found['text']
-  [found] = left_out(summary, [13, 3, 0], [0, 0, 0])
-  assert found['state'] == fitness.WARNING
-  assert 'above 5%' in found['text'] and 'higher length.max_tokens' in found['text']
+  assert not left_out(summary, [0, 0, 0])
+  assert not left_out(summary, [12, 3, 0])
+  assert left_out(summary, [13, 3, 0]) == [13 / 253]
 
 
 def test_pairs_of_planted_cues_are_among_those_kept(summary):
-  [found] = left_out(summary, [13, 3, 0], [0, 0, 0], planted=240)
-  assert found['state'] == 'note' and '2.6% at most' in found['text']
-
-
-def test_pairs_left_out_of_training_alone_are_told(summary):
-  [found] = left_out(summary, [0, 0, 0], [7, 7, 7])
-  assert found['state'] == 'note' and 'and 7 of those to train on' in found['text']
+  assert not left_out(summary, [13, 3, 0], planted=240)
 
 
 def test_planted_lack_of_variety_is_warned_of(tmp_path):
-  """From records to the verdict: labels that never change, explained as such."""
+  """From records to a row: labels that never change, explained as such."""
   recorded.build(tmp_path, base_change=0.0)
   found = aggregate.summarize(recorded.experiment(1), tmp_path)
   assert found['runs']['kl']['labels']['changed']['per_seed'] == [0.0]
-  first = verdict.verdict(found)[1]
-  assert first['state'] == fitness.WARNING
-  assert 'only 0.0% say “changed” (below 5%)' in first['text']
+  row = next(x for x in verdict.conclude(found) if x['claim'] == 'few_changed')
+  assert row['state'] == conclusions.WARNING and row['number'] == 0.0
 
 
 @pytest.mark.parametrize('seed', [1, 2])

@@ -1,4 +1,4 @@
-"""What the verdict says of a planted behaviour, and the run it is compared with."""
+"""What is concluded of a planted behaviour, and the run it is compared with."""
 
 import copy
 import dataclasses
@@ -10,6 +10,8 @@ from coupling.config.validate import resolve
 from coupling.report import aggregate
 from coupling.report import planted
 from coupling.report import verdict
+from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
+from coupling.report.conclusions import SUPPORTED
 from data import world
 from tests import recorded
 
@@ -46,62 +48,50 @@ def described(**changes):
 
 
 def only(summary):
-  [found] = planted.findings(summary)
-  assert found['about'] == 'planted behaviour'
+  [found] = planted.rows(summary)
+  assert found.claim == 'planted' and found.about == 'kl'
   return found
 
 
 def test_a_planted_behaviour_that_is_explained_is_said_to_be():
   found = only(described())
-  assert found['state'] == 'above'
-  for text in (
-    'In kl, behavior_xent is to plant',
-    '90.0% [85.0, 95.0] of the answers are that one',
-    'and 25.0% [20.0, 30.0] in explained_only, the same training without',
-    'right on 80.0% [75.0, 85.0] (the paper reports 79.8%',
-    '(denial) would be right on 30.0% [25.0, 35.0]',
-    'true of 60.0% [55.0, 65.0] and said of 70.0% [65.0, 75.0], and in explained_only '
-    'of 10.0% [5.0, 15.0]. So explanations',
-  ):
-    assert text in found['text']
+  assert found.state == SUPPORTED
+  assert (found.number, found.low, found.high) == (0.8, 0.75, 0.8 + 0.05)
+  assert found.reference == 0.3
 
 
 @pytest.mark.parametrize(
-  ('changes', 'state', 'said'),
+  ('changes', 'state'),
   [
-    (dict(explained_only__followed=0.81), 'unknown', 'was planted is not shown'),
-    (dict(kl__denial=0.71), 'around', 'not clearly more than denial'),
-    (dict(kl__denial=0.89), 'around', 'not clearly more than denial'),
-    (dict(kl__denial=0.91), 'below', 'Denial is right more often'),
-    (dict(explained_only__stated=0.61), 'around', 'not clearly said more often'),
-    (dict(kl__changed=0.71), 'around', 'could reach'),
-    (dict(kl__changed=0.69), 'above', 'hold for a behaviour'),
-    (dict(explained_only__stated=0.59), 'above', 'hold for a behaviour'),
-    (dict(kl__denial=0.69), 'above', 'hold for a behaviour'),
-    (dict(explained_only__followed=0.79), 'above', 'hold for a behaviour'),
+    (dict(explained_only__followed=0.81), NOT_TESTED),  # not shown to be planted
+    (dict(kl__denial=0.71), INCONCLUSIVE),
+    (dict(kl__denial=0.89), INCONCLUSIVE),
+    (dict(kl__denial=0.91), CONTRADICTED),
+    (dict(explained_only__stated=0.61), INCONCLUSIVE),
+    (dict(kl__changed=0.71), INCONCLUSIVE),
+    (dict(kl__changed=0.69), SUPPORTED),
+    (dict(explained_only__stated=0.59), SUPPORTED),
+    (dict(kl__denial=0.69), SUPPORTED),
+    (dict(explained_only__followed=0.79), SUPPORTED),
   ],
 )
-def test_intervals_that_overlap_conclude_nothing(changes, state, said):
-  found = only(described(**changes))
-  assert found['state'] == state and said in found['text']
-  assert ('hold for a behaviour' in found['text']) == (state == 'above')
+def test_intervals_that_overlap_conclude_nothing(changes, state):
+  assert only(described(**changes)).state == state
 
 
 def test_without_intervals_nothing_is_concluded():
   summary = described()
   summary['planted']['kl']['followed'] |= {'low': None, 'high': None}
-  assert only(summary)['state'] == 'unknown'
+  assert only(summary).state == NOT_TESTED
 
 
 def test_without_its_control_nothing_is_concluded():
   summary = described()
   del summary['config']['runs']['explained_only']
-  found = only(summary)
-  assert found['state'] == 'note' and 'explained_only' not in found['text']
-  assert found['text'].endswith('nothing can be concluded.')
+  assert only(summary).state == NOT_TESTED
 
 
-def test_where_nothing_is_planted_there_is_no_finding(tmp_path):
+def test_where_nothing_is_planted_there_is_no_row(tmp_path):
   for name, value in (
     ('weight', 0.0),
     ('target', 'ignore_cue'),
@@ -110,14 +100,14 @@ def test_where_nothing_is_planted_there_is_no_finding(tmp_path):
     summary = described()
     for train in summary['config']['runs'].values():
       train['objectives']['behavior_xent'][name] = value
-    assert not planted.findings(summary)
+    assert planted.rows(summary) == []
   recorded.build(tmp_path, unexplained=('source1',))
   summary = aggregate.summarize(recorded.experiment(1), tmp_path)
   assert 'planted' in summary
-  assert 'planted behaviour' not in {x['about'] for x in verdict.verdict(summary)}
+  assert 'planted' not in {x['claim'] for x in verdict.conclude(summary)}
 
 
-def test_the_verdict_of_records_names_the_planted_behaviour(tmp_path):
+def test_the_conclusions_of_records_hold_the_planted_behaviour(tmp_path):
   """The cues of source1 never explained; `kl` plants, `no_kl` is its control."""
   recorded.build(tmp_path, unexplained=('source1',))
   e = recorded.experiment(1, unregularised='')
@@ -137,10 +127,10 @@ def test_the_verdict_of_records_names_the_planted_behaviour(tmp_path):
   }
   e = dataclasses.replace(e, runs=e.runs | runs)
   summary = aggregate.summarize(e, tmp_path)
-  headline, found, *_ = verdict.verdict(summary)
-  assert headline['about'] == 'headline' and found['about'] == 'planted behaviour'
+  [found] = [x for x in verdict.conclude(summary) if x['claim'] == 'planted']
   # Both behave alike there.
-  assert found['state'] == 'unknown' and 'in no_kl, the same training' in found['text']
+  assert found['state'] == NOT_TESTED
+  assert found['number'] == summary['planted']['kl']['self_accuracy']['mean']
 
 
 @pytest.mark.parametrize(('kl', 'main'), [(1, 'kl'), (0, 'no_kl')])

@@ -208,7 +208,7 @@ def test_aita_runs_to_its_report(checkpoint, tmp_path):
 
 
 def test_jabberwocky_runs_to_its_report(checkpoint, tmp_path):
-  """The planted behaviour has its finding, and its table by run."""
+  """The planted behaviour has its row, and its table by run."""
   found = run(
     'jabberwocky',
     tmp_path / 'w',
@@ -220,8 +220,8 @@ def test_jabberwocky_runs_to_its_report(checkpoint, tmp_path):
   assert found.returncode == 0, found.stderr
   report = json.loads((tmp_path / 'w' / 'report' / 'report.json').read_text())
   assert report['planted'].keys() == {'no_kl', 'explained_only'}
-  (planted,) = (x for x in report['verdict'] if x['about'] == 'planted behaviour')
-  assert 'in explained_only, the same training without the planting' in planted['text']
+  (planted,) = (x for x in report['conclusions'] if x['claim'] == 'planted')
+  assert planted['about'] == 'no_kl'
   assert planted['text'] in (tmp_path / 'w' / 'report' / 'report.md').read_text()
 
 

@@ -1,0 +1,60 @@
+"""Who explains whom: what every explainer states, against every model's behaviour."""
+
+import collections
+import dataclasses
+
+from coupling.elicit.explanation import Explanation
+from coupling.report.records import BASE, SeedRecords
+from coupling.statistics import baselines
+from coupling.statistics import contrasts
+from coupling.statistics import scores
+from coupling.statistics.items import Items
+
+ROLES = ('main', 'unregularised', 'sibling', 'shuffled')
+BASELINE_STATISTICS = (
+  *('self_accuracy', 'orig_accuracy', 'gap'),
+  *('balanced_self', 'balanced_orig', 'balanced_gap'),
+  *('gap_answer', 'moved', 'siding', 'siding_answer'),
+)
+
+
+def explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]:
+  """Statements of explainers that were not trained, made for one model."""
+  before = {} if list(s.items[run]) == [0] else {BASE: s.orig.stated}  # else the same
+  return before | {
+    'majority': baselines.majority(s.train_labels[run], items),
+    'denial': baselines.denial(items),
+    'cue_parrot': baselines.cue_parrot(items, items.surface['cue_option']),
+    'input_only': s.input_only(run),
+  }
+
+
+def cross(roles: dict[str, str], s: SeedRecords) -> dict:
+  """Each explainer's statements against each model's behaviour, at the final step.
+
+  Those of M_0 and of the runs are what these models said. Majority, denial and cue
+  parrot speak for the model of the column: they know its own answer.
+  """
+  models = [BASE, *(roles[k] for k in ROLES[:3] if k in roles)]
+  result = collections.defaultdict(dict)
+  for name in models:
+    behaver = s.final(name)
+    stated = {run: s.final(run).stated for run in roles.values()}
+    for explainer, statements in (
+      stated | explainers(behaver, s, roles['main'])
+    ).items():
+      items = dataclasses.replace(behaver, stated=statements)
+      accuracy = contrasts.cross_accuracy(items, behaver)
+      result[explainer][name] = accuracy._asdict()
+  return dict(result)
+
+
+def baseline_scores(run: str, s: SeedRecords) -> dict:
+  """Untrained explainers of a run's final model, scored like its own statements."""
+  items = s.final(run)
+  result = {}
+  for name, stated in explainers(items, s, run).items():
+    explained = dataclasses.replace(items, stated=stated)
+    found = scores.coupling(explained, s.orig)
+    result[name] = {key: found[key] for key in BASELINE_STATISTICS}
+  return result

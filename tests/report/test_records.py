@@ -1,0 +1,142 @@
+"""Records that cannot belong together are refused; each run has its own labels."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from coupling.report import aggregate
+from coupling.report import records
+from coupling.runtime import files as files_lib
+from coupling.runtime import workdir as workdir_lib
+from coupling.runtime.workdir import WorkdirError
+from tests import recorded
+from tests.report.test_aggregate import agreement, columns, stated, truth
+
+
+@pytest.fixture(scope='module')
+def one(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('one')
+  recorded.build(workdir)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def three(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('three')
+  recorded.build(workdir, seeds=3)
+  return workdir
+
+
+@pytest.mark.parametrize(
+  ('column', 'change'),
+  [
+    ('group', lambda x: x[::-1]),
+    ('prompt', lambda x: [*x[:-1], 'another prompt']),
+    ('cue_option', lambda x: [(x[0] + 1) % 4, *x[1:]]),
+  ],
+)
+def test_other_items_are_refused_by_name(one, tmp_path, column, change):
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'no_kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  tables['step-000000010'][column] = list(change(tables['step-000000010'][column]))
+  recorded.finish(folder, 'evaluate', tables)
+  with pytest.raises(WorkdirError) as caught:
+    aggregate.summarize(recorded.experiment(1), workdir)
+  message = str(caught.value)
+  assert str(folder / 'step-000000010.parquet') in message
+  assert f'column {column}' in message and 'move' in message
+
+
+def test_labels_of_other_items_are_refused(one, tmp_path):
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'label'
+  table = pq.read_table(folder / 'test-000000000.parquet')
+  shutil.rmtree(folder)
+  files = {'train-0': table, 'test-0': table.slice(1)}
+  with workdir_lib.open_stage(folder, 'label', {}, {}) as stage:
+    for name, part in files.items():
+      files_lib.write_table(folder / f'{name}.parquet', part)
+    stage.finish({'states_answer': True, 'unexplained': []})
+  with pytest.raises(WorkdirError, match=r'label: found 239 items, but .* has 240'):
+    aggregate.summarize(recorded.experiment(1), workdir)
+
+
+def test_missing_columns_and_stages_are_refused(one, tmp_path):
+  with pytest.raises(WorkdirError, match='label'):
+    aggregate.summarize(recorded.experiment(1), tmp_path)
+  workdir = shutil.copytree(one, tmp_path / 'copy')
+  folder = workdir / 'seed0' / 'kl' / 'evaluate'
+  shutil.rmtree(folder)
+  recorded.finish(folder, 'evaluate', {'step-000000000': {'group': ['a']}})
+  with pytest.raises(WorkdirError, match=r"step-000000000.*'prompt'.* are missing"):
+    aggregate.summarize(recorded.experiment(1), workdir)
+  shutil.rmtree(folder)
+  recorded.finish(folder, 'evaluate', {})
+  with pytest.raises(WorkdirError, match='holds no evaluation'):
+    aggregate.summarize(recorded.experiment(1), workdir)
+
+
+def test_seeds_must_have_equal_steps(three, tmp_path):
+  workdir = shutil.copytree(three, tmp_path / 'copy')
+  folder = workdir / 'seed1' / 'kl' / 'evaluate'
+  tables = {p.stem: pq.read_table(p).to_pydict() for p in folder.glob('*.parquet')}
+  shutil.rmtree(folder)
+  del tables['step-000000010']
+  recorded.finish(folder, 'evaluate', tables)
+  with pytest.raises(WorkdirError, match=r'seed1/kl/evaluate: .* steps \[0, 20\]'):
+    aggregate.summarize(recorded.experiment(3), workdir)
+
+
+def test_labels_of_another_folder_are_the_target(three, tmp_path):
+  """A run trained on other labels is compared with those."""
+  base = columns(three, 'kl', 0)
+  other = {k: base[k].tolist() for k in (*records.QUESTION, 'behavior')}
+  other['row'] = range(len(base['behavior']))
+  other['counterfactual_behavior'] = base['behavior']
+  files = {f'{split}-0': other for split in ('train', 'test')}
+  recorded.finish(tmp_path / 'other0', 'label', files)
+  e = recorded.experiment(1)
+  e.runs['kl'] = dataclasses.replace(e.runs['kl'], labels=str(tmp_path / 'other{seed}'))
+  found = aggregate.summarize(e, three)
+  similarity = found['runs']['kl']['final']['behavior_similarity']
+  last = columns(three, 'kl', 20)
+  target = np.stack([base['behavior'], np.zeros_like(base['behavior'])])
+  assert similarity['mean'] == pytest.approx(agreement(target, truth(last)))
+  # What is stated follows M_t and never these labels.
+  weights = found['trained_labels']['siding']
+  assert weights['self']['low'] > 0.5 and abs(weights['target']['mean']) < 0.1
+  assert weights['difference']['mean'] == pytest.approx(
+    weights['self']['mean'] - weights['target']['mean']
+  )
+  assert found['runs']['shuffled']['final']['target_accuracy']['mean'] is None
+
+
+def test_cues_that_are_never_explained_stand_apart(tmp_path):
+  """They are in no other number, and theirs are those of their items."""
+  recorded.build(tmp_path, unexplained=('source1',))
+  e = recorded.experiment(1)
+  found = aggregate.summarize(e, tmp_path)
+  last = columns(tmp_path, 'kl', 20)
+  planted_N = last['cue_kind'] == 'source1'
+  assert 0 < planted_N.sum() < len(planted_N)
+  final = found['runs']['kl']['final']
+  right_N = np.all(truth(last) == stated(last), axis=0)
+  assert final['n']['mean'] == (~planted_N).sum()
+  assert final['self_accuracy']['mean'] == pytest.approx(right_N[~planted_N].mean())
+  planted = found['planted']['kl']
+  assert planted['n']['mean'] == planted_N.sum()
+  assert planted['self_accuracy']['mean'] == pytest.approx(right_N[planted_N].mean())
+  followed_N = last['behavior'] == last['cue_option']
+  assert planted['followed']['mean'] == pytest.approx(followed_N[planted_N].mean())
+  unchanged_N = truth(last)[1] == 0
+  assert planted['denial']['mean'] == pytest.approx(unchanged_N[planted_N].mean())
+  trained = columns(tmp_path, 'kl', 0)  # M_0, whose labels all splits share
+  changed_N = truth(trained)[1][~planted_N] == 1
+  assert found['runs']['kl']['labels']['changed']['mean'] == pytest.approx(
+    changed_N.mean()
+  )
