@@ -28,6 +28,7 @@ from coupling.statistics import contrasts
 from coupling.statistics import reliance
 from coupling.statistics import scores
 from coupling.statistics import variety
+from coupling.statistics.items import Items
 
 EXAMPLES_PER_KIND = 2
 
@@ -97,7 +98,8 @@ def _beside(
       role: over(_contrast, main, roles[role])
       for role in ('unregularised', 'shuffled')
       if role in roles
-    },
+    }
+    | {'input_only': over(_over_inputs, main)},
     'cross': over(explainers.cross, roles, shares=True),
     'baselines': over(explainers.baseline_scores, main),
     'unregularised_baselines': {},
@@ -231,15 +233,31 @@ def _sibling(main: str, sibling: str, s: SeedRecords) -> dict:
 
 def _contrast(main: str, other: str, s: SeedRecords) -> dict:
   """Gap and weights' difference of the main run minus those of another, paired."""
-  gaps = []
-  for items in (s.final(main), s.final(other)):
-    gaps.append(1.0 * items.right(items.truth) - items.right(s.orig.truth))
-  pairs = [(s.final(run), s.orig.truth) for run in (main, other)]
+  pair = s.final(main), s.final(other)
+  return _paired(*pair, s) | {'beyond_shared': reliance.beyond_shared(*pair)}
+
+
+def _over_inputs(main: str, s: SeedRecords) -> dict:
+  """The same of the main run and an explainer of it that reads inputs alone."""
+  items = s.final(main)
+  other = dataclasses.replace(items, stated=s.input_only(main))
+  own, orig = items.truth.answer_N, s.orig.truth.answer_N
+  gaps = [
+    1.0 * (x.stated.answer_N == own) - (x.stated.answer_N == orig)
+    for x in (items, other)
+  ]
+  beyond = {'gap_answer': scores.difference(*gaps, s.orig.group_N, 0)}
+  return _paired(items, other, s) | beyond
+
+
+def _paired(one: Items, other: Items, s: SeedRecords) -> dict:
+  """Differences of two evaluations of the same items."""
+  gaps = [1.0 * x.right(x.truth) - x.right(s.orig.truth) for x in (one, other)]
+  pairs = (one, s.orig.truth), (other, s.orig.truth)
   return {
     'gap': scores.difference(*gaps, s.orig.group_N, 0),
     'siding_difference': reliance.contrast(*pairs),
     'siding_answer_difference': reliance.contrast(*pairs, answer_only=True),
-    'beyond_shared': reliance.beyond_shared(s.final(main), s.final(other)),
   }
 
 

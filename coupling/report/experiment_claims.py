@@ -36,6 +36,11 @@ CLAIMS = {
     'signed',
     decides=True,
   ),
+  'input_only': Claim(
+    'Reliance on v’ exceeds that of an explainer that reads inputs alone',
+    f'{ABOVE}, paired by item; trained on the same labels',
+    'signed',
+  ),
   'seeds': Claim(
     'Several seeds were run',
     'one seed shows no variation over seeds',

@@ -159,12 +159,12 @@ def _baselines(summary: dict, run: str, key: str) -> Table:
 
 
 def _contrasts(summary: dict) -> Table:
-  main = summary['roles']['main']
+  main, names = summary['roles']['main'], EXPLAINER_NAMES | summary['roles']
   rows = [
-    (f'{main} − {summary["roles"][role]}', f'contrasts.{role}', found)
+    (f'{main} − {names[role]}', f'contrasts.{role}', found)
     for role, found in summary['contrasts'].items()
   ]
-  caption = f'{main} minus other runs, paired by group: differences of what is named.'
+  caption = f'{main} minus others, paired by group: differences of what is named.'
   return table(caption, '', rows, table_rows.CONTRAST_COLUMNS)
 
 

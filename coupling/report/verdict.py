@@ -106,6 +106,8 @@ def _tested(summary: dict) -> list[Row]:
       result.append(row(CLAIMS, key, found[key], above(found[key])))
     elif key in CONTROLS:
       result.append(row(CLAIMS, key, None, INCONCLUSIVE))
+  inputs = summary['contrasts']['input_only']['siding_answer_difference']
+  result.append(row(CLAIMS, 'input_only', inputs, above(inputs)))
   number = {'mean': seeds, 'low': None, 'high': None}
   result.append(row(CLAIMS, 'seeds', number, SUPPORTED if seeds > 1 else INCONCLUSIVE))
   similarity = _final(summary)['behavior_similarity']

@@ -218,6 +218,19 @@ def test_contrasts_are_differences_of_gaps(summary):
       assert found[f'{key}_difference']['per_seed'] == pytest.approx(expected)
 
 
+def test_inputs_alone_are_held_against_the_main_run(summary):
+  """Its gap and reliance are those of the baseline, subtracted seed by seed."""
+  found, run = summary['contrasts']['input_only'], summary['runs']['kl']['final']
+  alone = summary['baselines']['input_only']
+  for key in ('gap', 'gap_answer'):
+    expected = np.subtract(run[key]['per_seed'], alone[key]['per_seed'])
+    assert found[key]['per_seed'] == pytest.approx(expected)
+  for key in ('siding', 'siding_answer'):
+    own, other = (x[key]['difference']['per_seed'] for x in (run, alone))
+    expected = np.subtract(own, other)
+    assert found[f'{key}_difference']['per_seed'] == pytest.approx(expected)
+
+
 def test_planted_weights_come_back_at_every_level(summary):
   found = summary['runs']['kl']['final']['siding']
   assert found['self']['mean'] == pytest.approx(recorded.SELF['self'], abs=0.08)
@@ -273,7 +286,7 @@ def test_roles_may_be_left_out(one):
   e = recorded.experiment(1, sibling='', shuffled='', unregularised='')
   found = aggregate.summarize(e, one)
   assert found['roles'] == {'main': 'kl'}
-  assert 'sibling' not in found and not found['contrasts']
+  assert 'sibling' not in found and set(found['contrasts']) == {'input_only'}
 
 
 def test_times_are_in_provenance_alone(summary):
