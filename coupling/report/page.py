@@ -7,7 +7,6 @@ from coupling.report import provenance
 from coupling.report import render
 from coupling.report import tables as tables_lib
 from coupling.report import verdict
-from coupling.report.conclusions import WARNING
 from coupling.report.render import Section
 
 EXAMPLES = 3  # in words; the table has all
@@ -60,16 +59,14 @@ def html(summary: dict) -> str:
 def _content(summary: dict) -> tuple[dict, dict]:
   """What report.json holds, and what else the templates take."""
   rows = verdict.conclude(summary)
-  headline, *others = rows
-  warnings = [x for x in others if x['state'] == WARNING]
-  claims = [x for x in others if x['state'] != WARNING]
+  of_part = lambda part: [x for x in rows if x['part'] == part]
+  (headline,) = of_part(verdict.HEADLINE)
   figures = figures_lib.figures(summary)
   return summary | {'conclusions': rows}, {
     'headline': headline,
     'lead': {name: figures[name] for name in figures_lib.LEAD},
-    'checks': claims[: verdict.CHECKED],
-    'further': claims[verdict.CHECKED :],
-    'warnings': warnings,
+    **{part: of_part(part) for part in (verdict.CHECKS, verdict.FURTHER)},
+    'warnings': of_part(verdict.WARNINGS),
     'examples': _examples(summary),
     'sections': _sections(summary, figures),
     'words': tables_lib.words(summary),

@@ -9,20 +9,25 @@ from coupling.report.conclusions import CONTRADICTED, HALF, INCONCLUSIVE, SUPPOR
 from coupling.report.experiment_claims import CLAIMS, HEADLINES
 
 CONTROLS = ('sibling', 'shuffled')
-CHECKED = 8  # rows that stand first; the others are among the details
+# Where a row stands on the page.
+HEADLINE, CHECKS, FURTHER, WARNINGS = 'headline', 'checks', 'further', 'warnings'
 SIMILARITY = 0.7  # the paper's condition: labels and behaviour agree on about this
 
 
 def conclude(summary: dict) -> list[dict]:
-  """Rows of aggregate.summarize: the headline, the claims, and warnings last.
+  """Rows of aggregate.summarize, each with its `part` of the page.
 
   The headline rests on `checks`, the controls, the seeds and the warnings alone.
   """
   warnings = fitness.warnings(summary)
-  headline = _headline(summary, warnings)
+  parts = {
+    HEADLINE: [_headline(summary, warnings)],
+    CHECKS: _tested(summary),
+    FURTHER: _further(summary),
+    WARNINGS: warnings,
+  }
   return [
-    dataclasses.asdict(x)
-    for x in (headline, *_tested(summary), *_further(summary), *warnings)
+    dataclasses.asdict(x) | {'part': part} for part, rows in parts.items() for x in rows
   ]
 
 
