@@ -64,7 +64,7 @@ class SeedRecords:
   def input_only(self, run: str) -> Explanation:
     """What the explainer that reads inputs alone states, given a run's labels."""
     if run not in self._stated:
-      fitted = input_only.fit(self.train_pairs[run], self.train_labels[run], seed=0)
+      fitted = input_only.fit(self.train_pairs[run], self.train_labels[run])
       self._stated[run] = fitted.state(list(self.tables[run].values())[-1])
     return self._stated[run]
 

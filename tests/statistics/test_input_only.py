@@ -45,7 +45,7 @@ def by_input(n, seed):
 def test_what_inputs_decide_is_found_on_held_out_items():
   train, labels = by_input(600, 0)
   test, truth = by_input(300, 1)
-  stated = input_only.fit(train, labels, seed=0).state(test)
+  stated = input_only.fit(train, labels).state(test)
   assert np.mean(stated.answer_N == truth.answer_N) > 0.95
   assert np.mean(stated.changed_N == truth.changed_N) > 0.95
 
@@ -56,7 +56,7 @@ def test_of_labels_that_inputs_do_not_decide_chance_is_left():
   test, *_ = pairs(600, 1)
   rng = np.random.default_rng(2)
   draw = lambda: Explanation(rng.integers(4, size=600), rng.integers(2, size=600))
-  stated, truth = input_only.fit(train, draw(), seed=0).state(test), draw()
+  stated, truth = input_only.fit(train, draw()).state(test), draw()
   assert abs(np.mean(stated.answer_N == truth.answer_N) - 0.25) < 0.07
   assert abs(np.mean(stated.changed_N == truth.changed_N) - 0.5) < 0.08
 
@@ -64,7 +64,7 @@ def test_of_labels_that_inputs_do_not_decide_chance_is_left():
 def test_it_is_the_same_each_time_and_of_labels_of_one_class_says_that_class():
   train, labels = by_input(100, 0)
   constant = labels._replace(changed_N=np.zeros(100, int))
-  one, two = (input_only.fit(train, constant, seed=3).state(train) for _ in range(2))
+  one, two = (input_only.fit(train, constant).state(train) for _ in range(2))
   np.testing.assert_array_equal(one, two)
   assert not one.changed_N.any()
 
@@ -74,10 +74,10 @@ def test_options_that_an_item_lacks_are_never_stated():
   few = [row[:2] for row in train['options'].to_pylist()]
   table = train.set_column(3, 'options', [few])
   table = table.set_column(2, 'cue_option', [np.zeros(100, int)])
-  assert input_only.fit(train, labels, seed=0).state(table).answer_N.max() == 1
+  assert input_only.fit(train, labels).state(table).answer_N.max() == 1
 
 
 def test_labels_of_other_pairs_are_refused():
   train, labels = by_input(10, 0)
   with pytest.raises(ValueError, match='9 pairs with 10 labels'):
-    input_only.fit(train.slice(1), labels, seed=0)
+    input_only.fit(train.slice(1), labels)
