@@ -13,7 +13,7 @@ CLAIMS = {
   ),
   'reliance': Claim(
     'On v’ alone, explanations rely on current behaviour more than on the labels',
-    f'{ABOVE}, given the cue and the own answer; denial has 0',
+    f'{ABOVE}, given the cue and the own answer; denial has 0, inputs alone may have more',
     'signed',
     decides=True,
   ),

@@ -21,11 +21,13 @@ BASELINE_STATISTICS = (
 def explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]:
   """Statements of explainers that were not trained, made for one model."""
   before = {} if list(s.items[run]) == [0] else {BASE: s.orig.stated}  # else the same
+  alone = s.input_only(run)
   return before | {
     'majority': baselines.majority(s.train_labels[run], items),
     'denial': baselines.denial(items),
     'cue_parrot': baselines.cue_parrot(items, items.surface['cue_option']),
-    'input_only': s.input_only(run),
+    'input_only': alone,
+    'input_and_answer': baselines.with_own_answer(alone, items),
   }
 
 

@@ -23,6 +23,7 @@ EXPLAINER_NAMES = {
   'denial': 'denial: “unchanged”',
   'cue_parrot': 'cue parrot',
   'input_only': 'inputs alone',
+  'input_and_answer': 'inputs and own answer',
 }
 MAIN_ROWS = (
   ('Self', 'self_accuracy', percent),
@@ -89,6 +90,7 @@ BASELINE_COLUMNS = (
   ('Moved: orig', 'moved.orig', percent),
   ('Reliance on self', 'siding.self', decimal),
   ('… on orig', 'siding.orig', decimal),
+  ('… on v’ alone: self − orig', 'siding_answer.difference', signed),
 )
 CONTRAST_COLUMNS = (
   ('Gap', 'gap', points),

@@ -50,6 +50,12 @@ def cue_parrot(items: Items, cue_option_N: np.ndarray) -> Explanation:
   return Explanation(cue_option_N, changed_N)
 
 
+def with_own_answer(explanation: Explanation, items: Items) -> Explanation:
+  """Its answer without the cue, put together with the model's own answer with it."""
+  answer_N = np.asarray(explanation.answer_N)
+  return Explanation(answer_N, (answer_N != items.behavior_N).astype(answer_N.dtype))
+
+
 def shuffled(explanation: Explanation, seed: int) -> Explanation:
   """Explanations dealt out anew over all items; answer and change stay together."""
   order_N = np.random.default_rng(seed).permutation(len(explanation.answer_N))

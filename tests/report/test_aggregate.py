@@ -175,6 +175,7 @@ def test_cross_table_is_counts_of_the_records(three, summary):
     'denial',
     'cue_parrot',
     'input_only',
+    'input_and_answer',
   ]
   assert list(cross['kl']) == ['M_0', 'kl', 'no_kl', 'sibling']
   explainer, behaver = columns(three, 'shuffled', 20, 1), columns(three, 'no_kl', 20, 1)
@@ -239,7 +240,7 @@ def test_planted_weights_come_back_at_every_level(summary):
   sibling = summary['sibling']['explanations']['beyond_shared']
   assert sibling['smaller']['low'] > 0.5
   for key in ('baselines', 'unregularised_baselines'):
-    for name in ('majority', 'denial', 'cue_parrot', 'input_only'):
+    for name in ('majority', 'denial', 'cue_parrot'):
       for weights in ('siding', 'siding_answer'):
         assert summary[key][name][weights]['self']['mean'] == 0.0
     assert summary[key]['denial']['moved']['self']['mean'] > 0

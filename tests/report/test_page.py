@@ -242,13 +242,20 @@ def test_an_audit_has_the_numbers_of_the_model_after_training(audit, tmp_path):
 
 
 def test_the_audited_model_is_no_baseline_of_itself(audit):
-  assert list(audit['baselines']) == ['majority', 'denial', 'cue_parrot', 'input_only']
+  assert list(audit['baselines']) == [
+    'majority',
+    'denial',
+    'cue_parrot',
+    'input_only',
+    'input_and_answer',
+  ]
   assert list(audit['cross']) == [
     'kl',
     'majority',
     'denial',
     'cue_parrot',
     'input_only',
+    'input_and_answer',
   ]
   # The labels stay, as a behaviour to agree with.
   assert audit['cross']['kl']['M_0'] == audit['runs']['kl']['final']['orig_accuracy']

@@ -17,6 +17,8 @@ def test_baselines_by_hand():
   assert pairs(baselines.denial(items)) == [(0, 0), (1, 0), (2, 0)]
   parrot = baselines.cue_parrot(items, np.array([3, 1, INVALID]))
   assert pairs(parrot) == [(3, 1), (1, 0), (INVALID, INVALID)]
+  alone = Explanation(np.array([0, 0, 2]), np.array([1, 1, 1]))
+  assert pairs(baselines.with_own_answer(alone, items)) == [(0, 0), (0, 1), (2, 0)]
   # Two changed to 3, one changed to 1, one unchanged.
   labels = Explanation(np.array([3, 1, 3, 0]), np.array([1, 1, 1, 0]))
   assert pairs(baselines.majority(labels, items)) == [(3, 1)] * 3
