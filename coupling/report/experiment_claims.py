@@ -13,7 +13,8 @@ CLAIMS = {
   ),
   'reliance': Claim(
     'On v’ alone, explanations rely on current behaviour more than on the labels',
-    f'{ABOVE}, given the cue and the own answer; denial has 0, inputs alone may have more',
+    f'{ABOVE}, given the cue and the own answer; denial has 0, but what inputs give '
+    'may reach it',
     'signed',
     decides=True,
   ),
