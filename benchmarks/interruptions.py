@@ -66,7 +66,7 @@ def command(
   return [*script, f'--workdir={workdir}', *tiny, *more]
 
 
-def complete(workdir: pathlib.Path, real: bool) -> None:
+def complete(workdir: pathlib.Path, real: bool = False) -> None:
   """Runs the experiment to its end."""
   quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   subprocess.run(command(workdir, real=real), cwd=ROOT, check=True, **quiet)

@@ -129,7 +129,7 @@ def records(runs: dict[str, Run], seed: int, groups: int = GROUPS) -> Records:
       said = Explanation(last.stated.answer_N, 1 * reads_N)
       swaps[name] = dataclasses.replace(last, behavior_N=base[0], stated=said)
     unexplained[name] = _planted(mine, make, surface, base, run)
-  found = Records(tables, items, orig, targets, labels, OPTIONS, unexplained, named)
+  found = Records(tables, items, orig, targets, labels, {}, OPTIONS, unexplained, named)
   object.__setattr__(found, 'swaps', swaps)
   return found
 

@@ -527,7 +527,7 @@ def on_devices(count: int, fsdp: int) -> list[float]:
   """Losses of this module's run in a process of `count` virtual devices."""
   code = (
     'import json, jax; from tests.training import test_train_step as t;'
-    f'state = t.program(1, {fsdp}).init(t.models.init(t.MODEL, 0));'
+    f'state = t.program(1, {fsdp}).init(t.decoder.init(t.MODEL, 0));'
     'kernel = state["params"]["layers"]["mlp"]["up"]["kernel"];'
     'print(json.dumps([jax.device_count(), kernel.addressable_shards[0].data.size, '
     f't.losses(1, {fsdp})]))'
