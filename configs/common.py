@@ -25,6 +25,7 @@ MODELS = {
   'smollm2_1p7b': 'HuggingFaceTB/SmolLM2-1.7B-Instruct',
 }
 SMALL = ('smollm2_135m', 'smollm2_360m')  # in float32, nothing computed twice
+_SHORT = {there: name for name, there in MODELS.items()}
 LOCAL = 'local'
 # Arguments of every experiment on an imported model.
 IMPORT_ARGS = dict(
@@ -124,8 +125,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   config = ConfigDict()
   config.seeds = tuple(range(args['seeds']))
   config.task = _defaults(task['module']) | task  # so that flags can set all fields
-  small = local or args['model'] in SMALL
-  dtype = 'float32' if small else 'bfloat16'
+  dtype = 'float32' if small(args['model']) else 'bfloat16'
   config.base = dataclasses.asdict(
     schema.Import(
       checkpoint=args['checkpoint'] if local else MODELS[args['model']],
@@ -141,7 +141,7 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   kinds = {f.name: f.type for f in dataclasses.fields(schema.Experiment)}
   for name in sections:
     config[name] = dataclasses.asdict(kinds[name]())
-  config.train = dataclasses.asdict(_train(args, small))
+  config.train = dataclasses.asdict(_train(args))
   config.runs_at_once = 1
   runs = {
     'kl': {},
@@ -160,13 +160,13 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   return config
 
 
-def _train(args: dict[str, Any], small: bool) -> schema.Train:
+def _train(args: dict[str, Any]) -> schema.Train:
   """The training that the arguments of an imported model describe."""
   rank, steps = args['rank'], args['steps']
   return schema.Train(
     labels=args['labels'],
     explanation_batch=32,
-    remat='none' if small else 'full',
+    remat='none' if small(args['model']) else 'full',
     lora=schema.Lora(rank=rank, alpha=float(rank or 1)),
     loop=schema.Loop(steps=steps, checkpoint_every=max(1, steps // 6)),
     optimizer=schema.Optimizer(
@@ -177,7 +177,17 @@ def _train(args: dict[str, Any], small: bool) -> schema.Train:
 
 def smollm2(args: dict[str, Any]) -> bool:
   """Whether the model of IMPORT_ARGS is a SmolLM2."""
-  return args['model'].startswith('smollm2')
+  return args['model'] in MODELS and args['model'].startswith('smollm2')
+
+
+def named(source: str) -> str:
+  """A model's name in MODELS, where it is given by its name on the hub."""
+  return _SHORT.get(source, source)
+
+
+def small(source: str) -> bool:
+  """Whether a model is small: one of SMALL, or the user's own."""
+  return named(source) in SMALL or named(source) not in MODELS
 
 
 def _defaults(module: str) -> dict[str, Any]:

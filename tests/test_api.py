@@ -15,6 +15,7 @@ import pytest
 
 import coupling as cp
 from configs import common
+from coupling.checkpoints import hub
 from coupling.checkpoints import peft_format
 from coupling.config import schema
 from coupling.config import validate
@@ -191,6 +192,67 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     again = train()
   jax.tree.map(np.testing.assert_array_equal, weights(again), weights(after))
   assert again.origin == after.origin
+
+
+@pytest.fixture
+def asked(checkpoint, monkeypatch) -> list[tuple[str, str | None]]:
+  """What is looked for; all that is no folder here is found to be the checkpoint."""
+  found, find = [], hub.find
+
+  def anything(source, revision=None):
+    found.append((source, revision))
+    return find(source) if pathlib.Path(source).is_dir() else checkpoint
+
+  monkeypatch.setattr(hub, 'find', anything)
+  return found
+
+
+def test_a_revision_is_of_the_base_that_recorded_it(after, asked, checkpoint, tmp_path):
+  folder = tmp_path / 'adapters'
+  peft_format.save(folder, after.params[decoder.ADAPTERS], str(checkpoint))
+  path = folder / 'adapter_config.json'
+  named = dict(base_model_name_or_path='some/model', revision='own')
+  path.write_text(json.dumps(json.loads(path.read_text()) | named))
+  for given, want in (
+    ({}, ('some/model', 'own')),
+    (dict(revision='v2'), ('some/model', 'v2')),
+    (dict(base='other/model'), ('other/model', None)),
+    (dict(base='other/model', revision='v2'), ('other/model', 'v2')),
+  ):
+    asked.clear()
+    cp.load(folder, **given)
+    assert {x for x in asked if x[0] != str(checkpoint)} == {want}
+
+
+def test_a_model_is_asked_alike_by_both_its_names(before, asked, checkpoint, tmp_path):
+  for name, hub_name in common.MODELS.items():
+    one, other = cp.load(name), cp.load(hub_name)
+    assert one.format.fingerprint == other.format.fingerprint, name
+    assert one.config == other.config and one.origin == other.origin, name
+    dtype = 'float32' if name in common.SMALL else 'bfloat16'
+    assert one.config.dtype == dtype, name
+  own = cp.load(shutil.copytree(checkpoint, tmp_path / 'smollm2-own'))
+  assert own.format.fingerprint == before.format.fingerprint
+
+
+def test_what_is_trained_from_m0_is_asked_as_m0_was(
+  workdir, after, labels, checkpoint, tmp_path, capsys
+):
+  folder = tmp_path / 'adapters'
+  peft_format.save(folder, after.params[decoder.ADAPTERS], str(checkpoint))
+  for source in (checkpoint, folder):
+    with pytest.raises(schema.ConfigError, match='system='):
+      cp.evaluate(cp.load(source, system='Be brief.'), labels)
+  other = cp.label(cp.load(checkpoint, system='Be brief.'), PAIRS, QUESTIONS)
+  kept = workdir / 'seed0' / 'kl' / 'train' / 'checkpoints' / str(STEPS)
+  with pytest.raises(schema.ConfigError, match='system='):
+    cp.evaluate(cp.load(kept), other)
+  stranger = cp.load(
+    chat_checkpoints.save(tmp_path / 'other', seed=SEED + 1), system='Be brief.'
+  )
+  capsys.readouterr()
+  cp.evaluate(stranger, labels)
+  assert capsys.readouterr().err.count('template') == 1
 
 
 def changed(**changes) -> list[cp.Pair]:

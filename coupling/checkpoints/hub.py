@@ -89,11 +89,17 @@ def identity(source: str, revision: str | None = None) -> tuple[str, str | None]
     source, revision: as of `find`, whose errors it raises too.
 
   Returns:
-    The name on the hub and the commit that is used, or the absolute folder and None.
+    The name on the hub and the commit that is used; the absolute folder, or GGUF file,
+    and None; or, where a package stands for it, the name and None.
   """
-  folder = find(source, revision)
-  if pathlib.Path(source).expanduser().is_dir():
+  folder, path = find(source, revision), pathlib.Path(source).expanduser()
+  if path.is_dir():
     return str(folder.resolve()), None
+  if (file := gguf_checkpoint.find(source, revision)) is not None:
+    if file != path:
+      return source, None
+    # The file's own name stays: it tells the parts of a file in several.
+    return str(file.parent.resolve() / file.name), None
   return source, folder.name  # of a snapshot in the cache: its commit
 
 

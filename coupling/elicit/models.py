@@ -22,6 +22,7 @@ class Model:
     axes: how its devices are laid out.
     origin: where the weights come from, as JSON: equal for equal weights.
     training: how it was trained on labels, where that was done here.
+    section: what a config says of it, where one can: not with adapters from elsewhere.
   """
 
   config: decoder.DecoderConfig
@@ -30,6 +31,7 @@ class Model:
   axes: schema.Mesh
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
   training: 'Training | None' = None
+  section: schema.Base | None = None
 
   @property
   def mesh(self) -> jax.sharding.Mesh:

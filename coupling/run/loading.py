@@ -34,15 +34,16 @@ def load(
   """Loads a model.
 
   Args:
-    source: a name of configs/common.MODELS, such as smollm2_135m; a name on the hub; a
-      folder in its format; a GGUF file; a folder of peft's adapters, which stay beside
+    source: a name of configs/common.MODELS, such as smollm2_135m, or on the hub, which
+      there are the same; a folder in its format; a GGUF file; a folder of peft's adapters, which stay beside
       their base; or a step that this program kept, .../train/checkpoints/STEP.
     chat: ask by the chat template; None: where the tokenizer has one.
     system: turn that begins each chat; None: the template's own, but none for SmolLM2,
       as in configs/.
     dtype: of weights and arithmetic; '': float32, or bfloat16 for the large ones of
       configs/common.MODELS.
-    revision: on the hub; '' for its main branch.
+    revision: on the hub, of adapters that of their base; '' for its main branch, or
+      what adapters record.
     base: of adapters; '': as their folder names it.
     mesh: how devices are laid out; default: all share the weights.
 
@@ -54,14 +55,16 @@ def load(
   path, axes = pathlib.Path(source).expanduser(), mesh or schema.Mesh()
   if (path / _ADAPTER).exists():
     raw = hub.read_json(path / _ADAPTER)
-    named = str(base) or raw.get('base_model_name_or_path')
+    named, recorded = raw.get('base_model_name_or_path'), raw.get('revision') or ''
+    if base:
+      named, recorded = str(base), ''  # which is another model's
     if not named:
       raise schema.ConfigError(
         f'{path / _ADAPTER}: base_model_name_or_path is empty: give the base of these '
         'adapters, load(..., base=...)'
       )
     under = dict(chat=chat, system=system, dtype=dtype, mesh=axes)
-    return _adapted(path, load(named, revision=raw.get('revision') or '', **under))
+    return _adapted(path, load(named, revision=revision or recorded, **under))
   if base:
     raise schema.ConfigError(
       f'load: base={str(base)!r}, but {source} has no {_ADAPTER}'
@@ -83,9 +86,8 @@ def _section(
   source: str, chat: bool | None, system: str | None, dtype: str, revision: str
 ) -> schema.Import:
   """What a config would say of the model."""
-  large = source in common.MODELS and source not in common.SMALL
-  dtype = dtype or ('bfloat16' if large else 'float32')
-  if system is None and common.smollm2({'model': source}):
+  dtype = dtype or ('float32' if common.small(source) else 'bfloat16')
+  if system is None and common.smollm2({'model': common.named(source)}):
     system = ''
   section = schema.Import(
     checkpoint=common.MODELS.get(source, source),
@@ -114,7 +116,8 @@ def _imported(base: schema.Import, axes: schema.Mesh) -> models.Model:
   like = sharding.abstract_params(sharding.make_mesh(axes), config)
   params = weights.load(folder, config, like)
   origin = {'name': base.checkpoint, 'weights': context.digest(folder)}
-  return models.Model(config, params, format, axes, _asked(origin, config, format))
+  asked = _asked(origin, config, format)
+  return models.Model(config, params, format, axes, asked, section=base)
 
 
 def _adapted(folder: pathlib.Path, base: models.Model) -> models.Model:
@@ -125,7 +128,7 @@ def _adapted(folder: pathlib.Path, base: models.Model) -> models.Model:
     'name': str(folder),
     'adapters': digests.sha256(folder / peft_format.TENSORS),
   }
-  return dataclasses.replace(base, params=params, origin=origin)
+  return dataclasses.replace(base, params=params, origin=origin, section=None)
 
 
 def _kept(folder: pathlib.Path, axes: schema.Mesh) -> models.Model:
@@ -141,7 +144,10 @@ def _kept(folder: pathlib.Path, axes: schema.Mesh) -> models.Model:
   context.check_fingerprint(format, made_by)
   params = context.trained_params(found, config, sharding.make_mesh(axes))
   origin = {'name': str(folder), 'training': found.train.digest, 'step': found.step}
-  return models.Model(config, params, format, axes, _asked(origin, config, format))
+  if isinstance(base, schema.Import):
+    origin['base'] = {'weights': made_by.info()['weights']}
+  asked = _asked(origin, config, format)
+  return models.Model(config, params, format, axes, asked, section=section)
 
 
 def _asked(

@@ -23,6 +23,7 @@ from coupling.run import context
 from coupling.run import labels as labels_lib
 from coupling.runtime import files
 from coupling.runtime import manifests
+from coupling.runtime import progress
 from coupling.statistics.intervals import Interval
 
 RUN = 'model'  # what the run is called in tables and figures
@@ -160,11 +161,13 @@ def evaluate(
     config: the split, the batch size, and whether statements are scored.
 
   Raises:
-    ConfigError: statements that cannot be told apart.
+    ConfigError: statements that cannot be told apart; a model of the same weights, or
+      trained from them, that is asked by another template than the labels' own.
     NonFiniteError: logits that are not finite.
   """
   config, did = config or schema.Evaluate(), model.training
   validate.section(schema.Evaluate, dataclasses.asdict(config), 'evaluate')
+  _check_asked_alike(model, labels.model)
   begun, started = time.monotonic(), manifests.provenance()['started']
   if did is None or did.labels != labels.digest:
     train = schema.Train(loop=schema.Loop(steps=0, checkpoint_every=1))
@@ -186,6 +189,29 @@ def evaluate(
 
 
 _TIMES = ('started', 'seconds')
+
+
+def _check_asked_alike(model: models.Model, before: models.Model) -> None:
+  """Raises ConfigError where M_t is M_0's offspring and its prompts are other tokens."""
+  ours, theirs = model.format.fingerprint, before.format.fingerprint
+  if ours == theirs:
+    return
+  found = (
+    f'model: {model.origin["name"]} is asked by a chat template or tokenizer '
+    f'({ours[:12]}) that is not that of {before.origin["name"]} ({theirs[:12]}), whose '
+    'labels these are'
+  )
+  if (first := _first_weights(before)) and _first_weights(model) == first:
+    raise schema.ConfigError(f'{found}: load both with the same chat= and system=')
+  progress.line(f'{found}: another model, whose prompts are of its own')
+
+
+def _first_weights(model: models.Model) -> str | None:
+  """Digest of the weights that a model's trainings began with, where it is known."""
+  origin = model.origin
+  while 'base' in origin:
+    origin = origin['base']
+  return origin.get('weights')
 
 
 @functools.lru_cache(maxsize=1)  # once for all that is trained from it

@@ -77,6 +77,7 @@ def train(
     params=(model.params if config.lora.rank else {}) | params,
     origin=origin | described,
     training=models.Training(config, seed, labels.digest, model),
+    section=None,
   )
 
 

@@ -18,7 +18,9 @@ from coupling.checkpoints import gguf_checkpoint
 from coupling.checkpoints import gguf_config
 from coupling.checkpoints import gguf_file
 from coupling.checkpoints import hub
+from coupling.checkpoints import peft_format
 from coupling.checkpoints.hf_config import CheckpointError
+from coupling.model import lora
 from tests import chat_checkpoints
 from tests import small_checkpoints
 from tests import gguf_models
@@ -224,6 +226,35 @@ def test_a_package_stands_for_its_name_on_the_hub(monkeypatch, tmp_path):
   assert gguf_checkpoint.find(name, None) == tmp_path / package / file
   assert gguf_checkpoint.find(name, 'main') is None
   assert gguf_checkpoint.find('HuggingFaceTB/SmolLM2-360M-Instruct', None) is None
+
+
+@pytest.mark.parametrize('packaged', [True, False])
+def test_adapters_name_a_file_or_the_name_it_stands_for(
+  packaged, llama, tmp_path, monkeypatch
+):
+  """So that they load again, from any folder."""
+  source, want = 'llama.gguf', (str(llama), None)
+  if packaged:
+    source, want = 'some/llama', ('some/llama', None)
+    (tmp_path / 'brings_llama').mkdir()
+    (tmp_path / 'brings_llama' / '__init__.py').touch()
+    shutil.copy(llama, tmp_path / 'brings_llama')
+    monkeypatch.setitem(
+      gguf_checkpoint.PACKAGED, source, ('brings_llama', 'llama.gguf')
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  config = hub.decoder_config(hub.find(source))
+  adapters = lora.init(config, rank=2, alpha=2.0, seed=0)
+  peft_format.save(tmp_path / 'adapters', adapters, source)
+  monkeypatch.chdir('/')
+  raw = hub.read_json(tmp_path / 'adapters' / 'adapter_config.json')
+  named = raw['base_model_name_or_path'], raw['revision']
+  assert named == want
+  again = peft_format.load(
+    tmp_path / 'adapters', hub.decoder_config(hub.find(*named))
+  )
+  assert again.rank == 2
 
 
 @pytest.mark.slow
