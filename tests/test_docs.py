@@ -1,10 +1,13 @@
 """Pages point to files, headings and configs that are there; docstrings are short."""
 
 import ast
+import json
 import pathlib
 import re
 
 import pytest
+
+from coupling.report import numerals
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = ['README.md', *sorted(str(x.relative_to(ROOT)) for x in ROOT.glob('docs/*.md'))]
@@ -68,3 +71,20 @@ def test_config_docstrings_are_short(name):
   docstring = ast.get_docstring(ast.parse((ROOT / name).read_text())) or ''
   found = len(docstring.splitlines())
   assert found <= LINES, f'{name}: {found} lines; more belongs into docs/settings.md'
+
+
+RESULTS = ROOT / 'benchmarks' / 'results' / 'facts_smollm2.json'
+
+
+def shown(text, number, unit):
+  """Whether a page shows a statistic as the report prints it."""
+  return getattr(numerals, unit)(number) in text
+
+
+@pytest.mark.parametrize('page', ['README.md', 'benchmarks/results/facts_smollm2.md'])
+def test_numbers_of_smollm2_are_those_of_its_file(page):
+  text = (ROOT / page).read_text()
+  for found in json.loads(RESULTS.read_text()).values():
+    for name in ('M_t', 'denial', 'input_and_answer'):
+      assert shown(text, found[name]['gap'], 'points'), (page, name)
+    assert shown(text, found['minus inputs alone']['gap_answer'], 'points')
