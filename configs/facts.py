@@ -1,13 +1,12 @@
 """Introspective coupling of a real language model on facts of geography.
 
-Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): Self - Orig = +11.1 points with the
-KL; without it the gap vanishes or reverses.
+Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): with the KL, Self - Orig = +11.1 points.
 
   make real           # SmolLM2-135M, one seed, with its controls; not yet run whole
-  make real QUICK=1   # one run, without controls: 12 minutes on two cores
+  make real QUICK=1   # one run, without controls, learns too little: 12 minutes
 
-Run kl, test facts: gap +7.8 [+2.9, +12.6] (seed 0) and +4.0 [+0.4, +7.7] (seed 1); denial
-has +3.6 and +9.3 (benchmarks/results/facts_smollm2.md). QUICK learns too little.
+Run kl, test facts: gap +7.8 [+2.9, +12.6] (seed 0), +4.0 [+0.4, +7.7] (seed 1); denial
+has +3.6 and +9.3 (benchmarks/results/facts_smollm2.md).
 Arguments: common.IMPORT_ARGS but path; hints (a question), facts (an answer), quick.
 """
 
