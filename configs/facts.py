@@ -1,6 +1,6 @@
 """Introspective coupling of a real language model on facts of geography.
 
-Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): with the KL, Self - Orig = +11.1 points.
+Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): with the KL, gap +11.1 points.
 
   make real           # SmolLM2-135M, one seed, with its controls; not yet run whole
   make real QUICK=1   # one run, without controls, learns too little: 12 minutes
