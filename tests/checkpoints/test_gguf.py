@@ -251,9 +251,7 @@ def test_adapters_name_a_file_or_the_name_it_stands_for(
   raw = hub.read_json(tmp_path / 'adapters' / 'adapter_config.json')
   named = raw['base_model_name_or_path'], raw['revision']
   assert named == want
-  again = peft_format.load(
-    tmp_path / 'adapters', hub.decoder_config(hub.find(*named))
-  )
+  again = peft_format.load(tmp_path / 'adapters', hub.decoder_config(hub.find(*named)))
   assert again.rank == 2
 
 
