@@ -207,7 +207,7 @@ _TIMES = ('started', 'seconds')
 
 
 def _check_asked_alike(model: models.Model, before: models.Model) -> None:
-  """Raises ConfigError where M_t is M_0's offspring and its prompts are other tokens."""
+  """Raises ConfigError where M_t is trained from M_0 but asked in other tokens."""
   ours, theirs = model.format.fingerprint, before.format.fingerprint
   if ours == theirs:
     return
