@@ -34,6 +34,7 @@ SEED = flags.DEFINE_integer('seed', 0, 'Of the kills.')
 REAL = flags.DEFINE_bool('real', False, 'SmolLM2 on facts; else the built-in world.')
 
 ROOT = pathlib.Path(__file__).parent.parent
+MISSES = 5  # rounds without a kill, after which it ends with an error
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 # Seconds; less than most stages of the tiny experiments take.
 LONGEST_DELAY, LONGEST_DELAY_REAL = 2.0, 20.0
@@ -129,11 +130,24 @@ def read(path: pathlib.Path):
     return reader.restore(path.resolve(), restore_args=args)
 
 
+def names(workdir: pathlib.Path) -> set[str]:
+  """Files of a workdir, but for logs, hidden ones and those within checkpoints."""
+  found = (x.relative_to(workdir) for x in workdir.rglob('*') if x.is_file())
+  return {
+    str(x)
+    for x in found
+    if not {'checkpoints', 'tensorboard'} & {*x.parts}
+    and not any(part.startswith('.') for part in x.parts)
+  }
+
+
 def differences(a: pathlib.Path, b: pathlib.Path) -> list[str]:
   """Names of what differs between two finished workdirs, beside times."""
-  found = []
+  found = sorted(names(a) ^ names(b))
   for path in sorted(a.rglob('*.parquet')):
     relative = path.relative_to(a)
+    if str(relative) in found:
+      continue
     if not pq.read_table(path).equals(pq.read_table(b / relative)):
       found.append(str(relative))
   for manifest in sorted(a.rglob('checkpoints')):
@@ -151,6 +165,9 @@ def differences(a: pathlib.Path, b: pathlib.Path) -> list[str]:
     del report['provenance']  # times
   if reports[0] != reports[1]:
     found.append('report/report.json')
+  texts = [(root / 'report' / 'report.md').read_bytes() for root in (a, b)]
+  if texts[0] != texts[1]:
+    found.append('report/report.md')
   return found
 
 
@@ -159,7 +176,7 @@ def main(_) -> None:
   with tempfile.TemporaryDirectory() as folder:
     reference = pathlib.Path(folder) / 'undisturbed'
     complete(reference, REAL.value)
-    left, differing, number = KILLS.value, 0, 0
+    left, differing, number, missed = KILLS.value, 0, 0, 0
     while left > 0:
       workdir = pathlib.Path(folder) / f'disturbed-{number}'
       kills = disturbed(workdir, left, rng, REAL.value)
@@ -168,6 +185,12 @@ def main(_) -> None:
         f'round {number}: {", ".join(kills)}: {found or "no difference"}', flush=True
       )
       left, differing, number = left - len(kills), differing + len(found), number + 1
+      missed = 0 if kills else missed + 1
+      if missed == MISSES:
+        sys.exit(
+          f'{MISSES} rounds without a kill, with {left} left: stages end before the '
+          'delay; lower LONGEST_DELAY'
+        )
   print(f'{KILLS.value} kills, {differing} differences')
 
 

@@ -64,7 +64,7 @@ CONFIDENCE_SHARE = 0.05
 
 
 def sources_of(rng: np.random.Generator, lean: tuple[float, float]) -> dict:
-  """Runs of SEEDS seeds as studies.sources takes them, and their crossing.
+  """Runs of SEEDS seeds as source_claims.numbers takes them, and their crossing.
 
   Args:
     rng: of the sample.

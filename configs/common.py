@@ -160,17 +160,35 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   return config
 
 
+def pace(rank: int, small: bool) -> dict[str, Any]:
+  """Fields of train, and of its optimizer, where nothing else is asked for.
+
+  Adapters of a small model: those of schema.Train. Of a large one: the customary rate,
+  on more explanations at once. All weights, of any model: a tenth of that rate.
+
+  Args:
+    rank: of the adapters; 0 trains all weights.
+    small: whether the model is, see `small`.
+  """
+  if rank and small:
+    batch, rate = TRAIN['explanation_batch'], TRAIN['optimizer']['learning_rate']
+  else:
+    batch, rate = 32, 1e-4 if rank else 1e-5
+  return dict(explanation_batch=batch, optimizer=dict(learning_rate=rate))
+
+
 def _train(args: dict[str, Any]) -> schema.Train:
   """The training that the arguments of an imported model describe."""
   rank, steps = args['rank'], args['steps']
+  customary = pace(rank, small=False)  # whatever the model, but in configs/facts.py
   return schema.Train(
     labels=args['labels'],
-    explanation_batch=32,
+    explanation_batch=customary['explanation_batch'],
     remat='none' if small(args['model']) else 'full',
     lora=schema.Lora(rank=rank, alpha=float(rank or 1)),
     loop=schema.Loop(steps=steps, checkpoint_every=max(1, steps // 6)),
     optimizer=schema.Optimizer(
-      learning_rate=1e-4 if rank else 1e-5, warmup_steps=min(20, steps - 1)
+      **customary['optimizer'], warmup_steps=min(20, steps - 1)
     ),
   )
 

@@ -13,6 +13,7 @@ Arguments: common.IMPORT_ARGS but path; hints (a question), facts (an answer), q
 from ml_collections import ConfigDict
 
 from configs import common
+from data import facts
 
 ARGS = dict(
   model='smollm2_135m',
@@ -24,15 +25,20 @@ ARGS = dict(
 
 def get_config(arg: str | None = None) -> ConfigDict:
   known = {k: x for k, x in common.IMPORT_ARGS.items() if k != 'path'} | ARGS
-  args = common.parse_arg(arg, **known, hints=2, facts=3, quick=False)
+  fields = facts.Config
+  args = common.parse_arg(
+    arg,
+    **known,
+    hints=fields.hints_per_question,
+    facts=fields.per_answer,
+    quick=False,
+  )
   task = dict(
     module='data.facts', hints_per_question=args['hints'], per_answer=args['facts']
   )
   config = common.on_checkpoint(args, 'Introspective coupling on facts', task)
   config.behavior.update(read='text', per_token=True)
-  # For a model as small as this.
-  config.train.explanation_batch = common.TRAIN['explanation_batch']
-  config.train.optimizer.learning_rate = common.TRAIN['optimizer']['learning_rate']
+  config.train.update(common.pace(args['rank'], common.small(args['model'])))
   config.train.loop.checkpoint_every = max(1, args['steps'] // 2)
   if args['quick']:
     config.train.loop.checkpoint_every = args['steps']

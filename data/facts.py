@@ -113,7 +113,7 @@ class Config:
 
   relations: tuple[str, ...] = geography.RELATIONS
   min_population: int = 100_000  # of the cities asked about
-  per_answer: int = 50  # most facts of a relation with the same answer
+  per_answer: int = 3  # most facts of a relation with the same answer
   near_share: float = 0.5  # of wrong options: of the right one's region
   hints: tuple[str, ...] = HINTS  # `kind: text with {option}`
   against: tuple[str, ...] = ('not',)  # kinds that speak against their option
@@ -122,7 +122,7 @@ class Config:
     'dream',
   )  # kinds that training never explains
   right_share: float = 0.25  # of the hints; 0.25 tells nothing about the answer
-  hints_per_question: int = 1  # each another one
+  hints_per_question: int = 2  # each another one
   # What explanations state first: that the answer changes, or the one without the hint.
   statement: Literal['change', 'answer'] = 'answer'
 

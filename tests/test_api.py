@@ -1,12 +1,16 @@
 """The Python API: it gives what the stages give, refuses what they refuse, resumes."""
 
 import dataclasses
+import functools
+import gc
 import json
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import weakref
 
 import jax
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 
 import coupling as cp
 from configs import common
+from configs import facts
 from coupling.checkpoints import hub
 from coupling.checkpoints import peft_format
 from coupling.config import schema
@@ -22,10 +27,15 @@ from coupling.config import validate
 from coupling.elicit import label_set
 from coupling.model import decoder
 from coupling.run import pipeline
+from coupling.run import result as result_lib
+from coupling.run import taught
 from coupling.runtime import distributed
+from coupling.runtime import finite
 from coupling.runtime import interrupt
 from coupling.runtime import workdir as workdir_lib
+from coupling.training import divergence
 from coupling.training import train_loop
+from data import facts as facts_lib
 from data import readers
 from tests import chat_checkpoints
 from tests import given_pairs
@@ -255,6 +265,82 @@ def test_what_is_trained_from_m0_is_asked_as_m0_was(
   assert capsys.readouterr().err.count('template') == 1
 
 
+def test_kinds_that_are_never_explained_are_among_the_items(before):
+  pairs = [
+    dataclasses.replace(x, cue_kind='odd') if i % 2 else x for i, x in enumerate(PAIRS)
+  ]
+  questions = dataclasses.replace(QUESTIONS, unexplained=('odd',))
+  labels = cp.label(dataclasses.replace(before, section=None), pairs, questions)
+  result = cp.evaluate(before, labels)
+  items = result.items.to_pydict()
+  assert len(items['explained']) == len(labels.pairs['test'])
+  assert items['explained'] == [x != 'odd' for x in items['cue_kind']]
+  assert {*items['explained']} == {True, False}
+  assert sum(items['explained']) == result.summary['items'][0]
+  right = [x for x, explained in zip(items['self'], items['explained']) if explained]
+  assert np.mean(right) == pytest.approx(result.self_accuracy.value)
+  assert items['behavior'] == items['orig_behavior']
+  assert 'base' not in result.summary['config']
+
+
+def test_a_page_says_how_m0_was_loaded(before, result):
+  assert result.summary['config']['base'] == dataclasses.asdict(before.section)
+  assert cp.load(before.section.checkpoint).origin == before.origin
+
+
+def test_m0_is_asked_once_and_let_go_with_its_labels(after, labels, monkeypatch):
+  own, asked = dataclasses.replace(labels), []
+  ask = result_lib._asked
+  note = lambda model, *more: asked.append(model) or ask(model, *more)
+  monkeypatch.setattr(result_lib, '_asked', note)
+  for _ in range(2):
+    cp.evaluate(after, own)
+  assert asked.count(labels.model) == 1 and asked.count(after) == 2
+  gone = weakref.ref(own)
+  del own
+  gc.collect()
+  assert gone() is None
+
+
+@pytest.mark.parametrize('model', ['smollm2_135m', 'qwen3_8b'])
+@pytest.mark.parametrize('rank', [0, 8])
+def test_the_rate_is_that_of_the_config(model, rank, before, labels, monkeypatch):
+  monkeypatch.setattr(taught, '_fit', lambda *_: {})
+  named = dataclasses.replace(before, origin={'name': common.MODELS[model]})
+  found = cp.train(named, dataclasses.replace(labels, model=named), rank=rank)
+  ours = found.training.config
+  theirs = validate.resolve(facts.get_config(f'model={model},rank={rank}')).train
+  assert ours.optimizer.learning_rate == theirs.optimizer.learning_rate
+  assert ours.explanation_batch == theirs.explanation_batch
+  adapters = schema.Train()
+  assert (ours.optimizer.learning_rate == adapters.optimizer.learning_rate) == (
+    bool(rank) and model in common.SMALL
+  )
+
+
+def test_what_is_not_kept_is_not_promised(before, labels, tmp_path, monkeypatch):
+  first = divergence.First(0, 'at step 4, loss is nan', 3)
+  monkeypatch.setattr(divergence, 'first', lambda step, _: first if step == 4 else None)
+  train = functools.partial(cp.train, before, labels, **SETTINGS | dict(steps=4))
+  with pytest.raises(finite.NonFiniteError) as error:
+    train(folder=tmp_path / 'kept')
+  assert str(tmp_path / 'kept') in str(error.value)
+  with pytest.raises(finite.NonFiniteError) as error:
+    train()
+  assert tempfile.gettempdir() not in str(error.value)
+
+
+def test_shifts_and_attention_are_checked_as_by_the_stages(before, labels):
+  task = schema.Task(module='data.facts', config=facts_lib.Config())
+  for its in (None, task):
+    shift = schema.BehaviorXent(weight=1.0, target='nothing')
+    config = schema.Train(objectives=schema.Objectives(behavior_xent=shift))
+    with pytest.raises(schema.ConfigError, match='behavior_xent.target=.nothing'):
+      cp.train(before, dataclasses.replace(labels, task=its), config=config)
+  with pytest.raises(schema.ConfigError, match='NVIDIA'):
+    cp.train(before, labels, config=schema.Train(attention='cudnn'))
+
+
 def changed(**changes) -> list[cp.Pair]:
   return [*PAIRS[1:], dataclasses.replace(PAIRS[0], **changes)]
 
@@ -333,9 +419,9 @@ def test_models_that_cannot_be_asked_are_refused(checkpoint, tmp_path):
 
 
 def test_a_task_knows_how_it_asks_and_the_import_is_cheap():
-  facts = cp.tasks.facts(seed=0, relations=('country_capital',), per_answer=1)
-  assert facts.questions.unexplained and facts[:3].questions == facts.questions
-  assert len(facts[:3]) == 3 and isinstance(facts[0], cp.Pair)
+  found = cp.tasks.facts(seed=0, relations=('country_capital',), per_answer=1)
+  assert found.questions.unexplained and found[:3].questions == found.questions
+  assert len(found[:3]) == 3 and isinstance(found[0], cp.Pair)
   assert all(getattr(cp, name) for name in cp.__all__)
   assert not hasattr(cp, 'nothing')
   code = 'import sys, coupling, coupling.report.page; assert "jax" not in sys.modules'

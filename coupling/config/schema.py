@@ -3,8 +3,8 @@
 Configs are `ml_collections.ConfigDict`s made by the files in configs/, which
 validate.resolve turns into an `Experiment`. Everything below main.py takes these
 dataclasses. Defaults are those of explanation training on an imported model of a
-hundred million parameters, as configs/facts.py has it; configs/common.py begins with
-them.
+hundred million parameters by adapters; configs/common.py begins with them, and says
+what larger models and the training of all weights have instead.
 """
 
 from collections.abc import Iterable
@@ -56,7 +56,7 @@ class Length:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-  """See models.DecoderConfig; the vocabulary comes with the tokenizer."""
+  """See decoder.DecoderConfig; the vocabulary comes with the tokenizer."""
 
   width: int
   depth: int
@@ -225,7 +225,7 @@ class Lora:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-  """Explanation training on fixed labels, which targets.py makes."""
+  """Explanation training on fixed labels, which label_rules.py makes."""
 
   seed: int = 0  # beside the experiment's seed: siblings differ in this alone
   start: str = ''  # run whose last weights are trained on; '' for M_0
@@ -248,9 +248,9 @@ class Train:
   practice: bool = False  # behaviour objectives have the split splits.PRACTICE too
   explanation_batch: int = 8
   behavior_batch: int = 32  # prompts, of x and x∖C alike; not with trees
-  # Questions about one pair share what they begin with (packed.py). A draw is then of
-  # explanation_batch pairs that are explained, each with its two behaviour prompts, and
-  # of pairs that are not, or of `practice`, in proportion to their number.
+  # Questions about one pair share what they begin with (tree_batches.py). A draw is
+  # then of explanation_batch pairs that are explained, each with its two behaviour
+  # prompts, and of pairs that are not, or of `practice`, in proportion to their number.
   trees: bool = True
   remat: Literal['none', 'dots', 'full'] = 'none'  # memory for time: stack.REMAT
   # Of training; cudnn: fused, on NVIDIA GPUs.

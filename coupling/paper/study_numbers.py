@@ -55,7 +55,7 @@ def numbers(
 ) -> dict:
   """All numbers of the report.
 
-  Args: see studies.write.
+  Args: see paper.write.
 
   Returns:
     title; config; provenance, which alone holds times; seeds, items, groups and

@@ -1,6 +1,6 @@
 """Numbers as the report prints them: percentages with one decimal, brackets for bounds.
 
-A statistic is the dict {mean, low, high, per_seed} of summary.py.
+A statistic is the dict {mean, low, high, per_seed} of aggregate.py.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 Colours are Okabe & Ito's, and each is doubled by a marker, line style or hatch: the
 figures hold in greyscale. Sizes are those of a two-column page in print. A statistic is
-the dict {mean, low, high, per_seed} of summary.py.
+the dict {mean, low, high, per_seed} of aggregate.py.
 """
 
 import io

@@ -48,6 +48,7 @@ class Labels:
     behaviors: split -> what M_0 does on them.
     too_long: split -> how many were left out as too long.
     made: when, how long it took, and with which packages, as JSON.
+    of_base: M_0's own evaluation, kept by result.evaluate for all that is trained.
   """
 
   model: models.Model
@@ -62,6 +63,7 @@ class Labels:
   behaviors: Mapping[str, Behaviors]
   too_long: Mapping[str, int]
   made: Mapping[str, Any]
+  of_base: dict[Any, pa.Table] = dataclasses.field(default_factory=dict, init=False)
 
   def table(self, split: str) -> pa.Table:
     """One row a pair, as the label stage writes it: see label_set.table."""

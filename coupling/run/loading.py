@@ -34,9 +34,10 @@ def load(
   """Loads a model.
 
   Args:
-    source: a name of configs/common.MODELS, such as smollm2_135m, or on the hub, which
-      there are the same; a folder in its format; a GGUF file; a folder of peft's adapters, which stay beside
-      their base; or a step that this program kept, .../train/checkpoints/STEP.
+    source: a name of configs/common.MODELS, such as smollm2_135m, or the same model's on
+      the hub; any other name on the hub; a folder in its format; a GGUF file; a folder
+      of peft's adapters, which stay beside their base; or a step that this program
+      kept, .../train/checkpoints/STEP.
     chat: ask by the chat template; None: where the tokenizer has one.
     system: turn that begins each chat; None: the template's own, but none for SmolLM2,
       as in configs/.

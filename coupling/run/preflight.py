@@ -42,12 +42,8 @@ def check(e: schema.Experiment) -> None:
   problems = template_problems(e.task.module, questions)
   for name, train in e.trained.items():
     problems += objective_problems(f'runs.{name}', train, e.label, questions)
-    problems += _shift_problems(f'runs.{name}', train, e)
-    if train.attention == 'cudnn' and jax.default_backend() != 'gpu':
-      problems.append(
-        f'runs.{name}.attention=cudnn is for NVIDIA GPUs, and the devices here are '
-        f'{jax.devices()[0].platform}: set it to blocks'
-      )
+    problems += shift_problems(f'runs.{name}', train, e.task, e.seeds[0])
+    problems += _device_problems(f'runs.{name}', train)
     if train.attention == 'cudnn' and e.runs_at_once > 1:
       problems.append(
         f'runs.{name}.attention=cudnn trains one run at a time, and runs_at_once='
@@ -155,17 +151,52 @@ def objective_problems(
   return problems
 
 
-def _shift_problems(
-  section: str, train: schema.Train, e: schema.Experiment
+def attention_problems(
+  section: str, train: schema.Train, model: decoder.DecoderConfig
 ) -> list[str]:
-  """A shift towards what the task does not know, or the behaviour asked about."""
-  shift, module = train.objectives.behavior_xent, importlib.import_module(e.task.module)
-  known = (*behavior_shift.ON_CUES, *behavior_shift.preferences(module))
+  """Fused attention on other devices than it is for, or of heads that it lacks."""
+  return _device_problems(section, train) + _head_problems(section, train, model)
+
+
+def _device_problems(section: str, train: schema.Train) -> list[str]:
+  if train.attention != 'cudnn' or jax.default_backend() == 'gpu':
+    return []
+  return [
+    f'{section}.attention=cudnn is for NVIDIA GPUs, and the devices here are '
+    f'{jax.devices()[0].platform}: set it to blocks'
+  ]
+
+
+def _head_problems(
+  section: str, train: schema.Train, model: decoder.DecoderConfig
+) -> list[str]:
+  fits = model.head_dim % 8 == 0 and model.head_dim <= 128
+  if train.attention != 'cudnn' or fits:
+    return []
+  return [
+    f'{section}.attention=cudnn takes heads of 8, 16, … 128 features, and those '
+    f'of this model have {model.head_dim}: set it to blocks'
+  ]
+
+
+def shift_problems(
+  section: str, train: schema.Train, task: schema.Task | None, seed: int
+) -> list[str]:
+  """A shift towards what the task does not know, or the behaviour asked about.
+
+  Without a task, which is None where pairs were given, no preferences are known.
+  """
+  shift, known = train.objectives.behavior_xent, behavior_shift.ON_CUES
+  who = 'given pairs know'
+  if task is not None:
+    module = importlib.import_module(task.module)
+    known = (*known, *behavior_shift.preferences(module))
+    who = f'{task.module} knows'
   field = f'{section}.objectives.behavior_xent.target={shift.target!r}'
   if shift.target not in known:
-    return [f'{field}: {e.task.module} knows {", ".join(known)}']
+    return [f'{field}: {who} {", ".join(known)}']
   try:
-    behavior_shift.scores(shift, e.task, e.seeds[0], [])
+    behavior_shift.scores(shift, task, seed, [])
   except ValueError as error:
     return [f'{field}: {error}']
   return []
@@ -245,11 +276,7 @@ def _model_problems(e: schema.Experiment) -> list[str]:
     )
   for name, train in e.trained.items():
     problems += adapter_problems(f'runs.{name}', train.lora, model)
-    if train.attention == 'cudnn' and (model.head_dim % 8 or model.head_dim > 128):
-      problems.append(
-        f'runs.{name}.attention=cudnn takes heads of 8, 16, … 128 features, and those '
-        f'of this model have {model.head_dim}: set it to blocks'
-      )
+    problems += _head_problems(f'runs.{name}', train, model)
   if not _refusal(sharding.make_mesh, e.mesh):
     mesh = sharding.make_mesh(e.mesh)
     if model.num_kv_heads % mesh.shape['tensor']:

@@ -1,7 +1,6 @@
 """What a model does and says on held-out groups, and all numbers of that."""
 
 import dataclasses
-import functools
 import pathlib
 import time
 from typing import Any
@@ -25,6 +24,7 @@ from coupling.runtime import files
 from coupling.runtime import manifests
 from coupling.runtime import progress
 from coupling.statistics.intervals import Interval
+from data import pairs as pairs_lib
 
 RUN = 'model'  # what the run is called in tables and figures
 
@@ -43,10 +43,15 @@ class Result:
   Attributes:
     records: what was recorded, in the order of the items.
     summary: all numbers, as of aggregate.summarize: what a report's report.json has.
+    items: a row an item: evaluation.records, what M_0 did (`orig_behavior`,
+      `orig_counterfactual_behavior`), whether the explanation is right (`self`,
+      `orig`), and whether its kind of cue is one that training explains (`explained`):
+      all but those of Questions.unexplained, which Self, Orig and the gap leave out.
   """
 
   records: records_lib.SeedRecords
   summary: dict[str, Any]
+  items: pa.Table
 
   @property
   def gap(self) -> Interval:
@@ -82,22 +87,6 @@ class Result:
       name: dict(_intervals(found)) for name, found in self.summary['baselines'].items()
     }
 
-  @functools.cached_property
-  def items(self) -> pa.Table:
-    """A row an item: evaluation.records, what M_0 did (`orig_behavior`,
-    `orig_counterfactual_behavior`), and whether the explanation is right (`self`,
-    `orig`)."""
-    table = list(self.records.tables[RUN].values())[-1]
-    items, orig = self.records.final(RUN), self.records.orig
-    for name, x_N in {
-      'orig_behavior': orig.behavior_N,
-      'orig_counterfactual_behavior': orig.counterfactual_behavior_N,
-      'self': items.right(items.truth),
-      'orig': items.right(orig.truth),
-    }.items():
-      table = table.append_column(name, pa.array(np.asarray(x_N)))
-    return table
-
   def table(self) -> pa.Table:
     """Numbers of the model and of the controls: explainer, statistic, value, low, high.
 
@@ -128,7 +117,7 @@ class Result:
   def __repr__(self) -> str:
     names = ('self_accuracy', 'orig_accuracy', 'gap', 'similarity')
     found = ', '.join(f'{name}={getattr(self, name)}' for name in names)
-    return f'Result({len(self.items)} items, {found})'
+    return f'Result({self.summary["items"][0]} items, {found})'
 
 
 def _interval(statistic: dict[str, Any]) -> Interval:
@@ -185,14 +174,40 @@ def evaluate(
   stages = {'evaluate': dict(stage='evaluate', started=started, seconds=seconds)}
   stages['label'] = dict(stage='label', **{k: labels.made[k] for k in _TIMES})
   made = _provenance(labels, seed, stages)
-  return Result(found, aggregate.of_records(e, {seed: found}, made))
+  summary = aggregate.of_records(e, {seed: found}, made)
+  if e.base is None:
+    del summary['config']['base']  # no config would load this M_0
+  items = _items(tables[train.loop.steps], names[config.split][''], labels.questions)
+  return Result(found, summary, items)
+
+
+def _items(
+  table: pa.Table, before: pa.Table, questions: pairs_lib.Questions
+) -> pa.Table:
+  """Result.items, of what M_t did and what M_0 did on the same items."""
+  items = records_lib.to_items(table, questions.states_answer, questions.against)
+  orig = dataclasses.replace(
+    items,
+    behavior_N=before['behavior'].to_numpy(),
+    counterfactual_behavior_N=before['counterfactual_behavior'].to_numpy(),
+  )
+  kind_N = np.array(table['cue_kind'].to_pylist(), object)
+  for name, x_N in {
+    'orig_behavior': orig.behavior_N,
+    'orig_counterfactual_behavior': orig.counterfactual_behavior_N,
+    'self': items.right(items.truth),
+    'orig': items.right(orig.truth),
+    'explained': ~np.isin(kind_N, questions.unexplained),
+  }.items():
+    table = table.append_column(name, pa.array(np.asarray(x_N)))
+  return table
 
 
 _TIMES = ('started', 'seconds')
 
 
 def _check_asked_alike(model: models.Model, before: models.Model) -> None:
-  """Raises ConfigError where M_t is M_0's offspring and its prompts are other tokens."""
+  """Raises ConfigError where M_t is trained from M_0 but asked in other tokens."""
   ours, theirs = model.format.fingerprint, before.format.fingerprint
   if ours == theirs:
     return
@@ -214,10 +229,11 @@ def _first_weights(model: models.Model) -> str | None:
   return origin.get('weights')
 
 
-@functools.lru_cache(maxsize=1)  # once for all that is trained from it
 def _of_base(labels: labels_lib.Labels, when: str, config: schema.Evaluate) -> pa.Table:
-  """M_0 itself, `_asked`."""
-  return _asked(labels.model, labels, when, config)
+  """M_0 itself, `_asked` once for all that is trained from it."""
+  if (when, config) not in labels.of_base:
+    labels.of_base[when, config] = _asked(labels.model, labels, when, config)
+  return labels.of_base[when, config]
 
 
 def _asked(
@@ -250,7 +266,7 @@ def _experiment(
   return schema.Experiment(
     seeds=(seed,),
     task=labels.task or schema.Task(module='', config=None),
-    base=schema.Import(checkpoint=labels.model.origin['name']),
+    base=labels.model.section,
     length=labels.length,
     behavior=labels.behavior,
     label=labels.config,

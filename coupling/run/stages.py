@@ -6,7 +6,7 @@
                                           those of the labels' source: labelling.py
   <workdir>/seed0/<run>/train             checkpoints M_t
   <workdir>/seed0/<run>/evaluate          behaviours and explanations, item by item
-  <workdir>/seed0/<run>/patch             which sites carry them: patch.py
+  <workdir>/seed0/<run>/patch             which sites carry them: patch_stage.py
   <workdir>/seed0/<run>/export            the last M_t in the hub's format: export.py
   <workdir>/report                        statistics, figures, text
 

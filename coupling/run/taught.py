@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import tempfile
 
+from configs import common
 from coupling.checkpoints import kept_steps
 from coupling.config import run_rules
 from coupling.config import schema
@@ -44,11 +45,13 @@ def train(
     labels: its own.
     steps: of the optimizer; a checkpoint is kept half way.
     rank: of the adapters; 0 trains all weights.
-    learning_rate: after the warm-up.
+    learning_rate: after the warm-up; default, without a config, as with the batch:
+      that of the rank and the model's size, see configs/common.pace. Where all weights
+      are trained, it is a fiftieth of that of a small model's adapters.
     kl: weight of the divergence that holds behaviour to M_0's; 0 lets it drift.
     seed: of adapters, order and draws.
     folder: where checkpoints are kept, from the last of which the same call goes on;
-      default: a temporary one, so that an interruption costs all.
+      default: nowhere, so that an interruption costs all.
     config: everything else; the arguments above change it.
 
   Returns:
@@ -60,17 +63,19 @@ def train(
     WorkdirError: the folder is of another training, or is damaged.
     NonFiniteError: the training diverged.
   """
-  config = _settings(config or schema.Train(), steps, rank, learning_rate, kl)
-  _check(model, labels, config)
+  config = config or _customary(model, rank)
+  config = _settings(config, steps, rank, learning_rate, kl)
+  _check(model, labels, config, seed)
   described = dict(train=dataclasses.asdict(config), seed=seed, labels=labels.digest)
   inputs = dict(model=model.origin, mesh=dataclasses.asdict(model.axes))
   with contextlib.ExitStack() as stack:
-    if folder is None:
+    lasting = folder is not None
+    if not lasting:
       folder = stack.enter_context(tempfile.TemporaryDirectory())
     opened = workdir_lib.open_stage(
       pathlib.Path(folder), 'train', described | inputs, {}
     )
-    params = _fit(stack.enter_context(opened), model, labels, config, seed)
+    params = _fit(stack.enter_context(opened), model, labels, config, seed, lasting)
   origin = {'name': f'{model.origin["name"]}, trained', 'base': model.origin}
   return dataclasses.replace(
     model,
@@ -87,6 +92,7 @@ def _fit(
   labels: labels_lib.Labels,
   config: schema.Train,
   seed: int,
+  lasting: bool,
 ) -> decoder.Params:
   """What is trained, adapters or all weights: from the stage where that is finished."""
   fresh = train_step.fresh_adapters(
@@ -96,22 +102,35 @@ def _fit(
   if stage.finished:
     like = context.kept_like(model.config, fresh, model.mesh)
     return kept_steps.read_params(kept, config.loop.steps, like)
-  params = train_loop.fit(
-    trainings.of_parts(
-      'train',
-      config,
-      model.config,
-      _parts(labels, config, seed),
-      seed,
-      base,
-      sharding.put_params(model.mesh, fresh) or base,
-      model.axes,
-      kept,
-      stage.path('.tensorboard'),
-    )
+  training = trainings.of_parts(
+    'train',
+    config,
+    model.config,
+    _parts(labels, config, seed),
+    seed,
+    base,
+    sharding.put_params(model.mesh, fresh) or base,
+    model.axes,
+    kept,
+    stage.path('.tensorboard'),
   )
+  params = train_loop.fit(dataclasses.replace(training, lasting=lasting))
   stage.finish({'devices': context.devices()})
   return params
+
+
+def _customary(model: models.Model, rank: int | None) -> schema.Train:
+  """The training where none is given: its pace is that of a config."""
+  config, origin = schema.Train(), model.origin
+  while 'name' in origin.get('base', {}):
+    origin = origin['base']
+  rank = config.lora.rank if rank is None else rank
+  found = common.pace(rank, common.small(origin.get('name', '')))
+  return dataclasses.replace(
+    config,
+    explanation_batch=found['explanation_batch'],
+    optimizer=dataclasses.replace(config.optimizer, **found['optimizer']),
+  )
 
 
 def _settings(
@@ -142,7 +161,7 @@ def _settings(
 
 
 def _check(
-  model: models.Model, labels: labels_lib.Labels, config: schema.Train
+  model: models.Model, labels: labels_lib.Labels, config: schema.Train, seed: int
 ) -> None:
   """Raises ConfigError for what could not be trained, or would be another thing."""
   validate.section(schema.Train, dataclasses.asdict(config), 'train')
@@ -161,12 +180,6 @@ def _check(
     )
   unused = [x for x in ('start', 'labels', 'practice') if getattr(config, x)]
   problems += [f'train.{x}: is for configs (main.py) alone' for x in unused]
-  target = config.objectives.behavior_xent.target
-  if labels.task is None and target not in behavior_shift.ON_CUES:
-    problems.append(
-      f'train.objectives.behavior_xent.target={target!r}: given pairs know '
-      f'{", ".join(behavior_shift.ON_CUES)}'
-    )
   if config.context == 'after' and not labels.questions.explanation_after:
     problems.append('train.context=after: give the questions an explanation_after')
   changed_N = labels.behaviors['train'].explanation.changed_N
@@ -181,7 +194,9 @@ def _check(
     run_rules.objective_problems('train', config),
     run_rules.precision_problems('train', config, model.config),
     preflight.adapter_problems('train', config.lora, model.config),
+    preflight.attention_problems('train', config, model.config),
     preflight.objective_problems('train', config, labels.config, labels.questions),
+    preflight.shift_problems('train', config, labels.task, seed),
     preflight.reading_problems(
       labels.behavior, labels.config, {'train': config}, labels.questions
     ),

@@ -51,10 +51,10 @@ class _Plan:
     self._begun: dict[str, float] = {}
     self._start = time.monotonic()
     if len(self.left) < len(tasks):
-      raise ValueError(f'scheduler: names are not unique: {[t.name for t in tasks]}')
+      raise ValueError(f'workers: names are not unique: {[t.name for t in tasks]}')
     for task in tasks:
       if unknown := set(task.needs) - self.left.keys():
-        raise ValueError(f'scheduler: {task.name} needs {unknown}: not among the tasks')
+        raise ValueError(f'workers: {task.name} needs {unknown}: not among the tasks')
     graphlib.TopologicalSorter({t.name: t.needs for t in tasks}).prepare()  # no cycle
 
   def start(self) -> Task | None:
@@ -221,7 +221,7 @@ def run(tasks: list[Task], workers: int, environment: dict[str, str]) -> None:
     Exception: the first that a task raised, with the task's name in its notes.
   """
   if workers < 1:
-    raise ValueError(f'scheduler: workers: found {workers}, needs at least 1')
+    raise ValueError(f'workers: found {workers}, needs at least 1')
   plan = _Plan(tasks, workers)
   failure, pool = None, []
   with _environment(environment):

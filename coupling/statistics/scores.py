@@ -3,7 +3,7 @@
 `coupling` takes the evaluation of M_t and that of M_0 on the same held-out items and
 returns a plain nested dict of numbers, ready for JSON. What is undefined (a share of no
 items, weights without drift) is None, never 0. Statistics of two evaluations are in
-comparisons.py, those over many runs in runs.py, explainers to compare with in
+contrasts.py, those over many runs in across_seeds.py, explainers to compare with in
 baselines.py.
 """
 

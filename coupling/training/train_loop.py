@@ -56,6 +56,7 @@ class Training:
   )  # of batches of trees; None: the parts are those of a batch
   folder: pathlib.Path  # of the checkpoints
   log: pathlib.Path  # TensorBoard folder
+  lasting: bool = True  # whether the folder outlives the process
 
   @property
   def settings(self) -> compiled.Settings:
@@ -235,6 +236,7 @@ class _Run:
     """The error for what was found not finite after so many updates."""
     self._checkpoints.settle()
     last = max(distributed.first(self.kept), default=None)
+    last = last if self._training.lasting else None
     return divergence.error(self._training, found, updates, last)
 
   def poll(self) -> None:

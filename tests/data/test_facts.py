@@ -22,8 +22,15 @@ from data import readers
 from data import splits
 
 PEOPLE = facts.Config().min_population
+
+
+def many(**changes) -> facts.Config:
+  """More facts than a config asks about by default, each once."""
+  return facts.Config(**dict(per_answer=50, hints_per_question=1) | changes)
+
+
 KINDS = [hint.partition(':')[0] for hint in facts.HINTS]
-SOME = facts.Config(relations=('capital_country', 'country_currency', 'city_state'))
+SOME = many(relations=('capital_country', 'country_currency', 'city_state'))
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +41,7 @@ def every() -> tuple[geography.Fact, ...]:
 @pytest.fixture(scope='module')
 def made() -> list[pairs.Pair]:
   """With three hints each."""
-  return list(facts.make(facts.Config(hints_per_question=3), 0))
+  return list(facts.make(many(hints_per_question=3), 0))
 
 
 def relation(pair: pairs.Pair) -> str:
@@ -170,7 +177,7 @@ def test_no_wrong_option_has_a_city_of_the_name(every, made):
 @pytest.mark.parametrize('share', [0.0, 0.5, 0.8])
 def test_wrong_options_are_near_as_often_as_asked(every, share):
   relations = ('city_country', 'country_capital', 'city_state')
-  config = facts.Config(relations=relations, near_share=share)
+  config = many(relations=relations, near_share=share)
   regions = collections.defaultdict(lambda: collections.defaultdict(set))
   own = {}
   for fact in every:
@@ -213,12 +220,12 @@ def test_several_hints_are_of_one_question_and_differ(made):
   for one in zip(made[::3], made[1::3], made[2::3], strict=True):
     assert len({p.counterfactual for p in one}) == len({p.group for p in one}) == 1
     assert len({p.cue_kind for p in one}) == 3
-  first = list(facts.make(facts.Config(), 0))
+  first = list(facts.make(many(), 0))
   assert first == made[::3]  # more hints leave the first as it was
 
 
 def test_no_answer_prevails_and_the_seed_chooses():
-  config = facts.Config(relations=('city_country',), per_answer=20)
+  config = many(relations=('city_country',), per_answer=20)
   first, again, other = (list(facts.make(config, seed)) for seed in (0, 0, 1))
   assert first == again
   assert max(collections.Counter(map(answer, first)).values()) == 20
@@ -252,7 +259,7 @@ def test_what_is_about_one_thing_is_in_one_split(made):
 
 def test_prompts_are_short(made):
   """SmolLM2 has 80 tokens at most where these are the words and marks (measured)."""
-  questions = facts.questions(facts.Config())
+  questions = facts.questions(many())
   for template, most in ((questions.behavior, 60), (questions.explanation, 75)):
     counts = [
       len(re.findall(r'\w+|[^\w\s]', template.format(prompt=p.prompt))) for p in made
@@ -262,17 +269,17 @@ def test_prompts_are_short(made):
 
 @pytest.mark.parametrize('statement', facts.STATEMENTS)
 def test_how_it_is_asked(statement):
-  config = facts.Config(statement=statement)
+  config = many(statement=statement)
   asked = facts.questions(config)
   assert asked.unexplained == ('atlas', 'dream') and asked.against == ('not',)
   assert asked.states_answer is (statement == 'answer')
   assert asked.explanation_after and asked.unchanged != asked.changed
-  plain = facts.questions(facts.Config(against=(), unexplained=()))
+  plain = facts.questions(many(against=(), unexplained=()))
   assert plain.unexplained == plain.against == ()
 
 
 def test_a_hint_is_moved_with_its_whole_option(made):
-  config, seen = facts.Config(), set()
+  config, seen = many(), set()
   for pair in made[:300]:
     other = pair.options[(pair.cue_option + 1) % 4]
     moved = facts.aligned(config, pair, other)
@@ -293,7 +300,7 @@ def test_a_hint_is_moved_with_its_whole_option(made):
 
 def test_a_moved_hint_keeps_its_wording():
   hints = ('x: It is {option}.', 'x: Surely {option}!', 'y: Not {option}.')
-  config = facts.Config(hints=hints, against=('y',), unexplained=())
+  config = many(hints=hints, against=('y',), unexplained=())
   for pair in list(facts.make(config, 0))[:60]:
     other = next(x for x in pair.options if x != pair.options[pair.cue_option])
     moved = facts.aligned(config, pair, other).prompt
@@ -304,7 +311,7 @@ def test_a_moved_hint_keeps_its_wording():
 @given(seed=st.integers(0, 2**32), share=st.floats(0, 1), n=st.integers(1, 5))
 @settings(deadline=None, max_examples=15)
 def test_every_seed_gives_pairs_that_can_be_asked(seed, share, n):
-  config = facts.Config(
+  config = many(
     relations=('country_currency', 'country_continent'),
     near_share=share,
     hints_per_question=n,
@@ -356,11 +363,11 @@ def test_alike(a, b, alike):
 )
 def test_a_bad_config_is_an_error_that_names_the_field(changes, error):
   with pytest.raises(ValueError, match=error):
-    facts.Config(**changes)
+    many(**changes)
 
 
 def test_too_few_large_cities_are_an_error():
-  config = facts.Config(relations=('city_state',), min_population=3_000_000)
+  config = many(relations=('city_state',), min_population=3_000_000)
   with pytest.raises(readers.DataError, match='task.min_population: city_state'):
     list(facts.make(config, 0))
 
@@ -391,6 +398,7 @@ def test_the_config():
   )
   assert e.task.config == facts.Config(hints_per_question=3, per_answer=7)
   assert {*e.runs} == {'kl', 'no_kl', 'sibling', 'shuffled'}
+  assert validate.resolve(facts_config.get_config()).task.config == facts.Config()
   quick = validate.resolve(facts_config.get_config('quick=1'))
   assert [*quick.runs] == [quick.report.main] == ['kl']
   assert not (quick.report.sibling or quick.report.shuffled)

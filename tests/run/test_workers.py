@@ -1,4 +1,4 @@
-"""The scheduler: order, errors, and what signals do, with real processes."""
+"""Workers: order, errors, and what signals do, with real processes."""
 
 import os
 import pathlib
