@@ -35,7 +35,7 @@ def load(
 
   Args:
     source: a name of configs/common.MODELS, such as smollm2_135m, or the same model's
-      on the hub; any other name on the hub; a folder in its format; a GGUF file; a folder
+      on the hub; another name on the hub; a folder in its format; a GGUF file; a folder
       of peft's adapters, which stay beside their base; or a step that this program
       kept, .../train/checkpoints/STEP.
     chat: ask by the chat template; None: where the tokenizer has one.
