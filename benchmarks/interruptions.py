@@ -85,7 +85,7 @@ def under_way(workdir: pathlib.Path, stage: str) -> bool:
 
 
 def kill_once(
-  workdir: pathlib.Path, stage: str, rng: random.Random, real: bool
+  workdir: pathlib.Path, stage: str, rng: random.Random, real: bool = False
 ) -> str | None:
   """Starts or resumes the experiment and kills it once a stage is under way.
 
@@ -110,7 +110,7 @@ def kill_once(
 
 
 def disturbed(
-  workdir: pathlib.Path, kills: int, rng: random.Random, real: bool
+  workdir: pathlib.Path, kills: int, rng: random.Random, real: bool = False
 ) -> list[str]:
   """Kills once in each stage, in their order, then completes; the kills that hit."""
   done = []

@@ -276,7 +276,7 @@ def test_an_evaluation_that_fails_leaves_no_thread_of_its_log(
   def fail(*_):
     raise finite.NonFiniteError('too large')
 
-  monkeypatch.setattr(stages.evaluate_lib, 'evaluate', fail)
+  monkeypatch.setattr(stages.evaluation, 'evaluate', fail)
   before = set(threading.enumerate())
   with pytest.raises(finite.NonFiniteError, match='kl · evaluate'):
     stages.evaluate(validate.resolve(config), copy, 1, 'kl')
