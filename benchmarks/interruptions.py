@@ -131,12 +131,12 @@ def read(path: pathlib.Path):
 
 
 def names(workdir: pathlib.Path) -> set[str]:
-  """Files of a workdir, but for logs, hidden ones and those within checkpoints."""
+  """Files of a workdir, but for logs, hidden ones and those that Orbax names."""
   found = (x.relative_to(workdir) for x in workdir.rglob('*') if x.is_file())
   return {
     str(x)
     for x in found
-    if not {'checkpoints', 'tensorboard'} & {*x.parts}
+    if not {'checkpoints', 'params', 'tensorboard'} & {*x.parts}
     and not any(part.startswith('.') for part in x.parts)
   }
 
