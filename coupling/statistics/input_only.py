@@ -18,7 +18,6 @@ from sklearn import linear_model
 from coupling.elicit.explanation import Explanation
 
 FEATURES = 2**18  # that hashes are taken of
-MOST = 4_000  # pairs that are learned from: the first, in an order that was drawn
 # Chosen on validation facts of data/facts.py, among 0.01 to 1: 66% of the answers.
 INVERSE_PENALTY = 0.1
 FOLDS = 3
@@ -48,7 +47,8 @@ def fit(table: pa.Table, labels: Explanation) -> InputOnly:
   """Fits the classifiers.
 
   Args:
-    table: of N pairs: prompt, options, cue_kind, cue_option (none where negative).
+    table: of N pairs: prompt, options, cue_kind, cue_option (none where negative), and
+      group: pairs about one thing are seen together or not at all.
     labels: those trained on, of these pairs; some answer is not the only option.
 
   Raises:
@@ -56,20 +56,30 @@ def fit(table: pa.Table, labels: Explanation) -> InputOnly:
   """
   if not len(table) or len(table) != len(labels.answer_N):
     raise ValueError(f'{len(table)} pairs with {len(labels.answer_N)} labels')
-  rows = table.slice(0, MOST).to_pylist()
-  answer_N, changed_N = (np.asarray(x)[:MOST] for x in labels)
+  rows = table.to_pylist()
+  answer_N, changed_N = (np.asarray(x) for x in labels)
   option = _of_answers(rows, answer_N)
-  if len(set(changed_N.tolist())) == 1 or len(rows) < FOLDS:
+  groups, group_N = np.unique(table['group'].to_pylist(), return_inverse=True)
+  if len(set(changed_N.tolist())) == 1 or len(groups) < FOLDS:
     return InputOnly(option, None, int(changed_N[0]))
-  # Scores of pairs that the scorer has not seen, as those of held-out items are.
-  fold_N, score_NxK = np.arange(len(rows)) % FOLDS, None
+  features = _hashed(rows, unseen_scores(rows, answer_N, group_N))
+  return InputOnly(option, _classifier().fit(features, changed_N), 0)
+
+
+def unseen_scores(
+  rows: Sequence[dict], answer_N: np.ndarray, group_N: np.ndarray
+) -> np.ndarray:
+  """Scores [N, K] by classifiers that have seen no pair of a row's group.
+
+  So they are as those of held-out items, which are of other groups.
+  """
+  fold_N, score_NxK = group_N % FOLDS, None
   for fold in range(FOLDS):
     seen = [row for row, x in zip(rows, fold_N) if x != fold]
-    scores = _scores(_of_answers(seen, answer_N[fold_N != fold]), rows)
-    score_NxK = scores if score_NxK is None else score_NxK
-    score_NxK[fold_N == fold] = scores[fold_N == fold]
-  features = _hashed(rows, score_NxK)
-  return InputOnly(option, _classifier().fit(features, changed_N), 0)
+    found = _scores(_of_answers(seen, answer_N[fold_N != fold]), rows)
+    score_NxK = found if score_NxK is None else score_NxK
+    score_NxK[fold_N == fold] = found[fold_N == fold]
+  return score_NxK
 
 
 def _classifier() -> linear_model.LogisticRegression:

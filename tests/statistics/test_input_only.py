@@ -23,6 +23,7 @@ def pairs(n, seed):
         'prompt': [
           f'Which is w{w}? I say {o[h]}.' for w, o, h in zip(words, options, hinted)
         ],
+        'group': [f'g{i}' for i in range(n)],
         'cue_kind': [f'k{k}' for k in kinds],
         'cue_option': hinted,
         'options': options,
@@ -61,6 +62,20 @@ def test_of_labels_that_inputs_do_not_decide_chance_is_left():
   assert abs(np.mean(stated.changed_N == truth.changed_N) - 0.5) < 0.08
 
 
+def test_scores_of_a_group_do_not_know_its_own_labels():
+  """Each group stands twice; other answers in one of them move the others' scores."""
+  once, labels = by_input(31, 0)
+  rows = pa.concat_tables([once, once]).to_pylist()
+  group_N, answer_N = np.tile(np.arange(31), 2), np.tile(labels.answer_N, 2)
+  before = input_only.unseen_scores(rows, answer_N, group_N)
+  mine_N = group_N == 7
+  after = input_only.unseen_scores(
+    rows, np.where(mine_N, (answer_N + 1) % 4, answer_N), group_N
+  )
+  np.testing.assert_array_equal(before[mine_N], after[mine_N])
+  assert not np.allclose(before[group_N % 3 != 7 % 3], after[group_N % 3 != 7 % 3])
+
+
 def test_it_is_the_same_each_time_and_of_labels_of_one_class_says_that_class():
   train, labels = by_input(100, 0)
   constant = labels._replace(changed_N=np.zeros(100, int))
@@ -72,8 +87,8 @@ def test_it_is_the_same_each_time_and_of_labels_of_one_class_says_that_class():
 def test_options_that_an_item_lacks_are_never_stated():
   train, labels = by_input(100, 0)
   few = [row[:2] for row in train['options'].to_pylist()]
-  table = train.set_column(3, 'options', [few])
-  table = table.set_column(2, 'cue_option', [np.zeros(100, int)])
+  table = train.set_column(4, 'options', [few])
+  table = table.set_column(3, 'cue_option', [np.zeros(100, int)])
   assert input_only.fit(train, labels).state(table).answer_N.max() == 1
 
 
