@@ -1,16 +1,21 @@
 """Workdirs with planted explainers that the tests of the report share: no model."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pyarrow as pa
 
 from configs import world
 from coupling.config import validate
+from coupling.elicit import label_set
 from coupling.elicit.explanation import Explanation, phi
 from coupling.runtime import files as files_lib
 from coupling.runtime import workdir as workdir_lib
+from coupling.training import behavior_shift
+from coupling.training import label_rules
 from data import splits
+from data import world as world_task
 
 GROUPS, SIZE, OPTIONS = 20, 12, 4
 RUNS = ('kl', 'no_kl', 'sibling', 'shuffled')
@@ -67,7 +72,7 @@ def build(
     }
     finish(workdir / f'seed{seed}' / 'label', 'label', files, info)
     for run in RUNS:
-      finish(workdir / f'seed{seed}' / run / 'train', 'train', {})
+      teach(workdir, seed, run)
       default = CHANCE if run == 'shuffled' else SELF
       mixture = explainers.get(run, default)
       files = {}
@@ -85,6 +90,31 @@ def build(
       finish(workdir / f'seed{seed}' / run / 'evaluate', 'evaluate', files)
 
 
+def teach(workdir, seed, run, other=None, **changes):
+  """The train stage of a run with these changes: what it is taught.
+
+  `other`: a folder of labels that are taught for M_0's own.
+  """
+  own = workdir / f'seed{seed}' / 'label'
+  e = experiment()
+  kinds = workdir_lib.finished_stage(own).info()['unexplained']
+  template = dataclasses.replace(world_task.QUESTIONS, unexplained=tuple(kinds))
+  files = {}
+  for split in ('train', 'test'):
+    row_N, pairs = label_set.read_rows(own, split), label_set.read_pairs(own, split)
+    labels = label_set.read_explanation(other or own, split, row_N)
+    did, train = label_set.read(own, split), dataclasses.replace(e.runs[run], **changes)
+    scores = behavior_shift.scores(train.objectives.behavior_xent, e.task, seed, pairs)
+    taught = label_rules.taught(
+      train, template, pairs, did, labels, scores, seed, split
+    )
+    files[f'labels-{split}'] = label_rules.table(row_N, taught)
+  folder = workdir / f'seed{seed}' / run / 'train'
+  if folder.exists():
+    shutil.rmtree(folder)
+  finish(folder, 'train', files)
+
+
 def records(question, behaved, stated):
   """The columns of one evaluation."""
   words = [
@@ -92,14 +122,18 @@ def records(question, behaved, stated):
     for row, answer, changed in zip(question['options'], *stated)
   ]
   said = {'stated_answer': stated[0], 'stated_changed': stated[1], 'statement': words}
-  return question | _behaviors(behaved) | said
+  return {'row': np.arange(len(words))} | _behaviors(behaved) | said
 
 
 def finish(folder, stage, files, info=None):
   """A finished stage whose Parquet files have these columns."""
-  with workdir_lib.open_stage(folder, stage, {}, {}) as opened:
+  label, inputs = folder.parents[1] / 'label', {}
+  if stage in ('train', 'evaluate'):
+    inputs['label'] = workdir_lib.finished_stage(label)
+  with workdir_lib.open_stage(folder, stage, {}, inputs) as opened:
     for name, columns in files.items():
-      files_lib.write_table(folder / f'{name}.parquet', pa.table(columns))
+      table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+      files_lib.write_table(folder / f'{name}.parquet', table)
     opened.finish(info or {})
 
 

@@ -50,6 +50,7 @@ _TEXT = _Kind('text', _text)
 _OPTION = _index('the index of one of the options', 0)
 _STATED = _index(f'the index of one of the options, or {INVALID}', INVALID)
 _CHANGED = _Kind(f'0, 1 or {INVALID}', pa.types.is_integer, INVALID)
+_FLAG = _Kind('true or false', pa.types.is_boolean)
 _KINDS = {
   'behavior': _OPTION,
   'counterfactual_behavior': _OPTION,
@@ -64,12 +65,17 @@ _KINDS = {
   ),
   'replies': _Kind('two texts', _lists(_text)),
 }
+_KINDS |= {'answer': _Kind('an option', pa.types.is_integer, 0), 'changed': _CHANGED}
+_KINDS |= {'explained': _FLAG, 'shifted': _FLAG}
 _KINDS |= {f'{x}_answer': _STATED for x in ('stated', 'scored', 'swapped')}
 _KINDS |= {f'{x}_changed': _CHANGED for x in ('stated', 'scored', 'swapped')}
 
 
 def read(
-  path: pathlib.Path, columns: Sequence[str], optional: Sequence[str] = ()
+  path: pathlib.Path,
+  columns: Sequence[str],
+  optional: Sequence[str] = (),
+  size_N: np.ndarray | None = None,
 ) -> pa.Table:
   """Columns of a Parquet file, and what there is of the optional ones.
 
@@ -77,19 +83,20 @@ def read(
     path: the file.
     columns: that it must have; those that `_KINDS` does not name are texts.
     optional: that it may have.
+    size_N: number of options of each row; default: by the column `options`.
 
   Raises:
     WorkdirError: the file cannot be read, or lacks a column, or a column holds what is
       not of its kind; naming the file, the row from 0, the column and the remedy.
   """
   bounded = any(_kind(name).of_options for name in (*columns, *optional))
+  bounded &= size_N is None
   needed = dict.fromkeys([*columns, *([OPTIONS] if bounded else [])])
   table = files.read_table(path, tuple(needed), tuple(optional))
   if not len(table):
     raise WorkdirError(
       f'{path}: no rows; move {path.parent} away and make it anew, or restore the file'
     )
-  size_N = None
   if bounded:
     _check(path, table, OPTIONS, None)
     size_N = pc.list_value_length(table[OPTIONS]).to_numpy()
@@ -123,6 +130,8 @@ def _check(
     fail(0, first if first is not None else f'{column.type}')
   if column.null_count:
     fail(column.is_null().to_pylist().index(True), None)
+  if kind is _FLAG:
+    return
   if kind.least is None:
     if not _text(column.type) and pc.list_flatten(column).null_count:
       values = column.to_pylist()

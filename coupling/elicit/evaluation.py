@@ -309,20 +309,8 @@ def tokens(arrays: dict[str, Any]) -> dict[str, int] | None:
 
 
 def records(
-  items: dict[str, np.ndarray],
-  pairs: Sequence[pairs_lib.Pair],
-  format: formats.Format,
+  items: dict[str, np.ndarray], row_N: np.ndarray, format: formats.Format
 ) -> pa.Table:
-  """One row an item: what it is about, what the model did, what it said."""
-  return pa.table(
-    {
-      'prompt': [p.prompt for p in pairs],
-      'counterfactual': [p.counterfactual for p in pairs],
-      'cue_kind': [p.cue_kind for p in pairs],
-      'cue_option': [p.cue_option for p in pairs],
-      'options': [list(p.options) for p in pairs],
-      'group': [p.group for p in pairs],
-      'statement': format.decode(items['generated']),
-      **{name: pa.array(list(x)) for name, x in items.items()},
-    }
-  )
+  """One row an item: its place in the split, what the model did, what it said."""
+  said = {'row': row_N, 'statement': format.decode(items['generated'])}
+  return pa.table(said | {name: pa.array(list(x)) for name, x in items.items()})

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 import pyarrow as pa
 
 from coupling.config import schema
@@ -24,6 +25,7 @@ class Evaluator:
     format: how they are asked.
     template: how the task asks.
     pairs: held-out ones, N of them.
+    row_N: their places in the split.
     asked: of evaluation.questions.
     orig: M_0's behaviours.
     target: the labels trained on.
@@ -35,6 +37,7 @@ class Evaluator:
   format: formats.Format
   template: pairs_lib.Questions
   pairs: Sequence[pairs_lib.Pair]
+  row_N: np.ndarray
   asked: dict[str, Any]
   orig: Behaviors
   target: Explanation
@@ -68,4 +71,4 @@ class Evaluator:
       self.config.likelihood,
       after,
     )
-    return evaluation.records(items, self.pairs, self.format), counts
+    return evaluation.records(items, self.row_N, self.format), counts

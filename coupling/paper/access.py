@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
-import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -121,12 +120,14 @@ def _told(items: Items, stated: Explanation) -> Explanation:
 
 def _check(parts: Parts, main: str, name: str, seed: int) -> None:
   """The same items, in one order, and the same labels."""
-  both = []
-  for which in (main, name):
-    s, run = parts.seed(which, seed)
-    path = pathlib.Path(f'{which} (seed {seed})')
-    both += [path, list(s.tables[run].values())[-1]]
-  records.check_same_items(both[2], both[3], both[0], both[1])
+  found = (parts.seed(which, seed) for which in (main, name))
+  ours, theirs = (list(s.tables[run].values())[-1] for s, run in found)
+  for column in records.QUESTION:
+    if not ours[column].equals(theirs[column]):
+      raise WorkdirError(
+        f'{name} (seed {seed}): column {column} of its items is not that of {main}: '
+        'who explains whom is measured on the same items'
+      )
   check_same_items(parts.items(main, seed), parts.items(name, seed))
   labels = [parts.target(which, seed) for which in (main, name)]
   if None in labels or not all(map(np.array_equal, *labels)):

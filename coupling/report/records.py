@@ -1,12 +1,11 @@
 """Reads evaluations and label sets back, for statistics: no model and no JAX here.
 
-All evaluations of one seed, of every run and checkpoint, are of the same items in one
-order; whatever breaks that is an error that names the file.
+All evaluations of one seed, of every run and checkpoint, are of the items of its label
+set, in their order; whatever breaks that is an error that names the file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
-import functools
 import importlib
 import pathlib
 
@@ -14,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coupling.config.schema import BehaviorXent, Experiment, Train
+from coupling.config.schema import Experiment
 from coupling.elicit import columns
 from coupling.elicit import label_set
-from coupling.elicit.explanation import INVALID, Explanation, phi
-from coupling.runtime.workdir import WorkdirError, finished_stage
+from coupling.elicit.explanation import INVALID, Explanation
+from coupling.runtime.workdir import Stage, WorkdirError, finished_stage
 from coupling.statistics import input_only
 from coupling.statistics.items import Items
-from coupling.training import behavior_shift
 from coupling.training import label_rules
 from data import pairs as pairs_lib
 
@@ -93,146 +91,91 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   Raises:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
   """
-  root = workdir / f'seed{seed}'
+  root, split = workdir / f'seed{seed}', e.evaluate.split
   label = finished_stage(root / 'label')
   template = importlib.import_module(e.task.module).questions(e.task.config)
-  tables, like = {}, None
-  for run in e.runs:
-    folder = finished_stage(root / run / 'evaluate').path()
-    tables[run] = {}
-    for step, path in evaluated_steps(folder).items():
-      tables[run][step] = read_evaluation(path)
-      like = like or (path, tables[run][step])
-      check_same_items(path, tables[run][step], *like)
-
-  def labels(folder: pathlib.Path, split: str) -> pa.Table:
-    # Other workdirs may have dropped other pairs.
-    row_N = label_set.read_rows(label.path(), split)
-    return label_set.read_table(folder, split, LABEL, row_N=row_N)
-
-  def held_out(folder: pathlib.Path) -> pa.Table:
-    table = labels(folder, e.evaluate.split)
-    check_same_items(folder, table, *like)
-    return table
-
-  of_train = {'': labels(label.path(), 'train')}
-  of_held_out = {'': held_out(label.path())}
-  for name in {train.labels for train in e.runs.values()} - {''}:
-    folder = label_set.folder(name, workdir, seed)
-    of_train[name], of_held_out[name] = labels(folder, 'train'), held_out(folder)
   template = dataclasses.replace(
     template, unexplained=tuple(label.info()['unexplained'])
   )
-  pairs_of = functools.partial(label_set.read_pairs, label.path())
-  labelled = {'train': of_train, e.evaluate.split: of_held_out}
-  return assemble(e, seed, template, tables, labelled, pairs_of)
+  labelled = {
+    x: label_set.read_table(label.path(), x, ('row', *LABEL)) for x in ('train', split)
+  }
+  tables, taught = {}, {}
+  for run in e.runs:
+    stages = {x: finished_stage(root / run / x) for x in ('train', 'evaluate')}
+    for stage in stages.values():
+      check_input(stage, label)
+    tables[run] = {
+      step: read_evaluation(path, labelled[split])
+      for step, path in evaluated_steps(stages['evaluate'].path()).items()
+    }
+    folder = stages['train'].path()
+    taught[run] = {x: label_rules.read(folder, x) for x in labelled}
+  return assemble(e, template, tables, labelled, taught)
 
 
 def assemble(
   e: Experiment,
-  seed: int,
   template: pairs_lib.Questions,
   tables: dict[str, dict[int, pa.Table]],
-  labelled: dict[str, dict[str, pa.Table]],
-  pairs_of: Callable[[str], Sequence[pairs_lib.Pair]],
+  labelled: dict[str, pa.Table],
+  taught: dict[str, dict[str, label_rules.Taught]],
 ) -> SeedRecords:
   """What evaluations and label sets say together.
 
   Args:
     e: the experiment; its runs, their roles and its split count here.
-    seed: of these records.
     template: how the task asks.
-    tables: run -> step -> one row an item, of `evaluation.records`.
-    labelled: split, train and the held-out one -> name as in `train.labels` -> LABEL
-      of that set, in the order of the items.
-    pairs_of: from a split to its pairs.
+    tables: run -> step -> one row an item, of `joined`.
+    labelled: split, train and the held-out one -> LABEL, in the order of the items.
+    taught: run -> split -> what it was taught.
   """
-  kinds = pa.array(template.unexplained, pa.string())
-  states_answer = template.states_answer
-  of_train, of_held_out = labelled['train'], labelled[e.evaluate.split]
-
-  def explained(table: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table['cue_kind'], kinds)))
-
-  def made(train: Train, split: str, tables: dict[str, pa.Table]) -> Explanation:
-    """Labels as a run is trained on them: see label_rules.trained_on."""
-    own, other = tables[''], tables[train.labels]
-    size_N = pc.list_value_length(own['options']).to_numpy()
-    return label_rules.trained_on(
-      train, size_N, _phi(own), _phi(other), states_answer, seed, split
-    )
-
-  def explainable(table: pa.Table) -> np.ndarray:
-    unexplained_N = pc.is_in(table['cue_kind'], kinds)
-    return ~unexplained_N.combine_chunks().to_numpy(zero_copy_only=False)
-
-  tables_of = {'train': of_train[''], e.evaluate.split: of_held_out['']}
-
-  @functools.cache
-  def concerned(objective: BehaviorXent, split: str) -> np.ndarray:
-    """Pairs of a split that a shift would concern, bool [N]."""
-    pairs = pairs_of(split)
-    answer_N = tables_of[split]['counterfactual_behavior'].to_numpy()
-    score_NxK = behavior_shift.scores(objective, e.task, seed, pairs)
-    shift = behavior_shift.make(objective, template, pairs, answer_N, score_NxK, None)
-    return shift.pairs_N
-
-  def shifts(train: Train, split: str) -> np.ndarray:
-    """Those that a run's shift concerns; none where nothing depends on them."""
-    objective = train.objectives.behavior_xent
-    if not objective.weight and train.explained == 'all':
-      return np.zeros(len(tables_of[split]), bool)
-    # A companion's weight is 0; whom the shift concerns does not depend on it.
-    return concerned(dataclasses.replace(objective, weight=1.0), split)
-
+  explained_N = ~np.isin(
+    labelled[e.evaluate.split]['cue_kind'].to_pylist(), template.unexplained
+  )
+  held_out = pa.array(explained_N)
+  base = labelled[e.evaluate.split].filter(held_out)
   targets, train_labels, train_pairs, shifted = {}, {}, {}, {}
   for run, train in e.runs.items():
-    found = made(train, e.evaluate.split, of_held_out)
-    found = _rows(found, explainable(of_held_out['']))
+    of_train, of_held_out = taught[run]['train'], taught[run][e.evaluate.split]
+    found = _rows(of_held_out.labels, explained_N)
     targets[run] = None if train.shuffle_labels else found
-    found = made(train, 'train', of_train)
-    shifted_N = np.zeros(len(of_train['']), bool)
-    if train.explained == 'unshifted':
-      shifted_N = shifts(train, 'train')
-    kept_N = label_rules.explained(
-      train, explainable(of_train['']), found, shifted_N, seed
-    )
-    train_labels[run] = _rows(found, kept_N)
-    train_pairs[run] = of_train[''].filter(pa.array(kept_N))
-    shifted_N = shifts(train, e.evaluate.split)
-    shifted[run] = shifted_N[explainable(of_held_out[''])]
+    shifted[run] = of_held_out.shifted_N[explained_N]
+    train_labels[run] = _rows(of_train.labels, of_train.explained_N)
+    train_pairs[run] = labelled['train'].filter(pa.array(of_train.explained_N))
+
+  def items_of(table: pa.Table) -> Items:
+    return to_items(table, template.states_answer, template.against)
 
   unexplained = {}
-  for run, steps in tables.items() if len(kinds) else ():
+  for run, steps in tables.items() if len(template.unexplained) else ():
     last = list(steps.values())[-1]
-    others = last.filter(pc.is_in(last['cue_kind'], kinds))
-    unexplained[run] = to_items(others, states_answer, template.against)
+    unexplained[run] = items_of(last.filter(pa.array(~explained_N)))
   tables = {
-    run: {step: explained(table) for step, table in steps.items()}
+    run: {step: table.filter(held_out) for step, table in steps.items()}
     for run, steps in tables.items()
   }
   items = {
-    run: {
-      step: to_items(table, states_answer, template.against)
-      for step, table in steps.items()
-    }
+    run: {step: items_of(table) for step, table in steps.items()}
     for run, steps in tables.items()
   }
-  base = explained(of_held_out[''])
-  begun = items[e.report.main or next(iter(items))]
-  first = next(iter(begun.values()))
-  if 0 not in begun:  # what M_0 states is not known
+  options = pc.max(pc.list_value_length(labelled[e.evaluate.split]['options'])).as_py()
+  return SeedRecords(
+    *(tables, items, _orig(items[e.report.main or next(iter(items))], base)),
+    *(targets, train_labels, train_pairs, options, unexplained, shifted),
+  )
+
+
+def _orig(main: dict[int, Items], base: pa.Table) -> Items:
+  """M_0: the behaviours of its label set, the statements of the main run's step 0."""
+  first = next(iter(main.values()))
+  if 0 not in main:  # what M_0 states is not known
     nothing_N = np.full(len(base), INVALID)
     first = dataclasses.replace(first, stated=Explanation(nothing_N, nothing_N))
-  orig = dataclasses.replace(
+  return dataclasses.replace(
     first,
     behavior_N=base['behavior'].to_numpy(),
     counterfactual_behavior_N=base['counterfactual_behavior'].to_numpy(),
-  )
-  options = pc.max(pc.list_value_length(of_held_out['']['options'])).as_py()
-  return SeedRecords(
-    *(tables, items, orig, targets, train_labels, train_pairs),
-    *(options, unexplained, shifted),
   )
 
 
@@ -240,14 +183,42 @@ def _rows(explanation: Explanation, kept_N: np.ndarray) -> Explanation:
   return Explanation(*(x[kept_N] for x in explanation))
 
 
-def _phi(table: pa.Table) -> Explanation:
-  return phi(table['behavior'].to_numpy(), table['counterfactual_behavior'].to_numpy())
+def check_input(stage: Stage, label: Stage) -> None:
+  """Raises WorkdirError where a stage was made with other labels than are there."""
+  if stage.inputs.get('label') != label.digest:
+    raise WorkdirError(
+      f'{stage.path()} was made with other labels than are in {label.path()} now: '
+      'restore these, or move it away and run the same command again.'
+    )
 
 
-def read_evaluation(path: pathlib.Path) -> pa.Table:
-  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED or SWAPPED."""
-  needed = (*QUESTION, *OUTCOME, 'statement')
-  return columns.read(path, needed, (*SCORED, *SWAPPED))
+def joined(did: pa.Table, labelled: pa.Table) -> pa.Table:
+  """An evaluation, and what its items are about: QUESTION of the label set."""
+  return pa.table(
+    {name: labelled[name] for name in QUESTION}
+    | {name: did[name] for name in did.column_names}
+  )
+
+
+def read_evaluation(path: pathlib.Path, labelled: pa.Table) -> pa.Table:
+  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED or SWAPPED.
+
+  Args:
+    path: the file.
+    labelled: `row` and QUESTION of the label set.
+
+  Raises:
+    WorkdirError: see columns.read; or its items are not those that are labelled.
+  """
+  row_N = columns.read(path, ('row',))['row'].to_numpy()
+  if not np.array_equal(row_N, labelled['row'].to_numpy()):
+    raise WorkdirError(
+      f'{path}: its {len(row_N)} items are not the {len(labelled)} of the label set, '
+      'in one order: move the stage that is wrong away and run the same command again.'
+    )
+  size_N = pc.list_value_length(labelled['options']).to_numpy()
+  needed, more = (*OUTCOME, 'statement'), (*SCORED, *SWAPPED)
+  return joined(columns.read(path, needed, more, size_N), labelled)
 
 
 def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
@@ -262,37 +233,6 @@ def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
     if not path.stem.removeprefix('step-').isdecimal():
       raise WorkdirError(f'{path}: no file of an evaluation; move it out of the folder')
   return {int(path.stem.removeprefix('step-')): path for path in paths}
-
-
-def check_same_items(
-  path: pathlib.Path, table: pa.Table, like_path: pathlib.Path, like: pa.Table
-) -> None:
-  """Raises WorkdirError where a file is not of the same items, in the same order.
-
-  Args:
-    path: the file to check.
-    table: its rows.
-    like_path: the file to compare with.
-    like: its rows; every column of QUESTION that it has must be equal.
-  """
-  if len(table) != len(like):
-    raise WorkdirError(
-      f'{path}: found {len(table)} items, but {like_path} has {len(like)}. {_REMEDY}'
-    )
-  for name in QUESTION:
-    if name in like.column_names and not table[name].equals(like[name]):
-      pairs = zip(table[name].to_pylist(), like[name].to_pylist())
-      row, (found, wanted) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
-      raise WorkdirError(
-        f'{path}: row {row}, column {name}: found {found!r}, but {like_path} has '
-        f'{wanted!r}. {_REMEDY}'
-      )
-
-
-_REMEDY = (
-  'Evaluations and labels of one seed must be of the same items in one order: move '
-  'the stage that is wrong away and run the same command again.'
-)
 
 
 def to_items(

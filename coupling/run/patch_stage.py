@@ -79,7 +79,9 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
     if stage.finished:
       return False
     every = records.evaluated_steps(evaluated.path())
-    pairs = label_set.read_pairs(needs['label'].path(), e.evaluate.split)
+    labelled, split = needs['label'].path(), e.evaluate.split
+    pairs = label_set.read_pairs(labelled, split)
+    asked = label_set.read_table(labelled, split, ('row', *records.QUESTION))
     how = context.how(e, needs['label'])
     params_at = steps_lib.reader(e, workdir, seed, run)
     chosen = spread(list(every), e.patch.checkpoints)
@@ -90,7 +92,7 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
       for contrast, at in left:
         interrupt.check()
         bar = f'seed {seed} · {run} · step {step} · patch, cue {contrast}'
-        did = records.read_evaluation(every[step])
+        did = records.read_evaluation(every[step], asked)
         with finite.during(bar):
           made = _checkpoint(e, seed, params, pairs, did, contrast, how, at, bar)
         stage.seal(at.stem, *made)

@@ -20,6 +20,7 @@ from coupling.report import provenance
 from coupling.report import records as records_lib
 from coupling.run import context
 from coupling.run import labels as labels_lib
+from coupling.run import taught as api_train
 from coupling.runtime import files
 from coupling.runtime import manifests
 from coupling.runtime import progress
@@ -43,10 +44,11 @@ class Result:
   Attributes:
     records: what was recorded, in the order of the items.
     summary: all numbers, as of aggregate.summarize: what a report's report.json has.
-    items: a row an item: evaluation.records, what M_0 did (`orig_behavior`,
-      `orig_counterfactual_behavior`), whether the explanation is right (`self`,
-      `orig`), and whether its kind of cue is one that training explains (`explained`):
-      all but those of Questions.unexplained, which Self, Orig and the gap leave out.
+    items: a row an item: what it is about (records.QUESTION), evaluation.records, what
+      M_0 did (`orig_behavior`, `orig_counterfactual_behavior`), whether the explanation
+      is right (`self`, `orig`), and whether its kind of cue is one that training
+      explains (`explained`): all but those of Questions.unexplained, which Self, Orig
+      and the gap leave out.
   """
 
   records: records_lib.SeedRecords
@@ -166,9 +168,11 @@ def evaluate(
     tables = {0: _of_base(labels, train.context, config)}
   tables[train.loop.steps] = _asked(model, labels, train.context, config)
   e = _experiment(model, labels, train, seed, config)
-  names = {split: {'': labels.table(split)} for split in ('train', config.split)}
+  labelled = {split: labels.table(split) for split in ('train', config.split)}
+  tables = {k: records_lib.joined(x, labelled[config.split]) for k, x in tables.items()}
+  taught = {split: api_train.taught(train, labels, seed, split) for split in labelled}
   found = records_lib.assemble(
-    e, seed, labels.questions, {RUN: tables}, names, labels.pairs.__getitem__
+    e, labels.questions, {RUN: tables}, labelled, {RUN: taught}
   )
   seconds = round(time.monotonic() - begun, 3)
   stages = {'evaluate': dict(stage='evaluate', started=started, seconds=seconds)}
@@ -177,7 +181,7 @@ def evaluate(
   summary = aggregate.of_records(e, {seed: found}, made)
   if e.base is None:
     del summary['config']['base']  # no config would load this M_0
-  items = _items(tables[train.loop.steps], names[config.split][''], labels.questions)
+  items = _items(tables[train.loop.steps], labelled[config.split], labels.questions)
   return Result(found, summary, items)
 
 
@@ -245,6 +249,7 @@ def _asked(
     format=model.format,
     template=labels.questions,
     pairs=pairs,
+    row_N=labels.row[config.split],
     asked=evaluation.questions(model.format, pairs, labels.questions, labels.how),
     orig=orig,
     target=orig.explanation,  # of counts alone, which are not wanted

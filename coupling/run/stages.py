@@ -47,6 +47,7 @@ from coupling.run import labelling
 from coupling.run import other_labels
 from coupling.run import prepare as prepare_lib
 from coupling.run import steps
+from coupling.run import training_data
 from coupling.run import trainings as trainings_lib
 from coupling.runtime import distributed
 from coupling.runtime import files
@@ -161,6 +162,9 @@ def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool
       )
       if stage.finished:
         continue
+      training_data.write_labels(
+        e, seed, e.runs[run], needs['label'], needs['target'], stage
+      )
       result = {'labels': needs['target'].digest, 'devices': context.devices()}
       if e.runs[run].loop.steps:
         base = base_of(seed)
@@ -203,7 +207,6 @@ def evaluate(
       if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
         raise _of_another(folder, train_folder)
       return False
-    evaluator = _evaluator(e, seed, e.runs[run], needs['label'], needs['target'])
     mesh = sharding.make_mesh(e.mesh)
     params_at = steps.reader(e, workdir, seed, run)
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
@@ -211,7 +214,7 @@ def evaluate(
       str(log_folder), write_to_disk=distributed.is_first()
     )
     stack.enter_context(log)  # its thread outlives no error
-    last = e.runs[run].loop.steps
+    last, evaluator = e.runs[run].loop.steps, None
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
     for step in steps.kept(train_folder, e.runs[run], follow):
       distributed.check()
@@ -219,6 +222,7 @@ def evaluate(
       distributed.first(_check_training, stage, train_folder, begun)
       path = stage.path(f'step-{step:09d}.parquet')
       counts_path = stage.path(f'counts-{step:09d}.json')
+      evaluator = evaluator or _evaluator(e, e.runs[run], needs['label'], train_folder)
       if not distributed.first(stage.sealed, path.stem):
         with finite.during(f'seed {seed} · {run} · evaluate, step {step}'):
           table, counts = evaluator.run(context.decoder(e), params_at(step), mesh)
@@ -238,24 +242,18 @@ def evaluate(
 
 
 def _evaluator(
-  e: Experiment,
-  seed: int,
-  config: schema.Train,
-  own: workdir_lib.Stage,
-  target: workdir_lib.Stage,
+  e: Experiment, config: schema.Train, own: workdir_lib.Stage, train_folder: Path
 ) -> evaluator_lib.Evaluator:
   """What a run's checkpoints are evaluated on, and against which labels."""
-  split, template = e.evaluate.split, context.questions(e)
-  how = context.how(e, own)
-  pairs, row_N, orig, asked = _held_out(e, own.path(), own.digest, how)
-  other = label_set.read_explanation(target.path(), split, row_N)
+  pairs, row_N, orig, asked = _held_out(e, own.path(), own.digest, context.how(e, own))
   return evaluator_lib.Evaluator(
     format=context.format(e),
-    template=template,
+    template=context.questions(e),
     pairs=pairs,
+    row_N=row_N,
     asked=asked,
     orig=orig,
-    target=label_rules.of_pairs(config, pairs, orig, other, template, seed, split),
+    target=label_rules.read(train_folder, e.evaluate.split).labels,
     config=e.evaluate,
     context=config.context,
     reply_tokens=e.label.reply_tokens,

@@ -22,6 +22,7 @@ from coupling.run import trainings
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import behavior_shift
 from coupling.training import examples
+from coupling.training import label_rules
 from coupling.training import train_loop
 from coupling.training import train_step
 
@@ -200,6 +201,19 @@ def _check(
     preflight.reading_problems(
       labels.behavior, labels.config, {'train': config}, labels.questions
     ),
+  )
+
+
+def taught(
+  config: schema.Train, labels: labels_lib.Labels, seed: int, split: str
+) -> label_rules.Taught:
+  """What a training on these labels is taught of a split."""
+  pairs, own = labels.pairs[split], labels.behaviors[split]
+  scores = behavior_shift.scores(
+    config.objectives.behavior_xent, labels.task, seed, pairs
+  )
+  return label_rules.taught(
+    config, labels.questions, pairs, own, own.explanation, scores, seed, split
   )
 
 

@@ -1,4 +1,7 @@
-"""What explanation training draws from: labelled splits, their shift, their labels."""
+"""What explanation training draws from: labelled splits, their shift, their labels.
+
+Written into the train stage: what the run is taught of every split (label_rules.py).
+"""
 
 import functools
 import pathlib
@@ -9,9 +12,12 @@ from coupling.config import schema
 from coupling.elicit import label_set
 from coupling.elicit.explanation import Behaviors
 from coupling.run import context
+from coupling.runtime import distributed
+from coupling.runtime import files
 from coupling.runtime import workdir
 from coupling.training import behavior_shift
 from coupling.training import examples
+from coupling.training import label_rules
 from data import pairs as pairs_lib
 from data import splits
 
@@ -38,6 +44,47 @@ def training_sources(
   train = _source(e, seed, config, own, target)
   practice = _source(e, seed, config, own, None) if config.practice else None
   return train, practice
+
+
+def write_labels(
+  e: schema.Experiment,
+  seed: int,
+  config: schema.Train,
+  own: workdir.Stage,
+  target: workdir.Stage,
+  stage: workdir.Stage,
+) -> None:
+  """Writes what a run is taught of every split, once, into its train stage.
+
+  Args:
+    e: the experiment.
+    seed: its seed.
+    config: of the run.
+    own: M_0's label set.
+    target: the label set that `config.labels` names.
+    stage: of the run.
+
+  Raises:
+    ConfigError: no pair is left to explain.
+  """
+  for split in sorted(own.info()['pairs'].keys() - {splits.PRACTICE}):
+    path = label_rules.path(stage.path(), split)
+    if distributed.first(stage.sealed, path.stem):
+      continue
+    pairs, row_N, reference = _read(own.path(), own.digest, split)
+    taught = label_rules.taught(
+      config,
+      context.questions(e),
+      pairs,
+      reference,
+      label_set.read_explanation(target.path(), split, row_N),
+      behavior_shift.scores(config.objectives.behavior_xent, e.task, seed, pairs),
+      seed,
+      split,
+    )
+    table = label_rules.table(row_N, taught)
+    distributed.first(files.write_table, path, table)
+    distributed.first(stage.seal, path.stem, path)
 
 
 @functools.lru_cache(maxsize=2)  # the next run of a seed reads the same

@@ -87,11 +87,10 @@ def source(
     )
   if labels is None or not config.objectives.explanation_xent.weight:
     return Source(pairs, reference, shift, None, None, seed, how)
-  made = label_rules.of_pairs(config, pairs, reference, labels, template, seed, split)
-  kind_N = np.array([pair.cue_kind for pair in pairs], object)
-  explainable_N = ~np.isin(kind_N, template.unexplained)
-  explained_N = label_rules.explained(config, explainable_N, made, shift.pairs_N, seed)
-  return Source(pairs, reference, shift, made, explained_N, seed, how)
+  taught = label_rules.taught(
+    config, template, pairs, reference, labels, score_NxK, seed, split
+  )
+  return Source(pairs, reference, shift, *taught[:2], seed, how)
 
 
 def training_parts(

@@ -1,16 +1,112 @@
 """The labels that explanations are trained on: whose they are, and how they are marred.
 
-Training and the statistics call the same functions. No model and no JAX here.
+They are made once a run, written into its train stage, `labels-<split>.parquet`, and
+read by its evaluation and by the report. No model and no JAX here.
 Shapes: N pairs of one split.
 """
 
 from collections.abc import Sequence
+import pathlib
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from coupling.config import schema
+from coupling.elicit import columns
 from coupling.elicit.explanation import Behaviors, Explanation
+from coupling.training import behavior_shift
 from data import pairs as pairs_lib
+
+
+class Taught(NamedTuple):
+  """What a run is taught of the pairs of a split.
+
+  Attributes:
+    labels: of `trained_on`; shuffled, where `train.shuffle_labels`, only as training
+      examples are made.
+    explained_N: pairs whose explanations are trained; of a held-out split, those of
+      kinds that the task explains.
+    shifted_N: pairs that behavior_xent concerns, also where its weight is 0 and only
+      train.explained=unshifted leaves them out; else none.
+  """
+
+  labels: Explanation
+  explained_N: np.ndarray
+  shifted_N: np.ndarray
+
+
+def taught(
+  train: schema.Train,
+  template: pairs_lib.Questions,
+  pairs: Sequence[pairs_lib.Pair],
+  own: Behaviors,
+  other: Explanation,
+  score_NxK: np.ndarray | None,
+  seed: int,
+  split: str,
+) -> Taught:
+  """What a run is taught of a split.
+
+  Args:
+    train: of the run.
+    template: how the task asks.
+    pairs: of the split.
+    own: M_0's behaviours on them.
+    other: labels of the set that `train.labels` names; E(M_0) where it names none.
+    score_NxK: see behavior_shift.scores.
+    seed: of the experiment.
+    split: its name.
+
+  Raises:
+    ConfigError: no pair is left whose explanation could be trained.
+  """
+  size_N = np.array([len(pair.options) for pair in pairs])
+  labels = trained_on(
+    train, size_N, own.explanation, other, template.states_answer, seed, split
+  )
+  shifted_N = np.zeros(len(pairs), bool)
+  objective = train.objectives.behavior_xent
+  if objective.weight or train.explained == 'unshifted':
+    answer_N = own.counterfactual_behavior_N
+    shift = behavior_shift.make(objective, template, pairs, answer_N, score_NxK, None)
+    shifted_N = shift.pairs_N
+  kind_N = np.array([pair.cue_kind for pair in pairs], object)
+  explained_N = ~np.isin(kind_N, template.unexplained)
+  if split == 'train':
+    explained_N = explained(train, explained_N, labels, shifted_N, seed)
+  return Taught(labels, explained_N, shifted_N)
+
+
+def path(folder: pathlib.Path, split: str) -> pathlib.Path:
+  """The file of a split in a train stage."""
+  return folder / f'labels-{split}.parquet'
+
+
+def table(row_N: np.ndarray, found: Taught) -> pa.Table:
+  """One row a pair: its place in the split, and what is taught of it."""
+  answer_N, changed_N = found.labels
+  return pa.table(
+    {
+      'row': row_N,
+      'answer': answer_N,
+      'changed': changed_N,
+      'explained': found.explained_N,
+      'shifted': found.shifted_N,
+    }
+  )
+
+
+def read(folder: pathlib.Path, split: str) -> Taught:
+  """What a run was taught of a split, in the order of the label set.
+
+  Raises:
+    WorkdirError: the file cannot be read, or a column holds something else.
+  """
+  names = ('answer', 'changed', 'explained', 'shifted')
+  found = columns.read(path(folder, split), names)
+  answer_N, changed_N, *flags = (found[name].to_numpy() for name in names)
+  return Taught(Explanation(answer_N, changed_N), *flags)
 
 
 def trained_on(
@@ -57,21 +153,6 @@ def trained_on(
     np.where(noisy_N, other_answer_N, answer_N).astype(np.int32),
     np.where(noisy_N, other_changed_N, changed_N).astype(np.int32),
   )
-
-
-def of_pairs(
-  train: schema.Train,
-  pairs: Sequence[pairs_lib.Pair],
-  own: Behaviors,
-  other: Explanation,
-  template: pairs_lib.Questions,
-  seed: int,
-  split: str,
-) -> Explanation:
-  """`trained_on` of a split's pairs; `own`: M_0's behaviours on them."""
-  size_N = np.array([len(pair.options) for pair in pairs])
-  states_answer = template.states_answer
-  return trained_on(train, size_N, own.explanation, other, states_answer, seed, split)
 
 
 def explained(

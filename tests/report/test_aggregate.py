@@ -36,8 +36,11 @@ def summary(three):
 
 
 def columns(workdir, run, step, seed=0):
-  path = workdir / f'seed{seed}' / run / 'evaluate' / f'step-{step:09d}.parquet'
-  return {k: np.array(v) for k, v in pq.read_table(path).to_pydict().items()}
+  root = workdir / f'seed{seed}'
+  found = pq.read_table(root / 'label' / 'test-000000000.parquet').to_pydict()
+  path = root / run / 'evaluate' / f'step-{step:09d}.parquet'
+  found |= pq.read_table(path).to_pydict()
+  return {k: np.array(v) for k, v in found.items()}
 
 
 def truth(record):
