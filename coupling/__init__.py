@@ -14,12 +14,12 @@ import data  # noqa: F401  # before transformers: see there
 _WHERE = {
   'Pair': 'data.pairs',
   'Questions': 'data.pairs',
-  'Result': 'coupling.run.result',
-  'evaluate': 'coupling.run.result',
-  'label': 'coupling.run.labels',
-  'load': 'coupling.run.loading',
+  'Result': 'coupling.run.api_evaluate',
+  'evaluate': 'coupling.run.api_evaluate',
+  'label': 'coupling.run.api_label',
+  'load': 'coupling.run.api_load',
   'tasks': 'coupling.run',
-  'train': 'coupling.run.taught',
+  'train': 'coupling.run.api_train',
 }
 __all__ = [
   'Pair',

@@ -25,7 +25,7 @@ from coupling.elicit import models
 from coupling.elicit import options as options_lib
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
-from coupling.run import trained
+from coupling.run import own_checkpoints
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import train_step
 from data import digests
@@ -171,7 +171,7 @@ def format(e: Experiment) -> formats.Format:
     ConfigError: a checkpoint without a tokenizer that can serve; see also `decoder`.
     WorkdirError: a tokenizer that is not what it was when the checkpoint was trained.
   """
-  base, made_by = trained.origin(e.base, e.seeds[0])
+  base, made_by = own_checkpoints.origin(e.base, e.seeds[0])
   if isinstance(base, schema.Import):
     found = imported_format(base)
   elif made_by is None:
@@ -207,7 +207,7 @@ def imported_format(base: schema.Import) -> formats.Format:
 @functools.lru_cache(maxsize=1)
 def decoder(e: Experiment) -> decoder_lib.DecoderConfig:
   """M_0's shape."""
-  base, _ = trained.origin(e.base, e.seeds[0])
+  base, _ = own_checkpoints.origin(e.base, e.seeds[0])
   if isinstance(base, schema.Pretrain):
     return pretrained_decoder(base, len(format(e).tokenizer))
   return imported_decoder(base)
@@ -253,7 +253,7 @@ def base_params(
   folder = workdir / f'seed{seed}' / 'base'
   if step is not None:
     like = sharding.abstract_params(mesh, decoder(e))
-    return kept_steps.read_params(folder / trained.FOLDER, step, like)
+    return kept_steps.read_params(folder / own_checkpoints.FOLDER, step, like)
   return _params(e.base, folder, seed, decoder(e), mesh)
 
 
@@ -273,20 +273,20 @@ def _params(
     source = _folder(base)
     _check_unchanged(source, 'weights', info['weights'], digest(source), folder)
     return weights.load(source, model, like)
-  found = trained.find(base, seed)
+  found = own_checkpoints.find(base, seed)
   now = found.train.digest
   _check_unchanged(found.train.path(), 'training', info['trained'], now, folder)
   return trained_params(found, model, mesh)
 
 
 def trained_params(
-  found: trained.Checkpoint,
+  found: own_checkpoints.Checkpoint,
   model: decoder_lib.DecoderConfig,
   mesh: jax.sharding.Mesh,
 ) -> decoder_lib.Params:
   """The weights of a checkpoint that was trained here, with adapters if it has any."""
   adapters = train_step.fresh_adapters(model, found.lora, seed=0)
-  saved = found.train.path(trained.FOLDER)
+  saved = found.train.path(own_checkpoints.FOLDER)
   last = kept_steps.read_params(saved, found.step, kept_like(model, adapters, mesh))
   if not adapters:
     return last

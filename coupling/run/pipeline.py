@@ -9,19 +9,20 @@ import jax
 
 from coupling.config import borrowed_labels
 from coupling.config import schema
-from coupling.run import context
-from coupling.run import export
+from coupling.run import base_stage
+from coupling.run import evaluate_stage
+from coupling.run import export_stage
+from coupling.run import label_stage
 from coupling.run import patch_stage
 from coupling.run import preflight
-from coupling.run import prepare
-from coupling.run import stages
+from coupling.run import prepare_stage
+from coupling.run import report_stage
+from coupling.run import train_stage
 from coupling.run import workers as workers_lib
 from coupling.runtime import distributed
-from coupling.training import sweep
 
 RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
 STAGES = (*RUN, 'patch', 'export')
-PER_SEED = ('prepare', 'base', 'label')
 ANYWHERE = ('prepare', 'report')  # stages that need no model and no devices
 
 # Workers are processes on the CPU that share its cores: each computes on one thread.
@@ -87,7 +88,7 @@ def run(
         problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
     if problems:
       raise schema.ConfigError.of(problems)
-  distributed.first(prepare.check_all, parts, workdir)
+  distributed.first(prepare_stage.check_all, parts, workdir)
   every = _tasks(parts, workdir, workers, follow)
   every += [
     workers_lib.Task(
@@ -104,12 +105,12 @@ def run(
   if paper is not None:
     needs = tuple(t.name for t in every if t.kind in ('evaluate', 'patch'))
     every.append(
-      workers_lib.Task('paper', 'report', needs, stages.paper, (paper, workdir))
+      workers_lib.Task('paper', 'report', needs, report_stage.paper, (paper, workdir))
     )
   tasks = [t for t in every if t.kind in wanted]
   for task in tasks:
     if task.kind == 'report':  # refused now, not after all that it waits for
-      distributed.first(stages.check_report, *task.args)
+      distributed.first(report_stage.check_report, *task.args)
   names = {t.name for t in tasks}
   tasks = [
     dataclasses.replace(
@@ -164,10 +165,9 @@ def _tasks(
   reports = []
   for part, e in parts.items():
     folder = workdir / part
-    runs = _runs(e, part, folder, follow)
     for seed in e.seeds:
       first[seed] += _first(e, part, folder, seed)
-      rest[seed] += runs[seed]
+      rest[seed] += _runs(e, part, folder, seed, follow)
     if e.report.main:
       played = {run: e.runs[run] for run in dict.fromkeys(_roles(e.report))}
       reported = e if not part else dataclasses.replace(e, runs=played)
@@ -179,7 +179,7 @@ def _tasks(
           f'{part} · report'.strip(' ·'),
           'report',
           needs,
-          stages.report,
+          report_stage.report,
           (reported, folder),
         )
       )
@@ -203,86 +203,49 @@ def _first(
 ) -> list[workers_lib.Task]:
   """The stages that a seed's runs wait for, in their order."""
   chain = []
-  for stage in PER_SEED:
-    needs = tuple(task.name for task in chain[-1:])
-    function, args = getattr(stages, stage), (e, folder, seed)
+  for stage, function in (
+    ('prepare', prepare_stage.prepare),
+    ('base', base_stage.base),
+    ('label', label_stage.label),
+  ):
+    needs, args = tuple(task.name for task in chain[-1:]), (e, folder, seed)
     chain.append(
       workers_lib.Task(_name(part, seed, stage), stage, needs, function, args)
     )
   labelled = (chain[-1].name,)
   for step in sorted(_earlier(e)):
     name, args = _name(part, seed, f'label step {step}'), (e, folder, seed, step)
-    chain.append(workers_lib.Task(name, 'label', labelled, stages.label, args))
+    chain.append(workers_lib.Task(name, 'label', labelled, label_stage.label, args))
   return chain
 
 
-def _together(e: schema.Experiment) -> list[list[tuple[int, str]]]:
-  """Seeds and names of the runs that train at once, none before one it starts from."""
-  every = [(seed, run) for seed in e.seeds for run in e.runs]
-  if e.runs_at_once == 1:
-    return [[one] for one in every]
-  depths = {run: _depth(e, run) for run in e.runs}
-  found = []
-  for depth in range(max(depths.values()) + 1):
-    wave = [(seed, run) for seed, run in every if depths[run] == depth]
-    trained = {
-      one: (context.decoder(e), e.runs[one[1]]) for one in wave if one[1] in e.trained
-    }
-    found += [[one] for one in wave if one not in trained]
-    for group in sweep.groups(trained):
-      found += [
-        group[i : i + e.runs_at_once] for i in range(0, len(group), e.runs_at_once)
-      ]
-  return found
-
-
-def _depth(e: schema.Experiment, run: str) -> int:
-  """How many runs come before this one, from which it starts."""
-  first = e.runs[run].start
-  return 1 + _depth(e, first) if first else 0
-
-
 def _runs(
-  e: schema.Experiment, part: str, folder: pathlib.Path, follow: bool
-) -> dict[int, list[workers_lib.Task]]:
-  """Trainings, each with what is made of it, by the last seed that it is of."""
-  tasks, names, together = {seed: [] for seed in e.seeds}, {}, _together(e)
-  for i, runs in enumerate(together):
-    name = _name(part, *runs[0], 'train')
-    if len(runs) > 1:
-      name = f'{part} · training {i}, {len(runs)} runs at once'.removeprefix(' · ')
-    names |= dict.fromkeys(runs, name)
-  for runs in together:
-    name = names[runs[0]]
-    needs = {x for seed, run in runs for x in _train_needs(e, part, seed, run, names)}
-    args = (e, folder, runs)
-    here = [workers_lib.Task(name, 'train', tuple(needs), stages.train, args)]
-    for seed, run in runs:
-      for kind, function in (
-        ('evaluate', functools.partial(stages.evaluate, follow=follow)),
-        ('export', export.export),
-      ):
-        args = (e, folder, seed, run)
-        title = _name(part, seed, run, kind)
-        here.append(workers_lib.Task(title, kind, (name,), function, args))
-    tasks[runs[-1][0]] += here
+  e: schema.Experiment, part: str, folder: pathlib.Path, seed: int, follow: bool
+) -> list[workers_lib.Task]:
+  """A seed's trainings, each with what is made of it."""
+  tasks = []
+  for run in e.runs:
+    name = _name(part, seed, run, 'train')
+    for kind, needs, function in (
+      ('train', _train_needs(e, part, seed, run), train_stage.train),
+      ('evaluate', (name,), functools.partial(evaluate_stage.evaluate, follow=follow)),
+      ('export', (name,), export_stage.export),
+    ):
+      title, args = _name(part, seed, run, kind), (e, folder, seed, run)
+      tasks.append(workers_lib.Task(title, kind, needs, function, args))
   return tasks
 
 
 def _train_needs(
-  e: schema.Experiment,
-  part: str,
-  seed: int,
-  run: str,
-  names: dict[tuple[int, str], str],
-) -> set[str]:
+  e: schema.Experiment, part: str, seed: int, run: str
+) -> tuple[str, ...]:
   """Names of the tasks that a training waits for."""
   train = e.runs[run]
-  needs = {_name(part, seed, 'label')}
+  needs = [_name(part, seed, 'label')]
   if (step := borrowed_labels.earlier_step(train.labels)) is not None:
-    needs.add(_name(part, seed, f'label step {step}'))
+    needs.append(_name(part, seed, f'label step {step}'))
   if donor := borrowed_labels.donor(train.labels):
-    needs.add(_name(donor, seed, 'label'))
+    needs.append(_name(donor, seed, 'label'))
   if train.start:
-    needs.add(names[seed, train.start])
-  return needs
+    needs.append(_name(part, seed, train.start, 'train'))
+  return tuple(needs)

@@ -11,7 +11,7 @@ from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import sharding
 from coupling.run import context
-from coupling.run import trained
+from coupling.run import own_checkpoints
 from coupling.runtime import interrupt
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
@@ -41,7 +41,7 @@ def read_trained(e: Experiment, workdir: Path, seed: int, run: str, step: int):
   """What a run trains, adapters or all weights, as it was at a kept step."""
   mesh, adapters = sharding.make_mesh(e.mesh), fresh_adapters(e, seed, run)
   like = context.kept_like(context.decoder(e), adapters, mesh)
-  folder = workdir / f'seed{seed}' / run / 'train' / trained.FOLDER
+  folder = workdir / f'seed{seed}' / run / 'train' / own_checkpoints.FOLDER
   return kept_steps_lib.read_params(folder, step, like)
 
 
@@ -86,7 +86,7 @@ def kept(train_folder: Path, config: schema.Train, follow: bool) -> Iterator[int
         told = time.monotonic()
       time.sleep(POLL_SECONDS)
 
-  saved = train_folder / trained.FOLDER
+  saved = train_folder / own_checkpoints.FOLDER
   finished = functools.partial(workdir_lib.is_finished, train_folder)
   kept_steps = {loop.steps}
   if config.evaluated == 'kept':

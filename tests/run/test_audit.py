@@ -20,8 +20,10 @@ from coupling.run import context
 from coupling.run import export
 from coupling.run import other_labels
 from coupling.run import pipeline
-from coupling.run import stages
-from coupling.run import trained
+from coupling.run import base_stage
+from coupling.run import label_stage
+from coupling.run import prepare_stage
+from coupling.run import own_checkpoints
 from coupling.runtime import workdir as workdir_lib
 from tests import chat_checkpoints
 from tests import published
@@ -182,7 +184,7 @@ def test_the_source_and_the_checkpoint_are_inputs(of_world, tmp_path):
 def test_labels_are_taken_over_as_they_are(of_world, tmp_path):
   config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
   e = validate.resolve(config)
-  for stage in (stages.prepare, stages.base, stages.label):
+  for stage in (prepare_stage.prepare, base_stage.base, label_stage.label):
     assert stage(e, tmp_path, WORLD_SEED)
   for split in ('train', 'validation', 'test'):
     there, here = (
@@ -200,13 +202,13 @@ def test_labels_are_taken_over_as_they_are(of_world, tmp_path):
 def test_steps_that_are_not_kept_are_listed(of_world):
   base = schema.Trained(step=step_of(of_world, step=3))
   with pytest.raises(schema.ConfigError, match=r'base\.step=.*\[0, 4, 8\]'):
-    trained.find(base, WORLD_SEED)
+    own_checkpoints.find(base, WORLD_SEED)
 
 
 def test_other_folders_are_no_checkpoints(of_world, tmp_path):
   for folder in (of_world, tmp_path / 'train/checkpoints/4', 'checkpoints/4', '4', ''):
     with pytest.raises(schema.ConfigError, match='not a checkpoint that this prog'):
-      trained.find(schema.Trained(step=str(folder)), WORLD_SEED)
+      own_checkpoints.find(schema.Trained(step=str(folder)), WORLD_SEED)
 
 
 def test_an_unfinished_training_is_refused(tmp_path):
@@ -215,7 +217,7 @@ def test_an_unfinished_training_is_refused(tmp_path):
     pass  # killed here
   base = schema.Trained(step=str(folder / 'checkpoints' / '4'))
   with pytest.raises(workdir_lib.WorkdirError, match='train is not finished'):
-    trained.find(base, 0)
+    own_checkpoints.find(base, 0)
 
 
 def recorded(root, name, config, needs):
@@ -235,7 +237,7 @@ def test_a_manifest_of_another_version_is_named(tmp_path):
   step = tmp_path / 'seed0/kl/train/checkpoints/4'
   step.mkdir(parents=True)
   with pytest.raises(workdir_lib.WorkdirError, match='base.colour') as refused:
-    trained.find(schema.Trained(step=str(step)), 0)
+    own_checkpoints.find(schema.Trained(step=str(step)), 0)
   assert str(tmp_path / 'seed0/base/manifest.json') in str(refused.value)
 
 
@@ -247,15 +249,15 @@ def test_a_base_that_was_made_anew_is_refused(tmp_path):
   step = tmp_path / 'seed0/kl/train/checkpoints/4'
   step.mkdir(parents=True)
   with pytest.raises(workdir_lib.WorkdirError, match='trained from another .*base'):
-    trained.find(schema.Trained(step=str(step)), 0)
+    own_checkpoints.find(schema.Trained(step=str(step)), 0)
 
 
 def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, tmp_path):
   """The base stage says of which training it took note."""
   config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
   e = validate.resolve(config)
-  assert stages.prepare(e, tmp_path, WORLD_SEED)
-  assert stages.base(e, tmp_path, WORLD_SEED)
+  assert prepare_stage.prepare(e, tmp_path, WORLD_SEED)
+  assert base_stage.base(e, tmp_path, WORLD_SEED)
   context.base_params(e, tmp_path, WORLD_SEED)
   other = small(world.get_config('seeds=1,kl=0'), steps=2)
   run(other, tmp_path / 'other', 'prepare')

@@ -16,7 +16,11 @@ from coupling.elicit import label_set
 from coupling.report import records
 from coupling.run import context
 from coupling.run import other_labels
-from coupling.run import stages
+from coupling.run import base_stage
+from coupling.run import evaluate_stage
+from coupling.run import label_stage
+from coupling.run import prepare_stage
+from coupling.run import train_stage
 from coupling.runtime import workdir as workdir_lib
 from data import pairs as pairs_lib
 from data import splits
@@ -41,7 +45,7 @@ def experiment(
 
 def labelled(e: schema.Experiment, workdir: pathlib.Path) -> pathlib.Path:
   """Runs the stages up to the labels, in this process."""
-  for stage in (stages.prepare, stages.base, stages.label):
+  for stage in (prepare_stage.prepare, base_stage.base, label_stage.label):
     assert stage(e, workdir, 0)
   return workdir / 'seed0' / 'label'
 
@@ -95,8 +99,8 @@ def test_labels_of_another_family_are_joined_by_row(own, foreign, tmp_path):
   )
   here = labelled(some, tmp_path)
   assert target((some, tmp_path), foreign).path() == foreign
-  assert stages.train(some, tmp_path, [(0, 'no_kl')])
-  assert stages.evaluate(some, tmp_path, 0, 'no_kl')
+  assert train_stage.train(some, tmp_path, 0, 'no_kl')
+  assert evaluate_stage.evaluate(some, tmp_path, 0, 'no_kl')
   found = records.read_seed(some, tmp_path, 0)
 
   for split, trained in (
@@ -200,14 +204,14 @@ def test_a_workdir_of_another_tokenizer_is_refused(own, root, tmp_path):
 def test_a_checkpoint_whose_weights_changed_is_refused(own, tmp_path):
   checkpoint = chat_checkpoints.save(tmp_path / 'm')
   e, workdir = experiment(checkpoint, own[0].task.config.path), tmp_path / 'w'
-  assert stages.prepare(e, workdir, 0) and stages.base(e, workdir, 0)
+  assert prepare_stage.prepare(e, workdir, 0) and base_stage.base(e, workdir, 0)
   context.base_params(e, workdir, 0)
   file = checkpoint / 'model.safetensors'
   before = context.digest(checkpoint)
   data = safetensors_numpy.load_file(file)
   half = {name: x.astype(np.float16) for name, x in data.items()}
   safetensors_numpy.save_file(half, file, metadata={'format': 'pt'})
-  for read in (context.base_params, stages.label):
+  for read in (context.base_params, label_stage.label):
     with pytest.raises(workdir_lib.WorkdirError, match='weights have changed') as found:
       read(e, workdir, 0)
     message = str(found.value)
@@ -250,14 +254,16 @@ def test_too_long_prompts_are_an_error_before_any_model_is_loaded(
   limit = limit_of(e, workdir)
   length_N = lengths(e, workdir, 'train')
   strict = experiment(e.base.checkpoint, e.task.config.path, max_tokens=int(limit))
-  assert stages.prepare(strict, tmp_path, 0) and stages.base(strict, tmp_path, 0)
+  assert prepare_stage.prepare(strict, tmp_path, 0) and base_stage.base(
+    strict, tmp_path, 0
+  )
 
   def loaded(*args):
     raise AssertionError('the model was loaded')
 
   monkeypatch.setattr(context, 'base_params', loaded)
   with pytest.raises(schema.ConfigError) as refused:
-    stages.label(strict, tmp_path, 0)
+    label_stage.label(strict, tmp_path, 0)
   message = str(refused.value)
   long = int((length_N > limit).sum())
   assert 0 < long < len(length_N) / 2
@@ -268,11 +274,11 @@ def test_too_long_prompts_are_an_error_before_any_model_is_loaded(
   none = experiment(
     e.base.checkpoint, e.task.config.path, max_tokens=5, too_long='drop'
   )
-  assert stages.prepare(none, tmp_path / 'n', 0) and stages.base(
+  assert prepare_stage.prepare(none, tmp_path / 'n', 0) and base_stage.base(
     none, tmp_path / 'n', 0
   )
   with pytest.raises(schema.ConfigError, match='exceed the length 5'):
-    stages.label(none, tmp_path / 'n', 0)
+    label_stage.label(none, tmp_path / 'n', 0)
 
 
 def test_dropped_prompts_are_the_long_ones_and_the_labels_say_which_are_left(

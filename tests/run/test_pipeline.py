@@ -18,7 +18,7 @@ from configs import world
 from coupling.config import validate
 from coupling.elicit import explanation
 from coupling.elicit import label_set
-from coupling.run import stages
+from coupling.run import evaluate_stage
 from coupling.runtime import finite
 from coupling.runtime import manifests
 from coupling.runtime import seals
@@ -276,10 +276,10 @@ def test_an_evaluation_that_fails_leaves_no_thread_of_its_log(
   def fail(*_):
     raise finite.NonFiniteError('too large')
 
-  monkeypatch.setattr(stages.evaluation, 'evaluate', fail)
+  monkeypatch.setattr(evaluate_stage.evaluation, 'evaluate', fail)
   before = set(threading.enumerate())
   with pytest.raises(finite.NonFiniteError, match='kl · evaluate'):
-    stages.evaluate(validate.resolve(config), copy, 1, 'kl')
+    evaluate_stage.evaluate(validate.resolve(config), copy, 1, 'kl')
   assert not [t for t in set(threading.enumerate()) - before if 'Event' in repr(t)]
 
 
@@ -292,10 +292,10 @@ def test_steps_of_two_trainings_are_not_mixed(tmp_path):
   with pytest.raises(workdir_lib.WorkdirError, match='another config'):
     workdir_lib.begun(folder, {'seed': 1})
   with workdir_lib.open_stage(tmp_path / 'evaluate', 'evaluate', {}, {}) as stage:
-    stages._check_training(stage, folder, begun)
-    stages._check_training(stage, folder, begun)
+    evaluate_stage._check_training(stage, folder, begun)
+    evaluate_stage._check_training(stage, folder, begun)
     with pytest.raises(workdir_lib.WorkdirError, match='made from another'):
-      stages._check_training(stage, folder, 'at another time')
+      evaluate_stage._check_training(stage, folder, 'at another time')
     stage.finish({})
   stage = workdir_lib.finished_stage(tmp_path / 'evaluate')
   assert not stage._manifest['files']  # when it was is no part of the result

@@ -20,7 +20,7 @@ from coupling.model import sharding
 from coupling.report import records
 from coupling.run import context
 from coupling.run import pipeline
-from coupling.run import trained
+from coupling.run import own_checkpoints
 from coupling.runtime import interrupt
 from coupling.training import sweep
 
@@ -88,7 +88,7 @@ def finished(tmp_path_factory, paper):
 def params_at(paper, workdir, run, step):
   e = paper.parts['main']
   like = sharding.abstract_params(sharding.make_mesh(e.mesh), context.decoder(e))
-  folder = workdir / 'main' / f'seed{SEED}' / run / 'train' / trained.FOLDER
+  folder = workdir / 'main' / f'seed{SEED}' / run / 'train' / own_checkpoints.FOLDER
   return kept_steps.read_params(folder, step, like)
 
 

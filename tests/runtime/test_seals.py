@@ -15,7 +15,11 @@ from coupling.checkpoints import hub
 from coupling.config import validate
 from coupling.run import context
 from coupling.run import patch_stage
-from coupling.run import stages
+from coupling.run import base_stage
+from coupling.run import evaluate_stage
+from coupling.run import label_stage
+from coupling.run import prepare_stage
+from coupling.run import train_stage
 from coupling.runtime import files
 from coupling.runtime import seals
 from coupling.runtime import workdir as workdir_lib
@@ -147,11 +151,11 @@ def workdir(tmp_path_factory) -> pathlib.Path:
 
 
 STAGES = {
-  'prepare': lambda e, w: stages.prepare(e, w, 0),
-  'base': lambda e, w: stages.base(e, w, 0),
-  'label': lambda e, w: stages.label(e, w, 0),
-  'kl/train': lambda e, w: stages.train(e, w, [(0, 'kl')]),
-  'kl/evaluate': lambda e, w: stages.evaluate(e, w, 0, 'kl'),
+  'prepare': lambda e, w: prepare_stage.prepare(e, w, 0),
+  'base': lambda e, w: base_stage.base(e, w, 0),
+  'label': lambda e, w: label_stage.label(e, w, 0),
+  'kl/train': lambda e, w: train_stage.train(e, w, 0, 'kl'),
+  'kl/evaluate': lambda e, w: evaluate_stage.evaluate(e, w, 0, 'kl'),
   'kl/patch': lambda e, w: patch_stage.patch(e, w, 0, 'kl'),
 }
 # Made again by whoever resumes, whatever lies there.

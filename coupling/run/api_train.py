@@ -14,14 +14,14 @@ from coupling.elicit import models
 from coupling.model import decoder
 from coupling.model import sharding
 from coupling.run import context
-from coupling.run import labels as labels_lib
+from coupling.run import api_label
 from coupling.run import preflight
 from coupling.run import steps as steps_lib
-from coupling.run import trained
-from coupling.run import trainings
+from coupling.run import own_checkpoints
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import behavior_shift
 from coupling.training import examples
+from coupling.training import explanation_training
 from coupling.training import label_rules
 from coupling.training import train_loop
 from coupling.training import train_step
@@ -29,7 +29,7 @@ from coupling.training import train_step
 
 def train(
   model: models.Model,
-  labels: labels_lib.Labels,
+  labels: api_label.Labels,
   steps: int | None = None,
   *,
   rank: int | None = None,
@@ -90,7 +90,7 @@ def train(
 def _fit(
   stage: workdir_lib.Stage,
   model: models.Model,
-  labels: labels_lib.Labels,
+  labels: api_label.Labels,
   config: schema.Train,
   seed: int,
   lasting: bool,
@@ -99,16 +99,16 @@ def _fit(
   fresh = train_step.fresh_adapters(
     model.config, config.lora, steps_lib.train_seed(seed, config)
   )
-  kept, base = stage.path(trained.FOLDER), model.params
+  kept, base = stage.path(own_checkpoints.FOLDER), model.params
   if stage.finished:
     like = context.kept_like(model.config, fresh, model.mesh)
     return kept_steps.read_params(kept, config.loop.steps, like)
-  training = trainings.of_parts(
+  training = explanation_training.make(
     'train',
     config,
     model.config,
     _parts(labels, config, seed),
-    seed,
+    steps_lib.train_seed(seed, config),
     base,
     sharding.put_params(model.mesh, fresh) or base,
     model.axes,
@@ -162,7 +162,7 @@ def _settings(
 
 
 def _check(
-  model: models.Model, labels: labels_lib.Labels, config: schema.Train, seed: int
+  model: models.Model, labels: api_label.Labels, config: schema.Train, seed: int
 ) -> None:
   """Raises ConfigError for what could not be trained, or would be another thing."""
   validate.section(schema.Train, dataclasses.asdict(config), 'train')
@@ -205,7 +205,7 @@ def _check(
 
 
 def taught(
-  config: schema.Train, labels: labels_lib.Labels, seed: int, split: str
+  config: schema.Train, labels: api_label.Labels, seed: int, split: str
 ) -> label_rules.Taught:
   """What a training on these labels is taught of a split."""
   pairs, own = labels.pairs[split], labels.behaviors[split]
@@ -218,8 +218,8 @@ def taught(
 
 
 def _parts(
-  labels: labels_lib.Labels, config: schema.Train, seed: int
-) -> trainings.Parts:
+  labels: api_label.Labels, config: schema.Train, seed: int
+) -> explanation_training.Parts:
   """What is drawn from."""
   format, template, pairs = labels.model.format, labels.questions, labels.pairs['train']
   objective, reference = config.objectives.behavior_xent, labels.behaviors['train']

@@ -19,8 +19,8 @@ from coupling.report import page
 from coupling.report import provenance
 from coupling.report import records as records_lib
 from coupling.run import context
-from coupling.run import labels as labels_lib
-from coupling.run import taught as api_train
+from coupling.run import api_label
+from coupling.run import api_train
 from coupling.runtime import files
 from coupling.runtime import manifests
 from coupling.runtime import progress
@@ -138,7 +138,7 @@ def _intervals(found: dict[str, Any], prefix: str = ''):
 
 def evaluate(
   model: models.Model,
-  labels: labels_lib.Labels,
+  labels: api_label.Labels,
   config: schema.Evaluate | None = None,
 ) -> Result:
   """Asks a model what it does and how it explains that, on held-out groups.
@@ -233,7 +233,7 @@ def _first_weights(model: models.Model) -> str | None:
   return origin.get('weights')
 
 
-def _of_base(labels: labels_lib.Labels, when: str, config: schema.Evaluate) -> pa.Table:
+def _of_base(labels: api_label.Labels, when: str, config: schema.Evaluate) -> pa.Table:
   """M_0 itself, `_asked` once for all that is trained from it."""
   if (when, config) not in labels.of_base:
     labels.of_base[when, config] = _asked(labels.model, labels, when, config)
@@ -241,7 +241,7 @@ def _of_base(labels: labels_lib.Labels, when: str, config: schema.Evaluate) -> p
 
 
 def _asked(
-  model: models.Model, labels: labels_lib.Labels, when: str, config: schema.Evaluate
+  model: models.Model, labels: api_label.Labels, when: str, config: schema.Evaluate
 ) -> pa.Table:
   """A row an item of the held-out split; `when`: before the answer or after it."""
   pairs, orig = labels.pairs[config.split], labels.behaviors[config.split]
@@ -262,7 +262,7 @@ def _asked(
 
 def _experiment(
   model: models.Model,
-  labels: labels_lib.Labels,
+  labels: api_label.Labels,
   train: schema.Train,
   seed: int,
   config: schema.Evaluate,
@@ -286,7 +286,7 @@ def _experiment(
 
 
 def _provenance(
-  labels: labels_lib.Labels, seed: int, stages: dict[str, Any]
+  labels: api_label.Labels, seed: int, stages: dict[str, Any]
 ) -> dict[str, Any]:
   """As of provenance.provenance."""
   versions = labels.made['packages'] | {'python': labels.made['python']}

@@ -13,7 +13,7 @@ from coupling.elicit import models
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
 from coupling.run import context
-from coupling.run import trained
+from coupling.run import own_checkpoints
 from data import digests
 from data import formats
 from data import tokens as tokens_lib
@@ -70,7 +70,7 @@ def load(
     raise schema.ConfigError(
       f'load: base={str(base)!r}, but {source} has no {_ADAPTER}'
     )
-  if path.parent.name == trained.FOLDER and path.name.isdigit():
+  if path.parent.name == own_checkpoints.FOLDER and path.name.isdigit():
     given = dict(
       chat=chat, system=system, dtype=dtype or None, revision=revision or None
     )
@@ -135,8 +135,8 @@ def _adapted(folder: pathlib.Path, base: models.Model) -> models.Model:
 def _kept(folder: pathlib.Path, axes: schema.Mesh) -> models.Model:
   """A step that this program kept, adapters or all weights."""
   section = schema.Trained(step=str(folder))
-  found = trained.find(section, 0)
-  base, made_by = trained.origin(section, 0)
+  found = own_checkpoints.find(section, 0)
+  base, made_by = own_checkpoints.origin(section, 0)
   if isinstance(base, schema.Import):
     config, format = context.imported_decoder(base), context.imported_format(base)
   else:

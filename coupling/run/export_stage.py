@@ -10,7 +10,7 @@ from coupling.config import schema
 from coupling.model import decoder
 from coupling.run import context
 from coupling.run import steps
-from coupling.run import trained
+from coupling.run import own_checkpoints
 from coupling.runtime import workdir as workdir_lib
 
 Experiment = schema.Experiment
@@ -28,7 +28,7 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
     raise schema.ConfigError(
       f'export: run {run} has no steps: its model is M_0 itself, which is elsewhere'
     )
-  if isinstance(trained.origin(e.base, seed)[0], schema.Pretrain):
+  if isinstance(own_checkpoints.origin(e.base, seed)[0], schema.Pretrain):
     raise schema.ConfigError(
       'export: M_0 did not come from the hub, whose formats know no such model; its '
       f'Orbax checkpoints are in {root}/{run}/train/checkpoints.'
@@ -69,7 +69,7 @@ def _save(
   params: decoder.Params,
 ) -> None:
   """Writes all weights, with all that the checkpoint they came from says of itself."""
-  origin, _ = trained.origin(e.base, seed)
+  origin, _ = own_checkpoints.origin(e.base, seed)
   weights.save(
     target,
     context.decoder(e),

@@ -1,4 +1,4 @@
-"""Makes M_0: pretrained here, imported from the hub's format, or trained before."""
+"""The stage `base`: M_0, pretrained here, imported, or trained before."""
 
 import pathlib
 from typing import Any
@@ -14,7 +14,7 @@ from coupling.elicit import behavior
 from coupling.model import decoder
 from coupling.model import sharding
 from coupling.run import context
-from coupling.run import trained
+from coupling.run import own_checkpoints
 from coupling.runtime import distributed
 from coupling.runtime import files
 from coupling.runtime import progress
@@ -26,18 +26,35 @@ Experiment = schema.Experiment
 Path = pathlib.Path
 
 
-def needs(e: Experiment, seed: int) -> dict[str, workdir_lib.Stage]:
+def base(e: Experiment, workdir: Path, seed: int) -> bool:
+  """Makes M_0: pretrains it, or takes note of a checkpoint."""
+  root = workdir / f'seed{seed}'
+  check_trainable(e, seed)
+  needs = {'prepare': context.stage(e, workdir, seed, 'prepare')}
+  needs |= _needs(e, seed)
+  config = context.stage_config(e, 'base', seed)
+  with distributed.open_stage(root / 'base', 'base', config, needs) as stage:
+    if stage.finished:
+      return False
+    info = _make(e, workdir, seed, stage)
+    format = context.format(e)
+    distributed.first(format.tokenizer.save_pretrained, stage.path('tokenizer'))
+    distributed.first(stage.finish, info | {'format': format.fingerprint})
+    return True
+
+
+def _needs(e: Experiment, seed: int) -> dict[str, workdir_lib.Stage]:
   """Stages of other workdirs that M_0 is made from."""
   if not isinstance(e.base, schema.Trained):
     return {}
-  return {'trained': trained.find(e.base, seed).train}
+  return {'trained': own_checkpoints.find(e.base, seed).train}
 
 
 def check_trainable(e: Experiment, seed: int) -> None:
   """Raises ConfigError where a run would train adapters beside adapters."""
   if not e.trained or not isinstance(e.base, schema.Trained):
     return
-  if trained.find(e.base, seed).lora.rank:
+  if own_checkpoints.find(e.base, seed).lora.rank:
     raise schema.ConfigError(
       f'base.step={e.base.step} holds adapters beside their base, and can be audited '
       f'(loop.steps=0), but not be trained further as it is (runs {[*e.trained]}): '
@@ -46,7 +63,7 @@ def check_trainable(e: Experiment, seed: int) -> None:
     )
 
 
-def make(
+def _make(
   e: Experiment, workdir: Path, seed: int, stage: workdir_lib.Stage
 ) -> dict[str, Any]:
   """Fills the folder of the base stage; returns what its manifest says of M_0."""
@@ -80,7 +97,7 @@ def _pretrain(
     },
     data_seed=own_seed,
     plan=None,
-    folder=stage.path(trained.FOLDER),
+    folder=stage.path(own_checkpoints.FOLDER),
     log=workdir / 'tensorboard' / f'seed{seed}' / 'base',
   )
   params = start_new_words(e, train_loop.fit(training), own_seed)
@@ -128,7 +145,7 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
 
 def _take(e: Experiment, seed: int, stage: workdir_lib.Stage) -> dict[str, Any]:
   """Takes note of a checkpoint that was trained here, which stays where it is."""
-  found = trained.find(e.base, seed)
+  found = own_checkpoints.find(e.base, seed)
   if found.base.path(hub.CONFIG).exists():
     config = hub.read_config(found.base.path())
     distributed.first(files.write_json, stage.path(hub.CONFIG), config)

@@ -1,0 +1,155 @@
+"""The stage `label`: B(M_0), E(M_0) and reference distributions of every split.
+
+Behaviours are M_0's, those of another label set, or the data's own.
+"""
+
+from collections.abc import Sequence
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from coupling.config import borrowed_labels
+from coupling.config import schema
+from coupling.elicit import label_set
+from coupling.elicit import options
+from coupling.elicit.explanation import Behaviors
+from coupling.run import context
+from coupling.run import labelling
+from coupling.run import other_labels
+from coupling.runtime import distributed
+from coupling.runtime import files
+from coupling.runtime import finite
+from coupling.runtime import progress
+from coupling.runtime import workdir as workdir_lib
+from data import loader
+from data import pairs as pairs_lib
+from data import readers
+from data import splits
+
+Experiment = schema.Experiment
+Path = pathlib.Path
+
+
+def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> bool:
+  """Records what M_0 does on every split, or the source of the labels did.
+
+  `step`: an earlier step of M_0's own pretraining is asked, for labels of its own.
+  """
+  labels = '' if step is None else f'{borrowed_labels.EARLIER}{step}'
+  folder = label_set.folder(labels, workdir, seed)
+  needs = {k: context.stage(e, workdir, seed, k) for k in ('prepare', 'base')}
+  field, source = f'label.source={e.label.source}', other_labels.source(e, seed)
+  if source is not None:
+    needs['source'] = source
+  config = context.stage_config(e, 'label', seed, step=step)
+  with distributed.open_stage(folder, 'label', config, needs) as stage:
+    if stage.finished:
+      return False
+    builder = context.pairs_builder(e, workdir, seed)
+    wanted = [x for x in builder.info.splits if x != splits.PRACTICE]
+    if context.practised(e) and step is None:
+      wanted.append(splits.PRACTICE)
+    every = {split: pairs_lib.read(builder, split) for split in wanted}
+    info = {
+      'format': context.format(e).fingerprint,
+      'pairs': {split: pairs_lib.digest(found) for split, found in every.items()},
+      'states_answer': context.questions(e).states_answer,
+      'unexplained': list(context.questions(e).unexplained),
+    }
+    if source is not None:
+      other_labels.check(field, source, info, stage.config)
+    kept = {split: context.fitting(e, split, found) for split, found in every.items()}
+    train = [every['train'][i] for i in kept.get('train', ())]
+    labeller = _labeller(e, workdir, seed, step, source, stage, train)
+    total = sum(map(len, kept.values()))
+    bar = progress.Progress(f'seed {seed} · {folder.name}', total, 'pairs')
+    done = 0
+    for split, row_N in kept.items():
+      pairs = [every[split][i] for i in row_N]
+      arrays, compute = labeller(split, pairs, row_N)
+      for first, end in labelling.shards(len(pairs), e.label.shard):
+        here = np.arange(first, end)
+        path = label_set.shard(stage.path(), split, first)
+        if not distributed.first(stage.sealed, path.stem):
+          where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
+          with finite.during(where):
+            labels = compute(loader.take(arrays, here))
+          distributed.first(
+            label_set.write, path, pairs[first:end], row_N[here], labels
+          )
+          distributed.first(stage.seal, path.stem, path)
+          if (split, first, step, source) == ('train', 0, None, None):
+            labelling.check_varied(e.label, labels)
+        done += len(here)
+        bar.update(done)
+    dropped = {split: len(every[split]) - len(x) for split, x in kept.items()}
+    distributed.first(stage.finish, info | {'too_long': dropped})
+    return True
+
+
+def _labeller(
+  e: Experiment,
+  workdir: Path,
+  seed: int,
+  step: int | None,
+  source: workdir_lib.Stage | None,
+  stage: workdir_lib.Stage,
+  train: Sequence[pairs_lib.Pair],
+) -> labelling.Labeller:
+  """Who gives behaviours; where they are calibrated, with the prior in the stage."""
+  if e.label.source:
+    return _taking(e, source)
+  # Of an earlier step only the answers are wanted.
+  support = e.label.reference if step is None else 'options'
+  model = context.model(e, workdir, seed, step)
+  asks = functools.partial(labelling.asking, model, context.questions(e), e.label)
+  if e.behavior.calibration == 'prior':
+    path = stage.path(label_set.PRIOR)
+    if not distributed.first(stage.sealed, path.stem):
+      plain = options.How.of(e.behavior)
+      found = labelling.prior(asks(plain, 'options'), train)
+      distributed.first(files.write_json, path, found)
+      distributed.first(stage.seal, path.stem, path)
+  return asks(context.how(e, stage), support)
+
+
+def _taking(e: Experiment, source: workdir_lib.Stage | None) -> labelling.Labeller:
+  """No model is asked: behaviours are those of a label stage, or the data's own."""
+
+  def labeller(split, pairs, row_N):
+    if source is None:
+      chosen = context.task_module(e).behaviors(e.task.config, pairs)
+      _check(e.task.module, pairs, chosen)
+    else:
+      found = label_set.read(source.path(), split, row_N)
+      chosen = found.behavior_N, found.counterfactual_behavior_N
+    return np.stack(chosen, axis=1), _without_distributions
+
+  return labeller
+
+
+def _check(module: str, pairs: Sequence[pairs_lib.Pair], chosen: Any) -> None:
+  """Raises DataError unless a task's behaviours are two options of each pair."""
+  count = [len(pair.options) for pair in pairs]
+  for name, found in zip(label_set.LABEL, chosen, strict=True):
+    option_N = np.asarray(found)
+    if option_N.shape != (len(pairs),):
+      raise readers.DataError(
+        f'{module}.behaviors, {name}: shape {option_N.shape}, expected one option for '
+        f'each of {len(pairs)} pairs'
+      )
+    whole = np.issubdtype(option_N.dtype, np.integer)
+    for pair, option, size in zip(pairs, option_N.tolist(), count):
+      if not whole or not 0 <= option < size:
+        raise readers.DataError(
+          f'{module}.behaviors, {name} of {pair.provenance}: found {option!r} '
+          f'({option_N.dtype}), expected an integer, the index of one of {size} options'
+        )
+
+
+def _without_distributions(behavior_Nx2: np.ndarray) -> Behaviors:
+  N = len(behavior_Nx2)
+  logprobs_Nx2xS, replies_Nx2 = np.zeros((N, 2, 0), np.float32), np.zeros((N, 0))
+  return Behaviors(*behavior_Nx2.T, logprobs_Nx2xS, replies_Nx2)
