@@ -27,8 +27,7 @@ from coupling.config import validate
 from coupling.elicit import label_set
 from coupling.model import decoder
 from coupling.run import pipeline
-from coupling.run import result as result_lib
-from coupling.run import taught
+from coupling.run import api_evaluate
 from coupling.runtime import distributed
 from coupling.runtime import finite
 from coupling.runtime import interrupt
@@ -290,9 +289,9 @@ def test_a_page_says_how_m0_was_loaded(before, result):
 
 def test_m0_is_asked_once_and_let_go_with_its_labels(after, labels, monkeypatch):
   own, asked = dataclasses.replace(labels), []
-  ask = result_lib._asked
+  ask = api_evaluate._asked
   note = lambda model, *more: asked.append(model) or ask(model, *more)
-  monkeypatch.setattr(result_lib, '_asked', note)
+  monkeypatch.setattr(api_evaluate, '_asked', note)
   for _ in range(2):
     cp.evaluate(after, own)
   assert asked.count(labels.model) == 1 and asked.count(after) == 2
@@ -305,7 +304,7 @@ def test_m0_is_asked_once_and_let_go_with_its_labels(after, labels, monkeypatch)
 @pytest.mark.parametrize('model', ['smollm2_135m', 'qwen3_8b'])
 @pytest.mark.parametrize('rank', [0, 8])
 def test_the_rate_is_that_of_the_config(model, rank, before, labels, monkeypatch):
-  monkeypatch.setattr(taught, '_fit', lambda *_: {})
+  monkeypatch.setattr(api_train, '_fit', lambda *_: {})
   named = dataclasses.replace(before, origin={'name': common.MODELS[model]})
   found = cp.train(named, dataclasses.replace(labels, model=named), rank=rank)
   ours = found.training.config

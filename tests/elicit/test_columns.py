@@ -7,7 +7,7 @@ import pytest
 
 from coupling.elicit import label_set
 from coupling.report import records
-from coupling.run import labelling
+from coupling.run import label_stage
 from coupling.runtime.workdir import WorkdirError
 from data import pairs as pairs_lib
 from data import readers
@@ -243,7 +243,7 @@ def test_behaviours_that_a_task_brings_along_are_options(option_N, error):
   write_columns = {k: LABELS[k] for k in label_set.PAIR}
   pairs = pairs_lib.from_columns(write_columns)
   good = np.zeros(N, int)
-  labelling._check('mine', pairs, (good, good))
+  label_stage._check('mine', pairs, (good, good))
   for chosen in ((good, option_N), (option_N, good)):
     with pytest.raises(readers.DataError, match=f'mine.behaviors, .*{error}'):
-      labelling._check('mine', pairs, chosen)
+      label_stage._check('mine', pairs, chosen)

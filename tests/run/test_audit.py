@@ -17,7 +17,7 @@ from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import label_set
 from coupling.run import context
-from coupling.run import export
+from coupling.run import export_stage
 from coupling.run import other_labels
 from coupling.run import pipeline
 from coupling.run import base_stage
@@ -305,7 +305,7 @@ def test_nothing_is_exported_where_nothing_was_trained(of_world, tmp_path):
   config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
   e = validate.resolve(config)
   with pytest.raises(schema.ConfigError, match='run audited has no steps'):
-    export.export(e, tmp_path, WORLD_SEED, 'audited')
+    export_stage.export(e, tmp_path, WORLD_SEED, 'audited')
 
 
 @pytest.fixture(scope='module')
