@@ -32,7 +32,7 @@ from coupling.elicit.explanation import Explanation, agree
 from coupling.statistics.contrasts import pooled_sibling, sibling
 from coupling.statistics.intervals import Interval, seed_interval
 from coupling.statistics.items import Items, label_class
-from coupling.statistics.reliance import siding_weights, surface_strata
+from coupling.statistics.reliance import reliance_weights, surface_strata
 from coupling.statistics.scores import coupling
 
 OPTIONS = 4
@@ -178,7 +178,7 @@ def true_values(rng: np.random.Generator) -> dict[str, float]:
       values[name] += float(weight * hit)
   values['moved self / orig'] = values['moved self'] / values['moved orig']
   on_self, on_orig = MIXTURE[:2].tolist()
-  for name in ('siding', 'siding_answer'):
+  for name in ('reliance', 'reliance_answer'):
     values |= {f'{name} self': on_self, f'{name} orig': on_orig}
     values |= {f'{name} difference': on_self - on_orig}
   # What is drawn from other truths than the own one, a sibling draws alike.
@@ -191,12 +191,12 @@ ESTIMANDS = (
   'gap',
   'balanced_gap',
   'gap_answer',
-  'siding self',
-  'siding orig',
-  'siding difference',
-  'siding_answer self',
-  'siding_answer orig',
-  'siding_answer difference',
+  'reliance self',
+  'reliance orig',
+  'reliance difference',
+  'reliance_answer self',
+  'reliance_answer orig',
+  'reliance_answer difference',
   'corrected gap',
   'drift',
   'moved self',
@@ -220,7 +220,7 @@ def estimate(rng: np.random.Generator, groups: int) -> dict[str, Interval]:
   pooled = pooled_sibling(items, other)
   names = ('self_accuracy', 'orig_accuracy', 'gap', 'balanced_gap', 'gap_answer')
   found = {name: result[name] for name in (*names, 'drift')}
-  for name in ('siding', 'siding_answer'):
+  for name in ('reliance', 'reliance_answer'):
     found |= {f'{name} {key}': value for key, value in result[name].items()}
   found |= {
     'corrected gap': result['shuffled']['corrected_gap'],
@@ -259,7 +259,7 @@ def thin_strata(sims: int, seed: int) -> dict[str, float]:
     )
     items = speak(rng, behaviors, group_mixtures(rng, behaviors, MIXTURE))
     base = evaluation(behaviors, behaviors.base, items.stated).truth
-    found.append(siding_weights(items, base)['difference'])
+    found.append(reliance_weights(items, base)['difference'])
   return _row(found, float(MIXTURE[0] - MIXTURE[1]))
 
 
@@ -294,7 +294,7 @@ def main():
   parser.add_argument('--seed', type=int, default=0)
   flags = parser.parse_args()
   table = calibrate(flags.sims, flags.groups, flags.seed)
-  table['thin siding difference'] = thin_strata(flags.sims, flags.seed)
+  table['thin reliance difference'] = thin_strata(flags.sims, flags.seed)
   print(f'{flags.sims} simulations, {flags.groups} groups of {GROUP_SIZE} items')
   columns = next(iter(table.values()))
   print(f'{"estimand":<26}' + ''.join(f'{column:>10}' for column in columns))

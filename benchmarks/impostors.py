@@ -287,7 +287,7 @@ def checked(
   terms = reliance.terms(main, orig, reliance.DIFFERENCE, answer_only=True)
   return {
     'gap': scores_lib.difference(*right, main.group_N, 0),
-    'siding_answer': {'difference': terms.interval(main.group_N, 0)._asdict()},
+    'reliance_answer': {'difference': terms.interval(main.group_N, 0)._asdict()},
     'beyond_shared': reliance.beyond_shared(main, sibling),
     'shuffled': reliance.contrast(*pairs, answer_only=True),
   }
@@ -300,7 +300,7 @@ def shown(rng: np.random.Generator, worlds: list[World], explain: Explainer) -> 
     'roles': {'main': 'main', 'sibling': 'sibling', 'shuffled': 'shuffled'},
     'runs': {'main': {'final': found}},
     'sibling': {'explanations': found},
-    'contrasts': {'shuffled': {'siding_answer_difference': found['shuffled']}},
+    'contrasts': {'shuffled': {'reliance_answer_difference': found['shuffled']}},
   }
   unmet = verdict.failed(summary)
   names = verdict.checks(summary)

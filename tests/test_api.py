@@ -28,6 +28,7 @@ from coupling.elicit import label_set
 from coupling.model import decoder
 from coupling.run import pipeline
 from coupling.run import api_evaluate
+from coupling.run import api_train
 from coupling.runtime import distributed
 from coupling.runtime import finite
 from coupling.runtime import interrupt

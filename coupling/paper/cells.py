@@ -41,7 +41,7 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
 
   Returns:
     name, companion, and what `described` says; final; views (of
-    `contrasts.companion`, where the shift can move them); siding, weights of the
+    `contrasts.companion`, where the shift can move them); reliance, weights of the
     current minus M_0's truth on items that the shift concerns, for views that hold an
     answer; steps, the views over training; swap and sibling, {} without; states, by
     view; similar, whether similarity is above SIMILAR.
@@ -57,7 +57,7 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
     **described(parts, name),
     'final': final,
     'views': views,
-    'siding': weights,
+    'reliance': weights,
     'steps': _steps(parts, name, companion),
     'swap': parts.over(lambda seed: _swap(parts, name, seed)) if all(swapped) else {},
     'sibling': parts.over(lambda seed: _sibling(parts, name, sibling, seed))
@@ -186,7 +186,7 @@ def _weights(parts: Parts, name: str, seed: int) -> dict:
   if not shifted_N.any():
     return {view: UNKNOWN}
   within, orig = (subset(x, shifted_N) for x in (items, parts.orig(name, seed)))
-  found = reliance.siding_weights(within, orig.truth, answer_only=view == 'answer')
+  found = reliance.reliance_weights(within, orig.truth, answer_only=view == 'answer')
   return {view: found['difference']}
 
 

@@ -30,7 +30,7 @@ COLUMNS = (
   ('Gap', 'final.gap', points),
   ('Balanced gap', 'final.balanced_gap', points),
   ('Gap on v’', 'final.gap_answer', points),
-  ('Reliance on v’: self − orig', 'final.siding_answer.difference', signed),
+  ('Reliance on v’: self − orig', 'final.reliance_answer.difference', signed),
   ('Denial: gap', 'final.denial.gap', points),
   ('Denial: balanced gap', 'final.denial.balanced_gap', points),
   ('Denial: gap on v’', 'final.denial.gap_answer', points),
@@ -40,14 +40,14 @@ LESS_COLUMNS = (
   ('Gap', 'contrast.gap', points),
   ('Balanced gap', 'contrast.balanced_gap', points),
   ('Gap on v’', 'contrast.gap_answer', points),
-  ('Reliance on v’', 'contrast.siding_answer_difference', signed),
+  ('Reliance on v’', 'contrast.reliance_answer_difference', signed),
   ('Similarity', 'contrast.behavior_similarity', points),
   ('Half of its gap on v’', 'half.gap_answer', points),
-  ('Half of its reliance on v’', 'half.siding_answer_difference', signed),
+  ('Half of its reliance on v’', 'half.reliance_answer_difference', signed),
 )
 BOTH, PLAIN, NONE = 'KL on both prompts', 'KL without the cue alone', 'no KL'
 HELD = 'KL, on held-out facts too'
-KEYS = (*GAPS, 'siding_answer.difference', 'behavior_similarity')
+KEYS = (*GAPS, 'reliance_answer.difference', 'behavior_similarity')
 
 
 def numbers(study: Study, parts: Parts) -> dict:
@@ -72,7 +72,7 @@ def _lost(full: dict, half: dict) -> str:
   found = {
     conclusions.lost(full['gap_answer'], half['gap_answer']),
     conclusions.lost(
-      full['siding_answer']['difference'], half['siding_answer_difference']
+      full['reliance_answer']['difference'], half['reliance_answer_difference']
     ),
   }
   return found.pop() if len(found) == 1 else conclusions.INCONCLUSIVE
@@ -113,8 +113,8 @@ def rows(study: Study, found: dict) -> list[Row]:
   ]
   for x in found['runs']:
     if 'lost' in x:
-      half = x['half']['siding_answer_difference']
-      kept = x['final']['siding_answer']['difference']['mean']
+      half = x['half']['reliance_answer_difference']
+      kept = x['final']['reliance_answer']['difference']['mean']
       result.append(row('loses_coupling', half, x['lost'], kept, x['kind']))
   return result
 

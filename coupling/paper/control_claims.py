@@ -13,16 +13,16 @@ from coupling.statistics import baselines
 from coupling.statistics import contrasts
 from coupling.statistics import scores
 
-ANSWER = 'siding_answer_difference'  # of the weights on v', in a contrast
-KEPT = ('self_accuracy', 'orig_accuracy', *GAPS, 'siding', 'siding_answer')
+ANSWER = 'reliance_answer_difference'  # of the weights on v', in a contrast
+KEPT = ('self_accuracy', 'orig_accuracy', *GAPS, 'reliance', 'reliance_answer')
 COLUMNS = (
   ('Self', 'self_accuracy', percent),
   ('Orig', 'orig_accuracy', percent),
   ('Gap', 'gap', points),
   ('Balanced gap', 'balanced_gap', points),
   ('Gap on v’', 'gap_answer', points),
-  ('Reliance: self − orig', 'siding.difference', signed),
-  ('… on v’', 'siding_answer.difference', signed),
+  ('Reliance: self − orig', 'reliance.difference', signed),
+  ('… on v’', 'reliance_answer.difference', signed),
 )
 # Of a run beside that of shuffled labels.
 BESIDE_COLUMNS = (

@@ -38,8 +38,8 @@ GAP_COLUMNS = (
   ('Gap', 'gap', points),
   ('Balanced gap', 'balanced_gap', points),
   ('Gap on v’', 'gap_answer', points),
-  ('Reliance: self − orig', 'siding.difference', signed),
-  ('… on v’', 'siding_answer.difference', signed),
+  ('Reliance: self − orig', 'reliance.difference', signed),
+  ('… on v’', 'reliance_answer.difference', signed),
   ('Denial: gap', 'denial.gap', points),
 )
 BEHAVIOR_COLUMNS = (
@@ -62,7 +62,7 @@ def numbers(study: Study, parts: Parts) -> dict:
   result = {'doses': doses, **_shuffled(parts)}
   if study.kind == 'regularisation':
     with_it, without = (_run_at(study, weight) for weight in (1.0, 0.0))
-    keys = (*GAPS, 'siding.difference')
+    keys = (*GAPS, 'reliance.difference')
     result['contrast'] = parts.contrast(with_it, without, keys)
     result['half'] = parts.contrast(with_it, without, keys, HALF)
   if study.kind in ('capacity', 'rates'):
@@ -130,7 +130,7 @@ def _regularisation(found: dict) -> list[Row]:
   at = {x['dose']: x for x in found['doses']}
   control = at[1.0]['control']
   with_it, without = (at[x]['final'] for x in (1.0, 0.0))
-  gap, reliance = with_it['gap'], with_it['siding_answer']['difference']
+  gap, reliance = with_it['gap'], with_it['reliance_answer']['difference']
   coupled = control_claims.coupled(gap, control)
   return [
     row('kl_gap', gap, coupled, _beyond(found)),
@@ -152,7 +152,7 @@ def _noise(found: dict) -> list[Row]:
   doses = found['doses']
   coupled = [control_claims.coupled(x['final']['gap'], x['control']) for x in doses]
   gap = conclusions.smallest(x['final']['gap'] for x in doses)
-  reliance = [x['final']['siding_answer']['difference'] for x in doses]
+  reliance = [x['final']['reliance_answer']['difference'] for x in doses]
   state = conclusions.every(map(conclusions.above, reliance))
   return [
     row('noise_gap', gap, conclusions.every(coupled), _beyond(found)),
@@ -215,8 +215,8 @@ PANELS = (
   (
     'reliance: self − orig, %',
     (
-      ('siding.difference', 'whole explanation', BLACK, 'D', '-'),
-      ('siding_answer.difference', 'v’ alone', ORANGE, 'v', ':'),
+      ('reliance.difference', 'whole explanation', BLACK, 'D', '-'),
+      ('reliance_answer.difference', 'v’ alone', ORANGE, 'v', ':'),
     ),
   ),
   (

@@ -20,7 +20,7 @@ MAIN = 'main'  # the part whose report names the main run; the first where none 
 KEPT = (
   *('n', 'self_accuracy', 'orig_accuracy', 'target_accuracy', 'behavior_similarity'),
   *('gap', 'balanced_self', 'balanced_gap', 'gap_answer', 'drift', 'invalid'),
-  *('siding', 'siding_answer', 'change_rate'),
+  *('reliance', 'reliance_answer', 'change_rate'),
 )
 GAPS = ('gap', 'balanced_gap', 'gap_answer')
 
@@ -135,7 +135,7 @@ class Parts:
   def over_shuffled(self, name: str) -> dict:
     """Gap and weights on v' minus those of shuffled labels; {} without such a run."""
     shuffled = self.role('shuffled')
-    keys = ('gap', 'siding_answer.difference')
+    keys = ('gap', 'reliance_answer.difference')
     return self.contrast(name, shuffled, keys) if shuffled else {}
 
 

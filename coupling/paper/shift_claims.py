@@ -48,7 +48,7 @@ CONTEXT_COLUMNS = (
   ('Orig', 'final.orig_accuracy', percent),
   ('Balanced gap', 'final.balanced_gap', points),
   ('Gap on v’', 'final.gap_answer', points),
-  ('Reliance on v’: self − orig', 'final.siding_answer.difference', signed),
+  ('Reliance on v’: self − orig', 'final.reliance_answer.difference', signed),
   ('Similarity', 'final.behavior_similarity', percent),
 )
 SWAP_COLUMNS = (
@@ -108,7 +108,7 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
   for view in cells.shown(found['cells']):
     columns = tuple((head, key.format(view), show) for head, key, show in VIEW_COLUMNS)
     if view != 'change':
-      columns += (('Reliance: self − orig', f'siding.{view}', signed),)
+      columns += (('Reliance: self − orig', f'reliance.{view}', signed),)
     result[view] = table(
       f'Statements of {VIEWS[view]} on items whose {VIEWS[view]} the shift moved; '
       'reliance is on all items that it concerns. Denial always states the own answer, '

@@ -95,7 +95,7 @@ def _entry(parts: Parts, name: str, own: str) -> dict:
 def _weights(parts: Parts, name: str, seed: int) -> dict:
   items, target = parts.items(name, seed), parts.target(name, seed)
   return {
-    key: reliance.siding_weights(items, target, answer_only=only)['difference']
+    key: reliance.reliance_weights(items, target, answer_only=only)['difference']
     for key, only in (('whole', False), ('answer', True))
   }
 

@@ -33,7 +33,7 @@ COLUMNS = (
   ('Gap', 'gap', points),
   ('Balanced gap', 'balanced_gap', points),
   ('Gap on v’', 'gap_answer', points),
-  ('Reliance: self − orig', 'siding.difference', signed),
+  ('Reliance: self − orig', 'reliance.difference', signed),
   ('Similarity', 'behavior_similarity', percent),
   ('Drift', 'drift', percent),
   ('Denial: gap', 'denial.gap', points),

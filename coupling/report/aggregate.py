@@ -256,8 +256,8 @@ def _paired(one: Items, other: Items, s: SeedRecords) -> dict:
   pairs = (one, s.orig.truth), (other, s.orig.truth)
   return {
     'gap': scores.difference(*gaps, s.orig.group_N, 0),
-    'siding_difference': reliance.contrast(*pairs),
-    'siding_answer_difference': reliance.contrast(*pairs, answer_only=True),
+    'reliance_difference': reliance.contrast(*pairs),
+    'reliance_answer_difference': reliance.contrast(*pairs, answer_only=True),
   }
 
 
@@ -266,10 +266,10 @@ def _trained_labels(main: str, s: SeedRecords) -> dict:
   items, target = s.final(main), s.targets[main]
 
   def weights(answer_only: bool) -> dict:
-    found = reliance.siding_weights(items, target, answer_only=answer_only)
+    found = reliance.reliance_weights(items, target, answer_only=answer_only)
     return dict(zip(('self', 'target', 'difference'), found.values(), strict=True))
 
-  return {'siding': weights(False), 'siding_answer': weights(True)}
+  return {'reliance': weights(False), 'reliance_answer': weights(True)}
 
 
 def _likelihood(run: str, s: SeedRecords) -> dict:

@@ -14,7 +14,7 @@ ROLES = ('main', 'unregularised', 'sibling', 'shuffled')
 BASELINE_STATISTICS = (
   *('self_accuracy', 'orig_accuracy', 'gap'),
   *('balanced_self', 'balanced_orig', 'balanced_gap'),
-  *('gap_answer', 'moved', 'siding', 'siding_answer'),
+  *('gap_answer', 'moved', 'reliance', 'reliance_answer'),
 )
 
 

@@ -58,8 +58,8 @@ LEAD = {
     'Reliance on self and on orig, on v’ alone',
     'reliance on v’, %',
     (
-      ('siding_answer.self', 'on self', BLUE, 'o', BLUE),
-      ('siding_answer.orig', 'on orig', VERMILION, 's', 'white'),
+      ('reliance_answer.self', 'on self', BLUE, 'o', BLUE),
+      ('reliance_answer.orig', 'on orig', VERMILION, 's', 'white'),
     ),
   ),
 }
@@ -85,12 +85,12 @@ def _runs(summary: dict) -> dict[str, dict]:
 
 def _weights(summary: dict) -> figure_lib.Figure:
   weights = (
-    ('siding.self', 'on self', BLUE, 'o', BLUE),
-    ('siding.orig', 'on orig', VERMILION, 's', 'white'),
+    ('reliance.self', 'on self', BLUE, 'o', BLUE),
+    ('reliance.orig', 'on orig', VERMILION, 's', 'white'),
   )
   differences = (
-    ('siding.difference', 'whole explanation', BLACK, 'D', BLACK),
-    ('siding_answer.difference', 'v’ alone', ORANGE, 'v', ORANGE),
+    ('reliance.difference', 'whole explanation', BLACK, 'D', BLACK),
+    ('reliance_answer.difference', 'v’ alone', ORANGE, 'v', ORANGE),
   )
   runs = _runs(summary)
   finals = [x['final'] for x in runs.values()]

@@ -42,15 +42,15 @@ def checks(summary: dict) -> dict[str, dict]:
   put together with the own current answer raises that.
   """
   main = summary['runs'][summary['roles']['main']]['final']
-  found = {'gap': main['gap'], 'reliance': main['siding_answer']['difference']}
+  found = {'gap': main['gap'], 'reliance': main['reliance_answer']['difference']}
   if 'trained_labels' in summary:
-    labels = summary['trained_labels']['siding_answer']
+    labels = summary['trained_labels']['reliance_answer']
     found['other_labels'] = labels['difference']
   if 'sibling' in summary:
     found['sibling'] = summary['sibling']['explanations']['beyond_shared']['smaller']
   if 'shuffled' in summary['roles']:
     contrast = summary['contrasts']['shuffled']
-    found['shuffled'] = contrast['siding_answer_difference']
+    found['shuffled'] = contrast['reliance_answer_difference']
   return found
 
 
@@ -111,7 +111,7 @@ def _tested(summary: dict) -> list[Row]:
       result.append(row(CLAIMS, key, found[key], above(found[key])))
     elif key in CONTROLS:
       result.append(row(CLAIMS, key, None, INCONCLUSIVE))
-  inputs = summary['contrasts']['input_only']['siding_answer_difference']
+  inputs = summary['contrasts']['input_only']['reliance_answer_difference']
   result.append(row(CLAIMS, 'input_only', inputs, above(inputs)))
   number = {'mean': seeds, 'low': None, 'high': None}
   result.append(row(CLAIMS, 'seeds', number, SUPPORTED if seeds > 1 else INCONCLUSIVE))
@@ -128,7 +128,7 @@ def _further(summary: dict) -> list[Row]:
   """What others can reach too, so that nothing rests on it."""
   main, roles = _final(summary), summary['roles']
   balanced, answer = main['balanced_gap'], main['gap_answer']
-  whole, surface = main['siding']['difference'], main['shuffled']['corrected_gap']
+  whole, surface = main['reliance']['difference'], main['shuffled']['corrected_gap']
   result = [
     *(
       row(CLAIMS, key, found, above(found), _denial(summary, key))
@@ -142,9 +142,9 @@ def _further(summary: dict) -> list[Row]:
     return result
   without = _final(summary, 'unregularised')
   for key, (group, name) in {
-    'unregularised': ('siding', 'difference'),
-    'unregularised_answer': ('siding_answer', 'difference'),
-    'unregularised_self': ('siding_answer', 'self'),
+    'unregularised': ('reliance', 'difference'),
+    'unregularised_answer': ('reliance_answer', 'difference'),
+    'unregularised_self': ('reliance_answer', 'self'),
   }.items():
     found = without[group][name]
     beside = main[group][name]['mean']

@@ -78,8 +78,8 @@ class Result:
   @property
   def reliance(self) -> dict[str, Interval]:
     """Weights of the explanation on `self` and `orig`, and their `difference`: see
-    reliance.siding_weights. Undefined (None) where behaviour has not moved."""
-    found = self.summary['runs'][RUN]['final']['siding']
+    reliance.reliance_weights. Undefined (None) where behaviour has not moved."""
+    found = self.summary['runs'][RUN]['final']['reliance']
     return {name: _interval(x) for name, x in found.items()}
 
   @property

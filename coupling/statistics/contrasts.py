@@ -17,7 +17,7 @@ from coupling.statistics.scores import coupling, difference, share, sides
 
 LIKELIHOOD = (
   *('self_accuracy', 'orig_accuracy', 'gap', 'balanced_gap', 'gap_answer'),
-  'siding',
+  'reliance',
 )
 
 

@@ -4,7 +4,7 @@ Agreement with a truth cannot tell knowing it from knowing what goes with it. Wh
 knows only the own current answer and denies every change agrees more with E(M_t) than
 with E(M_0), as the answer is a part of E(M_t): raw, balanced and v' gap and the
 difference to a sibling are then above zero, and nothing is known of the cue's effect.
-`siding_weights` asks what the statement says beyond that, and `beyond_shared` what it
+`reliance_weights` asks what the statement says beyond that, and `beyond_shared` what it
 says beyond everything that two models have in common.
 """
 
@@ -77,7 +77,7 @@ def terms(
   coefficients: tuple[float, float],
   answer_only: bool = False,
 ) -> Terms:
-  """What each item adds to c . (w_self, w_other) of `siding_weights`.
+  """What each item adds to c . (w_self, w_other) of `reliance_weights`.
 
   In a stratum with the truths' one-hot classes in the columns of R, the estimate of c .
   w is c . M^+ R.y, M = R.R. It counts by W, the inverse of what c_D . M^+ c_D is for
@@ -87,7 +87,7 @@ def terms(
   """
   if np.shape(other.answer_N) != np.shape(items.group_N):
     raise ValueError(
-      f'siding: the other truth has shape {np.shape(other.answer_N)}, items '
+      f'reliance: the other truth has shape {np.shape(other.answer_N)}, items '
       f'{np.shape(items.group_N)}'
     )
   classes, of = _classes(items, other, answer_only)
@@ -177,7 +177,7 @@ def _interval(
   return intervals.Interval(value, low, high)
 
 
-def siding_weights(
+def reliance_weights(
   items: Items, other: Explanation, seed: int = 0, answer_only: bool = False
 ) -> dict:
   """How much of the statements follows the own truth, and how much another one.

@@ -15,7 +15,7 @@ from coupling.elicit.explanation import INVALID, Explanation, agree
 from coupling.statistics import baselines
 from coupling.statistics import intervals
 from coupling.statistics.items import Items, check_same_items, label_class
-from coupling.statistics.reliance import siding_weights, surface_strata
+from coupling.statistics.reliance import reliance_weights, surface_strata
 
 STRATA = (('unchanged', 0), ('changed', 1))
 
@@ -266,7 +266,7 @@ def coupling(
   Returns:
     A nested dict, JSON-ready. An interval is {"value", "low", "high"}; shares have
     clustered Wilson intervals, differences, ratios and weights cluster bootstraps.
-    No gap alone tells coupling from knowing the own answer: read `siding` beside it.
+    No gap alone tells coupling from knowing the own answer: read `reliance` beside it.
   """
   check_same_items(items, orig)
   group_N, stated, truth = items.group_N, items.stated, items.truth
@@ -321,6 +321,6 @@ def coupling(
       'orig': chance_corrected(float(orig_N.mean()), null['null_orig']),
     },
     'shuffled': null,
-    'siding': siding_weights(items, orig.truth, seed),
-    'siding_answer': siding_weights(items, orig.truth, seed, answer_only=True),
+    'reliance': reliance_weights(items, orig.truth, seed),
+    'reliance_answer': reliance_weights(items, orig.truth, seed, answer_only=True),
   }

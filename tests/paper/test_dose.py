@@ -57,10 +57,10 @@ def test_a_gap_must_exceed_that_of_shuffled_labels(shuffled, state):
   found = weighted(GOOD, NEUTRAL, shuffled)
   assert states(dose, WEIGHTS, found)[0] == state
   weights = [
-    x['siding_answer']['difference']['per_seed']
+    x['reliance_answer']['difference']['per_seed']
     for x in (found['doses'][1]['final'], found['shuffled'])
   ]
-  more = found['doses'][1]['control']['siding_answer_difference']
+  more = found['doses'][1]['control']['reliance_answer_difference']
   assert more['per_seed'] == pytest.approx([a - b for a, b in zip(*weights)])
 
 

@@ -200,7 +200,7 @@ def test_a_gap_on_v_that_denial_has_does_not_keep_the_coupling():
   found = collapsing(Run(dict(denial=0.9), 0.6, 0.03))
   x = found['runs'][2]
   assert conclusions.above(x['half']['gap_answer']) == CONTRADICTED
-  assert conclusions.above(x['half']['siding_answer_difference']) == SUPPORTED
+  assert conclusions.above(x['half']['reliance_answer_difference']) == SUPPORTED
   assert x['lost'] == INCONCLUSIVE
   assert collapse.rows(FOUR, found)[-1].state == INCONCLUSIVE
 
@@ -245,17 +245,17 @@ def test_controls_stand_beside_the_main_run(whole):
     'kl: main run', 'denial', 'majority', 'cue parrot',
     'sibling: sibling', 'shuffled: shuffled', 'no_kl: unregularised',
   ]  # fmt: skip
-  assert rows['denial']['siding']['difference']['mean'] == pytest.approx(0.0)
-  assert rows['kl: main run']['siding']['difference']['low'] > 0.3
+  assert rows['denial']['reliance']['difference']['mean'] == pytest.approx(0.0)
+  assert rows['kl: main run']['reliance']['difference']['low'] > 0.3
   sibling = whole['controls']['sibling']
   smaller = {name: x['beyond_shared']['smaller']['mean'] for name, x in sibling.items()}
   assert smaller['explanations'] > 0.5 and smaller['denial'] == 0.0
   states = [x['state'] for x in whole['conclusions'] if x['study'] == 'controls']
   assert states == [SUPPORTED, SUPPORTED]
-  weights = [rows[x]['siding_answer']['difference']['mean'] for x in (
+  weights = [rows[x]['reliance_answer']['difference']['mean'] for x in (
     'kl: main run', 'shuffled: shuffled'
   )]  # fmt: skip
-  more = whole['controls']['over_shuffled']['siding_answer_difference']
+  more = whole['controls']['over_shuffled']['reliance_answer_difference']
   assert more['mean'] == pytest.approx(weights[0] - weights[1])
 
 

@@ -76,22 +76,22 @@ RUNS = {'kl': studied.Run(studied.GOOD), 'no_kl': studied.Run(studied.STALE)}
 
 def test_contrasts_are_paired_by_seed():
   parts = small(RUNS)
-  found = parts.contrast('main/kl', 'main/no_kl', ('gap', 'siding.difference'), 0.5)
+  found = parts.contrast('main/kl', 'main/no_kl', ('gap', 'reliance.difference'), 0.5)
   gaps = [
     [parts.final(f'main/{run}', seed)['gap']['value'] for seed in (1, 2, 3)]
     for run in RUNS
   ]
   expected = [0.5 * a - b for a, b in zip(*gaps)]
   assert found['gap']['per_seed'] == pytest.approx(expected)
-  assert found['siding_difference']['mean'] > 0.6
+  assert found['reliance_difference']['mean'] > 0.6
   whole = parts.contrast('main/kl', 'main/no_kl', ('gap',))
   assert whole['gap']['per_seed'] == pytest.approx([a - b for a, b in zip(*gaps)])
 
 
 def test_a_number_that_one_seed_lacks_has_no_contrast():
   still = small({'kl': studied.Run(studied.GOOD, drift=0.0), 'b': RUNS['no_kl']})
-  found = still.contrast('main/kl', 'main/b', ('siding.difference',))
-  assert found['siding_difference']['mean'] is None
+  found = still.contrast('main/kl', 'main/b', ('reliance.difference',))
+  assert found['reliance_difference']['mean'] is None
 
 
 def test_what_is_kept_of_a_run_is_by_hand():

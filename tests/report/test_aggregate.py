@@ -146,13 +146,13 @@ def test_likelihood_is_counts_of_the_scored_columns(tmp_path, unexplained):
     'gap_answer': answers,
     'greedy_agreement': same,
   }
-  assert run.keys() == {*wanted, 'siding'}
+  assert run.keys() == {*wanted, 'reliance'}
   for name, per_seed in wanted.items():
     assert run[name]['per_seed'] == pytest.approx(list(per_seed)), name
     assert run[name]['mean'] == pytest.approx(np.mean(per_seed)), name
-  assert run['siding']['difference']['mean'] < -0.4
+  assert run['reliance']['difference']['mean'] < -0.4
   final = found['runs']['no_kl']['final']
-  assert final['siding']['difference']['mean'] > 0.4
+  assert final['reliance']['difference']['mean'] > 0.4
   # A share: its interval, on the logit scale, is not symmetric.
   share = run['greedy_agreement']
   assert 0 < share['low'] < share['high'] < 1
@@ -215,7 +215,7 @@ def test_contrasts_are_differences_of_gaps(summary):
     expected = np.subtract(gap['kl']['per_seed'], gap[run]['per_seed'])
     found = summary['contrasts'][role]
     assert found['gap']['per_seed'] == pytest.approx(expected)
-    for key in ('siding', 'siding_answer'):
+    for key in ('reliance', 'reliance_answer'):
       weights = {r: x['final'][key] for r, x in summary['runs'].items()}
       own, other = (weights[r]['difference']['per_seed'] for r in ('kl', run))
       expected = np.subtract(own, other)
@@ -229,22 +229,22 @@ def test_inputs_alone_are_held_against_the_main_run(summary):
   for key in ('gap', 'gap_answer'):
     expected = np.subtract(run[key]['per_seed'], alone[key]['per_seed'])
     assert found[key]['per_seed'] == pytest.approx(expected)
-  for key in ('siding', 'siding_answer'):
+  for key in ('reliance', 'reliance_answer'):
     own, other = (x[key]['difference']['per_seed'] for x in (run, alone))
     expected = np.subtract(own, other)
     assert found[f'{key}_difference']['per_seed'] == pytest.approx(expected)
 
 
 def test_planted_weights_come_back_at_every_level(summary):
-  found = summary['runs']['kl']['final']['siding']
+  found = summary['runs']['kl']['final']['reliance']
   assert found['self']['mean'] == pytest.approx(recorded.SELF['self'], abs=0.08)
   assert found['orig']['mean'] == pytest.approx(recorded.SELF['orig'], abs=0.08)
-  assert summary['runs']['kl']['over_seeds']['0']['siding']['self']['mean'] is None
+  assert summary['runs']['kl']['over_seeds']['0']['reliance']['self']['mean'] is None
   sibling = summary['sibling']['explanations']['beyond_shared']
   assert sibling['smaller']['low'] > 0.5
   for key in ('baselines', 'unregularised_baselines'):
     for name in ('majority', 'denial', 'cue_parrot'):
-      for weights in ('siding', 'siding_answer'):
+      for weights in ('reliance', 'reliance_answer'):
         assert summary[key][name][weights]['self']['mean'] == 0.0
     assert summary[key]['denial']['moved']['self']['mean'] > 0
 

@@ -238,7 +238,7 @@ def test_an_audit_has_the_numbers_of_the_model_after_training(audit, tmp_path):
   assert audit['audit'] and not whole['audit']
   assert audit['runs']['kl']['final'] == whole['runs']['kl']['final']
   final = audit['runs']['kl']['final']
-  assert final['gap']['mean'] != 0 and final['siding']['self']['mean'] is not None
+  assert final['gap']['mean'] != 0 and final['reliance']['self']['mean'] is not None
 
 
 def test_the_audited_model_is_no_baseline_of_itself(audit):

@@ -105,7 +105,7 @@ def test_labels_of_another_folder_are_the_target(three, tmp_path):
   target = np.stack([base['behavior'], np.zeros_like(base['behavior'])])
   assert similarity['mean'] == pytest.approx(agreement(target, truth(last)))
   # What is stated follows M_t and never these labels.
-  weights = found['trained_labels']['siding']
+  weights = found['trained_labels']['reliance']
   assert weights['self']['low'] > 0.5 and abs(weights['target']['mean']) < 0.1
   assert weights['difference']['mean'] == pytest.approx(
     weights['self']['mean'] - weights['target']['mean']

@@ -53,9 +53,9 @@ STATES = {
 }  # fmt: skip
 OF_MAIN = 'runs__kl__final__'
 OF_CHECKS = {
-  'reliance': f'{OF_MAIN}siding_answer__difference',
+  'reliance': f'{OF_MAIN}reliance_answer__difference',
   'sibling': 'sibling__explanations__beyond_shared__smaller',
-  'shuffled': 'contrasts__shuffled__siding_answer_difference',
+  'shuffled': 'contrasts__shuffled__reliance_answer_difference',
 }
 
 
@@ -88,7 +88,7 @@ def test_a_row_holds_the_numbers_of_its_statistic(summary):
   denial = summary['baselines']['denial']
   for claim, found, beside in (
     ('gap', main['gap'], denial['gap']['mean']),
-    ('reliance', main['siding_answer']['difference'], None),
+    ('reliance', main['reliance_answer']['difference'], None),
     ('sibling', summary['sibling']['explanations']['beyond_shared']['smaller'], None),
     ('balanced_gap', main['balanced_gap'], denial['balanced_gap']['mean']),
     ('gap_answer', main['gap_answer'], denial['gap_answer']['mean']),
@@ -170,7 +170,7 @@ def test_a_check_that_fails_decides_the_headline(summary, claim, state):
 @pytest.mark.parametrize('state', STATES)
 def test_labels_of_another_model_are_held_against_the_own_behaviour(summary, state):
   weights = dict(self=ABOVE, target=AROUND, difference=STATES[state])
-  found = summary | {'trained_labels': {'siding_answer': weights}}
+  found = summary | {'trained_labels': {'reliance_answer': weights}}
   assert states(found)['other_labels'] == state
   assert headline(found) == ('shown' if state == SUPPORTED else 'gap_alone')
 
@@ -188,10 +188,10 @@ def test_an_audit_is_not_called_coupling(summary):
 @pytest.mark.parametrize(
   'path',
   [
-    *(f'{OF_MAIN}{x}' for x in ('balanced_gap', 'gap_answer', 'siding__difference')),
+    *(f'{OF_MAIN}{x}' for x in ('balanced_gap', 'gap_answer', 'reliance__difference')),
     *(f'{OF_MAIN}{x}' for x in ('shuffled__corrected_gap', 'moved__difference')),
     *('sibling__explanations__difference', 'contrasts__shuffled__gap'),
-    'contrasts__shuffled__siding_difference',
+    'contrasts__shuffled__reliance_difference',
   ],
 )
 def test_what_denial_can_reach_is_not_in_the_headline(summary, path):
@@ -210,7 +210,7 @@ def test_missing_controls_are_not_tested_and_nothing_is_shown(summary, missing):
     without['contrasts'].pop(role, None)
   assert headline(without) == 'unproven'
   assert {states(without)[role] for role in missing} == {NOT_TESTED}
-  assert headline(of_main(without, siding_answer__difference=AROUND)) == 'gap_alone'
+  assert headline(of_main(without, reliance_answer__difference=AROUND)) == 'gap_alone'
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_missing_controls_are_not_tested_and_nothing_is_shown(summary, missing):
   ],
 )
 def test_a_gap_below_zero_is_held_against_reliance(summary, reliance, key):
-  found = of_main(summary, gap=BELOW, siding_answer__difference=reliance)
+  found = of_main(summary, gap=BELOW, reliance_answer__difference=reliance)
   assert headline(found) == key
 
 
@@ -232,9 +232,9 @@ def test_the_unregularised_run_is_decided_on_its_reliance(summary, state):
   """A gap on v' is no evidence: denial has one."""
   without = 'runs__no_kl__final__'
   for claim, path in (
-    ('unregularised', 'siding__difference'),
-    ('unregularised_answer', 'siding_answer__difference'),
-    ('unregularised_self', 'siding_answer__self'),
+    ('unregularised', 'reliance__difference'),
+    ('unregularised_answer', 'reliance_answer__difference'),
+    ('unregularised_self', 'reliance_answer__self'),
   ):
     found = changed(
       summary, **{without + path: STATES[state], f'{without}gap_answer': ABOVE}

@@ -82,7 +82,7 @@ def test_old_answers_known_as_well_as_the_own_ones_are_no_preference(worlds):
     said_N = explain(rng, w, 'main')
     items = impostors.evaluation(w, 'main', said_N)
     orig = impostors.evaluation(w, 'base', said_N).truth
-    found.append(reliance.siding_weights(items, orig, answer_only=True))
+    found.append(reliance.reliance_weights(items, orig, answer_only=True))
   mean = {k: np.mean([x[k]['value'] for x in found]) for k in found[0]}
   assert mean['self'] > 0.2 < mean['orig'] and abs(mean['difference']) < 0.06
 

@@ -46,7 +46,7 @@ def test_weights_of_a_planted_mixture_come_back(world, shares, answer_only):
   items, orig, _ = world
   sources = (items.truth, orig.truth, baselines.denial(items))
   spoken = mixture(items, shares, sources)
-  found = reliance.siding_weights(spoken, orig.truth, answer_only=answer_only)
+  found = reliance.reliance_weights(spoken, orig.truth, answer_only=answer_only)
   expected = dict(zip(found, (*shares[:2], shares[0] - shares[1])))
   for name, interval in found.items():
     assert interval['low'] <= expected[name] <= interval['high']
@@ -86,7 +86,7 @@ def test_the_difference_is_least_squares_with_the_sum_free_in_every_stratum(
   sums = (own + other)[:, None] * (stratum[:, None] == np.unique(stratum))
   columns = np.hstack([dummies, sums, ((own - other) / 2)[:, None]])
   expected = np.linalg.lstsq(columns, said)[0][-1]
-  found = reliance.siding_weights(spoken, orig.truth, answer_only=answer_only)
+  found = reliance.reliance_weights(spoken, orig.truth, answer_only=answer_only)
   assert value(found)['difference'] == pytest.approx(expected, abs=1e-9)
   assert value(found)['self'] - value(found)['orig'] == pytest.approx(expected)
 
@@ -104,7 +104,7 @@ def test_knowing_both_alike_where_the_own_truth_varies_is_no_preference():
   spoken = mixture(items, shares, (items.truth, orig.truth, baselines.denial(items)))
   stated_N = np.where(kind_N == 0, spoken.stated.answer_N, behavior_N)
   stated = Explanation(stated_N, (stated_N != behavior_N).astype(int))
-  found = reliance.siding_weights(
+  found = reliance.reliance_weights(
     replace_stated(items, stated), orig.truth, answer_only=True
   )
   assert found['difference']['low'] <= 0 <= found['difference']['high']
@@ -124,7 +124,7 @@ def test_readers_of_surface_and_own_answer_have_no_weight(world, answer_only):
     Explanation(table[0][surface], table[1][surface]),
   ):
     reader = replace_stated(items, stated)
-    found = reliance.siding_weights(reader, orig.truth, answer_only=answer_only)
+    found = reliance.reliance_weights(reader, orig.truth, answer_only=answer_only)
     assert value(found) == {'self': 0.0, 'orig': 0.0, 'difference': 0.0}
 
 
@@ -138,7 +138,7 @@ def test_readers_that_draw_have_intervals_over_zero(world, answer_only):
     Explanation(noise, noise % 2),
   )
   spoken = mixture(items, (0.6, 0.3, 0.1), sources)
-  found = reliance.siding_weights(spoken, orig.truth, answer_only=answer_only)
+  found = reliance.reliance_weights(spoken, orig.truth, answer_only=answer_only)
   for interval in found.values():
     assert interval['low'] <= 0 <= interval['high'] and abs(interval['value']) < 0.05
 
@@ -149,8 +149,8 @@ def test_denial_has_every_gap_and_no_weight(world):
   result = coupling(replace_stated(items, baselines.denial(items)), orig)
   for gap in (result['gap'], result['gap_answer'], result['moved']['difference']):
     assert gap['low'] > 0
-  assert value(result['siding']) == value(result['siding_answer'])
-  assert value(result['siding'])['difference'] == 0.0
+  assert value(result['reliance']) == value(result['reliance_answer'])
+  assert value(result['reliance'])['difference'] == 0.0
   pair = [replace_stated(x, baselines.denial(x)) for x in (items, other)]
   pooled = pooled_sibling(*pair)
   assert pooled['difference']['low'] > 0
@@ -163,16 +163,16 @@ def test_old_answer_beside_the_own_one_is_caught_on_the_answer_alone(world):
   old_N = orig.counterfactual_behavior_N
   stale = Explanation(old_N, (old_N != items.behavior_N).astype(int))
   result = coupling(replace_stated(items, stale), orig)
-  assert result['gap']['low'] > 0 and result['siding']['self']['low'] > 0.2
+  assert result['gap']['low'] > 0 and result['reliance']['self']['low'] > 0.2
   expected = {'self': 0.0, 'orig': 1.0, 'difference': -1.0}
-  assert value(result['siding_answer']) == pytest.approx(expected, abs=1e-9)
+  assert value(result['reliance_answer']) == pytest.approx(expected, abs=1e-9)
 
 
 @VIEWS
 def test_without_drift_weights_are_undefined(world, answer_only):
   items, *_ = world
   spoken = replace_stated(items, items.truth)
-  found = reliance.siding_weights(spoken, items.truth, answer_only=answer_only)
+  found = reliance.reliance_weights(spoken, items.truth, answer_only=answer_only)
   assert found == dict.fromkeys(('self', 'orig', 'difference'), UNDEFINED)
 
 
@@ -180,7 +180,7 @@ def test_where_every_item_is_alone_in_its_stratum_weights_are_undefined():
   alone = {'item': np.arange(4)}
   items = make([0] * 4, [0, 1, 2, 3], [(0, 0)] * 4, surface=alone)
   orig = make([0] * 4, [1, 2, 3, 0], surface=alone)
-  assert reliance.siding_weights(items, orig.truth)['self'] == UNDEFINED
+  assert reliance.reliance_weights(items, orig.truth)['self'] == UNDEFINED
 
 
 @pytest.mark.parametrize('answer_only', [False, True])
@@ -190,7 +190,7 @@ def test_pure_explainers_where_unchanged_names_no_answer(answer_only):
     np.where(items.truth.changed_N == 1, items.truth.answer_N, INVALID),
     items.truth.changed_N,
   )
-  found = reliance.siding_weights(
+  found = reliance.reliance_weights(
     replace_stated(items, unnamed), orig.truth, answer_only=answer_only
   )
   expected = {'self': 1.0, 'orig': 0.0, 'difference': 1.0}
@@ -201,7 +201,7 @@ def test_what_does_not_parse_has_no_class(world):
   items, orig, _ = world
   invalid = Explanation(*np.full((2, len(items.group_N)), INVALID))
   spoken = mixture(items, (0.6, 0.4), (items.truth, invalid))
-  found = reliance.siding_weights(spoken, orig.truth)
+  found = reliance.reliance_weights(spoken, orig.truth)
   assert found['self']['low'] <= 0.6 <= found['self']['high']
   assert found['orig']['low'] <= 0.0 <= found['orig']['high']
 
@@ -209,13 +209,13 @@ def test_what_does_not_parse_has_no_class(world):
 def test_the_other_way_round_the_weights_change_places(world):
   items, orig, other = world
   spoken = mixture(items, (0.5, 0.5), (items.truth, orig.truth))
-  forth = reliance.siding_weights(spoken, other.truth)
-  again = reliance.siding_weights(spoken, other.truth, seed=0)
+  forth = reliance.reliance_weights(spoken, other.truth)
+  again = reliance.reliance_weights(spoken, other.truth, seed=0)
   assert forth == again
   turned = replace_stated(other, spoken.stated)
   turned = dataclasses.replace(turned, behavior_N=spoken.behavior_N)
-  back = reliance.siding_weights(turned, items.truth, answer_only=True)
-  forth = reliance.siding_weights(spoken, turned.truth, answer_only=True)
+  back = reliance.reliance_weights(turned, items.truth, answer_only=True)
+  forth = reliance.reliance_weights(spoken, turned.truth, answer_only=True)
   assert back['self']['value'] == pytest.approx(forth['orig']['value'])
   assert back['difference']['value'] == pytest.approx(-forth['difference']['value'])
 
@@ -319,7 +319,7 @@ def test_unchanged_that_is_repeated_is_no_own_answer(shares, options):
   denied = baselines.denial(items)
   rest = 1 - sum(shares)
   spoken = mixture(items, (*shares, rest), (items.truth, orig.truth, denied))
-  found = reliance.siding_weights(spoken, orig.truth, answer_only=True)
+  found = reliance.reliance_weights(spoken, orig.truth, answer_only=True)
   expected = dict(zip(found, (*shares, shares[0] - shares[1])))
   for name, interval in found.items():
     assert interval['low'] <= expected[name] <= interval['high'], name
@@ -332,7 +332,7 @@ def test_contrast_is_the_difference_of_differences(world):
     for seed, shares in ((5, (0.7, 0.3)), (6, (0.5, 0.5)))
   )
   found = reliance.contrast(first, second)
-  one, two = (reliance.siding_weights(*x)['difference'] for x in (first, second))
+  one, two = (reliance.reliance_weights(*x)['difference'] for x in (first, second))
   assert found['value'] == pytest.approx(one['value'] - two['value'])
   assert found['low'] <= 0.4 <= found['high'] and found['low'] > 0
   same = reliance.contrast(first, first)
@@ -343,4 +343,4 @@ def test_other_lengths_are_refused(world):
   items, orig, _ = world
   short = Explanation(*(x[:3] for x in orig.truth))
   with pytest.raises(ValueError, match='the other truth has shape'):
-    reliance.siding_weights(items, short)
+    reliance.reliance_weights(items, short)

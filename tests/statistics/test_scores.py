@@ -180,7 +180,7 @@ def test_before_training_nothing_is_defined_about_movement():
     "ratio": undefined, "difference": undefined,
   }  # fmt: skip
   assert result['gap'] == {'value': 0.0, 'low': None, 'high': None}
-  for weights in (result['siding'], result['siding_answer']):
+  for weights in (result['reliance'], result['reliance_answer']):
     assert weights == dict.fromkeys(('self', 'orig', 'difference'), undefined)
   assert result['behavior_similarity'] == result['target_accuracy'] == undefined
 
