@@ -1,4 +1,4 @@
-"""Behaviours: the arrays that ask for them, and how they are read.
+"""Behaviours: how a model is asked for them, and how they are read.
 
 By forced choice, a behaviour is the distribution over an item's option tokens at the
 answer position; the greedy behaviour is its argmax, an option index. By reply, it is
@@ -7,7 +7,6 @@ same function. Shapes: N or B items, T tokens, C positions read, K options, V
 vocabulary, S support of a distribution (vocabulary or options).
 """
 
-import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
@@ -17,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coupling.config import schema
 from coupling.elicit import explanation
 from coupling.elicit import options as options_lib
 from coupling.model import decoder
@@ -28,12 +26,11 @@ from coupling.runtime import finite
 from data import formats
 from data import loader
 from data import pairs as pairs_lib
-from data import tokens as tokens_lib
 from data import trees as trees_lib
 
 
-# Arrays of `pair_questions` for a forced choice; all from the third on are of a pair's
-# options, alike on x and x∖C.
+# Arrays of encoding.pair_questions for a forced choice; all from the third on are of a
+# pair's options, alike on x and x∖C.
 ASKED = ('trees', 'read', 'options', 'scale', 'prior')
 
 
@@ -57,139 +54,6 @@ def reply(
 ) -> Reply | None:
   """How behaviours are read from replies, where the task wants that."""
   return template.detect and Reply(format, template.detect, max_tokens)
-
-
-def questions(
-  format: formats.Format,
-  texts: Sequence[formats.Turns],
-  completions: Sequence[str] | None = None,
-) -> dict[str, np.ndarray]:
-  """Arrays that put questions to a model, with or without the answers to learn.
-
-  Args:
-    format: how the model is asked.
-    texts: what is asked, up to the answer position.
-    completions: the answers to be learned; default: none, only asked.
-
-  Returns:
-    tokens_NxT, padded on the right, valid_NxT, and read_NxC: the positions whose
-    prediction is wanted (C is 1, or the longest completion), with target_NxC and
-    mask_NxC where there are completions.
-  """
-  prompts = _prompts(
-    format, tuple(t if isinstance(t, str) else tuple(t) for t in texts)
-  )
-  if completions is None:
-    answers = [[] for _ in prompts]
-  else:
-    distinct = list(dict.fromkeys(completions))  # answers are few, questions are many
-    ids = dict(zip(distinct, format.answers(distinct)))
-    answers = [ids[completion] for completion in completions]
-  # The last token of a completion is a target only, never an input.
-  rows = [prompt + _ids(answer[:-1]) for prompt, answer in zip(prompts, answers)]
-  length_N = np.array([len(row) for row in rows])
-  tokens_NxT = tokens_lib.pad(rows, length_N.max(), format.pad_token)
-  width = max(1, max(map(len, answers)))
-  last_N = np.array([len(prompt) for prompt in prompts]) - 1
-  read_NxC = np.minimum(last_N[:, None] + np.arange(width), length_N[:, None] - 1)
-  arrays = {
-    'tokens': tokens_NxT,
-    'valid': np.arange(tokens_NxT.shape[1]) < length_N[:, None],
-    'read': read_NxC.astype(np.int32),
-  }
-  if completions is not None:
-    arrays['target'] = tokens_lib.pad(answers, width, format.pad_token)
-    arrays['mask'] = np.arange(width) < np.array([len(a) for a in answers])[:, None]
-  return arrays
-
-
-@functools.lru_cache(maxsize=4)  # the runs of a seed ask the same
-def _prompts(
-  format: formats.Format, texts: tuple[formats.Turns, ...]
-) -> list[array.array]:
-  return [_ids(row) for row in format.prompts(texts)]
-
-
-_ids = functools.partial(array.array, 'i')  # an eighth of a list
-
-
-def explanation_texts(
-  template: pairs_lib.Questions,
-  items: Sequence[pairs_lib.Pair],
-  answers: Sequence[str] | None,
-) -> list[formats.Turns]:
-  """What asks for explanations, before or after an answer stands in the context.
-
-  Args:
-    template: how the task asks.
-    items: the pairs.
-    answers: the answers on x; None: asked before any.
-  """
-  if answers is None:
-    return [template.explanation.format(prompt=pair.prompt) for pair in items]
-  return [
-    (template.behavior.format(prompt=pair.prompt), answer, template.explanation_after)
-    for pair, answer in zip(items, answers, strict=True)
-  ]
-
-
-def pair_questions(
-  format: formats.Format,
-  items: Sequence[pairs_lib.Pair],
-  template: pairs_lib.Questions,
-  how: options_lib.How = options_lib.PLAIN,
-) -> dict[str, Any]:
-  """What is asked about each pair, and its options.
-
-  Returns:
-    For a forced choice `trees`, a data.trees.Trees: the behaviour questions on x and
-    x∖C and the explanation question before any answer; `read` [N, 2C + 1], what is read
-    of these, in this order; and `options`, which are [N, K] of `option_tokens` where C
-    is 1 and first tokens are read, and else those of options.readings, with what else
-    that gives. For behaviours that are read from replies `pair`: see `questions`, with
-    an axis of x and x∖C after the first, tokens [N, 2, T].
-  """
-  prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
-  asked = [template.behavior.format(prompt=x) for x in prompts]
-  if template.detect is not None:
-    rows = questions(format, asked)
-    pair = {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in rows.items()}
-    return {'pair': pair}
-  ids = format.prompts(asked)
-  explain = format.prompts(explanation_texts(template, items, None))
-  if how.plain:
-    options, suffixes = {'options': option_tokens(format, items)}, [((),)] * len(items)
-  else:
-    options = options_lib.readings(format, items, how)
-    suffixes = options.pop('suffixes')
-  groups = [
-    [[*prompt, *suffix] for prompt in pair for suffix in after] + [why]
-    for *pair, why, after in zip(ids[0::2], ids[1::2], explain, suffixes, strict=True)
-  ]
-  trees, places = trees_lib.build(groups)
-  read_NxC = np.array([[x[-1] for x in place] for place in places], np.int32)
-  return {'trees': trees, 'read': read_NxC, **options}
-
-
-def option_tokens(
-  format: formats.Format, items: Sequence[pairs_lib.Pair]
-) -> np.ndarray:
-  """First answer token of each pair's options [N, K]: see tokens.option_tokens.
-
-  Raises:
-    ConfigError: options that a forced choice cannot tell apart, and whose they are.
-  """
-  try:
-    return format.option_tokens([p.options for p in items])
-  except ValueError:
-    for pair in {p.options: p for p in items}.values():
-      try:
-        format.option_tokens([pair.options])
-      except ValueError as e:
-        raise schema.ConfigError(
-          f'task: the pair from {pair.provenance!r} has the options {pair.options}. {e}'
-        ) from e
-    raise
 
 
 def read_logits(
@@ -268,7 +132,7 @@ def behaviors(
   Args:
     config: the decoder's shape.
     params: its weights, on the mesh.
-    asked: of `pair_questions`.
+    asked: of `encoding.pair_questions`.
     batch: pairs per batch, which the mesh divides.
     mesh: devices to split batches over.
     support: of the log-probabilities that are kept: vocabulary or options.
@@ -330,7 +194,7 @@ def batches(
 def forced_choice(config: decoder.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
   """The jitted behaviours of a batch, read in one pass with the explanation question.
 
-  (params, arrays of pair_questions) -> what M does: `chosen`
+  (params, arrays of encoding.pair_questions) -> what M does: `chosen`
   [B, 2], options on x and x∖C, and log-probabilities over `options` and `vocabulary`,
   [B, 2, S]; and the explanation question, begun: a generate.Begun. M_0 and M_t are
   asked by this one program, so that both do the same where they are the same.

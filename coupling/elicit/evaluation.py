@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.elicit import explanation
 from coupling.elicit import options
 from coupling.elicit import statements
@@ -48,19 +49,19 @@ def questions(
   """Arrays that ask for behaviours and explanations.
 
   Returns:
-    Those of behavior.pair_questions; `explain`, the explanation question alone, where
+    Those of encoding.pair_questions; `explain`, the explanation question alone, where
     behaviours are read from replies; and `statements`, a generate.Drafts of
     statements.tokens.
 
   Raises:
     ConfigError: see statements.check_ends.
   """
-  arrays = behavior.pair_questions(format, items, template, how)
+  arrays = encoding.pair_questions(format, items, template, how)
   allowed = statements.tokens(format, items, template)
   arrays['statements'] = generate.make_drafts(allowed, format.end_tokens)
   if template.detect is not None:
-    texts = behavior.explanation_texts(template, items, None)
-    arrays['explain'] = behavior.questions(format, texts)
+    texts = encoding.explanation_texts(template, items, None)
+    arrays['explain'] = encoding.questions(format, texts)
   return arrays
 
 
@@ -81,10 +82,10 @@ class After:
   orig: explanation.Behaviors
 
   def questions(self, did: explanation.Behaviors) -> dict[str, np.ndarray]:
-    """Arrays that ask after the answers of these behaviours: see behavior.questions."""
+    """Arrays that ask after the answers of these behaviours: see encoding.questions."""
     answers = did.answers([pair.options for pair in self.items])
-    texts = behavior.explanation_texts(self.template, self.items, answers)
-    return behavior.questions(self.format, texts)
+    texts = encoding.explanation_texts(self.template, self.items, answers)
+    return encoding.questions(self.format, texts)
 
 
 @functools.lru_cache

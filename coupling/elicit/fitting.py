@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from coupling.config import schema
-from coupling.elicit import behavior
+from coupling.elicit import encoding
 from data import formats
 from data import pairs as pairs_lib
 from data import tokens as tokens_lib
@@ -47,11 +47,11 @@ def lengths(
       tokens([template.behavior.format(prompt=getattr(p, x)) for p in found]) + answer
       for x in ('prompt', 'counterfactual')
     ),
-    tokens(behavior.explanation_texts(template, found, None)) + statement,
+    tokens(encoding.explanation_texts(template, found, None)) + statement,
   ]
   if after:
     widest = [max(p.options, key=len) if template.detect is None else '' for p in found]
-    asked = tokens(behavior.explanation_texts(template, found, widest))
+    asked = tokens(encoding.explanation_texts(template, found, widest))
     longest.append(asked + statement + (answer if template.detect else 0))
   return np.max(longest, axis=0)
 

@@ -10,7 +10,7 @@ from coupling.checkpoints import hub
 from coupling.checkpoints import kept_steps
 from coupling.checkpoints import weights
 from coupling.config import schema
-from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.model import decoder
 from coupling.model import sharding
 from coupling.run import context
@@ -93,7 +93,7 @@ def _pretrain(
     params=sharding.put_params(mesh, decoder.init(model, own_seed)),
     frozen={},
     parts={
-      'corpus': (behavior.questions(context.format(e), texts, answers), e.base.batch)
+      'corpus': (encoding.questions(context.format(e), texts, answers), e.base.batch)
     },
     data_seed=own_seed,
     plan=None,

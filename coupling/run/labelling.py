@@ -7,6 +7,7 @@ import numpy as np
 
 from coupling.config import schema
 from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.elicit import models
 from coupling.elicit import options
 from coupling.elicit.explanation import Behaviors
@@ -72,7 +73,7 @@ def asking(
 
   def labeller(split, pairs, row_N):
     del split, row_N
-    return behavior.pair_questions(model.format, pairs, template, how), compute
+    return encoding.pair_questions(model.format, pairs, template, how), compute
 
   return labeller
 

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 
 from coupling.config import schema
-from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.elicit import label_set
 from coupling.elicit import options as options_lib
 from coupling.elicit.explanation import Behaviors, Explanation
@@ -73,7 +73,7 @@ def source(
     if score_NxK is not None and objective.weight:
       logprobs_Nx2xK = reference.logprobs_Nx2xS  # over the options, or the vocabulary
       if how.plain:
-        options_NxK = behavior.option_tokens(format, pairs)
+        options_NxK = encoding.option_tokens(format, pairs)
         logprobs_Nx2xK = np.stack(
           [
             label_set.on_support(x_NxS, options_NxK, 'options')
@@ -224,8 +224,8 @@ def _explanation_rows(
   if config.context == 'after':
     answers = source.reference.answers([pair.options for pair in source.pairs])
     answers = answers[source.explained_N]
-  texts = behavior.explanation_texts(template, asked, answers)
-  return behavior.questions(format, texts, statements)
+  texts = encoding.explanation_texts(template, asked, answers)
+  return encoding.questions(format, texts, statements)
 
 
 def _shuffled(pairs: Sequence[pairs_lib.Pair], rng: np.random.Generator) -> np.ndarray:
@@ -260,13 +260,13 @@ def _behavior_rows(
   asked = [template.behavior.format(prompt=prompt) for prompt in prompts]
   if template.detect is not None:
     replies = reference.replies_Nx2.T.ravel().tolist()
-    rows = behavior.questions(format, asked, replies)
+    rows = encoding.questions(format, asked, replies)
     if kl.prompts == 'counterfactual':
       rows['mask'][: len(pairs)] = False
     return rows
-  rows = behavior.questions(format, asked)
+  rows = encoding.questions(format, asked)
   if source.how.plain:
-    options = {'options': behavior.option_tokens(format, pairs)}
+    options = {'options': encoding.option_tokens(format, pairs)}
   else:
     options = options_lib.readings(format, pairs, source.how)
     rows['suffixes'] = np.tile(options.pop('suffixes'), 2)

@@ -127,7 +127,7 @@ def base_losses(model: decoder.DecoderConfig) -> Losses:
 def explanation_losses(model: decoder.DecoderConfig, form: Form) -> Losses:
   """The multi-task loss of explanation training.
 
-  Batches have an `explanation` part (see behavior.questions) and a `behavior` part
+  Batches have an `explanation` part (see encoding.questions) and a `behavior` part
   with, beside the questions, `mask` [B, C]: positions that count; `options` [B, C, K];
   `reference` [B, C, V or K] (M_0's log-probabilities over the KL's support); and
   `shift_target` [B, C, K], `shift_mask` [B, C]; see

@@ -44,7 +44,7 @@ def grow(
   """Trees of pairs, and what is read in them.
 
   Args:
-    asked: part of a batch -> questions, see behavior.questions, with any further arrays
+    asked: part of a batch -> questions, see encoding.questions, with any further arrays
       [M, C, ...] of what is read; or with `suffixes` and `options` of options.readings,
       C of each question, with arrays [M, 1, ...].
     members: part of a batch -> which of its questions are about each pair, [N, X].

@@ -9,6 +9,7 @@ import pytest
 
 from coupling.config import schema
 from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.model import decoder
 from data import formats
 from data import pairs
@@ -41,7 +42,7 @@ def check(arrays, **want):
 
 def test_a_question_alone_reads_at_its_last_token():
   check(
-    behavior.questions(FORMAT, ['q ask']),
+    encoding.questions(FORMAT, ['q ask']),
     tokens=[[BOS, Q, ASK]],
     valid=[[1, 1, 1]],
     read=[[2]],
@@ -50,7 +51,7 @@ def test_a_question_alone_reads_at_its_last_token():
 
 def test_the_last_token_of_a_completion_is_only_a_target():
   check(
-    behavior.questions(FORMAT, ['q expl'], ['a same c']),
+    encoding.questions(FORMAT, ['q expl'], ['a same c']),
     tokens=[[BOS, Q, EXPL, A, SAME]],
     valid=[[1, 1, 1, 1, 1]],
     read=[[2, 3, 4]],
@@ -61,7 +62,7 @@ def test_the_last_token_of_a_completion_is_only_a_target():
 
 def test_rows_of_different_lengths():
   check(
-    behavior.questions(FORMAT, ['q hint a ask', 'q ask'], ['b', 'a same']),
+    encoding.questions(FORMAT, ['q hint a ask', 'q ask'], ['b', 'a same']),
     tokens=[[BOS, Q, HINT, A, ASK], [BOS, Q, ASK, A, PAD]],
     valid=[[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]],
     read=[[4, 4], [2, 3]],  # where there is no target, any valid position
@@ -76,7 +77,7 @@ def test_pair_questions_ask_with_and_without_the_cue():
     pairs.Pair('a hint c', 'a', 'hint c', 'hint', 0, ('c', 'a'), 'a', ''),
   ]
   template = pairs.Questions('{prompt} ask', '{prompt} expl', '{answer}', '{answer}')
-  arrays = behavior.pair_questions(FORMAT, items, template)
+  arrays = encoding.pair_questions(FORMAT, items, template)
   assert arrays.keys() == {'trees', 'read', 'options'}
   rows, size, apart = arrays['trees']
   assert rows.tokens.tolist() == [
@@ -95,7 +96,7 @@ def test_pair_questions_that_are_answered_by_replies_stand_apart():
   template = pairs.Questions(
     '{prompt} ask', '{prompt} expl', '{answer}', '{answer}', detect=len
   )
-  arrays = behavior.pair_questions(FORMAT, [item], template)
+  arrays = encoding.pair_questions(FORMAT, [item], template)
   assert arrays.keys() == {'pair'}
   check(
     arrays['pair'],
@@ -110,7 +111,7 @@ def test_read_logits_are_those_of_the_unpadded_text_at_its_positions():
   draw = lambda x: rng.normal(size=x.shape).astype(np.float32)
   params = jax.tree.map(draw, decoder.abstract(CONFIG))
   texts, answers = ['q hint a ask', 'q ask'], ['b', 'a same']
-  arrays = behavior.questions(FORMAT, texts, answers)
+  arrays = encoding.questions(FORMAT, texts, answers)
   read = jax.jit(functools.partial(behavior.read_logits, CONFIG))
   logits_BxCxV = read(params, arrays)
   assert logits_BxCxV.shape == (2, 2, 10) and logits_BxCxV.dtype == jnp.float32
@@ -151,7 +152,7 @@ def test_choose_takes_the_likeliest_option_and_no_padded_one():
 def test_masks_of_chats_are_those_of_transformers(family):
   """They include the end of turn, and exclude everything before the answer."""
   format = chats.chat(family)
-  arrays = behavior.questions(format, ['Why?'], ['B'])
+  arrays = encoding.questions(format, ['Why?'], ['B'])
   theirs = chat_tokenizers.load(family).apply_chat_template(
     chats.messages(['Why?', 'B']), return_assistant_tokens_mask=True, return_dict=True
   )
@@ -169,7 +170,7 @@ def test_options_that_a_forced_choice_cannot_tell_apart_are_named_with_their_pai
   items = [pair(('a', 'b'), 1), pair(('c', 'a same', 'a'), 2), pair(('b', 'c'), 3)]
   template = pairs.Questions('{prompt} ask', '{prompt} expl', 'same', '{answer}')
   with pytest.raises(schema.ConfigError) as refused:
-    behavior.pair_questions(FORMAT, items, template)
+    encoding.pair_questions(FORMAT, items, template)
   message = str(refused.value)
   assert message.startswith("task: the pair from 'file row 2' has the options ('c', 'a")
   assert "Options 'a same' and 'a' share their first token" in message

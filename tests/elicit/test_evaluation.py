@@ -19,6 +19,7 @@ import pytest
 from coupling.checkpoints import kept_steps
 from coupling.config import schema
 from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.elicit import evaluation
 from coupling.elicit import explanation
 from coupling.elicit import statements as statements_lib
@@ -93,7 +94,7 @@ def train_to_say(said, template, steps):
   """Parameters after steps on these statements, and the last loss."""
   rng = np.random.default_rng(1)
   asked = [template.explanation.format(prompt=p.prompt) for p in ITEMS]
-  rows = behavior.questions(FORMAT, asked, said)
+  rows = encoding.questions(FORMAT, asked, said)
   objectives = schema.Objectives(
     explanation_xent=schema.ExplanationXent(weight=1.0),
     behavior_kl=schema.BehaviorKL(
@@ -396,7 +397,7 @@ def evaluate_saved(folder: str, fsdp: int) -> None:
   kernel = params['layers']['mlp']['up']['kernel']
   items, counts = evaluate_on(mesh, params, True)
   np.savez(pathlib.Path(folder, 'items.npz'), **items)
-  asked = behavior.pair_questions(FORMAT, ITEMS, QUESTIONS[True])
+  asked = encoding.pair_questions(FORMAT, ITEMS, QUESTIONS[True])
   rows, _, _ = next(behavior.batches(asked, BATCH))
   _, begun = behavior.forced_choice(CONFIG, mesh)(
     params, sharding.put_batch(mesh, rows)

@@ -17,6 +17,7 @@ from coupling.checkpoints import hub
 from coupling.checkpoints import weights as weights_lib
 from coupling.config import schema
 from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.elicit import explanation
 from coupling.elicit import options as options_lib
 from coupling.model import decoder as decoder_lib
@@ -120,7 +121,7 @@ def one_by_one(weights, prompt: str, options, how: options_lib.How) -> jax.Array
 @pytest.mark.parametrize('name', HOWS)
 def test_a_choice_is_that_of_separate_prompts(name):
   how, items = HOWS[name], usable(HOWS[name])
-  asked = behavior.pair_questions(chat(), items, QUESTIONS, how)
+  asked = encoding.pair_questions(chat(), items, QUESTIONS, how)
   found = behavior.behaviors(model(), params(), asked, 4, MESH, 'options')
   for i, pair in enumerate(items):
     chosen = (found.behavior_N[i], found.counterfactual_behavior_N[i])
@@ -139,7 +140,7 @@ def test_options_of_one_token_are_read_as_first_tokens():
     behavior.behaviors(
       model(),
       params(),
-      behavior.pair_questions(chat(), items, QUESTIONS, how),
+      encoding.pair_questions(chat(), items, QUESTIONS, how),
       4,
       MESH,
       'options',
@@ -307,7 +308,7 @@ def test_likelihoods_are_those_of_a_loop_in_pytorch(tmp_path):
   own = weights_lib.load(tmp_path, decoder)
   items = make_items()
   for how in (HOWS['sum'], HOWS['per token']):
-    asked = behavior.pair_questions(chat(), items, QUESTIONS, how)
+    asked = encoding.pair_questions(chat(), items, QUESTIONS, how)
     found = behavior.behaviors(decoder, own, asked, 4, MESH, 'options')
     for i, pair in enumerate(items):
       [asks] = chat().prompts([f'{pair.prompt} Answer.'])

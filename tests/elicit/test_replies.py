@@ -13,6 +13,7 @@ import pytest
 
 from coupling.config import schema
 from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.elicit import evaluation
 from coupling.elicit import explanation
 from coupling.elicit import label_set
@@ -106,7 +107,7 @@ def reply(max_tokens: int = 4) -> behavior.Reply:
 
 @functools.cache
 def did(max_tokens: int = 4) -> explanation.Behaviors:
-  asked = behavior.pair_questions(FORMAT, ITEMS, TEMPLATE)
+  asked = encoding.pair_questions(FORMAT, ITEMS, TEMPLATE)
   assert asked.keys() == {'pair'}  # no options are asked for
   batch = 2  # of five pairs
   return behavior.behaviors(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.elicit import evaluation
 from coupling.model import decoder
 from coupling.model import generate
@@ -111,8 +111,8 @@ def run(config, params, asked, expected, end_tokens):
 
 
 def score(config, params, format, made, template):
-  texts = behavior.explanation_texts(template, made, None)
-  asked = behavior.questions(format, texts)
+  texts = encoding.explanation_texts(template, made, None)
+  asked = encoding.questions(format, texts)
   drafts = evaluation.questions(format, made, template)['statements']
   return np.asarray(run(config, params, asked, drafts, format.end_tokens))
 
@@ -175,7 +175,7 @@ def test_chats_score_as_alone(family):
 def test_filling_does_not_count_though_it_be_an_end_token():
   """As with tokenizers whose padding is their end token."""
   statements_1x2x4 = np.array([[[2, 3, 1, 1], [3, 4, 5, 1]]])
-  asked = behavior.questions(PLAIN, ['q expl'])
+  asked = encoding.questions(PLAIN, ['q expl'])
 
   def given(said_1xMxG, end_tokens):
     expected = generate.make_drafts(said_1xMxG, end_tokens)

@@ -22,6 +22,7 @@ from coupling.checkpoints import peft_format
 from coupling.checkpoints import weights
 from coupling.config import schema
 from coupling.elicit import behavior
+from coupling.elicit import encoding
 from coupling.model import sharding
 from coupling.training import compiled
 from coupling.training import examples
@@ -136,7 +137,7 @@ def imported():
   """The decoder's config, its weights, and M_0's own choices and distributions."""
   config = hub.decoder_config(checkpoint())
   params = weights.load(checkpoint(), config)
-  asked = behavior.pair_questions(chat(), texts.PAIRS, texts.QUESTIONS)
+  asked = encoding.pair_questions(chat(), texts.PAIRS, texts.QUESTIONS)
   found = behavior.behaviors(
     config, params, asked, len(texts.PAIRS), mesh(), 'vocabulary'
   )
