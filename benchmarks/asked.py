@@ -18,6 +18,7 @@ from coupling.config import validate
 from coupling.elicit import options as options_lib
 from coupling.elicit.explanation import Behaviors
 from coupling.model import decoder
+from coupling.run import base_model
 from coupling.run import context
 from data import facts
 from data import formats
@@ -121,7 +122,7 @@ def made_up(pairs: Sequence[pairs_lib.Pair]) -> Behaviors:
 def real(text: bool, evaluated: int) -> tuple[Work, pathlib.Path]:
   """The real model and facts, and the model's folder."""
   e = validate.resolve(facts_config.get_config())
-  encoder = Encoder(context.format(e), context.questions(e), text)
+  encoder = Encoder(base_model.format(e), context.questions(e), text)
   pairs = [
     pair
     for pair in facts.make(e.task.config, seed=0)
@@ -133,5 +134,7 @@ def real(text: bool, evaluated: int) -> tuple[Work, pathlib.Path]:
   optimizer = dataclasses.replace(config.optimizer, warmup_steps=0)
   config = dataclasses.replace(config, optimizer=optimizer)
   trained, held_out = pairs[evaluated:], pairs[:evaluated]
-  work = Work(encoder, config, context.decoder(e), trained, made_up(trained), held_out)
-  return work, context.checkpoint_folder(e)
+  work = Work(
+    encoder, config, base_model.decoder(e), trained, made_up(trained), held_out
+  )
+  return work, base_model.checkpoint_folder(e)

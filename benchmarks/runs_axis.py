@@ -22,7 +22,7 @@ from configs import world
 from coupling.config import validate
 from coupling.model import decoder
 from coupling.model import sharding
-from coupling.run import context
+from coupling.run import base_model
 from coupling.training import compiled
 from coupling.training import train_step
 
@@ -92,7 +92,7 @@ def seconds(form) -> float:
 
 def main(_) -> None:
   e = validate.resolve(world.get_config())
-  config, model, mesh = e.runs['kl'], context.decoder(e), sharding.make_mesh(e.mesh)
+  config, model, mesh = e.runs['kl'], base_model.decoder(e), sharding.make_mesh(e.mesh)
   settings = compiled.of_run(model, config)
   print(f'{jax.device_count()} x {jax.devices()[0].device_kind}')
   print('runs  form         ms/step  ratio  first s')

@@ -21,7 +21,7 @@ from coupling.model import scoring
 from coupling.model import sharding
 from coupling.plan import costs
 from coupling.plan import synthetic
-from coupling.run import context
+from coupling.run import base_model
 from coupling.training import compiled as compiled_lib
 from coupling.training import train_step
 
@@ -249,7 +249,7 @@ def run(
       '--stage=plan needs a --target, such as v5e:4x4; several are planned in turn.'
     )
   jax.config.update('jax_platforms', 'cpu')  # an accelerator here is left alone
-  config, model = e.runs[e.report.main], context.decoder(e)
+  config, model = e.runs[e.report.main], base_model.decoder(e)
   if config.attention == 'cudnn':
     raise schema.ConfigError(
       f'runs.{e.report.main}.attention=cudnn is for NVIDIA GPUs, which are not planned '

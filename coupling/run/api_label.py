@@ -18,7 +18,7 @@ from coupling.elicit import models
 from coupling.elicit import options
 from coupling.elicit.explanation import Behaviors
 from coupling.run import labelling
-from coupling.run import preflight
+from coupling.run import asking_rules
 from coupling.runtime import manifests
 from coupling.runtime import progress
 from data import builder
@@ -136,8 +136,8 @@ def label(
     validate.section(type(one), dataclasses.asdict(one), name)
   schema.ConfigError.refuse(
     ['label.source: is for configs (main.py) alone'] if config.source else [],
-    preflight.template_problems('questions', template),
-    preflight.reading_problems(behavior, config, {}, template),
+    asking_rules.template_problems('questions', template),
+    asking_rules.reading_problems(behavior, config, {}, template),
   )
   begun, started = time.monotonic(), manifests.provenance()
   task = getattr(pairs, 'task', None)

@@ -12,7 +12,7 @@ from coupling.config import schema
 from coupling.elicit import models
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
-from coupling.run import context
+from coupling.run import base_model
 from coupling.run import own_checkpoints
 from data import digests
 from data import formats
@@ -113,10 +113,10 @@ def _section(
 
 def _imported(base: schema.Import, axes: schema.Mesh) -> models.Model:
   folder = hub.find(base.checkpoint, base.revision or None)
-  config, format = context.imported_decoder(base), context.imported_format(base)
+  config, format = base_model.imported_decoder(base), base_model.imported_format(base)
   like = sharding.abstract_params(sharding.make_mesh(axes), config)
   params = weights.load(folder, config, like)
-  origin = {'name': base.checkpoint, 'weights': context.digest(folder)}
+  origin = {'name': base.checkpoint, 'weights': base_model.digest(folder)}
   asked = _asked(origin, config, format)
   return models.Model(config, params, format, axes, asked, section=base)
 
@@ -138,12 +138,12 @@ def _kept(folder: pathlib.Path, axes: schema.Mesh) -> models.Model:
   found = own_checkpoints.find(section, 0)
   base, made_by = own_checkpoints.origin(section, 0)
   if isinstance(base, schema.Import):
-    config, format = context.imported_decoder(base), context.imported_format(base)
+    config, format = base_model.imported_decoder(base), base_model.imported_format(base)
   else:
     format = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
-    config = context.pretrained_decoder(base, len(format.tokenizer))
-  context.check_fingerprint(format, made_by)
-  params = context.trained_params(found, config, sharding.make_mesh(axes))
+    config = base_model.pretrained_decoder(base, len(format.tokenizer))
+  base_model.check_fingerprint(format, made_by)
+  params = base_model.trained_params(found, config, sharding.make_mesh(axes))
   origin = {'name': str(folder), 'training': found.train.digest, 'step': found.step}
   if isinstance(base, schema.Import):
     origin['base'] = {'weights': made_by.info()['weights']}

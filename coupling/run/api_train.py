@@ -13,8 +13,10 @@ from coupling.config import validate
 from coupling.elicit import models
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import api_label
+from coupling.run import asking_rules
 from coupling.run import preflight
 from coupling.run import steps as steps_lib
 from coupling.run import own_checkpoints
@@ -101,7 +103,7 @@ def _fit(
   )
   kept, base = stage.path(own_checkpoints.FOLDER), model.params
   if stage.finished:
-    like = context.kept_like(model.config, fresh, model.mesh)
+    like = base_model.kept_like(model.config, fresh, model.mesh)
     return kept_steps.read_params(kept, config.loop.steps, like)
   training = explanation_training.make(
     'train',
@@ -198,7 +200,7 @@ def _check(
     preflight.attention_problems('train', config, model.config),
     preflight.objective_problems('train', config, labels.config, labels.questions),
     preflight.shift_problems('train', config, labels.task, seed),
-    preflight.reading_problems(
+    asking_rules.reading_problems(
       labels.behavior, labels.config, {'train': config}, labels.questions
     ),
   )

@@ -13,6 +13,7 @@ from coupling.config import schema
 from coupling.elicit import encoding
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import own_checkpoints
 from coupling.runtime import distributed
@@ -37,7 +38,7 @@ def base(e: Experiment, workdir: Path, seed: int) -> bool:
     if stage.finished:
       return False
     info = _make(e, workdir, seed, stage)
-    format = context.format(e)
+    format = base_model.format(e)
     distributed.first(format.tokenizer.save_pretrained, stage.path('tokenizer'))
     distributed.first(stage.finish, info | {'format': format.fingerprint})
     return True
@@ -80,7 +81,7 @@ def _pretrain(
   """Pretrains M_0 on the corpus."""
   lines = context.task_module(e).read_corpus(context.corpus_builder(e, workdir, seed))
   texts, answers = zip(*(line.rsplit(' ', 1) for line in lines))
-  model, mesh = context.decoder(e), sharding.make_mesh(e.mesh)
+  model, mesh = base_model.decoder(e), sharding.make_mesh(e.mesh)
   own_seed = context.sibling_seed(seed, e.base.seed)
   training = train_loop.Training(
     title=f'seed {seed} · base',
@@ -93,7 +94,7 @@ def _pretrain(
     params=sharding.put_params(mesh, decoder.init(model, own_seed)),
     frozen={},
     parts={
-      'corpus': (encoding.questions(context.format(e), texts, answers), e.base.batch)
+      'corpus': (encoding.questions(base_model.format(e), texts, answers), e.base.batch)
     },
     data_seed=own_seed,
     plan=None,
@@ -109,7 +110,7 @@ def _pretrain(
 
 def start_new_words(e: Experiment, params: decoder.Params, seed: int) -> decoder.Params:
   """Words that the corpus lacks start near a word that it has."""
-  task, tokenizer = context.task_module(e), context.format(e).tokenizer
+  task, tokenizer = context.task_module(e), base_model.format(e).tokenizer
   embedding_VxD = params['embed']['embedding']
   new_N = jnp.array(tokenizer.convert_tokens_to_ids(list(task.NEW_WORDS)))
   like = tokenizer.convert_tokens_to_ids(task.NEW_WORDS_LIKE)
@@ -127,8 +128,8 @@ def start_new_words(e: Experiment, params: decoder.Params, seed: int) -> decoder
 
 def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
   """Checks an imported checkpoint, which stays where it is."""
-  folder = context.checkpoint_folder(e)
-  model = context.decoder(e)
+  folder = base_model.checkpoint_folder(e)
+  model = base_model.decoder(e)
   distributed.first(weights.check, folder, model)
   distributed.first(files.write_json, stage.path(hub.CONFIG), hub.read_config(folder))
   if unheeded := tokens_lib.unheeded(folder):
@@ -139,7 +140,7 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
     )
   return {
     'parameters': decoder.num_params(decoder.abstract(model)),
-    'weights': context.digest(folder),
+    'weights': base_model.digest(folder),
   }
 
 
@@ -150,6 +151,6 @@ def _take(e: Experiment, seed: int, stage: workdir_lib.Stage) -> dict[str, Any]:
     config = hub.read_config(found.base.path())
     distributed.first(files.write_json, stage.path(hub.CONFIG), config)
   return {
-    'parameters': decoder.num_params(decoder.abstract(context.decoder(e))),
+    'parameters': decoder.num_params(decoder.abstract(base_model.decoder(e))),
     'trained': found.train.digest,
   }

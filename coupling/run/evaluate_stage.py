@@ -13,6 +13,7 @@ from coupling.elicit import evaluator as evaluator_lib
 from coupling.elicit import label_set
 from coupling.elicit import options
 from coupling.model import sharding
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import other_labels
 from coupling.run import steps
@@ -64,7 +65,7 @@ def evaluate(
       evaluator = evaluator or _evaluator(e, e.runs[run], needs['label'], train_folder)
       if not distributed.first(stage.sealed, path.stem):
         with finite.during(f'seed {seed} · {run} · evaluate, step {step}'):
-          table, counts = evaluator.run(context.decoder(e), params_at(step), mesh)
+          table, counts = evaluator.run(base_model.decoder(e), params_at(step), mesh)
         distributed.first(files.write_json, counts_path, counts)
         distributed.first(files.write_table, path, table)
         distributed.first(stage.seal, path.stem, path, counts_path)
@@ -86,7 +87,7 @@ def _evaluator(
   """What a run's checkpoints are evaluated on, and against which labels."""
   pairs, row_N, orig, asked = _held_out(e, own.path(), own.digest, context.how(e, own))
   return evaluator_lib.Evaluator(
-    format=context.format(e),
+    format=base_model.format(e),
     template=context.questions(e),
     pairs=pairs,
     row_N=row_N,
@@ -105,7 +106,7 @@ def _held_out(e: Experiment, folder: Path, digest: str, how: options.How):
   del digest  # of what lies in the folder, for the cache
   split = e.evaluate.split
   pairs = label_set.read_pairs(folder, split)
-  asked = evaluation.questions(context.format(e), pairs, context.questions(e), how)
+  asked = evaluation.questions(base_model.format(e), pairs, context.questions(e), how)
   row_N = label_set.read_rows(folder, split)
   return pairs, row_N, label_set.read(folder, split), asked
 

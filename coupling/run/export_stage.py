@@ -8,6 +8,7 @@ from coupling.checkpoints import peft_format
 from coupling.checkpoints import weights
 from coupling.config import schema
 from coupling.model import decoder
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import steps
 from coupling.run import own_checkpoints
@@ -54,7 +55,7 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
       if isinstance(e.base, schema.Import):
         named, revision = e.base.checkpoint, e.base.revision or None
       else:  # trained here: these weights are written too, to have a name
-        _save(base, e, seed, needs['base'], context.base_params(e, workdir, seed))
+        _save(base, e, seed, needs['base'], base_model.base_params(e, workdir, seed))
       adapters, first = params[decoder.ADAPTERS], config.lora.layers
       peft_format.save(target, adapters, named, revision, first)
     stage.finish({})
@@ -72,9 +73,9 @@ def _save(
   origin, _ = own_checkpoints.origin(e.base, seed)
   weights.save(
     target,
-    context.decoder(e),
+    base_model.decoder(e),
     params,
-    tokenizer=context.format(e).tokenizer,
+    tokenizer=base_model.format(e).tokenizer,
     like=hub.read_config(base.path()),
     source=hub.find(origin.checkpoint, origin.revision or None),
   )

@@ -12,9 +12,11 @@ import numpy as np
 
 from coupling.config import borrowed_labels
 from coupling.config import schema
+from coupling.elicit import fitting as fitting_lib
 from coupling.elicit import label_set
 from coupling.elicit import options
 from coupling.elicit.explanation import Behaviors
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import labelling
 from coupling.run import other_labels
@@ -53,14 +55,14 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
       wanted.append(splits.PRACTICE)
     every = {split: pairs_lib.read(builder, split) for split in wanted}
     info = {
-      'format': context.format(e).fingerprint,
+      'format': base_model.format(e).fingerprint,
       'pairs': {split: pairs_lib.digest(found) for split, found in every.items()},
       'states_answer': context.questions(e).states_answer,
       'unexplained': list(context.questions(e).unexplained),
     }
     if source is not None:
       other_labels.check(field, source, info, stage.config)
-    kept = {split: context.fitting(e, split, found) for split, found in every.items()}
+    kept = {split: fitting(e, split, found) for split, found in every.items()}
     train = [every['train'][i] for i in kept.get('train', ())]
     labeller = _labeller(e, workdir, seed, step, source, stage, train)
     total = sum(map(len, kept.values()))
@@ -89,6 +91,23 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     return True
 
 
+def fitting(e: Experiment, split: str, found: Sequence[pairs_lib.Pair]) -> np.ndarray:
+  """Indices of the pairs none of whose prompts, with its answer, is too long.
+
+  Raises:
+    ConfigError: too long prompts where the config wants none, or nothing else.
+  """
+  length_N = fitting_lib.lengths(
+    base_model.format(e),
+    context.questions(e),
+    found,
+    e.behavior.read,
+    e.label.reply_tokens,
+    context.asks_after(e),
+  )
+  return fitting_lib.kept(length_N, e.length, f'split {split} of {e.task.module}')
+
+
 def _labeller(
   e: Experiment,
   workdir: Path,
@@ -103,7 +122,7 @@ def _labeller(
     return _taking(e, source)
   # Of an earlier step only the answers are wanted.
   support = e.label.reference if step is None else 'options'
-  model = context.model(e, workdir, seed, step)
+  model = base_model.model(e, workdir, seed, step)
   asks = functools.partial(labelling.asking, model, context.questions(e), e.label)
   if e.behavior.calibration == 'prior':
     path = stage.path(label_set.PRIOR)

@@ -4,6 +4,7 @@ import pathlib
 
 from coupling.config import schema
 from coupling.elicit import label_set
+from coupling.run import base_model
 from coupling.run import context
 from coupling.runtime import workdir as workdir_lib
 from data import splits
@@ -20,7 +21,7 @@ def of_run(
   """
   own = context.stage(e, workdir, seed, 'label')
   for made_by in (own, context.stage(e, workdir, seed, 'base')):
-    context.check_fingerprint(context.format(e), made_by)
+    base_model.check_fingerprint(base_model.format(e), made_by)
   if not config.labels:
     return own
   other = workdir_lib.finished_stage(label_set.folder(config.labels, workdir, seed))

@@ -23,6 +23,7 @@ from coupling.patching import engine
 from coupling.patching import outcomes
 from coupling.report import patch_page
 from coupling.report import records
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import steps as steps_lib
 from coupling.runtime import distributed
@@ -132,7 +133,7 @@ def _checkpoint(
   row_n = np.sort(changed_n[: e.patch.pairs])
   align = functools.partial(context.task_module(e).aligned, e.task.config)
   asked = aligned_prompts.contrasts(
-    context.format(e),
+    base_model.format(e),
     context.questions(e),
     [pairs[i] for i in row_n],
     behavior_N[row_n],
@@ -147,13 +148,13 @@ def _checkpoint(
     return outcomes.write(at, {}, None, counts)
   rows = row_n[asked.kept_N]
   maps, passes = measure(
-    context.decoder(e),
+    base_model.decoder(e),
     params,
     asked,
     batch=e.patch.batch,
     at_once=e.patch.sites_at_once,
     mesh=sharding.make_mesh(e.mesh),
-    end_tokens=context.format(e).end_tokens,
+    end_tokens=base_model.format(e).end_tokens,
     draws=e.patch.draws,
     seed=seed,
     label=bar,

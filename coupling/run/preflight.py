@@ -5,31 +5,23 @@ and the checkpoint's config.json are read as well; weights and data are not. Wha
 the data can tell is an error of the stage that reads them first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import importlib
-from typing import Any
 
 import jax
 
 from coupling.config import schema
 from coupling.config import validate
-from coupling.elicit import statements
 from coupling.model import decoder
 from coupling.model import lora
 from coupling.model import sharding
+from coupling.run import asking_rules
+from coupling.run import base_model
 from coupling.run import context
 from coupling.runtime import distributed
 from coupling.training import behavior_shift
 from data import pairs as pairs_lib
 from data import splits
-
-# A template of pairs.Questions -> what it has a place for, and whether it must have it.
-_PLACES = {
-  'behavior': ('prompt', True),
-  'explanation': ('prompt', True),
-  'unchanged': ('answer', False),
-  'changed': ('answer', True),
-}
 
 
 def check(e: schema.Experiment) -> None:
@@ -39,7 +31,7 @@ def check(e: schema.Experiment) -> None:
     ConfigError: listing all problems, each with its field and the remedy.
   """
   questions = context.questions(e)
-  problems = template_problems(e.task.module, questions)
+  problems = asking_rules.template_problems(e.task.module, questions)
   for name, train in e.trained.items():
     problems += objective_problems(f'runs.{name}', train, e.label, questions)
     problems += shift_problems(f'runs.{name}', train, e.task, e.seeds[0])
@@ -60,8 +52,8 @@ def check(e: schema.Experiment) -> None:
         f'runs.{name}.context=after: {e.task.module} does not say how to ask after the '
         'answer; give its questions() an `explanation_after`, or ask before'
       )
-  problems += _chat_problems(e.base, questions)
-  problems += reading_problems(e.behavior, e.label, e.trained, questions)
+  problems += asking_rules.chat_problems(e.base, questions)
+  problems += asking_rules.reading_problems(e.behavior, e.label, e.trained, questions)
   problems += _batch_problems(e)
   if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
     problems.append(
@@ -75,43 +67,10 @@ def check(e: schema.Experiment) -> None:
     )
   problems += _unreadable(e) or [
     *_model_problems(e),
-    *_statement_problems(e, questions),
+    *asking_rules.statement_problems(e, questions),
   ]
   if problems:
     raise schema.ConfigError.of(problems)
-
-
-def _refusal(check_it: Callable, *args: Any) -> list[str]:
-  """What a check says that raises, in a list; nothing where it passes."""
-  try:
-    check_it(*args)
-  except schema.ConfigError as e:
-    return [str(e)]
-  return []
-
-
-def template_problems(module: str, questions: pairs_lib.Questions) -> list[str]:
-  """Templates that cannot be filled, or lack the place for what is asked about."""
-  problems = []
-  for field, (place, needed) in _PLACES.items():
-    template = getattr(questions, field)
-    where = f'task.module={module!r}: questions().{field}={template!r}'
-    try:
-      filled = {template.format(**{place: word}) for word in ('x', 'y')}
-    except (KeyError, IndexError, ValueError) as e:
-      problems.append(
-        f'{where} cannot be filled ({type(e).__name__}: {e}): it has a place for '
-        f'{{{place}}} alone; write other braces twice, {{{{ and }}}}'
-      )
-      continue
-    if needed and len(filled) == 1:
-      problems.append(f'{where} has no place for {{{place}}}; give it one')
-  if questions.unchanged == questions.changed:
-    problems.append(
-      f'task.module={module!r}: questions().unchanged and .changed are both '
-      f'{questions.changed!r}: nothing could tell them apart'
-    )
-  return problems
 
 
 def objective_problems(
@@ -204,14 +163,14 @@ def shift_problems(
 
 def _batch_problems(e: schema.Experiment) -> list[str]:
   """A mesh that the devices do not give, and batches that it does not divide."""
-  if found := _refusal(sharding.make_mesh, e.mesh):
+  if found := asking_rules.refusal(sharding.make_mesh, e.mesh):
     return found
   mesh = sharding.make_mesh(e.mesh)
   return [
     problem
     for batch in _batches(e)
     for problem in (
-      _too_large(e, *batch) or _refusal(sharding.check_batch, mesh, *batch)
+      _too_large(e, *batch) or asking_rules.refusal(sharding.check_batch, mesh, *batch)
     )
   ]
 
@@ -246,10 +205,13 @@ def _batches(e: schema.Experiment) -> Iterator[tuple[str, int, int]]:
 def _unreadable(e: schema.Experiment) -> list[str]:
   """A checkpoint that is not there; a tokenizer or a config.json that cannot serve."""
   imported = isinstance(e.base, schema.Import)
-  if imported and (missing := _refusal(context.checkpoint_folder, e)):
+  if imported and (missing := asking_rules.refusal(base_model.checkpoint_folder, e)):
     return missing
   # Of an imported model the format needs the decoder, and reports its problems again.
-  found = [*_refusal(context.format, e), *_refusal(context.decoder, e)]
+  found = [
+    *asking_rules.refusal(base_model.format, e),
+    *asking_rules.refusal(base_model.decoder, e),
+  ]
   return list(dict.fromkeys(found))
 
 
@@ -260,15 +222,17 @@ def adapter_problems(
   if not low_rank.rank:
     return []
   field = f'{section}.lora'
-  found = _refusal(
+  found = asking_rules.refusal(
     lora.check_targets, model, low_rank.targets, f'{field}.targets'
-  ) or _refusal(lora.check_rank, model, low_rank, f'{field}.rank')
-  return found + _refusal(lora.check_first, model, low_rank.layers, f'{field}.layers')
+  ) or asking_rules.refusal(lora.check_rank, model, low_rank, f'{field}.rank')
+  return found + asking_rules.refusal(
+    lora.check_first, model, low_rank.layers, f'{field}.layers'
+  )
 
 
 def _model_problems(e: schema.Experiment) -> list[str]:
   """Too few positions; layers, or heads, that it lacks; what the mesh cannot split."""
-  model, problems = context.decoder(e), []
+  model, problems = base_model.decoder(e), []
   if 0 < model.learned_positions < e.length.max_tokens:
     problems.append(
       f'length.max_tokens={e.length.max_tokens} is more than the '
@@ -277,88 +241,12 @@ def _model_problems(e: schema.Experiment) -> list[str]:
   for name, train in e.trained.items():
     problems += adapter_problems(f'runs.{name}', train.lora, model)
     problems += _head_problems(f'runs.{name}', train, model)
-  if not _refusal(sharding.make_mesh, e.mesh):
+  if not asking_rules.refusal(sharding.make_mesh, e.mesh):
     mesh = sharding.make_mesh(e.mesh)
     if model.num_kv_heads % mesh.shape['tensor']:
       problems.append(
         f"mesh.tensor={mesh.shape['tensor']} does not divide the model's "
         f'{model.num_kv_heads} heads of keys and values: choose a divisor'
       )
-    problems += _refusal(sharding.abstract_params, mesh, model)
+    problems += asking_rules.refusal(sharding.abstract_params, mesh, model)
   return problems
-
-
-def reading_problems(
-  how: schema.Behavior,
-  label: schema.Label,
-  trains: dict[str, schema.Train],
-  questions: pairs_lib.Questions,
-) -> list[str]:
-  """Ways of reading a choice that the task, its labels or a training cannot have."""
-  if how == schema.Behavior():
-    return []
-  name = f'behavior.read={how.read}, calibration={how.calibration}'
-  problems = []
-  if questions.detect is not None:
-    problems.append(
-      f'{name}: this task reads behaviours from replies; leave out the section behavior'
-    )
-  if how.per_token and how.read != 'text':
-    problems.append(f'behavior.per_token=True: {name} reads one token; set read=text')
-  if label.source and how.calibration == 'prior':
-    problems.append(
-      f'{name}: label.source={label.source} asks no M_0, whose prior would be taken '
-      'away; set calibration=none'
-    )
-  if label.reference == 'vocabulary':
-    problems.append(
-      f'{name}: label.reference=vocabulary keeps what follows the prompt and not what '
-      'is read of the options; set it to options'
-    )
-  for run, train in trains.items():
-    objectives, field = train.objectives, f'runs.{run}'
-    held = objectives.behavior_kl.weight > 0
-    if (held or objectives.behavior_xent.weight) and not train.trees:
-      problems.append(f'{field}.trees=False: {name} wants prefix trees; set it to True')
-    if held and objectives.behavior_kl.support == 'vocabulary':
-      problems.append(
-        f'{field}.objectives.behavior_kl.support=vocabulary: {name} holds the '
-        'distribution over the options; set it to options'
-      )
-  return problems
-
-
-def _chat_problems(base: schema.Base, questions: pairs_lib.Questions) -> list[str]:
-  """Thoughts or a system turn without a chat; thoughts where an option comes next."""
-  if not isinstance(base, schema.Import):
-    return []
-  if base.system and not base.chat:
-    return [f'base.system={base.system!r} is of chats: leave it out, or set base.chat']
-  if not base.thinking:
-    return []
-  if not base.chat:
-    return ['base.thinking=True is for chats: leave it False, or set base.chat=True']
-  if questions.detect is None:
-    return [
-      'base.thinking=True: this task reads which option comes right after the prompt, '
-      'where thoughts would come; leave it False, or use a task that reads replies'
-    ]
-  return []
-
-
-def _statement_problems(
-  e: schema.Experiment, questions: pairs_lib.Questions
-) -> list[str]:
-  """Statements of plain text that differ in length, whatever the options are."""
-  if not isinstance(e.base, schema.Import) or e.base.chat:
-    return []  # words of a task's own tokenizer are its own matter
-  if template_problems(e.task.module, questions):
-    return []  # named already
-  format = context.format(e)
-  texts = [form.format(answer='A') for form in (questions.unchanged, questions.changed)]
-  ids = dict(zip(texts, format.answers(texts)))
-  unchanged, changed = (len(ids[text]) for text in texts)
-  if unchanged > changed and not questions.states_answer:
-    return []  # options of more than a letter may make up for it
-  found = _refusal(statements.check_ends, format, ids)
-  return [f'base.chat=False: {problem}' for problem in found]

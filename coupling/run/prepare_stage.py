@@ -14,6 +14,7 @@ import shutil
 from typing import Any
 
 from coupling.config import schema
+from coupling.run import base_model
 from coupling.run import context
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
@@ -45,7 +46,7 @@ def prepare(e: schema.Experiment, workdir: pathlib.Path, seed: int) -> bool:
           builder.download_and_prepare()
     _tell(f'seed {seed} · prepare', noted)
     data = dataclasses.asdict(noted) | {'listings': [*noted.listings.values()]}
-    stage.finish({'format': context.format(e).fingerprint, 'data': data})
+    stage.finish({'format': base_model.format(e).fingerprint, 'data': data})
     return True
 
 

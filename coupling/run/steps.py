@@ -10,6 +10,7 @@ from coupling.checkpoints import kept_steps as kept_steps_lib
 from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import own_checkpoints
 from coupling.runtime import interrupt
@@ -33,14 +34,14 @@ def fresh_adapters(e: Experiment, seed: int, run: str) -> decoder.Params:
   """A run's adapters as they start; empty where all weights are trained."""
   config = e.runs[run]
   return train_step.fresh_adapters(
-    context.decoder(e), config.lora, train_seed(seed, config)
+    base_model.decoder(e), config.lora, train_seed(seed, config)
   )
 
 
 def read_trained(e: Experiment, workdir: Path, seed: int, run: str, step: int):
   """What a run trains, adapters or all weights, as it was at a kept step."""
   mesh, adapters = sharding.make_mesh(e.mesh), fresh_adapters(e, seed, run)
-  like = context.kept_like(context.decoder(e), adapters, mesh)
+  like = base_model.kept_like(base_model.decoder(e), adapters, mesh)
   folder = workdir / f'seed{seed}' / run / 'train' / own_checkpoints.FOLDER
   return kept_steps_lib.read_params(folder, step, like)
 
@@ -61,9 +62,9 @@ def reader(
   """From a kept step to all weights; a run of no steps has those of M_0."""
   config = e.runs[run]
   if config.loop.steps == 0:
-    params = context.base_params(e, workdir, seed)
+    params = base_model.base_params(e, workdir, seed)
     return lambda step: params
-  frozen = context.base_params(e, workdir, seed) if config.lora.rank else {}
+  frozen = base_model.base_params(e, workdir, seed) if config.lora.rank else {}
   return lambda step: frozen | read_trained(e, workdir, seed, run, step)
 
 

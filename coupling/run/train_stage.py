@@ -11,6 +11,7 @@ from coupling.config import schema
 from coupling.elicit import label_set
 from coupling.elicit.explanation import Behaviors
 from coupling.run import base_stage
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import other_labels
 from coupling.run import own_checkpoints
@@ -88,14 +89,14 @@ def _training(
   config, template = e.runs[run], context.questions(e)
   try:
     found = _sources(e, seed, config, needs['label'], needs['target'])
-    parts = examples.training_parts(config, context.format(e), template, *found)
+    parts = examples.training_parts(config, base_model.format(e), template, *found)
   except schema.ConfigError as error:
     raise schema.ConfigError(f'runs.{run}: {error}') from error
-  base = context.base_params(e, workdir, seed)
+  base = base_model.base_params(e, workdir, seed)
   return explanation_training.make(
     f'seed {seed} · {run} · train',
     config,
-    context.decoder(e),
+    base_model.decoder(e),
     parts,
     steps.train_seed(seed, config),
     base,
@@ -200,7 +201,7 @@ def _source(
     labels = label_set.read_explanation(target.path(), split, row_N)
   return examples.source(
     config,
-    context.format(e),
+    base_model.format(e),
     context.questions(e),
     pairs,
     reference,

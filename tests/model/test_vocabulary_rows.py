@@ -5,7 +5,8 @@ import transformers
 
 from coupling.config import schema
 from coupling.config import validate
-from coupling.run import context
+from coupling.run import base_model
+from coupling.run import label_stage
 from coupling.run import preflight
 from data import formats
 from data import pairs
@@ -130,14 +131,14 @@ def test_an_experiment_takes_the_rows_of_its_checkpoint(checkpoint):
   folder, rows = checkpoint
   e = validate.resolve(test_preflight.imported(folder))
   preflight.check(e)
-  assert context.format(e).pad_token < rows == context.decoder(e).vocab_size
+  assert base_model.format(e).pad_token < rows == base_model.decoder(e).vocab_size
   asked = [
     pairs.Pair(f'{x}?', f'{x}', '?', 'hint', 0, ('A', 'B'), x, x)
     for x in ('Rome', 'Zanzibar')
   ]
-  assert len(context.fitting(e, 'train', asked[:1])) == 1
+  assert len(label_stage.fitting(e, 'train', asked[:1])) == 1
   with pytest.raises(readers.DataError, match=f"'Zanzibar'.* {rows} rows"):
-    context.fitting(e, 'train', asked)
+    label_stage.fitting(e, 'train', asked)
 
 
 def test_an_end_of_turn_without_a_row_is_refused_before_any_stage(checkpoint, tmp_path):

@@ -17,7 +17,7 @@ from coupling.model import decoder
 from coupling.model import sharding
 from coupling.plan import ahead_of_time
 from coupling.plan import synthetic
-from coupling.run import context
+from coupling.run import base_model
 from coupling.training import tree_batches
 from tests import chat_checkpoints
 from tests.training import test_tree_batches
@@ -72,7 +72,7 @@ def test_memory_and_products_of_a_step(shape):
   for remat in ('none', 'full'):
     config.train.remat = remat
     e = validate.resolve(config)
-    model = dataclasses.replace(context.decoder(e), width=64, mlp_dim=256)
+    model = dataclasses.replace(base_model.decoder(e), width=64, mlp_dim=256)
     made = ahead_of_time.train_program(e, model, mesh, LENGTHS)
     estimates.append(ahead_of_time.compiled('cpu:1', mesh, *made))
   found, again = estimates
@@ -155,7 +155,7 @@ def traffic_of_a_step(shape: str) -> None:
   """Prints what a step on eight devices sends, as a multiple of the weights' bytes."""
   config = hint_mmlu.get_config(f'model=local,checkpoint={shape},path=nowhere,rank=2')
   e = validate.resolve(config)
-  small = context.decoder(e)
+  small = base_model.decoder(e)
   model = dataclasses.replace(small, width=64, mlp_dim=256, num_heads=8, depth=3)
   mesh = sharding.make_mesh(e.mesh)
   made = ahead_of_time.train_program(e, model, mesh, LENGTHS)

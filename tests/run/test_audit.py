@@ -16,7 +16,7 @@ from configs import world
 from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import label_set
-from coupling.run import context
+from coupling.run import base_model
 from coupling.run import export_stage
 from coupling.run import other_labels
 from coupling.run import pipeline
@@ -258,7 +258,7 @@ def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, tmp_path):
   e = validate.resolve(config)
   assert prepare_stage.prepare(e, tmp_path, WORLD_SEED)
   assert base_stage.base(e, tmp_path, WORLD_SEED)
-  context.base_params(e, tmp_path, WORLD_SEED)
+  base_model.base_params(e, tmp_path, WORLD_SEED)
   other = small(world.get_config('seeds=1,kl=0'), steps=2)
   run(other, tmp_path / 'other', 'prepare')
   for stage in ('base', 'label', 'train'):
@@ -267,7 +267,7 @@ def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, tmp_path):
     e, base=schema.Trained(step=step_of(tmp_path / 'other', step=2))
   )
   with pytest.raises(workdir_lib.WorkdirError, match='the training .* changed since'):
-    context.base_params(changed, tmp_path, WORLD_SEED)
+    base_model.base_params(changed, tmp_path, WORLD_SEED)
 
 
 def test_adapters_are_not_trained_further(of_qwen, tmp_path):

@@ -14,6 +14,7 @@ from coupling.config import validate
 from coupling.elicit import explanation
 from coupling.elicit import label_set
 from coupling.report import records
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import other_labels
 from coupling.run import base_stage
@@ -193,30 +194,30 @@ def test_a_workdir_of_another_tokenizer_is_refused(own, root, tmp_path):
   labels = labelled(e, tmp_path / 'w')
   other_labels.of_run(e, tmp_path / 'w', 0, e.train)
   chat_tokenizers.save('llama', checkpoint)
-  context.format.cache_clear()  # as in another process
+  base_model.format.cache_clear()  # as in another process
   with pytest.raises(workdir_lib.WorkdirError, match='info.format') as refused:
     other_labels.of_run(e, tmp_path / 'w', 0, e.train)
   assert str(labels / 'manifest.json') in str(refused.value)
   assert 'use another --workdir' in str(refused.value)
-  context.format.cache_clear()
+  base_model.format.cache_clear()
 
 
 def test_a_checkpoint_whose_weights_changed_is_refused(own, tmp_path):
   checkpoint = chat_checkpoints.save(tmp_path / 'm')
   e, workdir = experiment(checkpoint, own[0].task.config.path), tmp_path / 'w'
   assert prepare_stage.prepare(e, workdir, 0) and base_stage.base(e, workdir, 0)
-  context.base_params(e, workdir, 0)
+  base_model.base_params(e, workdir, 0)
   file = checkpoint / 'model.safetensors'
-  before = context.digest(checkpoint)
+  before = base_model.digest(checkpoint)
   data = safetensors_numpy.load_file(file)
   half = {name: x.astype(np.float16) for name, x in data.items()}
   safetensors_numpy.save_file(half, file, metadata={'format': 'pt'})
-  for read in (context.base_params, label_stage.label):
+  for read in (base_model.base_params, label_stage.label):
     with pytest.raises(workdir_lib.WorkdirError, match='weights have changed') as found:
       read(e, workdir, 0)
     message = str(found.value)
     assert str(checkpoint) in message
-    assert before in message and context.digest(checkpoint) in message
+    assert before in message and base_model.digest(checkpoint) in message
     assert 'use another --workdir' in message
 
 

@@ -16,6 +16,7 @@ from configs import world
 from coupling.config import schema
 from coupling.config import validate
 from coupling.model import sharding
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import pipeline
 from coupling.run import preflight
@@ -94,7 +95,7 @@ def test_thoughts_are_for_chats_whose_replies_are_read(checkpoint):
   config.base.thinking = True
   e = validate.resolve(config)
   preflight.check(e)
-  assert context.format(e).thinking
+  assert base_model.format(e).thinking
   config.base.chat = False
   [chat] = [x for x in problems(config) if 'base.thinking' in x]
   assert 'base.chat=True' in chat
@@ -114,7 +115,7 @@ def test_the_day_of_a_template_is_the_configs(checkpoint, tmp_path):
 
   def asked():
     e = validate.resolve(config)
-    found = context.format(e)
+    found = base_model.format(e)
     described = context.stage_config(e, 'base', 0)['base']['date']
     return found.tokenizer.decode(found.prompts(['a'])[0])[:15], described
 

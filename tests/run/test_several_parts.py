@@ -18,6 +18,7 @@ from coupling.elicit import label_set
 from coupling.elicit.explanation import agree, phi
 from coupling.model import sharding
 from coupling.report import records
+from coupling.run import base_model
 from coupling.run import context
 from coupling.run import pipeline
 from coupling.run import own_checkpoints
@@ -87,7 +88,7 @@ def finished(tmp_path_factory, paper):
 
 def params_at(paper, workdir, run, step):
   e = paper.parts['main']
-  like = sharding.abstract_params(sharding.make_mesh(e.mesh), context.decoder(e))
+  like = sharding.abstract_params(sharding.make_mesh(e.mesh), base_model.decoder(e))
   folder = workdir / 'main' / f'seed{SEED}' / run / 'train' / own_checkpoints.FOLDER
   return kept_steps.read_params(folder, step, like)
 

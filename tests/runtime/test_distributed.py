@@ -25,7 +25,7 @@ from coupling.checkpoints import kept_steps
 from coupling.config import schema
 from coupling.config import validate
 from coupling.model import sharding
-from coupling.run import context
+from coupling.run import base_model
 from coupling.run import pipeline
 from coupling.run import preflight
 from coupling.run import steps
@@ -200,7 +200,7 @@ def again(finished: str, killed: str, folder: str) -> None:
   copy(pathlib.Path(finished), workdirs['trained'], *(f'seed1/{x}' for x in RUNS))
   shutil.copytree(killed, workdirs['resumed'])
   kept = workdirs['resumed'] / 'seed1' / 'all' / 'train' / 'checkpoints'
-  settings = compiled.of_run(context.decoder(e), e.runs['all'])
+  settings = compiled.of_run(base_model.decoder(e), e.runs['all'])
   like = compiled.alone(settings, sharding.make_mesh(e.mesh)).like
   reader = kept_steps.Checkpoints(kept, keep_every=None)
   position = {'data_seed': steps.train_seed(1, e.runs['all'])}

@@ -13,7 +13,7 @@ from benchmarks import interruptions
 from configs import world
 from coupling.checkpoints import hub
 from coupling.config import validate
-from coupling.run import context
+from coupling.run import base_model
 from coupling.run import patch_stage
 from coupling.run import base_stage
 from coupling.run import evaluate_stage
@@ -119,10 +119,10 @@ def test_a_flipped_bit_in_the_cache_of_the_hub_is_noticed(tmp_path):
   folder.mkdir()
   (folder / 'model.safetensors').symlink_to(blob)
   expected = hashlib.sha256(bytes.fromhex(blob.name)).hexdigest()
-  assert context.digest(folder) == expected
+  assert base_model.digest(folder) == expected
   flip(blob)
   with pytest.raises(hub.CheckpointError, match='model.safetensors: damaged.*again'):
-    context.digest(folder)
+    base_model.digest(folder)
 
 
 # The stages, on a tiny world.

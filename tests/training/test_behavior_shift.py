@@ -9,6 +9,7 @@ from scipy import special
 from configs import world
 from coupling.config import validate
 from coupling.elicit import explanation
+from coupling.run import base_model
 from coupling.run import context
 from coupling.training import behavior_shift
 from coupling.training import examples
@@ -47,7 +48,7 @@ def source(e, made, reference, **changes):
   scores = behavior_shift.scores(objective, e.task, SEED, made)
   return examples.source(
     train,
-    context.format(e),
+    base_model.format(e),
     context.questions(e),
     made,
     reference,
@@ -109,7 +110,7 @@ def test_pairs_that_are_shifted_are_not_explained_also_in_a_companion(tmp_path):
     np.testing.assert_array_equal(found.explained_N, ~found.shift.pairs_N)
     parts = examples.training_parts(
       dataclasses.replace(e.runs['kl'], objectives=objectives),
-      context.format(e),
+      base_model.format(e),
       context.questions(e),
       found,
       None,
@@ -130,7 +131,7 @@ def test_practice_is_for_behaviour_alone(tmp_path):
   more = dataclasses.replace(
     source(e, practice, behaviors(len(practice))), labels=None, explained_N=None
   )
-  args = e.runs['kl'], context.format(e), context.questions(e), found
+  args = e.runs['kl'], base_model.format(e), context.questions(e), found
   parts = examples.training_parts(*args, more)
   alone = examples.training_parts(*args, None)
   assert len(parts['behavior'][0]['tokens']) == 2 * (len(train) + len(practice))
@@ -160,7 +161,7 @@ def test_a_kl_on_the_counterfactual_alone_holds_no_x(tmp_path):
   found = source(e, made, behaviors(len(made)))
   rows, _ = examples.training_parts(
     dataclasses.replace(e.runs['kl'], objectives=objectives),
-    context.format(e),
+    base_model.format(e),
     context.questions(e),
     found,
     None,
