@@ -1,4 +1,4 @@
-"""What is wrong with how a task is asked: its templates, readings, chats, statements."""
+"""What is wrong with how a task is asked: templates, readings, chats, statements."""
 
 from collections.abc import Callable
 from typing import Any
