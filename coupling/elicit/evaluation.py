@@ -211,17 +211,68 @@ def evaluate(
   """
   sharding.check_batch(mesh, 'evaluate.batch', batch)
   params = sharding.put_params(mesh, params)
+  ask = _Asking(config, params, mesh, batch, arrays)
   explain = functools.partial(
     _explain, config, mesh, states_answer, format.end_tokens, format.pad_token
   )
-  own = {k: arrays[k] for k in ('statements', 'orig', 'target')}
+  if reply is None and after is None:
+    return _collect(ask.at_once(), params, explain(likelihood), config.dtype)
+  asked = {k: arrays[k] for k in ('pair', *behavior.ASKED) if k in arrays}
+  did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
+  question = arrays['explain'] if after is None else after.questions(did)
+  begun = ask.alone(question, did, did)
+  said, counts = _collect(begun, params, explain(likelihood), config.dtype)
+  if after is not None:
+    begun = ask.alone(after.questions(after.orig), did, after.orig)
+    swapped, _ = _collect(begun, params, explain(False), config.dtype)
+    said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
+  return _did(did) | said, counts
 
-  def at_once() -> Iterator[_Batch]:
+
+def _did(found: explanation.Behaviors) -> Items:
+  """What a model does, as the records have it: with distributions, or replies."""
+  items = {
+    'behavior': found.behavior_N,
+    'counterfactual_behavior': found.counterfactual_behavior_N,
+  }
+  if found.replies_Nx2.shape[1]:
+    items['reply'], items['counterfactual_reply'] = found.replies_Nx2.T
+  else:
+    items['option_logprobs'] = found.logprobs_Nx2xS[:, 0]
+    items['counterfactual_option_logprobs'] = found.logprobs_Nx2xS[:, 1]
+  return items
+
+
+class _Batch(NamedTuple):
+  """Explanation questions, read and to be answered."""
+
+  rows: dict[str, Any]  # on the devices
+  mask_B: jax.Array
+  row_n: np.ndarray  # which items the rows are that the mask admits
+  begun: generate.Begun
+  did: dict[str, jax.Array]  # what the model does, if that was asked together
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asking:
+  """A model, and the arrays that ask it, of `evaluate`."""
+
+  config: decoder.DecoderConfig
+  params: decoder.Params
+  mesh: jax.sharding.Mesh
+  batch: int
+  arrays: dict[str, Any]
+
+  @property
+  def _own(self) -> dict[str, Any]:
+    return {k: self.arrays[k] for k in ('statements', 'orig', 'target')}
+
+  def at_once(self) -> Iterator[_Batch]:
     """What it does, and the explanation question begun, batch by batch."""
-    asked = own | {k: arrays[k] for k in behavior.ASKED if k in arrays}
-    for rows, mask_B, row_n in behavior.batches(asked, batch):
-      rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
-      did, begun = behavior.forced_choice(config, mesh)(params, rows)
+    asked = self._own | {k: self.arrays[k] for k in behavior.ASKED if k in self.arrays}
+    for rows, mask_B, row_n in behavior.batches(asked, self.batch):
+      rows, mask_B = sharding.put_batch(self.mesh, (rows, mask_B))
+      did, begun = behavior.forced_choice(self.config, self.mesh)(self.params, rows)
       behavior_B, counterfactual_B = did['chosen'][:, 0], did['chosen'][:, 1]
       rows |= {
         'behavior': behavior_B,
@@ -236,47 +287,23 @@ def evaluate(
       yield _Batch(rows, mask_B, row_n, begun, did)
       del begun  # its cache, before the next is made
 
-  def alone(question, did, of) -> Iterator[_Batch]:
-    """The explanation question by itself, of a model whose behaviours are known."""
-    asked = own | {'self': did.explanation, 'behavior': of.behavior_N}
-    for rows, mask_B, row_n in loader.batches(asked | {'explain': question}, batch):
-      rows, mask_B = sharding.put_batch(mesh, (rows, mask_B))
-      yield _Batch(
-        rows, mask_B, row_n, _begin(config, mesh)(params, rows['explain']), {}
-      )
+  def alone(
+    self,
+    question: dict[str, np.ndarray],
+    did: explanation.Behaviors,
+    of: explanation.Behaviors,
+  ) -> Iterator[_Batch]:
+    """The explanation question by itself, of a model whose behaviours are known.
 
-  if reply is None and after is None:
-    return _collect(at_once(), params, explain(likelihood), config.dtype)
-  asked = {k: arrays[k] for k in ('pair', *behavior.ASKED) if k in arrays}
-  did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
-  question = arrays['explain'] if after is None else after.questions(did)
-  begun = alone(question, did, did)
-  said, counts = _collect(begun, params, explain(likelihood), config.dtype)
-  if after is not None:
-    begun = alone(after.questions(after.orig), did, after.orig)
-    swapped, _ = _collect(begun, params, explain(False), config.dtype)
-    said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
-  items = {
-    'behavior': did.behavior_N,
-    'counterfactual_behavior': did.counterfactual_behavior_N,
-    **said,
-  }
-  if reply is None:
-    items['option_logprobs'] = did.logprobs_Nx2xS[:, 0]
-    items['counterfactual_option_logprobs'] = did.logprobs_Nx2xS[:, 1]
-  else:
-    items['reply'], items['counterfactual_reply'] = did.replies_Nx2.T
-  return items, counts
-
-
-class _Batch(NamedTuple):
-  """Explanation questions, read and to be answered."""
-
-  rows: dict[str, Any]  # on the devices
-  mask_B: jax.Array
-  row_n: np.ndarray  # which items the rows are that the mask admits
-  begun: generate.Begun
-  did: dict[str, jax.Array]  # what the model does, if that was asked together
+    `of`: those whose answer on x "unchanged" stands for.
+    """
+    asked = self._own | {'self': did.explanation, 'behavior': of.behavior_N}
+    begin = _begin(self.config, self.mesh)
+    for rows, mask_B, row_n in loader.batches(
+      asked | {'explain': question}, self.batch
+    ):
+      rows, mask_B = sharding.put_batch(self.mesh, (rows, mask_B))
+      yield _Batch(rows, mask_B, row_n, begin(self.params, rows['explain']), {})
 
 
 def _collect(
