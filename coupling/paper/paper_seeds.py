@@ -47,9 +47,8 @@ class Parts:
           f'part {part!r} has the seeds {tuple(found)}, but {self.main!r} has '
           f'{self.seeds}: run all parts of a paper with the same seeds'
         )
-    main = paper.parts[self.main].report.main
     of_main = [self.records[self.main][seed] for seed in self.seeds]
-    self.shared_items = aggregate.share_items(main, of_main)
+    self.shared_items = aggregate.alike(paper.parts[self.main], of_main)
     self._found = {}
 
   def role(self, role: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from coupling.config.schema import Experiment
+from coupling.config.schema import Experiment, Pretrain
 from coupling.elicit.explanation import agree
 from coupling.report import explainers
 from coupling.report import provenance
@@ -62,7 +62,7 @@ def of_records(
   """`summarize` of what was recorded; `made`: see provenance.provenance."""
   roles = {role: getattr(e.report, role) for role in ROLES if getattr(e.report, role)}
   groups = [len(np.unique(s.orig.group_N)) for s in seeds.values()]
-  shared = share_items(e.report.main, list(seeds.values()))
+  shared = alike(e, list(seeds.values()))
   across = functools.partial(over_seeds, shared_items=shared)
   runs = {
     run: _run(run, e.runs[run].explanation_batch, seeds, across) for run in e.runs
@@ -131,10 +131,17 @@ def interval(
   return {'kind': 'groups', 'text': text} | shared
 
 
-def share_items(run: str, seeds: list[SeedRecords]) -> bool:
-  """Whether seeds ask about the same held-out texts, but for a few."""
+def alike(e: Experiment, seeds: list[SeedRecords]) -> bool:
+  """Whether seeds have M_0, or most of the held-out texts, in common.
+
+  What is common to them cancels from the variation over seeds: draws of hints and
+  trainings differ, and the model and what it was asked about do not.
+  """
+  if not isinstance(e.base, Pretrain):
+    return True
   first, *others = (
-    set(next(iter(s.tables[run].values()))['counterfactual'].to_pylist()) for s in seeds
+    set(next(iter(s.tables[e.report.main].values()))['counterfactual'].to_pylist())
+    for s in seeds
   )
   return any(len(first & other) > len(first) / 2 for other in others)
 

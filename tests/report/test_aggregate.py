@@ -1,5 +1,6 @@
 """The summary of an experiment, on workdirs with planted explainers."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from coupling.config import schema
 from coupling.report import aggregate
 from tests import recorded
 
@@ -80,6 +82,18 @@ def test_self_orig_and_gap_are_counts_of_the_records(three, summary):
     'text': 'over 3 seeds, t',
     'shared_items': False,
   }
+
+
+def test_seeds_that_share_a_model_are_no_independent_draws(three):
+  """An imported M_0 is the same for all seeds, whatever the texts are."""
+  e = dataclasses.replace(recorded.experiment(3), base=schema.Import(checkpoint='x'))
+  found = aggregate.summarize(e, three)
+  assert found['interval']['shared_items']
+  run = found['runs']['kl']
+  within = [run['per_seed'][seed]['20']['gap'] for seed in '012']
+  half = np.mean([x['value'] - x['low'] for x in within])
+  gap = run['final']['gap']
+  assert gap['low'] <= gap['mean'] - half + 1e-12
 
 
 def test_every_step_of_every_run_is_there(summary):
