@@ -88,3 +88,13 @@ def test_numbers_of_smollm2_are_those_of_its_file(page):
     for name in ('M_t', 'denial', 'input_and_answer'):
       assert shown(text, found[name]['gap'], 'points'), (page, name)
     assert shown(text, found['minus inputs alone']['gap_answer'], 'points')
+
+
+def test_the_walk_names_functions_that_are_there():
+  text = (ROOT / 'docs/design.md').read_text()
+  named = re.findall(r'`([\w/]+\.py)(?::(\w+))?`', text)
+  assert len(named) > 30
+  for path, function in named:
+    file = next(x for x in (ROOT / 'coupling' / path, ROOT / path) if x.exists())
+    code = ast.parse(file.read_text())
+    assert not function or function in {getattr(x, 'name', '') for x in code.body}, path
