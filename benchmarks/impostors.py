@@ -282,14 +282,16 @@ def checked(
   main, sibling = (evaluation(w, x, explain(rng, w, x)) for x in ('main', 'sibling'))
   orig = evaluation(w, 'base', w.answer['base']).truth
   shuffled = evaluation(w, 'sibling', noise(rng, w, 'sibling'))
-  pairs = (main, orig), (shuffled, orig)
+  # Of held-out facts the inputs tell how labels are spread, and no more.
+  alone = evaluation(w, 'main', base_rates('base')(rng, w, 'main'))
   right = (main.right(x) for x in (main.truth, orig))
   terms = reliance.terms(main, orig, reliance.DIFFERENCE, answer_only=True)
   return {
     'gap': scores_lib.difference(*right, main.group_N, 0),
     'reliance_answer': {'difference': terms.interval(main.group_N, 0)._asdict()},
     'beyond_shared': reliance.beyond_shared(main, sibling),
-    'shuffled': reliance.contrast(*pairs, answer_only=True),
+    'shuffled': reliance.contrast((main, orig), (shuffled, orig), answer_only=True),
+    'input_only': reliance.contrast((main, orig), (alone, orig), answer_only=True),
   }
 
 
@@ -300,7 +302,10 @@ def shown(rng: np.random.Generator, worlds: list[World], explain: Explainer) -> 
     'roles': {'main': 'main', 'sibling': 'sibling', 'shuffled': 'shuffled'},
     'runs': {'main': {'final': found}},
     'sibling': {'explanations': found},
-    'contrasts': {'shuffled': {'reliance_answer_difference': found['shuffled']}},
+    'contrasts': {
+      name: {'reliance_answer_difference': found[name]}
+      for name in ('shuffled', 'input_only')
+    },
   }
   unmet = verdict.failed(summary)
   names = verdict.checks(summary)

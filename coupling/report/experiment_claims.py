@@ -41,6 +41,7 @@ CLAIMS = {
     'Reliance on v’ exceeds that of an explainer that reads inputs alone',
     f'{ABOVE}, paired by item; trained on the same labels',
     'signed',
+    decides=True,
   ),
   'seeds': Claim(
     'Several seeds were run',
@@ -134,6 +135,12 @@ WARNINGS = {
     'more examples, labels balanced by class, or fewer steps',
     'percent',
     'at most',
+  ),
+  'below_denial': Claim(
+    'Explanations are right less often than always “unchanged”: they were not learned',
+    'more examples or steps, or labels balanced by class',
+    'percent',
+    'denial',
   ),
   'one_behavior': Claim(
     'Behaviour is nearly one class too: explanations that follow it look the same',

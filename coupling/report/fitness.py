@@ -1,7 +1,8 @@
 """Fitness of labels and explanations to conclude from: a row for each that is unfit.
 
 Too little variety in either (see statistics/variety.py), explanations that do not
-parse, pairs that were left out. One seed beyond a limit is enough.
+parse, or are right less often than denial, pairs that were left out. One seed beyond a
+limit is enough.
 """
 
 import numpy as np
@@ -32,6 +33,10 @@ def warnings(summary: dict) -> list[Row]:
     if invalid > MAX_INVALID:
       faults['invalid'] = invalid, MAX_INVALID
     found += [(key, *numbers, run) for key, numbers in faults.items()]
+  main, denial = runs[roles['main']]['final'], summary['baselines']['denial']
+  pairs = zip(*(x['self_accuracy']['per_seed'] for x in (main, denial)))
+  if (worst := min(pairs, key=lambda x: x[0] - x[1]))[0] < worst[1]:
+    found.append(('below_denial', *worst, roles['main']))
   if (share := _left_out(summary)) > MAX_LEFT_OUT:
     found.append(('left_out', share, MAX_LEFT_OUT, ''))
   found.sort(key=lambda x: list(WARNINGS).index(x[0]))

@@ -13,7 +13,7 @@ from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from tests import recorded
 
-DECIDING = ('gap', 'reliance', 'sibling', 'shuffled')
+DECIDING = ('gap', 'reliance', 'sibling', 'shuffled', 'input_only')
 
 
 def summarize(workdir, seeds=1, **planted):
@@ -56,6 +56,7 @@ OF_CHECKS = {
   'reliance': f'{OF_MAIN}reliance_answer__difference',
   'sibling': 'sibling__explanations__beyond_shared__smaller',
   'shuffled': 'contrasts__shuffled__reliance_answer_difference',
+  'input_only': 'contrasts__input_only__reliance_answer_difference',
 }
 
 
