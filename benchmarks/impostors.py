@@ -283,7 +283,7 @@ def checked(
   orig = evaluation(w, 'base', w.answer['base']).truth
   shuffled = evaluation(w, 'sibling', noise(rng, w, 'sibling'))
   # Of held-out facts the inputs tell how labels are spread, and no more.
-  alone = evaluation(w, 'main', base_rates('base')(rng, w, 'main'))
+  alone = evaluation(w, 'main', base_rates('base')(rng.spawn(1)[0], w, 'main'))
   right = (main.right(x) for x in (main.truth, orig))
   terms = reliance.terms(main, orig, reliance.DIFFERENCE, answer_only=True)
   return {

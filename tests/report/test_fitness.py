@@ -236,6 +236,18 @@ def test_invalid_explanations_are_warned_of_just_beyond_the_limit(summary):
   assert list(found) == ['invalid'] and found['invalid']['about'] == 'sibling'
 
 
+def test_a_seed_in_which_denial_is_right_more_often_is_enough(summary):
+  denial = summary['baselines']['denial']['self_accuracy']['per_seed']
+  own = summary['runs']['kl']['final']['self_accuracy']['per_seed']
+  assert not warned(summary, 'kl', final__self_accuracy=denial)
+  found = warned(
+    summary, 'kl', final__self_accuracy=[own[0], own[1], denial[2] - BEYOND]
+  )
+  assert list(found) == ['below_denial']
+  row = found['below_denial']
+  assert (row['number'], row['reference']) == (denial[2] - BEYOND, denial[2])
+
+
 def test_invalid_explanations_of_several_runs_are_one_row(summary):
   found = warned(summary, 'kl', 'no_kl', final__invalid=[0.0, 0.0, 0.9])['invalid']
   assert found['about'] == 'kl, no_kl' and found['number'] == 0.9
