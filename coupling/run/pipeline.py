@@ -9,7 +9,6 @@ import jax
 
 from coupling.config import borrowed_labels
 from coupling.config import schema
-from coupling.run import context
 from coupling.run import export
 from coupling.run import patch_stage
 from coupling.run import preflight
@@ -17,7 +16,6 @@ from coupling.run import prepare
 from coupling.run import stages
 from coupling.run import workers as workers_lib
 from coupling.runtime import distributed
-from coupling.training import sweep
 
 RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
 STAGES = (*RUN, 'patch', 'export')
@@ -164,10 +162,9 @@ def _tasks(
   reports = []
   for part, e in parts.items():
     folder = workdir / part
-    runs = _runs(e, part, folder, follow)
     for seed in e.seeds:
       first[seed] += _first(e, part, folder, seed)
-      rest[seed] += runs[seed]
+      rest[seed] += _runs(e, part, folder, seed, follow)
     if e.report.main:
       played = {run: e.runs[run] for run in dict.fromkeys(_roles(e.report))}
       reported = e if not part else dataclasses.replace(e, runs=played)
@@ -216,73 +213,34 @@ def _first(
   return chain
 
 
-def _together(e: schema.Experiment) -> list[list[tuple[int, str]]]:
-  """Seeds and names of the runs that train at once, none before one it starts from."""
-  every = [(seed, run) for seed in e.seeds for run in e.runs]
-  if e.runs_at_once == 1:
-    return [[one] for one in every]
-  depths = {run: _depth(e, run) for run in e.runs}
-  found = []
-  for depth in range(max(depths.values()) + 1):
-    wave = [(seed, run) for seed, run in every if depths[run] == depth]
-    trained = {
-      one: (context.decoder(e), e.runs[one[1]]) for one in wave if one[1] in e.trained
-    }
-    found += [[one] for one in wave if one not in trained]
-    for group in sweep.groups(trained):
-      found += [
-        group[i : i + e.runs_at_once] for i in range(0, len(group), e.runs_at_once)
-      ]
-  return found
-
-
-def _depth(e: schema.Experiment, run: str) -> int:
-  """How many runs come before this one, from which it starts."""
-  first = e.runs[run].start
-  return 1 + _depth(e, first) if first else 0
-
-
 def _runs(
-  e: schema.Experiment, part: str, folder: pathlib.Path, follow: bool
-) -> dict[int, list[workers_lib.Task]]:
-  """Trainings, each with what is made of it, by the last seed that it is of."""
-  tasks, names, together = {seed: [] for seed in e.seeds}, {}, _together(e)
-  for i, runs in enumerate(together):
-    name = _name(part, *runs[0], 'train')
-    if len(runs) > 1:
-      name = f'{part} · training {i}, {len(runs)} runs at once'.removeprefix(' · ')
-    names |= dict.fromkeys(runs, name)
-  for runs in together:
-    name = names[runs[0]]
-    needs = {x for seed, run in runs for x in _train_needs(e, part, seed, run, names)}
-    args = (e, folder, runs)
-    here = [workers_lib.Task(name, 'train', tuple(needs), stages.train, args)]
-    for seed, run in runs:
-      for kind, function in (
-        ('evaluate', functools.partial(stages.evaluate, follow=follow)),
-        ('export', export.export),
-      ):
-        args = (e, folder, seed, run)
-        title = _name(part, seed, run, kind)
-        here.append(workers_lib.Task(title, kind, (name,), function, args))
-    tasks[runs[-1][0]] += here
+  e: schema.Experiment, part: str, folder: pathlib.Path, seed: int, follow: bool
+) -> list[workers_lib.Task]:
+  """A seed's trainings, each with what is made of it."""
+  tasks = []
+  for run in e.runs:
+    name, args = _name(part, seed, run, 'train'), (e, folder, seed, run)
+    needs = _train_needs(e, part, seed, run)
+    tasks.append(workers_lib.Task(name, 'train', needs, stages.train, args))
+    for kind, function in (
+      ('evaluate', functools.partial(stages.evaluate, follow=follow)),
+      ('export', export.export),
+    ):
+      title = _name(part, seed, run, kind)
+      tasks.append(workers_lib.Task(title, kind, (name,), function, args))
   return tasks
 
 
 def _train_needs(
-  e: schema.Experiment,
-  part: str,
-  seed: int,
-  run: str,
-  names: dict[tuple[int, str], str],
-) -> set[str]:
+  e: schema.Experiment, part: str, seed: int, run: str
+) -> tuple[str, ...]:
   """Names of the tasks that a training waits for."""
   train = e.runs[run]
-  needs = {_name(part, seed, 'label')}
+  needs = [_name(part, seed, 'label')]
   if (step := borrowed_labels.earlier_step(train.labels)) is not None:
-    needs.add(_name(part, seed, f'label step {step}'))
+    needs.append(_name(part, seed, f'label step {step}'))
   if donor := borrowed_labels.donor(train.labels):
-    needs.add(_name(donor, seed, 'label'))
+    needs.append(_name(donor, seed, 'label'))
   if train.start:
-    needs.add(names[seed, train.start])
-  return needs
+    needs.append(_name(part, seed, train.start, 'train'))
+  return tuple(needs)

@@ -14,7 +14,6 @@ A stage is skipped when finished and resumed when not (workdir.open_stage); it
 returns False when there was nothing to do.
 """
 
-from collections.abc import Sequence
 import contextlib
 import dataclasses
 import functools
@@ -23,7 +22,6 @@ import json
 import pathlib
 
 from absl import logging
-import jax
 import numpy as np
 import tensorboardX
 import tensorflow_datasets as tfds
@@ -54,7 +52,6 @@ from coupling.runtime import finite
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import label_rules
-from coupling.training import sweep
 from coupling.training import train_loop
 from data import loader
 from data import pairs as pairs_lib
@@ -142,46 +139,21 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     return True
 
 
-def train(e: Experiment, workdir: Path, runs: Sequence[tuple[int, str]]) -> bool:
-  """Trains explanations of the fixed labels, with each run's objectives.
-
-  Args:
-    e: the experiment.
-    workdir: its folder.
-    runs: seed and name of the runs, of one kind (sweep.groups), that train at once.
+def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
+  """Trains explanations of the fixed labels, with a run's objectives.
 
   A run of no steps is M_0: there is nothing to train and to keep.
   """
-  base_of = functools.cache(functools.partial(context.base_params, e, workdir))
-  with contextlib.ExitStack() as stack:
-    trainings, results = [], []
-    for seed, run in runs:
-      stage, needs = stack.enter_context(
-        trainings_lib.open_stage(e, workdir, seed, run)
-      )
-      if stage.finished:
-        continue
-      result = {'labels': needs['target'].digest, 'devices': context.devices()}
-      if e.runs[run].loop.steps:
-        base = base_of(seed)
-        trainings.append(trainings_lib.make(e, workdir, seed, run, stage, needs, base))
-        result |= {'tokens': trainings_lib.tokens(trainings[-1])}
-      results.append((stage, result))
-    several, apart = len(trainings) > 1, ''
-    if several and len(trainings) % jax.device_count():
-      apart = 'do not fill all devices'
-    elif several and not sweep.side_by_side(trainings):
-      apart = 'have come to different steps'
-    if several and not apart:
-      sweep.fit(trainings)
-    else:
-      if apart:
-        progress.line(f'{len(trainings)} runs {apart}: one by one')
-      for one in trainings:
-        train_loop.fit(one)
-    for stage, result in results:
-      distributed.first(stage.finish, result)
-    return bool(results)
+  with trainings_lib.open_stage(e, workdir, seed, run) as (stage, needs):
+    if stage.finished:
+      return False
+    result = {'labels': needs['target'].digest, 'devices': context.devices()}
+    if e.runs[run].loop.steps:
+      training = trainings_lib.make(e, workdir, seed, run, stage, needs)
+      result |= {'tokens': trainings_lib.tokens(training)}
+      train_loop.fit(training)
+    distributed.first(stage.finish, result)
+    return True
 
 
 def evaluate(

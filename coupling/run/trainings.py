@@ -54,7 +54,6 @@ def make(
   run: str,
   stage: workdir_lib.Stage,
   needs: dict[str, workdir_lib.Stage],
-  base: decoder.Params,
 ) -> train_loop.Training:
   """How a run is trained, on what, and where it is kept.
 
@@ -64,7 +63,6 @@ def make(
     seed, run: of the training.
     stage: that keeps it.
     needs: stages that it is made from.
-    base: M_0; runs that share it share its memory.
 
   Raises:
     ConfigError: labels or objectives that leave nothing to train on.
@@ -77,6 +75,7 @@ def make(
     parts = examples.training_parts(config, context.format(e), template, *found)
   except schema.ConfigError as error:
     raise schema.ConfigError(f'runs.{run}: {error}') from error
+  base = context.base_params(e, workdir, seed)
   return of_parts(
     f'seed {seed} · {run} · train',
     config,

@@ -95,7 +95,7 @@ def test_labels_of_another_family_are_joined_by_row(own, foreign, tmp_path):
   )
   here = labelled(some, tmp_path)
   assert target((some, tmp_path), foreign).path() == foreign
-  assert stages.train(some, tmp_path, [(0, 'no_kl')])
+  assert stages.train(some, tmp_path, 0, 'no_kl')
   assert stages.evaluate(some, tmp_path, 0, 'no_kl')
   found = records.read_seed(some, tmp_path, 0)
 

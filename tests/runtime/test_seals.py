@@ -150,7 +150,7 @@ STAGES = {
   'prepare': lambda e, w: stages.prepare(e, w, 0),
   'base': lambda e, w: stages.base(e, w, 0),
   'label': lambda e, w: stages.label(e, w, 0),
-  'kl/train': lambda e, w: stages.train(e, w, [(0, 'kl')]),
+  'kl/train': lambda e, w: stages.train(e, w, 0, 'kl'),
   'kl/evaluate': lambda e, w: stages.evaluate(e, w, 0, 'kl'),
   'kl/patch': lambda e, w: patch_stage.patch(e, w, 0, 'kl'),
 }
