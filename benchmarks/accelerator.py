@@ -107,7 +107,7 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
   places = sharding.state_shardings(mesh, decoder.abstract(model))
   params = jax.jit(lambda: decoder.init(model, 0), out_shardings=places)()
   config = against_torch.train_config(size, True, RANK.value, REMAT.value, attention)
-  program = compiled.alone(compiled.of_run(model, config), mesh)
+  program = compiled.program(compiled.of_run(model, config), mesh)
   hyper = train_step.hyper(config.objectives, config.optimizer)
   adapters = train_step.fresh_adapters(model, config.lora, 0)
   batch = synthetic.train_batch(config, model, size.lengths, 1)
@@ -127,7 +127,7 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
   if attention != 'blocks':
     return found
   kept = dataclasses.replace(config, remat='none')
-  traced = compiled.alone(compiled.of_run(model, kept), mesh).run.trace(
+  traced = compiled.program(compiled.of_run(model, kept), mesh).run.trace(
     state[0], params, hyper, batch
   )
   found |= {

@@ -96,7 +96,7 @@ class Ours:
     mesh = self._mesh = sharding.make_mesh(schema.Mesh(data=1, fsdp=1, tensor=1))
     config = train_config(size, trees)
     settings = compiled_lib.of_run(self._config, config)
-    program = compiled_lib.alone(settings, mesh)
+    program = compiled_lib.program(settings, mesh)
     batch = synthetic.train_batch(config, self._config, size.lengths, 1)
     rows = [batch[tree_batches.TREES]] if trees else batch.values()
     self.train_tokens = sum(_tokens(x).size for x in rows)

@@ -80,7 +80,7 @@ class Ours:
     [self._pool] = train_loop.shuffled(parts, 0).values()
     self._plan = tree_batches.plan({'explained': self._pool}, config.loop.steps, 1)
     self._mesh = sharding.make_mesh(schema.Mesh(data=1, fsdp=1, tensor=1))
-    self._program = compiled_lib.alone(
+    self._program = compiled_lib.program(
       compiled_lib.of_run(work.model, config), self._mesh
     )
     self._hyper = train_step.hyper(config.objectives, config.optimizer)
@@ -89,7 +89,7 @@ class Ours:
     self._state = self._program.init(first)
     arguments = self._state, params, self._hyper, self._batch(0)
     self.flops = costs.product_flops(self._program.run.trace(*arguments).jaxpr)
-    self.train_tokens = self._plan.rows * self._plan.width
+    self.train_tokens = self._plan.rows * self._plan.length
     arrays = evaluation.questions(format, work.evaluated, template, work.how)
     label = asked_lib.made_up(work.evaluated).explanation
     self._asked = arrays | {'orig': label, 'target': label}

@@ -142,7 +142,6 @@ def on_checkpoint(args: dict[str, Any], title: str, task: dict[str, Any]) -> Con
   for name in sections:
     config[name] = dataclasses.asdict(kinds[name]())
   config.train = dataclasses.asdict(_train(args))
-  config.runs_at_once = 1
   runs = {
     'kl': {},
     'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),

@@ -87,7 +87,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.evaluate = dict(split='test', batch=256, likelihood=False)
   config.patch = common.PATCH | dict(batch=256)
   config.mesh = dict(data=-1, fsdp=1, tensor=1)
-  config.runs_at_once = 1
   runs = {
     'kl': {},
     'no_kl': dict(objectives=dict(behavior_kl=dict(weight=0.0))),

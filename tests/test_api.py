@@ -191,7 +191,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     patch.setattr(
       train_loop._Run,
       'begin',
-      lambda run, program, step: resumed.append(step) or begin(run, program, step),
+      lambda run, step: resumed.append(step) or begin(run, step),
     )
     found = train()
   assert resumed[0] > STEPS // 2
@@ -319,7 +319,7 @@ def test_the_rate_is_that_of_the_config(model, rank, before, labels, monkeypatch
 
 
 def test_what_is_not_kept_is_not_promised(before, labels, tmp_path, monkeypatch):
-  first = divergence.First(0, 'at step 4, loss is nan', 3)
+  first = divergence.First('at step 4, loss is nan', 3)
   monkeypatch.setattr(divergence, 'first', lambda step, _: first if step == 4 else None)
   train = functools.partial(cp.train, before, labels, **SETTINGS | dict(steps=4))
   with pytest.raises(finite.NonFiniteError) as error:

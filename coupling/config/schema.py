@@ -317,9 +317,6 @@ class Experiment:
   report: Report
   mesh: Mesh
   behavior: Behavior = Behavior()
-  runs_at_once: (
-    int  # trained in one program, shared out over the devices; 1: one by one
-  )
   # Name -> training, after the run's own changes.
   runs: dict[str, Train] = dataclasses.field(hash=False)
 

@@ -110,41 +110,6 @@ def placed(mesh: Mesh, shapes: Any) -> Any:
   )
 
 
-def stack_runs(mesh: Mesh, runs: Sequence[Any]) -> Any:
-  """Trees of several runs as one, its leading axis of runs dealt over all devices."""
-  stacked = jax.tree.map(lambda *x: np.stack(x), *runs)  # on the host: a device may
-  dealt = NamedSharding(mesh, P(mesh.axis_names))
-  return jax.device_put(stacked, dealt)  # not have room for all runs
-
-
-def take_run(stacked: Any, run: int) -> Any:
-  """One run's tree out of `stack_runs`, copied on the device where it lies."""
-
-  def here(x):
-    for shard in x.addressable_shards:
-      first, end, _ = shard.index[0].indices(len(x))
-      if first <= run < end:
-        return shard.data
-    raise IndexError(f'run {run} of {len(x)}')
-
-  on_device = jax.tree.map(here, stacked)
-  return _at(on_device, run % len(jax.tree.leaves(on_device)[0]))
-
-
-@jax.jit  # once for all runs of a device, since the index is an input
-def _at(tree: Any, index: int) -> Any:
-  return jax.tree.map(lambda x: x[index], tree)
-
-
-def check_runs(mesh: Mesh, runs: int) -> None:
-  """Raises ConfigError unless the runs can be dealt evenly over the devices."""
-  if runs % mesh.size:
-    raise schema.ConfigError(
-      f'{runs} runs at once do not divide over {mesh.size} devices: train a multiple '
-      f'of {mesh.size} at once, or one after another.'
-    )
-
-
 def check_batch(mesh: Mesh, field: str, batch: int, parts: int = 1) -> None:
   """Raises ConfigError unless the batch splits evenly over microbatches and devices."""
   split = batch_parts(mesh)

@@ -130,8 +130,7 @@ def train_program(
     _check_batch(mesh, config, 'explanation_batch')
   if not config.trees and (terms.behavior_kl.weight or terms.behavior_xent.weight):
     _check_batch(mesh, config, 'behavior_batch')
-  settings = compiled_lib.of_run(model, config)
-  program, functions = compiled_lib.alone(settings, mesh), compiled_lib.pure(settings)
+  program = compiled_lib.program(compiled_lib.of_run(model, config), mesh)
   multiple = sharding.batch_parts(mesh) * loop.accumulation
   batch = synthetic.train_batch(config, model, lengths, multiple)
   one_step = jax.tree.map(
@@ -140,9 +139,8 @@ def train_program(
     ),
     batch,
   )
-  frozen = _placed(functions.frozen, sharding.state_shardings(mesh, functions.frozen))
   hyper = train_step.hyper(config.objectives, config.optimizer)
-  traced = program.run.trace(program.like, frozen, hyper, one_step)
+  traced = program.run.trace(program.like, program.frozen, hyper, one_step)
   return traced.lower(), costs.product_flops(traced.jaxpr)
 
 

@@ -280,7 +280,6 @@ def _experiment(
     patch=schema.Patch(),
     report=schema.Report(title=model.origin['name'], main=RUN),
     mesh=model.axes,
-    runs_at_once=1,
     runs={RUN: train},
   )
 

@@ -18,7 +18,6 @@ from coupling.model import sharding
 from coupling.run import asking_rules
 from coupling.run import base_model
 from coupling.run import context
-from coupling.runtime import distributed
 from coupling.training import behavior_shift
 from data import pairs as pairs_lib
 from data import splits
@@ -36,11 +35,6 @@ def check(e: schema.Experiment) -> None:
     problems += objective_problems(f'runs.{name}', train, e.label, questions)
     problems += shift_problems(f'runs.{name}', train, e.task, e.seeds[0])
     problems += _device_problems(f'runs.{name}', train)
-    if train.attention == 'cudnn' and e.runs_at_once > 1:
-      problems.append(
-        f'runs.{name}.attention=cudnn trains one run at a time, and runs_at_once='
-        f'{e.runs_at_once}: set it to 1, or attention to blocks'
-      )
     if train.practice and not getattr(e.task.config, 'practice_pairs', 0):
       problems.append(
         f'runs.{name}.practice: this task has no split {splits.PRACTICE!r} '
@@ -55,16 +49,6 @@ def check(e: schema.Experiment) -> None:
   problems += asking_rules.chat_problems(e.base, questions)
   problems += asking_rules.reading_problems(e.behavior, e.label, e.trained, questions)
   problems += _batch_problems(e)
-  if e.runs_at_once > 1 and e.runs_at_once % jax.device_count():
-    problems.append(
-      f'runs_at_once={e.runs_at_once} does not divide over {jax.device_count()} '
-      'devices: make it a multiple, or 1 to give each run all of them'
-    )
-  if e.runs_at_once > 1 and distributed.several():
-    problems.append(
-      f'runs_at_once={e.runs_at_once}: several processes train one run after another; '
-      'set it to 1, or use one process'
-    )
   problems += _unreadable(e) or [
     *_model_problems(e),
     *asking_rules.statement_problems(e, questions),

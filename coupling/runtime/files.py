@@ -108,8 +108,7 @@ def naming_shortage(folder: pathlib.Path) -> Iterator[None]:
       raise WorkdirError(
         f'{folder}: memory does not suffice ({first}); lower the batch of this stage '
         '(base.batch, label.batch, train.explanation_batch, train.behavior_batch, '
-        'evaluate.batch, patch.batch), runs_at_once or --workers, or raise '
-        'loop.accumulation'
+        'evaluate.batch, patch.batch) or --workers, or raise loop.accumulation'
       ) from error
     # TensorStore and Orbax raise errors of their own around the system's text.
     numbers, text = (errno.ENOSPC, errno.EDQUOT), f'{error} {error.__cause__}'

@@ -11,18 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P
 
 from coupling.config import schema
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
 from coupling.training import train_step
-
-# (state, frozen weights, numbers, batches) -> (state, metrics)
-Run = Callable[
-  [train_step.State, decoder_lib.Params, train_step.Hyper, train_step.Batch],
-  tuple[train_step.State, train_step.Metrics],
-]
 
 
 class Settings(NamedTuple):
@@ -37,23 +30,25 @@ class Settings(NamedTuple):
 
 
 class Program(NamedTuple):
-  """Several steps of one training in one dispatch, split over all devices."""
+  """Several steps of a training in one dispatch, split over all devices.
 
-  init: Callable[
-    [decoder_lib.Params], train_step.State
-  ]  # from weights to train, copied
-  like: train_step.State  # shapes and shardings of the state, without memory
-  run: Run
-  batch_sharding: jax.sharding.Sharding  # of batches with a leading axis of steps
-
-
-class Functions(NamedTuple):
-  """The pure functions behind a program, and its weights without memory."""
+  Attributes:
+    init: from weights to train, which are copied, to the state before the first step.
+    run: (state, frozen weights, numbers, batches) -> (state, metrics). Batches and
+      metrics have a leading axis of steps; the state is donated.
+    like: shapes and shardings of the state, without memory.
+    frozen: likewise of the weights that are not trained.
+    batch_sharding: of batches with their axis of steps.
+  """
 
   init: Callable[[decoder_lib.Params], train_step.State]
-  run: Run
-  trained: decoder_lib.Params
+  run: Callable[
+    [train_step.State, decoder_lib.Params, train_step.Hyper, train_step.Batch],
+    tuple[train_step.State, train_step.Metrics],
+  ]
+  like: train_step.State
   frozen: decoder_lib.Params
+  batch_sharding: jax.sharding.Sharding
 
 
 def settings(
@@ -91,36 +86,8 @@ def of_run(model: decoder_lib.DecoderConfig, config: schema.Train) -> Settings:
 
 
 @functools.lru_cache
-def alone(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
-  """The program of one training; the same settings compile once.
-
-  `run` takes batches with a leading axis of steps, donates the state and returns
-  metrics with such an axis.
-  """
-  functions = pure(settings)
-
-  shapes = jax.eval_shape(functions.init, functions.trained)
-  state_shardings = sharding.state_shardings(mesh, shapes)
-  frozen_shardings = sharding.state_shardings(mesh, functions.frozen)
-  batch_sharding = sharding.batch_sharding(mesh, leading=1)
-  everywhere = sharding.replicated(mesh)
-  run = jax.jit(
-    sharding.on(mesh)(functions.run),
-    in_shardings=(state_shardings, frozen_shardings, everywhere, batch_sharding),
-    out_shardings=(state_shardings, everywhere),
-    donate_argnums=0,
-  )
-  like = jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-    shapes,
-    state_shardings,
-  )
-  start = jax.jit(functions.init, out_shardings=state_shardings)
-  return Program(start, like, run, batch_sharding)
-
-
-def pure(settings: Settings) -> Functions:
-  """The functions of a training, to be compiled in one way or another."""
+def program(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
+  """The program of a training; the same settings compile once."""
   model, form = settings.model, settings.form
   if form == train_step.PRETRAINING:
     losses = train_step.base_losses(model)
@@ -151,41 +118,16 @@ def pure(settings: Settings) -> Functions:
     lambda: train_step.fresh_adapters(model, settings.low_rank, 0)
   )
   trained, frozen = (adapters, base) if adapters else (base, {})
-  return Functions(init, run, trained, frozen)
-
-
-@functools.lru_cache
-def together(
-  settings: Settings, mesh: jax.sharding.Mesh, one_base: bool, vectorised: bool
-) -> Run:
-  """The program of several runs at once; the same settings and number compile once.
-
-  Every array has a leading axis of runs, which is dealt over all devices: each run
-  lies whole on one device. Of batches and metrics see `alone`.
-
-  Args:
-    settings: of every run.
-    mesh: its axes are all devices, to runs.
-    one_base: the frozen weights are those of all runs, and have no axis of runs.
-    vectorised: a device computes its runs at the same time; else one after another.
-  """
-  run = pure(settings).run
-  runs, base = P(mesh.axis_names), P() if one_base else P(mesh.axis_names)
-
-  def on_device(state, frozen, hyper, batches):
-    if vectorised:
-      axes = (0, None if one_base else 0, 0, 0)
-      return jax.vmap(run, axes)(state, frozen, hyper, batches)
-    if one_base:
-      one = lambda x: run(x[0], frozen, x[1], x[2])
-      return jax.lax.map(one, (state, hyper, batches))
-    return jax.lax.map(lambda x: run(*x), (state, frozen, hyper, batches))
-
-  dealt = jax.shard_map(
-    on_device,
-    mesh=mesh,
-    in_specs=(runs, base, runs, runs),
-    out_specs=(runs, runs),
-    check_vma=False,  # a scan within begins with constants, which differ in that
+  like = sharding.placed(mesh, jax.eval_shape(init, trained))
+  frozen = sharding.placed(mesh, frozen)
+  places, frozen_places = jax.tree.map(lambda x: x.sharding, (like, frozen))
+  batch_sharding = sharding.batch_sharding(mesh, leading=1)
+  everywhere = sharding.replicated(mesh)
+  run = jax.jit(
+    sharding.on(mesh)(run),
+    in_shardings=(places, frozen_places, everywhere, batch_sharding),
+    out_shardings=(places, everywhere),
+    donate_argnums=0,
   )
-  return jax.jit(dealt, donate_argnums=0)
+  init = jax.jit(init, out_shardings=places)
+  return Program(init, run, like, frozen, batch_sharding)

@@ -13,9 +13,8 @@ if typing.TYPE_CHECKING:
 
 
 class First(typing.NamedTuple):
-  """The first step at which some run's metric is not finite."""
+  """The first step at which some metric is not finite."""
 
-  run: int
   found: str  # the step and its metrics
   updates: int  # that preceded: a step's metrics are of the weights before its update
 
@@ -25,22 +24,19 @@ def first(step: int, metrics: train_step.Metrics) -> First | None:
 
   Args:
     step: the last of the dispatch, from 1.
-    metrics: name -> [R, S], of R runs and the S steps of the dispatch.
+    metrics: name -> [S], of the steps of the dispatch.
   """
   # The loss's terms first: from them comes what is wrong with the others.
   names = sorted(metrics, key=lambda name: (name in train_step.TOTALS, name))
-  bad_KxRxS = ~np.isfinite(np.stack([metrics[name] for name in names]))
-  if not bad_KxRxS.any():
+  bad_KxS = ~np.isfinite(np.stack([metrics[name] for name in names]))
+  if not bad_KxS.any():
     return None
-  bad_SxRxK = bad_KxRxS.T
-  s, r, _ = map(int, np.argwhere(bad_SxRxK)[0])
-  at = step - len(bad_SxRxK) + 1 + s
+  s = int(bad_KxS.any(axis=0).argmax())
+  at = step - bad_KxS.shape[1] + 1 + s
   found = ', '.join(
-    f'{name} is {metrics[name][r, s]}'
-    for name, bad in zip(names, bad_SxRxK[s, r])
-    if bad
+    f'{name} is {metrics[name][s]}' for name, bad in zip(names, bad_KxS[:, s]) if bad
   )
-  return First(r, f'at step {at}, {found}', at - 1)
+  return First(f'at step {at}, {found}', at - 1)
 
 
 def error(

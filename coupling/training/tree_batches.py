@@ -26,14 +26,12 @@ class Plan:
 
   Attributes:
     rows: how many.
-    length: tokens of a row that trees may take.
-    width: tokens of a row, filled up from there.
+    length: tokens of a row.
     readings: part of a batch -> its readings in a row, at most.
   """
 
   rows: int
   length: int
-  width: int
   readings: Mapping[str, int]
 
 
@@ -125,7 +123,7 @@ def plan(
   longest = max(int(x[0].max()) for x in numbers.values())
   lengths = _row_lengths(longest)
   plans = [_of_length(length, draws, parts, multiple) for length in lengths]
-  return min(plans, key=lambda plan: plan.rows * plan.width)  # the shortest of equals
+  return min(plans, key=lambda plan: plan.rows * plan.length)  # the shortest of equals
 
 
 def _row_lengths(longest: int) -> list[int]:
@@ -148,7 +146,7 @@ def _of_length(
     for part, count_n in zip(parts, counts):
       in_row_R = np.bincount(row_n, weights=count_n)
       most[part] = max(most[part], int(in_row_R.max()))
-  return Plan(-(-rows // multiple) * multiple, length, length, most)
+  return Plan(-(-rows // multiple) * multiple, length, most)
 
 
 def filling(
@@ -160,18 +158,7 @@ def filling(
     for pool in pools.values()
     for step in range(steps)
   )
-  return 1 - float(size) / (steps * plan.rows * plan.width)
-
-
-def joint(plans: Sequence[Plan]) -> list[Plan]:
-  """The plans of several runs, each packed as it is alone, in one shape."""
-  first = plans[0]
-  readings = {p: max(plan.readings[p] for plan in plans) for p in first.readings}
-  rows, width = (max(x) for x in zip(*((plan.rows, plan.width) for plan in plans)))
-  return [
-    dataclasses.replace(plan, rows=rows, width=width, readings=readings)
-    for plan in plans
-  ]
+  return 1 - float(size) / (steps * plan.rows * plan.length)
 
 
 def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> loader.Arrays:
@@ -183,7 +170,7 @@ def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> loader.Arrays:
   """
   trees = loader.concatenate([x[TREES] for x in drawn])
   row_n, offset_n = packing.arrange(trees.size, plan.length)
-  shape = plan.rows, plan.width
+  shape = plan.rows, plan.length
   batch = {TREES: packing.pack(trees, row_n, offset_n, shape)}
   ends = np.cumsum([len(x[TREES].size) for x in drawn])[:-1]
   places = list(zip(drawn, np.split(row_n, ends), np.split(offset_n, ends)))

@@ -118,7 +118,7 @@ def train_to_say(said, template, steps):
     clip_norm=1.0,
   )
   settings = compiled.settings(CONFIG, None, objectives, optimizer, steps, 1)
-  program = compiled.alone(settings, MESH)
+  program = compiled.program(settings, MESH)
   batches = loader.ShuffledBatches({'explanation': rows}, 16, 0)
   stacked = jax.tree.map(lambda *x: np.stack(x), *(batches[i] for i in range(steps)))
   draw = lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32)

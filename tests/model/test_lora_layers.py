@@ -255,31 +255,10 @@ def fresh(seed: int) -> decoder.Params:
   return train_step.fresh_adapters(TRAINED, trained_from(1), seed)
 
 
-@pytest.mark.parametrize('one_base', [True, False])
-def test_several_runs_at_once_are_each_alone(one_base):
-  mesh = sharding.make_mesh(schema.Mesh(data=1, fsdp=1, tensor=1))
-  alone = compiled.alone(settings(), mesh)
-  bases = [decoder.init(TRAINED, 0), decoder.init(TRAINED, 0 if one_base else 1)]
-  stack = lambda *trees: jax.tree.map(lambda *x: np.stack(x), *trees)
-  batches = [test_train_step.batches(first) for first in (0, 2)]
-  given = (
-    stack(*(jax.tree.map(np.asarray, alone.init(fresh(seed))) for seed in (0, 1))),
-    bases[0] if one_base else stack(*bases),
-    stack(test_train_step.HYPER, test_train_step.HYPER),
-    stack(*batches),
-  )
-  together = compiled.together(settings(), mesh, one_base, vectorised=True)
-  state, metrics = together(*given)
-  for run, batch in enumerate(batches):
-    want = alone.run(alone.init(fresh(run)), bases[run], test_train_step.HYPER, batch)
-    found = sharding.take_run((state['params'], metrics), run)
-    jax.tree.map(CLOSE, found, (want[0]['params'], want[1]))
-
-
 def run_on_mesh(data: int, fsdp: int, tensor: int) -> list[float]:
   """Losses on this mesh."""
   mesh = sharding.make_mesh(schema.Mesh(data=data, fsdp=fsdp, tensor=tensor))
-  p = compiled.alone(settings(), mesh)
+  p = compiled.program(settings(), mesh)
   state, frozen = p.init(fresh(0)), sharding.put_params(mesh, base(TRAINED))
   found = []
   for first in range(0, 8, 2):

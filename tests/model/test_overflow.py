@@ -14,7 +14,7 @@ from coupling.model import layers
 from coupling.runtime import finite
 from coupling.training import train_loop
 from coupling.training import train_step
-from tests.training import test_sweep
+from tests.training import small_trainings
 from tests.training import test_train_step
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
@@ -111,19 +111,19 @@ def test_weights_that_are_too_large_give_logits_that_are_not_finite(kind, place)
 @pytest.mark.parametrize('rate', [1e12, 1e15, 1e18])
 def test_adapters_whose_activations_overflow_have_diverged(tmp_path, rate):
   """At the first step that has them; its loss was that of equal logits."""
-  model = test_sweep.MODEL
+  model = small_trainings.MODEL
   low_rank = schema.Lora(rank=2, alpha=8.0, targets=('q', 'o', 'up', 'down'))
   optimizer = dataclasses.replace(
     test_train_step.OPTIMIZER, learning_rate=rate, warmup_steps=0
   )
-  bad = test_sweep.training(
+  bad = small_trainings.training(
     tmp_path,
     0,
     optimizer=optimizer,
     low_rank=low_rank,
     params=train_step.fresh_adapters(model, low_rank, seed=0),
-    frozen=test_sweep.init(0),
-    objectives=test_sweep.objectives(held=0.0, shift=0.0),
+    frozen=small_trainings.init(0),
+    objectives=small_trainings.objectives(held=0.0, shift=0.0),
   )
   diverged = 'at step 2,.*diverged.*learning_rate'
   with pytest.raises(finite.NonFiniteError, match=diverged):

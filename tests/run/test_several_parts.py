@@ -1,8 +1,6 @@
 """Several experiments in one workdir: donors, runs that start from runs, one report."""
 
-import dataclasses
 import json
-import shutil
 
 import jax
 from ml_collections import ConfigDict
@@ -23,7 +21,6 @@ from coupling.run import context
 from coupling.run import pipeline
 from coupling.run import own_checkpoints
 from coupling.runtime import interrupt
-from coupling.training import sweep
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
@@ -173,37 +170,6 @@ def test_a_second_run_does_nothing(paper, finished):
   before = {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')}
   pipeline.run(paper, finished, 'run', 1, False)
   assert {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')} == before
-
-
-def test_runs_at_once_leave_what_they_leave_alone(
-  paper, finished, tmp_path, monkeypatch
-):
-  """Four at a time, on the stages that others made."""
-  parts = {
-    name: dataclasses.replace(e, runs_at_once=4) for name, e in paper.parts.items()
-  }
-  for path in finished.iterdir():
-    if path.name != 'report' and path.is_dir():
-      shutil.copytree(path, tmp_path / path.name)
-  for folder in [
-    *tmp_path.glob('*/seed*/*/train'),
-    *tmp_path.glob('*/seed*/*/evaluate'),
-  ]:
-    shutil.rmtree(folder)
-  again = dataclasses.replace(paper, parts=parts)
-  together = []
-  fit = sweep.fit
-  monkeypatch.setattr(
-    sweep, 'fit', lambda trainings: together.append(len(trainings)) or fit(trainings)
-  )
-  for stage in ('train', 'evaluate'):
-    pipeline.run(again, tmp_path, stage, 1, False)
-  assert max(together) == 4
-  tables = sorted(finished.glob('*/seed*/*/evaluate/*.parquet'))
-  assert len(tables) > 10
-  for path in tables:
-    other = tmp_path / path.relative_to(finished)
-    assert records.read_evaluation(path).equals(records.read_evaluation(other)), path
 
 
 def test_the_whole_paper_resolves():

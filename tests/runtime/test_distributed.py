@@ -4,7 +4,6 @@ What they find is held against one process of eight, of four and of one device.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
@@ -22,19 +21,16 @@ import pytest
 
 from benchmarks import interruptions
 from coupling.checkpoints import kept_steps
-from coupling.config import schema
 from coupling.config import validate
 from coupling.model import sharding
 from coupling.run import base_model
 from coupling.run import pipeline
-from coupling.run import preflight
 from coupling.run import steps
-from coupling.runtime import distributed
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import compiled
 from tests import several_hosts
 from tests.run import test_pipeline
-from tests.training import test_sweep
+from tests.training import small_trainings
 from tests.training import test_train_step
 
 pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
@@ -145,7 +141,7 @@ def counts(workdir: pathlib.Path) -> dict[str, dict[str, int]]:
 
 def losses(workdir: pathlib.Path, run: str) -> dict[int, float]:
   """Step -> loss, as logged for TensorBoard."""
-  logged = test_sweep.logged(workdir / 'tensorboard' / 'seed1' / run)
+  logged = small_trainings.logged(workdir / 'tensorboard' / 'seed1' / run)
   return {step: x for (name, step), x in logged.items() if name == 'train/loss'}
 
 
@@ -201,7 +197,7 @@ def again(finished: str, killed: str, folder: str) -> None:
   shutil.copytree(killed, workdirs['resumed'])
   kept = workdirs['resumed'] / 'seed1' / 'all' / 'train' / 'checkpoints'
   settings = compiled.of_run(base_model.decoder(e), e.runs['all'])
-  like = compiled.alone(settings, sharding.make_mesh(e.mesh)).like
+  like = compiled.program(settings, sharding.make_mesh(e.mesh)).like
   reader = kept_steps.Checkpoints(kept, keep_every=None)
   position = {'data_seed': steps.train_seed(1, e.runs['all'])}
   state = reader.restore(10, like, position)
@@ -281,16 +277,6 @@ def test_flags_that_do_not_go_together_are_named(tmp_path, flags, named):
   assert found.returncode == 1
   assert named in found.stderr and 'Traceback' not in found.stderr
   assert not (tmp_path / 'w').exists()
-
-
-def test_runs_at_once_are_for_one_process(monkeypatch):
-  config = several_hosts.get_config()
-  config.runs_at_once = jax.device_count()
-  e = dataclasses.replace(validate.resolve(config), runs_at_once=2 * jax.device_count())
-  preflight.check(e)
-  monkeypatch.setattr(distributed, 'several', lambda: True)
-  with pytest.raises(schema.ConfigError, match='runs_at_once=.*set it to 1'):
-    preflight.check(e)
 
 
 def test_processes_that_were_asked_for_different_things_are_refused(tmp_path):

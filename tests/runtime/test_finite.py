@@ -27,12 +27,11 @@ from coupling.patching import engine
 from coupling.runtime import finite
 from coupling.runtime import workdir
 from coupling.training import loss
-from coupling.training import sweep
 from coupling.training import train_loop
 from tests import small_checkpoints
 from tests.elicit import test_evaluation
 from tests.patching import test_engine
-from tests.training import test_sweep
+from tests.training import small_trainings
 from tests.training import test_train_step
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
@@ -46,7 +45,7 @@ def with_bad_row(
     'behavior_kl': ('behavior', 'reference'),
     'behavior_xent': ('behavior', 'shift_target'),
   }[term]
-  made = test_sweep.training(folder, run)
+  made = small_trainings.training(folder, run)
   order = train_loop.shuffled(made.parts, made.data_seed)[part]
   earlier = np.concatenate([order.rows(i) for i in range(step - 1)] or [[]])
   row = next(i for i in order.rows(step - 1) if i not in earlier)
@@ -59,7 +58,7 @@ def with_bad_row(
 
 def kept(training: train_loop.Training) -> dict[int, bool]:
   """Steps that were kept, and whether all numbers in them are finite."""
-  found = test_sweep.kept(training.folder)
+  found = small_trainings.kept(training.folder)
   return {
     step: all(np.isfinite(x).all() for x in jax.tree.leaves(trees['params']))
     for step, trees in found.items()
@@ -98,9 +97,9 @@ def test_a_training_stops_at_the_step_and_names_the_term(tmp_path, term, step):
 
 def test_what_was_kept_before_resumes_and_ends_the_same(tmp_path):
   """With the data mended, it is the run that nothing ever happened to."""
-  whole = test_sweep.training(tmp_path / 'whole', 0)
+  whole = small_trainings.training(tmp_path / 'whole', 0)
   train_loop.fit(whole)
-  good = test_sweep.training(tmp_path / 'stopped', 0)
+  good = small_trainings.training(tmp_path / 'stopped', 0)
   drawn = train_loop.shuffled(good.parts, good.data_seed)['behavior']
   bad = jax.tree.map(lambda x: x, good.parts['behavior'][0])
   bad['reference'] = np.full_like(bad['reference'], np.nan)
@@ -123,15 +122,9 @@ def test_what_was_kept_before_resumes_and_ends_the_same(tmp_path):
       train_loop.fit(good)
   assert kept(good) == {0: True, 4: True}
   train_loop.fit(good)
-  test_sweep.compare(test_sweep.kept(good.folder), test_sweep.kept(whole.folder))
-
-
-def test_of_runs_at_once_the_one_that_diverged_is_named(tmp_path):
-  runs = test_sweep.trainings(tmp_path)
-  runs[1] = with_bad_row(tmp_path, 1, 2, 'behavior_kl', np.nan)
-  with pytest.raises(finite.NonFiniteError, match='run 1: at step 2, behavior_kl'):
-    sweep.fit(runs)
-  assert [kept(run) for run in runs] == [{0: True}] * 3
+  small_trainings.compare(
+    small_trainings.kept(good.folder), small_trainings.kept(whole.folder)
+  )
 
 
 @pytest.mark.parametrize('rate', [1e30, 3e38, 3.4e38])
@@ -139,8 +132,10 @@ def test_a_rate_that_is_far_too_high_leaves_finite_checkpoints(tmp_path, rate):
   optimizer = dataclasses.replace(
     test_train_step.OPTIMIZER, learning_rate=rate, warmup_steps=0
   )
-  every = dataclasses.replace(test_sweep.LOOP, steps_per_dispatch=1, checkpoint_every=1)
-  bad = test_sweep.training(tmp_path, 0, optimizer=optimizer, loop=every)
+  every = dataclasses.replace(
+    small_trainings.LOOP, steps_per_dispatch=1, checkpoint_every=1
+  )
+  bad = small_trainings.training(tmp_path, 0, optimizer=optimizer, loop=every)
   with pytest.raises(finite.NonFiniteError, match='The training diverged') as error:
     train_loop.fit(bad)
   assert '..' not in str(error.value)

@@ -114,7 +114,7 @@ def compiled(
     MODEL, low_rank, objectives, optimizer, LOOP.steps, accumulation
   )
   mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
-  return compiled_lib.alone(settings, mesh)
+  return compiled_lib.program(settings, mesh)
 
 
 def assert_equal(a, b):
@@ -305,7 +305,7 @@ def test_other_rates_and_weights_are_inputs_of_one_program(monkeypatch):
   monkeypatch.setattr(
     train_step, 'train_step', lambda *args: traced.append(args) or step(*args)
   )
-  compiled_lib.alone.cache_clear()
+  compiled_lib.program.cache_clear()
   kernels, found = [], {}
   for rate, held, shift in ((0.0, 0.7, 0.3), (1e-2, 0.7, 0.3), (1e-2, 3.0, 0.1)):
     objectives, optimizer = with_numbers(rate, held, shift)
@@ -552,7 +552,7 @@ def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
     settings = compiled_lib.settings(
       model, low_rank, objectives, OPTIMIZER, LOOP.steps, 1
     )
-    p = compiled_lib.alone(settings, mesh)
+    p = compiled_lib.program(settings, mesh)
     base = sharding.put_params(mesh, decoder.init(model, 0))
     adapters = train_step.fresh_adapters(model, low_rank, 0)
     state = p.init(adapters or base)

@@ -189,7 +189,7 @@ def ours(case: Case) -> Run:
     config.loop.steps,
     config.loop.accumulation,
   )
-  program = compiled.alone(settings, mesh())
+  program = compiled.program(settings, mesh())
   hyper = train_step.hyper(config.objectives, config.optimizer)
   adapters = train_step.fresh_adapters(model, config.lora, 0)
   start, frozen = (adapters, params) if adapters else (params, {})

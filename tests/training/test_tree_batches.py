@@ -187,9 +187,7 @@ def test_one_shape_serves_every_step_and_every_mesh(multiple):
 
 def test_pairs_are_drawn_alike_however_they_are_packed():
   plan, drawn = plan_of('options')
-  wide = dataclasses.replace(
-    plan, rows=plan.rows + 3, length=2 * plan.length, width=2 * plan.length + 5
-  )
+  wide = dataclasses.replace(plan, rows=plan.rows + 3, length=2 * plan.length + 5)
   roomy = dataclasses.replace(
     wide, readings={part: 3 * count for part, count in plan.readings.items()}
   )
@@ -199,26 +197,6 @@ def test_pairs_are_drawn_alike_however_they_are_packed():
   )
   for name in one[0]:
     assert float(one[0][name]) == pytest.approx(float(other[0][name]), rel=2e-5)
-
-
-def test_runs_share_a_shape_and_are_packed_as_they_are_alone():
-  plan, drawn = plan_of('options')
-  longer = dataclasses.replace(
-    plan, rows=1, length=plan.length + 8, width=plan.length + 8
-  )
-  joined, other = tree_batches.joint([plan, longer])
-  assert (joined.rows, joined.width) == (plan.rows, plan.length + 8)
-  assert (other.rows, other.width) == (joined.rows, joined.width)
-  assert joined.length == plan.length and joined.readings == other.readings
-  for step in range(CASES['options'][0].loop.steps):
-    pools = [x[step] for x in drawn.values()]
-    one, wide = tree_batches.pack(pools, plan), tree_batches.pack(pools, joined)
-    np.testing.assert_array_equal(
-      one['trees'].tokens, wide['trees'].tokens[:, : plan.width]
-    )
-    for part in one:
-      if part != 'trees':
-        jax.tree.map(np.testing.assert_array_equal, one[part], wide[part])
 
 
 def test_pairs_that_are_not_explained_are_drawn_in_proportion():
