@@ -9,7 +9,6 @@ change the arithmetic and is not known is refused.
 from collections.abc import Iterator
 import contextlib
 import fcntl
-import functools
 import hashlib
 import importlib.util
 import json
@@ -33,6 +32,7 @@ from coupling.model import decoder as decoder_lib
 from coupling.runtime import files as files_lib
 from coupling.runtime import interrupt
 from coupling.runtime import progress
+from coupling.runtime import seals
 from data import encoder
 from data import tokens
 from data.encoder import Tokenizer
@@ -111,15 +111,7 @@ def _locked(path: _Path) -> Iterator[None]:
 
 
 def _sha256(path: _Path) -> str:
-  stat = path.stat()
-  return _hash(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)  # read once by each process
-def _hash(path: _Path, size: int, changed: int) -> str:
-  del size, changed
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  return seals.digest(path)['sha256']
 
 
 def _is_whole(target: _Path, digest: str) -> bool:

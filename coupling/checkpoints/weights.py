@@ -58,7 +58,7 @@ def load(
         params.append(_read(files, weight, x))
 
     # Each process reads its own parts: what one finds there stops all.
-    distributed.every(read) if distributed.several() else read()
+    distributed.every(read)
   return jax.tree.unflatten(tree, params)
 
 

@@ -167,7 +167,7 @@ def _run_on_workers(plan: _Plan, workers: int, pool: list[_Worker]) -> Exception
   """Runs tasks until all are done or one fails or a signal comes; the failure."""
   failure, told = None, False
   while True:
-    stop = failure is not None or interrupt.requested()
+    stop = failure is not None or bool(interrupt.received())
     idle = [worker for worker in pool if not worker.task]
     while not stop and (idle or len(pool) < workers) and (task := plan.start()):
       if not idle:

@@ -9,16 +9,16 @@ they act on it. A process that is alone pays for nothing of this.
 
 from collections.abc import Callable, Iterator
 import contextlib
-import functools
 import hashlib
 import itertools
+import json
 import pathlib
-import pickle
 import platform
 import secrets
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import numpy as np
@@ -31,12 +31,12 @@ from coupling.runtime import workdir as workdir_lib
 
 # Others wait for what the first does alone, as long as it takes; whether it lives is
 # seen by jax.distributed.
-PATIENCE_SECONDS = 7 * 24 * 3600
+PATIENCE_MS = 7 * 24 * 3600 * 1000
 # Those that end well end together; after an error the others need not be waited for.
 SHUTDOWN_SECONDS = 20
 NOTE = '.hosts'  # a file of the workdir, for a moment
 
-_waits = itertools.count()  # names what all wait for
+_exchanges = itertools.count()  # each has a number, the same on all
 _asked: jax.Array | None = None  # see `stopping`
 
 
@@ -83,49 +83,38 @@ def is_first() -> bool:
 
 
 def every(function: Callable[[], Any]) -> list[Any]:
-  """Calls it on every process; tells all what it returned on each.
+  """Calls it on every process; tells all what it returned on each, as JSON.
 
   Raises:
-    Exception: on all processes, where the function raised on some.
+    Exception: what it raised here.
+    DistributedError: what it raised elsewhere.
   """
-  result, failure = None, None
+  if not several():
+    return [function()]
+  failure = None
   try:
-    result = function()
+    said = json.dumps({'result': function()}, default=list)
   except Exception as error:
-    failure = error
-  told = _exchange(pickle.dumps((result, _portable(failure))))
+    failure, said = error, json.dumps({'error': f'{type(error).__name__}: {error}'})
+  # By the coordinator, since devices that wait for each other give up after a while.
+  coordinator = ocp.multihost.get_jax_distributed_client()
+  key = f'coupling/{next(_exchanges)}'
+  coordinator.key_value_set(f'{key}/{jax.process_index()}', said)
+  told = [
+    json.loads(coordinator.blocking_key_value_get(f'{key}/{i}', PATIENCE_MS))
+    for i in range(jax.process_count())
+  ]
   if failure is not None:
     raise failure
-  for _, error in told:
-    if error is not None:
-      raise error
-  return [result for result, _ in told]
+  for i, message in enumerate(told):
+    if 'error' in message:
+      raise DistributedError(f'process {i}: {message["error"]}')
+  return [message['result'] for message in told]
 
 
 def first(function: Callable[..., Any], *args: Any) -> Any:
-  """Calls it on the first process alone; what it returns or raises is so for all."""
-  if not several():
-    return function(*args)
+  """Calls it on the first process alone; see `every` of what all are told."""
   return every(lambda: function(*args) if is_first() else None)[0]
-
-
-def _portable(error: Exception | None) -> Exception | None:
-  """The error, or its text where its class does not survive pickling."""
-  try:
-    return pickle.loads(pickle.dumps(error))
-  except Exception:  # whatever its constructor makes of its own arguments
-    return RuntimeError(f'{type(error).__name__}: {error}')
-
-
-def _exchange(mine: bytes) -> list[tuple[Any, Exception | None]]:
-  """What each process says, unpickled; waits for the last of them."""
-  # By the coordinator, since devices that wait for each other give up after a while.
-  wait = ocp.multihost.get_barrier_sync_fn()
-  wait(key=f'hosts {next(_waits)}', timeout_ms=PATIENCE_SECONDS * 1000)
-  sizes = multihost_utils.process_allgather(np.int32(len(mine)))
-  room = 1 << int(sizes.max()).bit_length()  # of few sizes: each is a program
-  padded = np.frombuffer(mine.ljust(room, b'\0'), np.uint8)
-  return [pickle.loads(x.tobytes()) for x in multihost_utils.process_allgather(padded)]
 
 
 def check_alike(workdir: pathlib.Path, *asked: Any) -> None:
@@ -136,8 +125,8 @@ def check_alike(workdir: pathlib.Path, *asked: Any) -> None:
     asked: what all must have been asked for alike.
 
   Raises:
-    DistributedError: on all, where some were asked for something else.
-    WorkdirError: on all, where some do not see what the first writes.
+    DistributedError: some were asked for something else.
+    WorkdirError: some do not see what the first writes.
   """
   if not several():
     return
@@ -147,8 +136,11 @@ def check_alike(workdir: pathlib.Path, *asked: Any) -> None:
       f'--distributed: the processes {", ".join(other)} were given another config or '
       'stage than process 0; give all the same command.'
     )
-  note = workdir / NOTE
-  mark = first(_mark, note)
+  note, mark = workdir / NOTE, first(secrets.token_hex)
+
+  def write() -> None:
+    with files.making(workdir):
+      files.write_bytes(note, mark.encode())
 
   def look() -> None:
     if not note.exists() or note.read_text() != mark:
@@ -158,20 +150,9 @@ def check_alike(workdir: pathlib.Path, *asked: Any) -> None:
         'hosts share'
       )
 
+  first(write)
   every(look)
   first(note.unlink)
-
-
-def _mark(note: pathlib.Path) -> str:
-  try:
-    note.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(8)
-    files.write_bytes(note, mark.encode())
-    return mark
-  except OSError as error:
-    raise workdir_lib.WorkdirError(
-      f'{note.parent}: cannot be written to ({error}); choose another --workdir'
-    ) from error
 
 
 @contextlib.contextmanager
@@ -179,9 +160,10 @@ def open_stage(
   folder: pathlib.Path, name: str, config: dict, inputs: dict[str, workdir_lib.Stage]
 ) -> Iterator[workdir_lib.Stage]:
   """workdir.open_stage, by the first process for all; `first` must finish the stage."""
+  opening = workdir_lib.open_stage(folder, name, config, inputs)
   with contextlib.ExitStack() as stack:
-    opening = workdir_lib.open_stage(folder, name, config, inputs)
-    yield first(stack.enter_context, opening)
+    manifest = first(lambda: stack.enter_context(opening).manifest)
+    yield workdir_lib.Stage(folder, manifest)
 
 
 def stopping() -> int:
@@ -208,12 +190,7 @@ def _highest(number: int) -> jax.Array:
   mesh = Mesh(np.array(jax.devices()), 'devices')
   mine = np.full(mesh.size, number, np.int32)  # of which each fills its own part
   found = put(mine, NamedSharding(mesh, P('devices')))
-  return settled(_max(NamedSharding(mesh, P()))(found))
-
-
-@functools.lru_cache
-def _max(everywhere: NamedSharding) -> Callable[[jax.Array], jax.Array]:
-  return jax.jit(lambda x: x.max(), out_shardings=everywhere)
+  return settled(jax.jit(jnp.max, out_shardings=NamedSharding(mesh, P()))(found))
 
 
 def settled(tree: Any) -> Any:

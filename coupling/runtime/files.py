@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 PARTIAL = '.partial'  # ends the name of a file that is being written
+# Of a disk or a device, in the texts of errors.
+SHORTAGES = (*map(os.strerror, (errno.ENOSPC, errno.EDQUOT)), 'RESOURCE_EXHAUSTED')
 
 
 class WorkdirError(RuntimeError):
@@ -33,19 +34,6 @@ def fields(value: Any, path: str = '') -> dict[str, Any]:
   return {p: leaf for name, v in parts.items() for p, leaf in fields(v, name).items()}
 
 
-def dumps(value: Any, path: str) -> str:
-  """JSON, keys sorted; refuses NaN and what is no JSON, naming its field."""
-  for field, leaf in fields(value).items():
-    try:
-      json.dumps(leaf, allow_nan=False)
-    except (TypeError, ValueError) as error:
-      raise WorkdirError(
-        f'{path}: field {field}: found {leaf!r} ({error}); write finite numbers, '
-        'strings, booleans, and null for what is undefined'
-      ) from error
-  return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + '\n'
-
-
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """Writes a file whole or not at all."""
   partial = path.with_name(f'.{path.name}{PARTIAL}')
@@ -61,8 +49,20 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON, keys sorted, whole or not at all; refuses NaN, naming its field."""
-  write_bytes(path, dumps(value, str(path)).encode())
+  """Writes JSON, keys sorted, whole or not at all.
+
+  Raises:
+    WorkdirError: NaN, or what is no JSON; the message names its field.
+  """
+  for field, leaf in fields(value).items():
+    try:
+      json.dumps(leaf, allow_nan=False)
+    except (TypeError, ValueError) as error:
+      raise WorkdirError(
+        f'{path}: field {field}: found {leaf!r} ({error}); write finite numbers, '
+        'strings, booleans, and null for what is undefined'
+      ) from error
+  write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + '\n').encode())
 
 
 def write_table(path: pathlib.Path, table: pa.Table) -> None:
@@ -85,15 +85,26 @@ def read_table(
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
     wanted = [*columns, *(name for name in optional if name in names)]
-    if twice := [name for name in wanted if names.count(name) > 1]:
-      raise WorkdirError(f'{path}: columns {twice} are there more than once; {remedy}')
-    if not (missing := [name for name in columns if name not in names]):
-      return file.read(columns=wanted)
+    if wrong := [name for name in wanted if names.count(name) != 1]:
+      raise WorkdirError(
+        f'{path}: the columns {wrong} are missing or there twice, found {names}; '
+        f'{remedy}'
+      )
+    return file.read(columns=wanted)
   except (OSError, pa.ArrowException) as error:
     raise WorkdirError(f'{path}: no readable Parquet ({error}); {remedy}') from error
-  raise WorkdirError(
-    f'{path}: the columns {missing} are missing, found {names}; {remedy}'
-  )
+
+
+@contextlib.contextmanager
+def making(folder: pathlib.Path) -> Iterator[None]:
+  """Makes a folder to write to; raises WorkdirError where that, or the body, fails."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    yield
+  except OSError as error:
+    raise WorkdirError(
+      f'{folder}: cannot be written to ({error}); choose another --workdir'
+    ) from error
 
 
 @contextlib.contextmanager
@@ -102,22 +113,13 @@ def naming_shortage(folder: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    first = str(error).partition('\n')[0]
-    on_device = first.startswith('RESOURCE_EXHAUSTED') and 'memory' in first
-    if on_device or isinstance(error, MemoryError):
-      raise WorkdirError(
-        f'{folder}: memory does not suffice ({first}); lower the batch of this stage '
-        '(base.batch, label.batch, train.explanation_batch, train.behavior_batch, '
-        'evaluate.batch, patch.batch) or --workers, or raise loop.accumulation'
-      ) from error
     # TensorStore and Orbax raise errors of their own around the system's text.
-    numbers, text = (errno.ENOSPC, errno.EDQUOT), f'{error} {error.__cause__}'
-    known = getattr(error, 'errno', None) in numbers
-    if not known and not any(os.strerror(number) in text for number in numbers):
+    text = f'{type(error).__name__}: {error} {error.__cause__ or ""}'
+    known = any(sign in text for sign in SHORTAGES)
+    if not known and not isinstance(error, MemoryError):
       raise
-    exists = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     raise WorkdirError(
-      f'{folder}: the disk is full or a quota is spent '
-      f'({shutil.disk_usage(exists).free} bytes are free now); free space and run the '
+      f'{folder}: out of disk space, quota or memory ({text.splitlines()[0]}); free '
+      'some, or lower the batch of this stage or --workers, and run the '
       'same command again: it resumes'
     ) from error

@@ -45,14 +45,9 @@ def install() -> None:
     signal.signal(number, _receive)
 
 
-def requested() -> bool:
-  """Whether the process was asked to stop."""
-  return bool(_received)
-
-
 def received() -> int:
   """The signal that asked the process to stop; 0: none did."""
-  return _received[0] if requested() else 0
+  return _received[0] if _received else 0
 
 
 def check() -> None:

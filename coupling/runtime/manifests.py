@@ -12,6 +12,7 @@ from coupling.runtime import files
 from coupling.runtime.files import WorkdirError
 
 NAME = 'manifest.json'  # in the stage's folder
+FIELDS = ('stage', 'config', 'inputs', 'files', 'finished')  # that each has
 PACKAGES = (
   *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore'),
   *('numpy', 'scipy', 'pyarrow', 'array_record', 'tensorflow-datasets'),
@@ -19,39 +20,43 @@ PACKAGES = (
 )
 
 
-def changes(old: dict, new: dict) -> list[tuple[str, str, str]]:
-  """(field, old, new) of what differs as JSON: 1, 1.0 and true do, as in a digest."""
-  old, new = (
-    {k: json.dumps(v) for k, v in files.fields(x).items()} for x in (old, new)
+def read(path: pathlib.Path) -> dict:
+  """Reads a manifest; raises WorkdirError where it is torn or something else."""
+  try:
+    manifest = json.loads(path.read_bytes())
+    return {field: manifest[field] for field in FIELDS} | manifest
+  except (OSError, ValueError, LookupError, TypeError) as error:
+    raise WorkdirError(
+      f'{path}: torn, or not a manifest of this program ({error!r}); restore it, or '
+      f'move {path.parent} away to redo the stage'
+    ) from error
+
+
+def compare(path: pathlib.Path, manifest: dict, asked: dict) -> None:
+  """Raises WorkdirError, naming them, where fields are not as they are asked for.
+
+  They are compared as JSON: 1, 1.0 and true differ.
+  """
+  was, now = (
+    {k: json.dumps(v) for k, v in files.fields({x: of[x] for x in asked}).items()}
+    for of in (manifest, asked)
   )
-  fields = [(k, old.get(k, 'absent'), new.get(k, 'absent')) for k in sorted(old | new)]
-  return [field for field in fields if field[1] != field[2]]
+  if changed := [k for k in sorted(was | now) if was.get(k) != now.get(k)]:
+    lines = (
+      f'  {k}: {was.get(k, "absent")} in {path}, {now.get(k, "absent")} now\n'
+      for k in changed
+    )
+    raise WorkdirError(
+      f'{manifest["stage"]} was made with another config or input:\n{"".join(lines)}'
+      'restore what changed, use another --workdir, or move '
+      f'{path.parent} away to redo the stage'
+    )
 
 
 def digest(manifest: dict) -> str:
-  """SHA-256 over the stage's name, config, inputs, files, state and info."""
-  fields = ('stage', 'config', 'inputs', 'files', 'finished')
-  parts = [*(manifest[field] for field in fields), manifest.get('info')]
-  text = json.dumps(parts, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read(path: pathlib.Path) -> dict:
-  """A manifest, as it was written.
-
-  Raises:
-    WorkdirError: it cannot be read, or was edited.
-  """
-  try:
-    manifest = json.loads(path.read_bytes())
-    if manifest['digest'] == digest(manifest):
-      return manifest
-    found = f'field digest: found {manifest["digest"]}, not {digest(manifest)}: edited'
-  except (OSError, ValueError, LookupError, TypeError) as error:
-    found = f'torn, or not a manifest of this program ({error!r})'
-  raise WorkdirError(
-    f'{path}: {found}; restore it, or move {path.parent} away to redo the stage'
-  )
+  """SHA-256 over the stage's name, config, inputs, files and info."""
+  parts = [manifest[k] for k in ('stage', 'config', 'inputs', 'files', 'info')]
+  return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def provenance() -> dict:

@@ -6,7 +6,6 @@ config or input refused. Nothing that another run made is overwritten or deleted
 
 import contextlib
 import fcntl
-import json
 import os
 import pathlib
 import platform
@@ -22,40 +21,19 @@ from coupling.runtime.files import WorkdirError
 
 MANIFEST, LOCK = manifests.NAME, '.lock'
 LOCK_SECONDS = 10.0  # a killed parent's worker needs a moment to notice
-# (folder, manifest's mtime) of the stages whose files this process has verified.
-_verified: set[tuple[str, int]] = set()
 
 
 class Stage:
-  """One stage's folder: its files, and a manifest that says what they are.
+  """One stage's folder: its files, and a manifest that says what they are."""
 
-  Raises:
-    WorkdirError: an input is not finished, or the config is not JSON.
-  """
-
-  def __init__(
-    self, folder: pathlib.Path, name: str, config: dict, inputs: dict[str, 'Stage']
-  ):
-    self.folder, self.name = pathlib.Path(folder), name
-    for stage in inputs.values():
-      if not stage.finished:
-        raise WorkdirError(
-          f'{self.folder}: {name} needs {stage.name}, which is not finished in '
-          f'{stage.folder}; run {stage.name} first'
-        )
-    self._manifest = {
-      'stage': name,
-      'config': json.loads(files_lib.dumps(config, f'config of {name}')),
-      'inputs': {key: stage.digest for key, stage in inputs.items()},
-      'files': {},
-      'finished': False,
-    }
+  def __init__(self, folder: pathlib.Path, manifest: dict):
+    self.folder, self.manifest = folder, manifest
+    self._name, self._seals = manifest['stage'], seals.Seals(folder)
     self._opened = time.monotonic()
-    self._seals = seals.Seals(self.folder)
 
   @property
   def finished(self) -> bool:
-    return self._manifest['finished']
+    return self.manifest['finished']
 
   @property
   def digest(self) -> str:
@@ -65,12 +43,12 @@ class Stage:
   @property
   def config(self) -> dict:
     """What the stage is made with, as JSON."""
-    return self._manifest['config']
+    return self.manifest['config']
 
   @property
   def inputs(self) -> dict[str, str]:
     """Digests of the stages that it is made from, by what they are to it."""
-    return self._manifest['inputs']
+    return self.manifest['inputs']
 
   def info(self) -> dict:
     """What `finish` was given."""
@@ -90,143 +68,61 @@ class Stage:
   def finish(self, info: dict) -> None:
     """Hashes the files and marks the stage finished; `info` is free-form JSON.
 
-    Folders whose name starts with a dot (scratch, caches) are no part of the result;
-    that of the seals is removed.
+    What is in folders whose name starts with a dot (scratch, caches) is no part of the
+    result; that of the seals is removed.
 
     Raises:
       WorkdirError: the stage is finished, or a sealed part is not what it was.
     """
     if self.finished:
-      raise WorkdirError(f'{self.folder}: {self.name} is finished already; skip it')
+      raise WorkdirError(f'{self.folder}: {self._name} is finished already; skip it')
+    self._seals.check()
     files = {}
     for path in sorted(self.folder.rglob('*')):
       relative = path.relative_to(self.folder)
       hidden = any(parent.startswith('.') for parent in relative.parts[:-1])
       if path.is_file() and not hidden and str(relative) not in (MANIFEST, LOCK):
         files[relative.as_posix()] = seals.digest(path)
-    self._seals.check_digests(files)
     seconds = round(time.monotonic() - self._opened, 3)  # since it was last opened
-    self._write({'files': files, 'finished': True, 'info': info, 'seconds': seconds})
-    _verified.add(self._version())
+    made = {'files': files, 'finished': True, 'info': info, 'seconds': seconds}
+    self._write(made | {'digest': manifests.digest(self.manifest | made)})
     self._seals.drop_all()  # after the manifest, which followers look for without them
 
   def _result(self, field: str):
     if not self.finished:
-      raise WorkdirError(f'{self.folder}: {self.name} is not finished; run it first')
-    return self._manifest[field]
+      raise WorkdirError(f'{self.folder}: {self._name} is not finished; run it first')
+    return self.manifest[field]
 
   def _write(self, fields: dict) -> None:
-    manifest = self._manifest | fields
-    manifest['digest'] = manifests.digest(manifest)
-    files_lib.write_json(self.path(MANIFEST), manifest)
-    self._manifest = manifests.read(self.path(MANIFEST))
+    files_lib.write_json(self.path(MANIFEST), self.manifest | fields)
+    self.manifest = manifests.read(self.path(MANIFEST))
 
-  def _open(self) -> None:
+  def _check(self) -> None:
+    """Raises WorkdirError where a file is damaged, of the result or sealed."""
+    remedy = (
+      f'restore the file, or move {self.folder} away and run the same command again to '
+      f'redo {self._name}'
+    )
+    seals.check(self.folder, self.manifest['files'], self.path(MANIFEST), remedy)
+    self._seals.check()
+
+  def _open(self, asked: dict) -> None:
     """Starts or resumes the stage; the caller holds the lock."""
     if self.path(MANIFEST).exists() and not self._is_empty():
-      manifest = manifests.read(self.path(MANIFEST))
-      self._compare(manifest)
-      self._adopt(manifest)
+      self.manifest = manifests.read(self.path(MANIFEST))
+      manifests.compare(self.path(MANIFEST), self.manifest, asked)
     else:
       self._write(manifests.provenance())
     if not self.finished:
       for leftover in self.folder.rglob(f'.*{files_lib.PARTIAL}'):
         leftover.unlink()
-      self._seals.check_all()
+    self._check()
 
   def _is_empty(self) -> bool:
     """Whether the stage was begun and made nothing: its config may still change."""
     names = (MANIFEST, LOCK)
     made = any(p.is_file() and p.name not in names for p in self.folder.rglob('*'))
     return not made and not manifests.read(self.path(MANIFEST))['finished']
-
-  def _version(self) -> tuple[str, int]:
-    return str(self.folder.resolve()), self.path(MANIFEST).stat().st_mtime_ns
-
-  def _adopt(self, manifest: dict) -> None:
-    """Takes over a recorded manifest and verifies the files that it lists."""
-    self._manifest, version = manifest, self._version()
-    for name, row in manifest['files'].items() if version not in _verified else ():
-      path = self.path(name)
-      if not path.is_file():
-        found = 'missing'
-      elif path.stat().st_size != row['size']:
-        found = f'size {path.stat().st_size}, not {row["size"]}'
-      elif seals.sha256(path) != row['sha256']:
-        found = 'another sha256'
-      else:
-        continue
-      raise WorkdirError(
-        f'{path}: damaged: {found}, by {MANIFEST}; restore the file, or move '
-        f'{self.folder} away and run the same command again to redo {self.name}'
-      )
-    _verified.add(version)
-
-  def _compare(self, manifest: dict) -> None:
-    """Refuses a manifest that was made from another config or input."""
-    self._compare_config(manifest)
-    path, asked = self.path(MANIFEST), self._manifest
-    for key, was, now in manifests.changes(manifest['inputs'], asked['inputs']):
-      raise WorkdirError(
-        f'{self.name} was made from another {key}: digest {was} in {path}, {now} now; '
-        f'restore that {key}, or move {self.folder} away to redo {self.name}'
-      )
-
-  def _compare_config(self, manifest: dict) -> None:
-    path, asked = self.path(MANIFEST), self._manifest
-    old, new = ({'(stage)': m['stage'], **m['config']} for m in (manifest, asked))
-    changes = manifests.changes(old, new)
-    if lines := [f'{k}: {was} in {path}, {now} now' for k, was, now in changes]:
-      raise WorkdirError(
-        f'{self.name} was made with another config:\n  ' + '\n  '.join(lines) + '\n'
-        f'restore the value, use another --workdir, or move {self.folder} away to redo '
-        'the stage'
-      )
-
-
-def _claim(folder: pathlib.Path) -> TextIO:
-  """Makes the folder and opens its lock file; refuses a folder of something else."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_manifest(folder)
-    return (folder / LOCK).open('a+', errors='replace')
-  except OSError as error:
-    raise WorkdirError(
-      f'{folder}: cannot be written to ({error}); choose another --workdir'
-    ) from error
-
-
-def _check_manifest(folder: pathlib.Path) -> None:
-  """Raises WorkdirError where files lie in a folder without a manifest."""
-  names = set(os.listdir(folder)) - {f'.{MANIFEST}{files_lib.PARTIAL}', LOCK}
-  if names and MANIFEST not in names:
-    raise WorkdirError(
-      f'{folder / MANIFEST}: missing, but {min(names)} is there; nothing is '
-      f'overwritten. If it was deleted, restore it, or move {folder} away and run the '
-      'same command again to redo the stage; if this is not a stage of this program, '
-      'choose another --workdir'
-    )
-
-
-def _lock(file: TextIO) -> None:
-  """Waits for the lock, which the system releases when its holder dies."""
-  deadline = time.monotonic() + LOCK_SECONDS
-  while True:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      break
-    except BlockingIOError:
-      if time.monotonic() > deadline:
-        file.seek(0)
-        raise WorkdirError(
-          f'{file.name}: held by process {file.read() or "unknown"}, which works on '
-          'this stage; wait for it or stop it, and run the same command again'
-        ) from None
-    interrupt.check()
-    time.sleep(0.1)
-  file.truncate(0)
-  file.write(f'{os.getpid()} on {platform.node()}')
-  file.flush()
 
 
 @contextlib.contextmanager
@@ -236,17 +132,68 @@ def open_stage(
   """Opens a stage for this process alone: new, to resume, or finished.
 
   Raises:
-    WorkdirError: an input is not finished; the folder is of something else, in use,
-      of another config or input, torn or damaged; the disk fills up in the body.
+    WorkdirError: an input is not finished; the config is not JSON; the folder is of
+      something else, in use, of another config or input, torn or damaged; the disk or
+      the memory does not suffice in the body.
   """
-  stage = Stage(folder, name, config, inputs)
-  with files_lib.naming_shortage(stage.folder), _claim(stage.folder) as file:
-    _lock(file)
+  digests = {key: stage.digest for key, stage in inputs.items()}
+  asked = {'stage': name, 'config': config, 'inputs': digests}
+  with files_lib.naming_shortage(folder), _locked(folder):
+    stage = Stage(folder, asked | {'files': {}, 'finished': False})
+    stage._open(asked)
+    yield stage
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Makes the folder and holds its lock, which the system takes from the dead.
+
+  Raises:
+    WorkdirError: the folder cannot be written to, or is of something else; another
+      process holds the lock.
+  """
+  with files_lib.making(folder):
+    _check_whose(folder)
+    file = (folder / LOCK).open('a+')
+  with file:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not _takes(file):
+      if time.monotonic() > deadline:
+        file.seek(0)
+        raise WorkdirError(
+          f'{file.name}: held by process {file.read()}, which works on this stage; '
+          'wait for it or stop it, and run the same command again'
+        )
+      interrupt.check()
+      time.sleep(0.1)
     try:
-      stage._open()
-      yield stage
+      file.truncate(0)
+      file.write(f'{os.getpid()} on {platform.node()}')
+      file.flush()
+      yield
     finally:
       fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may still hold the file open
+
+
+def _takes(file: TextIO) -> bool:
+  """Takes the lock, if it is free."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
+
+
+def _check_whose(folder: pathlib.Path) -> None:
+  """Raises WorkdirError where files lie in a folder without a manifest."""
+  names = set(os.listdir(folder)) - {f'.{MANIFEST}{files_lib.PARTIAL}', LOCK}
+  if names and MANIFEST not in names:
+    raise WorkdirError(
+      f'{folder / MANIFEST}: missing, but {min(names)} is there; nothing is '
+      f'overwritten. If it was deleted, restore it, or move {folder} away and run the '
+      'same command again to redo the stage; if this is not a stage of this program, '
+      'choose another --workdir'
+    )
 
 
 def is_finished(folder: pathlib.Path) -> bool:
@@ -261,10 +208,11 @@ def begun(folder: pathlib.Path, config: dict) -> str | None:
   Raises:
     WorkdirError: it was begun with another config.
   """
-  if not (folder / MANIFEST).exists():
+  path = folder / MANIFEST
+  if not path.exists():
     return None
-  manifest = manifests.read(folder / MANIFEST)
-  Stage(folder, manifest['stage'], config, {})._compare_config(manifest)
+  manifest = manifests.read(path)
+  manifests.compare(path, manifest, {'config': config})
   return manifest['started']
 
 
@@ -279,14 +227,14 @@ def finished_stage(folder: pathlib.Path, config: dict | None = None) -> Stage:
     WorkdirError: no finished stage, a damaged one, or one of another config.
   """
   folder = pathlib.Path(folder)
-  if not (folder / MANIFEST).exists():
-    if folder.is_dir():
-      _check_manifest(folder)
+  path = folder / MANIFEST
+  if folder.is_dir():
+    _check_whose(folder)
+  if not path.exists():
     raise WorkdirError(f'{folder}: no stage ({MANIFEST} is missing); run it first')
-  manifest = manifests.read(folder / MANIFEST)
-  stage = Stage(folder, manifest['stage'], manifest['config'], {})
-  stage._adopt(manifest)
-  stage._result('digest')
+  stage = Stage(folder, manifests.read(path))
   if config is not None:
-    Stage(folder, stage.name, config, {})._compare_config(manifest)
+    manifests.compare(path, stage.manifest, {'config': config})
+  stage._result('digest')
+  stage._check()
   return stage

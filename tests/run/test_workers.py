@@ -32,7 +32,7 @@ def long(folder, name):
   """Works until asked to stop, then saves."""
   note(folder, f'{name}.start', os.getpid())
   for _ in range(600):
-    if interrupt.requested():
+    if interrupt.received():
       note(folder, f'{name}.saved')
       interrupt.check()
     time.sleep(0.05)

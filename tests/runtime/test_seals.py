@@ -41,64 +41,58 @@ def sealed(tmp_path) -> seals.Seals:
 
 
 def flip(path: pathlib.Path, place: float = 0.5) -> bytes:
-  """Flips one bit; returns what was there."""
+  """Flips one bit, for a new process to find; returns what was there."""
   before = path.read_bytes()
   data = bytearray(before)
   data[int(place * (len(data) - 1))] ^= 4
   path.write_bytes(data)
+  seals._sha256.cache_clear()
   return before
 
 
 @pytest.mark.parametrize('name', PARTS)
 @pytest.mark.parametrize('place', [0, 0.5, 1])
 def test_one_bit_is_noticed(sealed, tmp_path, name, place):
-  sealed.check_all()
+  sealed.check()
   flip(tmp_path / name, place)
-  with pytest.raises(WorkdirError, match=f'{name}: damaged .* sha256 .*move that file'):
-    sealed.check_all()
-  found = {p: seals.digest(tmp_path / p) for p in PARTS}
-  with pytest.raises(WorkdirError, match=f'{name}: damaged'):
-    sealed.check_digests(found)
-  with pytest.raises(WorkdirError, match=f'{name}: damaged'):
-    sealed.check('one' if name == 'a.parquet' else 'two')
+  part, other = ('one', 'two') if name == 'a.parquet' else ('two', 'one')
+  for of in ((), (part,), (part, name)):
+    with pytest.raises(WorkdirError, match=f'{name}: damaged'):
+      sealed.check(*of)
+  sealed.check(other)
+  sealed.check(part, 'elsewhere/')
 
 
 def test_what_lacks_a_file_or_its_seal_is_made_again(sealed, tmp_path):
   assert sealed.has('one') and sealed.has('two') and not sealed.has('three')
   (tmp_path / 'deep' / 'c').unlink()
-  assert not sealed.has('two')
-  sealed.check_all()
-  sealed.drop('one')
-  sealed.drop('one')
-  assert not sealed.has('one')
+  assert not sealed.has('two') and sealed.knows('two')
+  for _ in range(2):
+    sealed.drop('one')
+    assert not sealed.has('one') and not sealed.knows('one')
   flip(tmp_path / 'a.parquet')
-  sealed.check_all()
+  sealed.check()
 
 
-def test_what_is_not_there_cannot_be_sealed(tmp_path):
+@pytest.mark.parametrize('paths', [('missing',), ('empty',), ('a', 'missing')])
+def test_what_is_not_there_cannot_be_sealed(tmp_path, paths):
   found = seals.Seals(tmp_path)
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'a').write_bytes(b'a')
-  for paths in (('missing',), ('empty',), ('a', 'missing')):
-    with pytest.raises(WorkdirError, match=f'{paths[-1]}: not there'):
-      found.put('part', *(tmp_path / path for path in paths))
-  with pytest.raises(ValueError, match='part'):
-    found.put('part')
-  assert not found.has('part')
-  (tmp_path / '.seals').mkdir(exist_ok=True)
-  files.write_json(tmp_path / '.seals' / 'part.json', {})  # of an earlier version
+  with pytest.raises(WorkdirError, match=paths[-1]):
+    found.put('part', *(tmp_path / path for path in paths))
   assert not found.has('part')
 
 
-@pytest.mark.parametrize('content', [b'', b'{', b'null', b'{"a": 1}', b'{"a": {}}'])
+@pytest.mark.parametrize('content', [b'', b'{', b'\xff'])
 def test_a_damaged_seal_is_named(sealed, tmp_path, content):
   (tmp_path / '.seals' / 'one.json').write_bytes(content)
-  with pytest.raises(WorkdirError, match=r'\.seals/one\.json: damaged .*move it away'):
-    sealed.check_all()
+  with pytest.raises(WorkdirError, match=r'\.seals/one\.json: damaged'):
+    sealed.check()
 
 
 def test_a_part_that_changes_while_the_stage_is_open_is_noticed(tmp_path):
-  with pytest.raises(WorkdirError, match='out.txt: damaged since it was written: size'):
+  with pytest.raises(WorkdirError, match='out.txt: damaged'):
     with workdir_lib.open_stage(tmp_path, 'base', {}, {}) as stage:
       files.write_bytes(stage.path('out.txt'), b'content')
       stage.seal('out', stage.path('out.txt'))
@@ -130,13 +124,8 @@ def test_a_flipped_bit_in_the_cache_of_the_hub_is_noticed(tmp_path):
 
 def tiny():
   config = world.get_config('seeds=1')
-  for flag in interruptions.TINY:
-    path, _, text = flag.removeprefix('--config.').partition('=')
-    *sections, field = path.split('.')
-    section = config
-    for name in sections:
-      section = section[name]
-    section[field] = ast.literal_eval(text)
+  given = (flag.removeprefix('--config.').split('=', 1) for flag in interruptions.TINY)
+  config.update_from_flattened_dict({k: ast.literal_eval(v) for k, v in given})
   config.patch.update(contrasts=('moved',), checkpoints=1, pairs=2, draws=1)
   return validate.resolve(config)
 

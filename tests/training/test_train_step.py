@@ -374,7 +374,7 @@ def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
   for path in (tmp_path / 'c' / '0' / 'params').rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  with pytest.raises(workdir.WorkdirError, match='damaged since it was written: size'):
+  with pytest.raises(workdir.WorkdirError, match='damaged'):
     again.restore_params(0, state['params'])
   with pytest.raises(workdir.WorkdirError, match='torn or was edited.* step before'):
     again.restore(0, state, {'data_seed': 5})
