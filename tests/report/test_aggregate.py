@@ -18,25 +18,6 @@ from tests import recorded
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope='module')
-def one(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('one')
-  recorded.build(workdir)
-  return workdir
-
-
-@pytest.fixture(scope='module')
-def three(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('three')
-  recorded.build(workdir, seeds=3)
-  return workdir
-
-
-@pytest.fixture(scope='module')
-def summary(three):
-  return aggregate.summarize(recorded.experiment(3), three)
-
-
 def columns(workdir, run, step, seed=0):
   root = workdir / f'seed{seed}'
   found = pq.read_table(root / 'label' / 'test-000000000.parquet').to_pydict()

@@ -100,21 +100,9 @@ def test_statements_by_hand():
   assert variety.statements(silent, MIXED)['commonest'] == 0
 
 
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('three')
-  recorded.build(workdir, seeds=3)
-  return workdir
-
-
-@pytest.fixture(scope='module')
-def summary(workdir):
-  return aggregate.summarize(recorded.experiment(3), workdir)
-
-
-def test_summary_counts_the_labels_and_statements_of_every_seed(workdir, summary):
+def test_summary_counts_the_labels_and_statements_of_every_seed(three, summary):
   for seed in range(3):
-    root = workdir / f'seed{seed}'
+    root = three / f'seed{seed}'
     rows = pq.read_table(root / 'label' / 'train-000000000.parquet').to_pylist()
     kinds = [
       (x['counterfactual_behavior'], x['behavior'] != x['counterfactual_behavior'])

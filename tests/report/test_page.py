@@ -23,11 +23,6 @@ from tests.report.test_verdict import of_main, statistic, summarize
 
 
 @pytest.fixture(scope='module')
-def summary(tmp_path_factory):
-  return summarize(tmp_path_factory.mktemp('three'), 3)
-
-
-@pytest.fixture(scope='module')
 def written(summary, tmp_path_factory):
   folder = tmp_path_factory.mktemp('report')
   page_lib.write(folder, summary)

@@ -14,20 +14,6 @@ from tests import recorded
 from tests.report.test_aggregate import agreement, columns, stated, truth
 
 
-@pytest.fixture(scope='module')
-def one(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('one')
-  recorded.build(workdir)
-  return workdir
-
-
-@pytest.fixture(scope='module')
-def three(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('three')
-  recorded.build(workdir, seeds=3)
-  return workdir
-
-
 @pytest.mark.parametrize('change', [lambda x: x[::-1], lambda x: x[:-1]])
 def test_other_items_are_refused_by_name(one, tmp_path, change):
   workdir = shutil.copytree(one, tmp_path / 'copy')

@@ -21,11 +21,6 @@ def summarize(workdir, seeds=1, **planted):
   return aggregate.summarize(recorded.experiment(seeds), workdir)
 
 
-@pytest.fixture(scope='module')
-def summary(tmp_path_factory):
-  return summarize(tmp_path_factory.mktemp('three'), 3)
-
-
 def concluded(summary):
   """Rows by claim, of the main run where there are several."""
   return {x['claim']: x for x in reversed(verdict.conclude(summary))}
