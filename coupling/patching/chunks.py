@@ -12,7 +12,7 @@ import numpy as np
 
 from coupling.model import decoder
 from coupling.patching import aligned_prompts
-from coupling.statistics.sharing import EVERY_HEAD, Site
+from coupling.statistics.effect_maps import EVERY_HEAD, Site
 from data import positions
 
 STARTS = 8  # of deeper models, so few layers at which patched runs may begin

@@ -28,7 +28,7 @@ from coupling.patching import aligned_prompts
 from coupling.patching import chunks as chunks_lib
 from coupling.runtime import finite
 from coupling.runtime import interrupt
-from coupling.statistics.sharing import EVERY_HEAD, Effects, Site
+from coupling.statistics.effect_maps import EVERY_HEAD, Effects, Site
 from data import loader
 from data import positions
 

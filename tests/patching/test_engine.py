@@ -19,8 +19,8 @@ from coupling.patching import aligned_prompts
 from coupling.patching import chunks as chunks_lib
 from coupling.patching import engine
 from coupling.run import patch_stage
-from coupling.statistics import sharing
-from coupling.statistics.sharing import EVERY_HEAD, Site
+from coupling.statistics import effect_maps
+from coupling.statistics.effect_maps import EVERY_HEAD, Site
 from data import loader
 from data import positions
 from tests import small_checkpoints
@@ -339,7 +339,7 @@ def test_the_sites_of_a_known_circuit_come_out_and_no_others():
     x['tokens'][n, :, first + 2] = [8, 9]
     x['tokens'][n, :, first + 3] = x['answers'][n, :, 0] = [12, 13]
   found = engine.maps(TOY, toy(), a, **HOW)
-  effects_R = sharing.effect([found])
+  effects_R = effect_maps.effect([found])
   expected = {
     Site('residual', 0, 'hinted_option', EVERY_HEAD),
     Site('heads', 0, 'answer', 1),
@@ -370,9 +370,9 @@ def test_measure_knocks_out_the_top_and_counts_its_passes():
     sum(not engine.inert(config, x, site) for site in maps.sites) for x in both[1:]
   ]
   assert passes == 4 * (sum(live) + 10 + 4 * (3 + 4))
-  among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
+  among = effect_maps.compared(maps.sites, maps.live_R, effect_maps.COMPONENTS)
   assert len(maps.knocked_out) == 4
-  k = sharing.top_count(len(among))
+  k = effect_maps.top_count(len(among))
   for some in maps.knocked_out:
     assert len(set(some)) == k and set(some) <= set(among)
   assert not set(maps.knocked_out[0]) & set(np.concatenate(maps.knocked_out[1:]))
