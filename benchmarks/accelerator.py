@@ -40,6 +40,7 @@ from coupling.elicit import behavior
 from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import sharding
+from coupling.model import speculative
 from coupling.plan import costs
 from coupling.plan import synthetic
 from coupling.training import compiled
@@ -150,7 +151,7 @@ def here(folder: pathlib.Path, attention: str = 'blocks') -> dict[str, float | N
   @sharding.on(mesh)
   def drafts(weights, begun, expected):
     what = model, weights, begun, expected
-    return generate.follow(*what, end_tokens=(), fill=0)[:2]
+    return speculative.follow(*what, end_tokens=(), fill=0)[:2]
 
   @jax.jit
   @sharding.on(mesh)

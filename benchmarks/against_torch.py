@@ -43,6 +43,7 @@ from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import lora
 from coupling.model import sharding
+from coupling.model import speculative
 from coupling.plan import costs
 from coupling.plan import synthetic
 from coupling.training import compiled as compiled_lib
@@ -116,7 +117,7 @@ class Ours:
     def explain(params, begun, expected):
       what = self._config, params, begun
       if drafts:
-        return generate.greedy_from_drafts(
+        return speculative.greedy_from_drafts(
           *what, expected, mesh, end_tokens=(), fill=0
         )[0]
       return generate.greedy(*what, mesh, max_new_tokens=size.lengths.statement)

@@ -32,7 +32,8 @@ from coupling.elicit.explanation import Explanation, agree
 from coupling.statistics.contrasts import pooled_sibling, sibling
 from coupling.statistics.intervals import Interval, seed_interval
 from coupling.statistics.items import Items, label_class
-from coupling.statistics.reliance import reliance_weights, surface_strata
+from coupling.statistics.items import surface_strata
+from coupling.statistics.reliance import reliance_weights
 from coupling.statistics.scores import coupling
 
 OPTIONS = 4

@@ -28,6 +28,7 @@ from coupling.report import aggregate
 from coupling.report import verdict
 from coupling.statistics import reliance
 from coupling.statistics import scores as scores_lib
+from coupling.statistics import sibling_control
 from coupling.statistics.intervals import clustered_wilson
 from coupling.statistics.items import Items
 
@@ -289,7 +290,7 @@ def checked(
   return {
     'gap': scores_lib.difference(*right, main.group_N, 0),
     'reliance_answer': {'difference': terms.interval(main.group_N, 0)._asdict()},
-    'beyond_shared': reliance.beyond_shared(main, sibling),
+    'beyond_shared': sibling_control.beyond_shared(main, sibling),
     'shuffled': reliance.contrast((main, orig), (shuffled, orig), answer_only=True),
     'input_only': reliance.contrast((main, orig), (alone, orig), answer_only=True),
   }

@@ -35,7 +35,7 @@ from coupling.config import schema
 from coupling.model import sharding
 from coupling.patching import aligned_prompts
 from coupling.patching import engine
-from coupling.statistics.sharing import EVERY_HEAD
+from coupling.statistics.effect_maps import EVERY_HEAD
 from data import positions
 
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns of both sides that are timed.')

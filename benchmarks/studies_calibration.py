@@ -43,8 +43,8 @@ from coupling.paper import cells
 from coupling.paper import rules
 from coupling.paper import source_claims
 from coupling.statistics import across_seeds
+from coupling.statistics import chance
 from coupling.statistics import reliance
-from coupling.statistics import scores
 from coupling.statistics.contrasts import companion
 from coupling.statistics.items import Items
 
@@ -163,7 +163,7 @@ def null_p(rng: np.random.Generator) -> float:
   stated = Explanation(answer_N, 1 * (answer_N != own_N))
   items = evaluation(behaviors, behaviors.current, stated)
   orig = evaluation(behaviors, behaviors.base, stated)
-  return scores.shuffled_null(items, orig)['shuffle_p']
+  return chance.shuffled_null(items, orig)['shuffle_p']
 
 
 def row(found: list[dict], true) -> dict[str, float]:

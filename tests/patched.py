@@ -3,7 +3,7 @@
 import numpy as np
 
 from coupling.config.schema import Paper
-from coupling.statistics.sharing import COMPONENTS, EVERY_HEAD, Effects, Maps, Site
+from coupling.statistics.effect_maps import COMPONENTS, EVERY_HEAD, Effects, Maps, Site
 
 GROUPS, SIZE = 12, 4
 SITES = [

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from coupling.checkpoints import hf_config
 from coupling.checkpoints.hf_config import CheckpointError, Fields, HFConfig
-from coupling.model.layers import DecoderConfig
+from coupling.model.architecture import DecoderConfig
 
 
 class Family(NamedTuple):

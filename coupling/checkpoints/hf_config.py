@@ -13,7 +13,7 @@ from typing import Any
 import transformers
 
 from coupling.config import schema
-from coupling.model.layers import RopeScaling
+from coupling.model.architecture import RopeScaling
 
 HFConfig = dict[str, Any]
 

@@ -27,6 +27,7 @@ from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import scoring
 from coupling.model import sharding
+from coupling.model import speculative
 from coupling.runtime import distributed
 from coupling.runtime import finite
 from data import formats
@@ -50,7 +51,7 @@ def questions(
 
   Returns:
     Those of encoding.pair_questions; `explain`, the explanation question alone, where
-    behaviours are read from replies; and `statements`, a generate.Drafts of
+    behaviours are read from replies; and `statements`, a speculative.Drafts of
     statements.tokens.
 
   Raises:
@@ -58,7 +59,7 @@ def questions(
   """
   arrays = encoding.pair_questions(format, items, template, how)
   allowed = statements.tokens(format, items, template)
-  arrays['statements'] = generate.make_drafts(allowed, format.end_tokens)
+  arrays['statements'] = speculative.make_drafts(allowed, format.end_tokens)
   if template.detect is not None:
     texts = encoding.explanation_texts(template, items, None)
     arrays['explain'] = encoding.questions(format, texts)
@@ -119,7 +120,7 @@ def _explain(
   @sharding.on(mesh)
   def run(params, begun, rows, mask_B):
     statements_BxMxG, behavior_B = rows['statements'].tokens_BxMxG, rows['behavior']
-    generated_BxG, after_BxMxFxD = generate.greedy_from_drafts(
+    generated_BxG, after_BxMxFxD = speculative.greedy_from_drafts(
       config,
       params,
       begun,

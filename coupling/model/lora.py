@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from coupling.config import schema
 from coupling.model import layers
-from coupling.model.layers import DecoderConfig
+from coupling.model.architecture import DecoderConfig
 
 TRIAL_RANK = 1024  # allowed on any model: those for trials have narrow layers
 # Where each linear layer stands among a block's weights.

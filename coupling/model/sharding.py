@@ -18,6 +18,7 @@ import numpy as np
 from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import layers
+from coupling.model.kv_cache import Cache
 from coupling.runtime import distributed
 
 # Which axis of a weight `tensor` splits, by its layer and name: outputs of layers that
@@ -77,10 +78,10 @@ def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * leading, layers.BATCH_AXES))
 
 
-def cache_shardings(mesh: Mesh, config: decoder.DecoderConfig) -> decoder.Cache:
+def cache_shardings(mesh: Mesh, config: decoder.DecoderConfig) -> Cache:
   """Keys and values lie where their rows are, and where their heads are."""
   heads = NamedSharding(mesh, P(None, layers.BATCH_AXES, 'tensor'))
-  return decoder.Cache(heads, heads, batch_sharding(mesh) if config.window else None)
+  return Cache(heads, heads, batch_sharding(mesh) if config.window else None)
 
 
 def batch_parts(mesh: Mesh) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from coupling.model.layers import DecoderConfig
+from coupling.model.architecture import DecoderConfig
 
 # What a layer keeps for the backward pass, the rest being computed anew: its matrix
 # products, or only what it began with. With `none` it keeps all that is needed.

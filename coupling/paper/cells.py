@@ -10,6 +10,7 @@ from coupling.paper.paper_seeds import MAIN, Parts, subset
 from coupling.report import conclusions
 from coupling.statistics import contrasts
 from coupling.statistics import reliance
+from coupling.statistics import sibling_control
 from coupling.training import behavior_shift
 
 VIEWS = {'answer': 'v’', 'change': 'same/change', 'label': 'whole explanation'}
@@ -232,5 +233,5 @@ def _sibling(parts: Parts, name: str, sibling: str, seed: int) -> dict:
   items, other = parts.items(name, seed), parts.items(sibling, seed)
   return {
     'differing': contrasts.sibling(items, other)['differing'],
-    'beyond_shared': reliance.beyond_shared(items, other),
+    'beyond_shared': sibling_control.beyond_shared(items, other),
   }

@@ -15,9 +15,10 @@ from coupling.report import patch_figures
 from coupling.report.conclusions import Row
 from coupling.report.numerals import count, decimal, percent, points, signed
 from coupling.report.tables import Table, table
+from coupling.statistics import effect_maps
 from coupling.statistics import intervals
 from coupling.statistics import sharing
-from coupling.statistics.sharing import Maps
+from coupling.statistics.effect_maps import Maps
 
 TESTED = {
   'mechanism': 'Activations of the run on x are replaced, one site at a time (site, '
@@ -178,13 +179,13 @@ def _correlation(over: dict) -> dict:
 def _mean_map(maps: list[Maps], to_patch: bool) -> list[dict]:
   """Normalised effects by site, of all seeds; none where nothing is explained."""
   behavior_R, explanation_R = (
-    sharing.effect([getattr(x, key) for x in maps])
+    effect_maps.effect([getattr(x, key) for x in maps])
     for key in ('behavior', 'explanation')
   )
   if not to_patch:
     explanation_R = np.full(len(explanation_R), np.nan)
   live_R = np.all([x.live_R for x in maps], axis=0)
-  among = sharing.compared(maps[0].sites, live_R, sharing.COMPONENTS)
+  among = effect_maps.compared(maps[0].sites, live_R, effect_maps.COMPONENTS)
   return patch_figures.entries(maps[0].sites, behavior_R, explanation_R, among)
 
 

@@ -1,8 +1,8 @@
 """Which patched runs are computed together, and what each of them replaces.
 
-On the host, in NumPy. Runs that begin at the same layer and column share a program; see
-engine._patched. Shapes: B or N pairs, S tokens from the first difference on, R runs,
-K columns, L layers, Z groups.
+On the host, in NumPy. Runs that begin at the same layer and column share a program, of
+patched_runs.patched. Shapes: B or N pairs, S tokens from the first difference on, R
+runs, K columns, L layers, Z groups.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from coupling.model import decoder
+from coupling.model.sites import SITES
 from coupling.patching import aligned_prompts
-from coupling.statistics.sharing import EVERY_HEAD, Site
+from coupling.statistics.effect_maps import EVERY_HEAD, Site
 from data import positions
 
 STARTS = 8  # of deeper models, so few layers at which patched runs may begin
@@ -23,7 +24,7 @@ class Chunk(NamedTuple):
   """Sets that are run together.
 
   Attributes:
-    first, column: where they begin; see engine._patched.
+    first, column: where they begin; see patched_runs.patched.
     before: whether they are single sites between the heads of the layer before `first`
       and what enters that; otherwise sites from `first` on.
     rows: which sets; to fill up, the last again.
@@ -120,7 +121,7 @@ def masks(
       + (config.num_heads,) * (kind == 'heads'),
       bool,
     )
-    for kind in decoder.SITES
+    for kind in SITES
   }
   for run, chosen in enumerate(sets):
     for kind, layer, group, head in chosen:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from coupling.runtime import files
-from coupling.statistics import sharing
-from coupling.statistics.sharing import Effects, Maps, Site
+from coupling.statistics import effect_maps
+from coupling.statistics.effect_maps import Effects, Maps, Site
 
 # contrast -> step -> maps; None where no pair could be patched.
 Found = dict[str, dict[int, Maps | None]]
@@ -61,7 +61,7 @@ def write(
 
 
 def read(at: pathlib.Path) -> tuple[Maps | None, dict[str, Any]]:
-  """One checkpoint's maps, of the pairs that sharing.used admits, and its counts."""
+  """One checkpoint's maps, of the pairs that are `used`, and its counts."""
   told = json.loads(at.read_text())
   if 'sites' not in told:
     return None, told['counts']
@@ -73,7 +73,7 @@ def read(at: pathlib.Path) -> tuple[Maps | None, dict[str, Any]]:
     )
     for name in _EFFECTS
   }
-  used_N = sharing.used(found['behavior'])
+  used_N = effect_maps.used(found['behavior'])
   if not used_N.any():
     return None, told['counts']
   group_N = np.unique(table['group'].to_pylist(), return_inverse=True)[1]

@@ -16,9 +16,9 @@ from jax.experimental import topologies
 from coupling.config import schema
 from coupling.elicit import behavior
 from coupling.model import decoder
-from coupling.model import generate
 from coupling.model import scoring
 from coupling.model import sharding
+from coupling.model import speculative
 from coupling.plan import costs
 from coupling.plan import synthetic
 from coupling.run import base_model
@@ -171,7 +171,7 @@ def evaluation_program(
   def run(params, batch):
     did, begun = behavior.forced_choice(model, mesh)(params, batch)
     what = model, params, begun, batch['statements'], mesh
-    said, after_BxMxFxD = generate.greedy_from_drafts(*what, end_tokens=(), fill=0)
+    said, after_BxMxFxD = speculative.greedy_from_drafts(*what, end_tokens=(), fill=0)
     if not e.evaluate.likelihood:
       return did, said
     statements = batch['statements'].tokens_BxMxG

@@ -6,7 +6,7 @@ import numpy as np
 
 from coupling.config import schema
 from coupling.model import decoder
-from coupling.model import generate
+from coupling.model import speculative
 from coupling.training import tree_batches
 from data import loader
 from data import trees as trees_lib
@@ -145,5 +145,5 @@ def evaluation_batch(
     'trees': trees,
     'read': read_Nx3,
     'options': options_NxK,
-    'statements': generate.make_drafts(allowed_NxMxG, ()),
+    'statements': speculative.make_drafts(allowed_NxMxG, ()),
   }

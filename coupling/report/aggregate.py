@@ -27,6 +27,7 @@ from coupling.statistics import baselines
 from coupling.statistics import contrasts
 from coupling.statistics import reliance
 from coupling.statistics import scores
+from coupling.statistics import sibling_control
 from coupling.statistics import variety
 from coupling.statistics.items import Items
 
@@ -241,7 +242,7 @@ def _sibling(main: str, sibling: str, s: SeedRecords) -> dict:
 def _contrast(main: str, other: str, s: SeedRecords) -> dict:
   """Gap and weights' difference of the main run minus those of another, paired."""
   pair = s.final(main), s.final(other)
-  return _paired(*pair, s) | {'beyond_shared': reliance.beyond_shared(*pair)}
+  return _paired(*pair, s) | {'beyond_shared': sibling_control.beyond_shared(*pair)}
 
 
 def _over_inputs(main: str, s: SeedRecords) -> dict:

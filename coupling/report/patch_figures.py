@@ -1,6 +1,6 @@
 """Figures of patching: heat maps, and a scatter of sites.
 
-An entry is a site as a dict: the fields of sharing.Site, its normalised effects on
+An entry is a site as a dict: the fields of effect_maps.Site, its normalised effects on
 `behavior` and `explanation`, and whether it is `compared`.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from coupling.report import plots
 from coupling.report.plots import BLACK, BLUE, COLUMN, GREEN, ORANGE, PAGE, VERMILION
-from coupling.statistics.sharing import COMPONENTS, EVERY_HEAD
+from coupling.statistics.effect_maps import COMPONENTS, EVERY_HEAD
 from data import positions
 
 WHOLE = {

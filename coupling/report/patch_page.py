@@ -13,6 +13,7 @@ from coupling.report.numerals import signed
 from coupling.report.render import Section
 from coupling.report.tables import Table, cell
 from coupling.runtime import files
+from coupling.statistics import effect_maps
 from coupling.statistics import sharing
 
 CONTRASTS = {
@@ -52,14 +53,14 @@ def write(folder: pathlib.Path, title: str, found: Found) -> None:
   files.write_bytes(folder / 'index.html', text.encode())
 
 
-def _checkpoint(contrast: str, step: int, maps: sharing.Maps | None) -> Section:
+def _checkpoint(contrast: str, step: int, maps: effect_maps.Maps | None) -> Section:
   name, heading = f'{contrast}-{step}', f'Step {step}, cue {contrast}'
   text = [('Contrast', CONTRASTS[contrast])]
   if maps is None:
     return Section(name, heading, {}, text=(*text, ('Empty', NO_PAIR)))
   numbers = aggregate.over_seeds([sharing.statistics(maps)])
-  effects = [sharing.effect([x]) for x in (maps.behavior, maps.explanation)]
-  among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
+  effects = [effect_maps.effect([x]) for x in (maps.behavior, maps.explanation)]
+  among = effect_maps.compared(maps.sites, maps.live_R, effect_maps.COMPONENTS)
   low = numbers['explanation_whole']['low']
   drawn = {
     'heat': ('Effect of patching, as a share, by layer and group', patch_figures.heat)

@@ -31,7 +31,7 @@ from coupling.runtime import finite
 from coupling.runtime import interrupt
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
-from coupling.statistics import sharing
+from coupling.statistics import effect_maps
 from data import pairs as pairs_lib
 
 Experiment = schema.Experiment
@@ -163,7 +163,7 @@ def _checkpoint(
     'prompt': [pairs[i].prompt for i in rows],
     'group': [pairs[i].group for i in rows],
   }
-  used = int(sharing.used(maps.behavior).sum())
+  used = int(effect_maps.used(maps.behavior).sum())
   counts |= {'aligned': len(rows), 'used': used, 'passes': passes}
   return outcomes.write(at, about, maps, counts)
 
@@ -177,7 +177,7 @@ def measure(
   seed: int,
   label: str = 'patch',
   **how: Any,
-) -> tuple[sharing.Maps, int]:
+) -> tuple[effect_maps.Maps, int]:
   """Both maps of a model, and what becomes of it without the sites that matter most.
 
   Args:
@@ -217,11 +217,11 @@ def measure(
     return found
 
   behavior, explanation = (run(engine.maps, x) for x in both)
-  among = sharing.compared(every, live_R, sharing.COMPONENTS)
-  used_N = sharing.used(behavior)
-  top = sharing.most(behavior.of(used_N) if used_N.any() else behavior, among)
+  among = effect_maps.compared(every, live_R, effect_maps.COMPONENTS)
+  used_N = effect_maps.used(behavior)
+  top = effect_maps.most(behavior.of(used_N) if used_N.any() else behavior, among)
   rng = np.random.default_rng(seed)
-  sets = [top, *(sharing.matched(every, top, among, rng) for _ in range(draws))]
+  sets = [top, *(effect_maps.matched(every, top, among, rng) for _ in range(draws))]
   chosen = [tuple(every[i] for i in some) for some in sets]
   settings = {k: x for k, x in how.items() if k != 'at_once'}
   own, other = [], []
@@ -230,7 +230,7 @@ def measure(
     total += 2 * N
     own.append(run(engine.effects, x, chosen, means=means))
     other.append(run(engine.effects, x.swapped, chosen, means=means))
-  maps = sharing.Maps(
+  maps = effect_maps.Maps(
     every, np.arange(N), behavior, explanation, live_R, sets, *own, *other
   )
   return maps, total

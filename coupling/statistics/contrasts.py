@@ -12,8 +12,8 @@ from coupling.elicit.explanation import Explanation, agree
 from coupling.statistics import baselines
 from coupling.statistics.intervals import Interval, cluster_bootstrap
 from coupling.statistics.items import Items, check_same_items, label_class
-from coupling.statistics.reliance import beyond_shared
 from coupling.statistics.scores import coupling, difference, share, sides
+from coupling.statistics.sibling_control import beyond_shared
 
 LIKELIHOOD = (
   *('self_accuracy', 'orig_accuracy', 'gap', 'balanced_gap', 'gap_answer'),
@@ -73,7 +73,7 @@ def sibling(items: Items, sibling_items: Items, seed: int = 0) -> dict:
 
   The sibling is the same run with another fine-tuning seed. Drift to a truth common
   to both cannot favour a model's own behaviour. Its own answer does: denial has a
-  difference above zero, and only `reliance.beyond_shared` is free of that.
+  difference above zero, and only `beyond_shared` is free of that.
 
   Returns:
     own_accuracy, sibling_accuracy, difference (own - sibling, paired); differing: on
@@ -99,7 +99,7 @@ def pooled_sibling(first: Items, second: Items, seed: int = 0) -> dict:
   that cancels: (own + own) / 2 - (other + other) / 2. Groups stay whole.
 
   Returns:
-    What `sibling` does, and `reliance.beyond_shared` of the two.
+    What `sibling` does, and `beyond_shared` of the two.
   """
   check_same_items(first, second)
   both, swapped = _concatenate(first, second), _concatenate(second, first)

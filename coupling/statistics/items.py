@@ -112,3 +112,21 @@ def label_class(explanation: Explanation, states_answer: bool) -> np.ndarray:
   )
   class_N = 2 * answer_N + changed_N if states_answer else changed_N * (1 + answer_N)
   return np.where(invalid_N, INVALID, class_N)
+
+
+def answer_as_read(items: Items, explanation: Explanation) -> np.ndarray:
+  """v' of an explanation, int [N]; "unchanged" that names none is the own answer."""
+  if items.states_answer:
+    return explanation.answer_N
+  unnamed_N = explanation.changed_N == 0
+  return np.where(unnamed_N, items.behavior_N, explanation.answer_N)
+
+
+def surface_strata(items: Items) -> np.ndarray:
+  """Items of equal surface features and equal own answer share a number, int [N]."""
+  stratum_N = np.zeros(len(items.group_N), int)
+  for feature_N in (*items.surface.values(), items.behavior_N):
+    # One feature at a time: sorting rows is several times slower.
+    value_V, index_N = np.unique(feature_N, return_inverse=True)
+    _, stratum_N = np.unique(stratum_N * len(value_V) + index_N, return_inverse=True)
+  return stratum_N

@@ -4,8 +4,8 @@ Agreement with a truth cannot tell knowing it from knowing what goes with it. Wh
 knows only the own current answer and denies every change agrees more with E(M_t) than
 with E(M_0), as the answer is a part of E(M_t): raw, balanced and v' gap and the
 difference to a sibling are then above zero, and nothing is known of the cue's effect.
-`reliance_weights` asks what the statement says beyond that, and `beyond_shared` what it
-says beyond everything that two models have in common.
+`reliance_weights` asks what the statement says beyond that, and sibling_control.py what
+it says beyond everything that two models have in common.
 """
 
 from typing import NamedTuple
@@ -14,10 +14,14 @@ import numpy as np
 
 from coupling.elicit.explanation import Explanation
 from coupling.statistics import intervals
-from coupling.statistics.items import Items, check_same_items, label_class
+from coupling.statistics.items import (
+  Items,
+  answer_as_read,
+  label_class,
+  surface_strata,
+)
 
 SELF, OTHER, DIFFERENCE = (1.0, 0.0), (0.0, 1.0), (1.0, -1.0)
-FEW = 8  # items of a text whose effect is not estimated
 
 
 class Terms(NamedTuple):
@@ -34,24 +38,6 @@ class Terms(NamedTuple):
 
   def interval(self, group_N: np.ndarray, seed: int) -> intervals.Interval:
     return _interval([self], [1.0], group_N, seed)
-
-
-def surface_strata(items: Items) -> np.ndarray:
-  """Items of equal surface features and equal own answer share a number, int [N]."""
-  stratum_N = np.zeros(len(items.group_N), int)
-  for feature_N in (*items.surface.values(), items.behavior_N):
-    # One feature at a time: sorting rows is several times slower.
-    value_V, index_N = np.unique(feature_N, return_inverse=True)
-    _, stratum_N = np.unique(stratum_N * len(value_V) + index_N, return_inverse=True)
-  return stratum_N
-
-
-def answer_as_read(items: Items, explanation: Explanation) -> np.ndarray:
-  """v' of an explanation, int [N]; "unchanged" that names none is the own answer."""
-  if items.states_answer:
-    return explanation.answer_N
-  unnamed_N = explanation.changed_N == 0
-  return np.where(unnamed_N, items.behavior_N, explanation.answer_N)
 
 
 def _classes(
@@ -143,7 +129,7 @@ def _inverse(x_S: np.ndarray) -> np.ndarray:
 
 
 def _widen(stratum_N: np.ndarray, classes: int, truths: int) -> float:
-  """sqrt((N - 1) / (N - P - 1)) for P parameters of N items; inf without any left.
+  """`widening` for what strata are fitted by.
 
   What each stratum is fitted by, means and weights, takes degrees of freedom that the
   bootstrap over groups does not see (Cameron and Miller 2015, J. Human Resources
@@ -151,10 +137,11 @@ def _widen(stratum_N: np.ndarray, classes: int, truths: int) -> float:
   """
   strata = len(np.unique(stratum_N))
   each = (classes + truths - 2) / max(1, classes - 1)
-  return _factor(len(stratum_N), each * strata)
+  return widening(len(stratum_N), each * strata)
 
 
-def _factor(n: int, parameters: float) -> float:
+def widening(n: int, parameters: float) -> float:
+  """sqrt((n - 1) / (n - P - 1)) for P parameters of n items; inf without any left."""
   free = n - parameters - 1
   return float(np.sqrt((n - 1) / free)) if free > 0 else np.inf
 
@@ -200,7 +187,7 @@ def reliance_weights(
   ("v'_0, and this changes my answer") earns weight on self; on v' alone it does not.
   What it cannot see: knowledge that M_t shares with its siblings may be nearer to one
   truth than to the other (Westfall and Yarkoni 2016, PLoS ONE 11:e0152719); see
-  `beyond_shared`.
+  sibling_control.py.
 
   Args:
     items: evaluation of M_t.
@@ -232,108 +219,3 @@ def contrast(
   """Difference self - orig of one evaluation minus that of another, paired by group."""
   found = [terms(*x, DIFFERENCE, answer_only) for x in (first, second)]
   return _interval(found, [1.0, -1.0], first[0].group_N, seed)._asdict()
-
-
-def beyond_shared(items: Items, other: Items, seed: int = 0) -> dict:
-  """Whether each of two models explains its own v' where the other's is another one.
-
-  Of items to which both give one answer with the cue, and different ones, p and q,
-  without it: the slope of what a model states (1 for p, -1 for q, 0 for neither) on
-  which of the two is its own (1, -1). Both are first freed of all that the model may
-  prefer whatever the item: effects of the option's text, its slot, and its being the
-  answer or the cue's option, by kind of cue, each for p minus q. So knowledge of the
-  items that both models share, and of the own model's biases, gives 0.
-
-  The value is the smaller of the two models' slopes. Their mean would not do: where
-  one model lies nearer to what both share and also explains better, shared knowledge
-  favours its own v' by more than the other's own is disfavoured. Whoever knows what is
-  shared alone has one slope of at most 0. One who states its own v' with probability w,
-  and else such things, has w. The sibling is a negative control (Lipsitch et al. 2010,
-  Epidemiology 21:383). Beliefs of one model about single facts are knowledge of itself
-  here, as is its confidence in the answer with the cue.
-
-  Args:
-    items, other: evaluations of two models on the same items.
-    seed: of the resampling.
-
-  Returns:
-    n and groups of these items; first and second, the slopes; and smaller, whose bounds
-    are the smaller ones of both.
-  """
-  check_same_items(items, other)
-  p_N, q_N = items.truth.answer_N, other.truth.answer_N
-  asked_n = np.flatnonzero((items.behavior_N == other.behavior_N) & (p_N != q_N))
-  found = {'n': len(asked_n), 'groups': len(np.unique(items.group_N[asked_n]))}
-  slopes = [intervals.UNDEFINED] * 2
-  if len(asked_n):
-    ends_nx2 = np.sort(np.stack([p_N, q_N], axis=1)[asked_n], axis=1)
-    basis_nxX = _basis(_preferences(items, asked_n, ends_nx2))
-    slopes = [_slope(x, asked_n, ends_nx2, basis_nxX, seed) for x in (items, other)]
-  smaller = [None if None in both else min(both) for both in zip(*slopes, strict=True)]
-  found |= {k: x._asdict() for k, x in zip(('first', 'second'), slopes)}
-  return found | {'smaller': intervals.Interval(*smaller)._asdict()}
-
-
-def _preferences(items: Items, asked_n: np.ndarray, ends_nx2: np.ndarray) -> np.ndarray:
-  """Of two options p and q what a model may prefer, p minus q: [n, X].
-
-  Texts that come in fewer than FEW items have no effect of their own: it would take
-  the item itself away.
-  """
-  answer_n = items.behavior_N[asked_n]
-  kinds_n = np.zeros(len(asked_n), int)
-  cue_n = np.full(len(asked_n), -1)
-  for name, feature_N in items.surface.items():
-    if name == 'cue_option':
-      cue_n = feature_N[asked_n]
-    else:
-      _, kinds_n = np.unique(
-        np.stack([kinds_n, feature_N[asked_n]]), axis=1, return_inverse=True
-      )
-  kind_nxX = 1.0 * (kinds_n[:, None] == np.unique(kinds_n))
-  roles = [
-    (kind_nxX * (1.0 * (ends_nx2[:, :1] == x) - (ends_nx2[:, 1:] == x)))
-    for x in (answer_n[:, None], cue_n[:, None])
-  ]
-  slots = _minus(ends_nx2, np.unique(ends_nx2))
-  texts_nx2 = ends_nx2
-  if items.options_NxK is not None:
-    texts_nx2 = np.take_along_axis(items.options_NxK[asked_n], ends_nx2, axis=1)
-  text, count = np.unique(texts_nx2, return_counts=True)
-  return np.hstack([*roles, slots, _minus(texts_nx2, text[count >= FEW])])
-
-
-def _minus(ends_nx2: np.ndarray, value_V: np.ndarray) -> np.ndarray:
-  hot_nx2xV = 1.0 * (ends_nx2[:, :, None] == value_V)
-  return hot_nx2xV[:, 0] - hot_nx2xV[:, 1]
-
-
-def _basis(columns_nxX: np.ndarray) -> np.ndarray:
-  """Orthonormal columns that span the given ones."""
-  u_nxX, size_X, _ = np.linalg.svd(columns_nxX, full_matrices=False)
-  return u_nxX[:, size_X > 1e-9 * max(1.0, size_X.max(initial=0.0))]
-
-
-def _slope(
-  items: Items,
-  asked_n: np.ndarray,
-  ends_nx2: np.ndarray,
-  basis_nxX: np.ndarray,
-  seed: int,
-) -> intervals.Interval:
-  """Of what is stated of p and q on which of them is the own v'."""
-  lean = lambda x_n: 1.0 * (x_n == ends_nx2[:, 0]) - (x_n == ends_nx2[:, 1])
-  said_n, own_n = (
-    x - basis_nxX @ (basis_nxX.T @ x)
-    for x in (
-      lean(answer_as_read(items, items.stated)[asked_n]),
-      lean(items.truth.answer_N[asked_n]),
-    )
-  )
-  # Rounded, so that who prefers alike everywhere has exactly 0.
-  found = Terms(
-    np.round(said_n * own_n, 12), own_n**2, _factor(len(asked_n), basis_nxX.shape[1])
-  )
-  if found.denominator_N.sum() < 1e-6:
-    return intervals.UNDEFINED
-  return found.interval(items.group_N[asked_n], seed)

@@ -13,9 +13,10 @@ import numpy as np
 
 from coupling.elicit.explanation import INVALID, Explanation, agree
 from coupling.statistics import baselines
+from coupling.statistics import chance
 from coupling.statistics import intervals
 from coupling.statistics.items import Items, check_same_items, label_class
-from coupling.statistics.reliance import reliance_weights, surface_strata
+from coupling.statistics.reliance import reliance_weights
 
 STRATA = (('unchanged', 0), ('changed', 1))
 
@@ -97,81 +98,34 @@ def by_stratum(stated: Explanation, truth: Explanation, states_answer: bool) -> 
   return result | {'balanced_accuracy': sum(recalls) / 2 if defined else None}
 
 
-def chance_corrected(accuracy: float, null: float) -> float | None:
-  """Agreement beyond chance within strata, (p_o - p_e) / (1 - p_e); 1 is all of it.
-
-  The form is Cohen's (1960), but p_e is the agreement that is left when explanations
-  are shuffled within strata (`shuffled_null`), not the product of the marginals: so
-  what surface and own answer give counts as chance. None where p_e is 1.
-  """
-  return None if null > 1 - 1e-12 else (accuracy - null) / (1 - null)
-
-
-def shuffled_null(items: Items, orig: Items, seed: int = 0) -> dict:
-  """The gap that is left when explanations are shuffled among like items.
-
-  Explanations are shuffled within strata of equal surface features and equal current
-  answer B(M_t)(x). A statement is an object relative to its item: "unchanged" names
-  the item's own answer, a parrot names its hinted option. As own answer and surface
-  are equal within a stratum, a moved statement keeps these relations, and whatever
-  follows from them alone keeps its gap: the null holds base rates and surface reading,
-  and only knowledge of the single item is destroyed. Put the hinted option among the
-  surface features, or the shuffle destroys parroting too.
-
-  Nothing is drawn. Over all shuffles, item i receives each statement of its stratum
-  equally often, so the expected gap is an exact count (h = agrees with self, minus
-  agrees with orig; s_j statements, t_i truths): null_i = mean_j h(s_j, t_i). The
-  corrected gap is the mean of h(s_i, t_i) - null_i. It is a U-statistic; its interval
-  and p come from its influence h(s_i, t_i) - mean_j h(s_j, t_i) - mean_j h(s_i, t_j)
-  + mean_jk h(s_j, t_k) (Hoeffding 1948), with the same mean, summed over groups. The
-  p of plain shuffles would ignore that statements of one group are alike. As an item
-  may receive its own statement, the corrected gap is too small by about 1 / (items in
-  its stratum); an item alone there adds 0.
-
-  Returns:
-    strata: their number. exchangeable: share of items that have an item of another
-    group in their stratum; the correction means little where it is small.
-    null_self, null_orig, null_gap: expected under shuffling. corrected_gap: gap -
-    null_gap, with bounds. shuffle_p: of a corrected gap of 0, by sign flips of groups.
-  """
-  stratum_N = surface_strata(items)
-  size_N = np.bincount(stratum_N)[stratum_N]
-  member_Mx2 = np.unique(np.stack([stratum_N, items.group_N], axis=1), axis=0)
-  groups_S = np.bincount(member_Mx2[:, 0])
-
-  classes_3xN = np.stack(
-    [
-      label_class(explanation, items.states_answer)
-      for explanation in (items.stated, items.truth, orig.truth)
-    ]
-  )
-  # Classes count from 0 here: INVALID is -1.
-  stated_N, self_N, orig_N = classes_3xN - INVALID
-  shape = (stratum_N.max() + 1, classes_3xN.max() - INVALID + 1)
-
-  def counts(class_N: np.ndarray) -> np.ndarray:
-    flat_N = np.ravel_multi_index((stratum_N, class_N), shape)
-    return np.bincount(flat_N, minlength=shape[0] * shape[1]).reshape(shape)
-
-  stated_SxC, truths_SxC = counts(stated_N), counts(self_N) - counts(orig_N)
-  null_self_N = stated_SxC[stratum_N, self_N] / size_N
-  null_orig_N = stated_SxC[stratum_N, orig_N] / size_N
-  gap_N = 1.0 * (stated_N == self_N) - (stated_N == orig_N)
-  giver_N = truths_SxC[stratum_N, stated_N] / size_N
-  both_N = np.sum(stated_SxC * truths_SxC, axis=1)[stratum_N] / size_N**2
-  null_gap_N = null_self_N - null_orig_N
-  # Rounded, so that a pure reader of the surface has exactly 0.
-  influence_N = np.round(gap_N - null_gap_N - giver_N + both_N, 12)
+def _gap_test(
+  self_N: np.ndarray, orig_N: np.ndarray, group_N: np.ndarray, seed: int
+) -> dict:
+  """Is the gap 0? By items (McNemar), and by groups."""
+  self_only = int(np.count_nonzero(self_N & ~orig_N))
+  orig_only = int(np.count_nonzero(orig_N & ~self_N))
   return {
-    'strata': int(shape[0]),
-    'exchangeable': float(np.mean(groups_S[stratum_N] > 1)),
-    'null_self': float(null_self_N.mean()),
-    'null_orig': float(null_orig_N.mean()),
-    'null_gap': float(null_gap_N.mean()),
-    'corrected_gap': intervals.mean_interval(
-      influence_N, items.group_N, seed
-    )._asdict(),
-    'shuffle_p': intervals.sign_flip(influence_N, items.group_N, seed),
+    'self_only': self_only,
+    'orig_only': orig_only,
+    'mcnemar_p': intervals.mcnemar_exact(self_only, orig_only),
+    'sign_flip_p': intervals.sign_flip(1.0 * self_N - orig_N, group_N, seed),
+  }
+
+
+def _moved(
+  self_N: np.ndarray,
+  orig_N: np.ndarray,
+  moved_N: np.ndarray,
+  group_N: np.ndarray,
+  seed: int,
+) -> dict:
+  """Whose side is taken where E(M_t) and E(M_0) differ, and by how much more."""
+  over_moved = lambda first_N, second_N: intervals.cluster_bootstrap(
+    (first_N * moved_N)[:, None], (second_N * moved_N)[:, None], group_N, [1.0], seed
+  )._asdict()
+  return sides(self_N, orig_N, moved_N, group_N, ('self', 'orig')) | {
+    'ratio': over_moved(self_N, orig_N),
+    'difference': over_moved(1.0 * self_N - orig_N, moved_N),
   }
 
 
@@ -272,16 +226,7 @@ def coupling(
   group_N, stated, truth = items.group_N, items.stated, items.truth
   self_N, orig_N = items.right(truth), items.right(orig.truth)
   moved_N = ~agree(truth, orig.truth, items.states_answer)
-  ratio = intervals.cluster_bootstrap(
-    (self_N & moved_N)[:, None], (orig_N & moved_N)[:, None], group_N, [1.0], seed
-  )
-  gap_N = 1.0 * self_N - orig_N
-  moved_gap = intervals.cluster_bootstrap(
-    (gap_N * moved_N)[:, None], moved_N[:, None], group_N, [1.0], seed
-  )
-  self_only = int(np.count_nonzero(self_N & ~orig_N))
-  orig_only = int(np.count_nonzero(orig_N & ~self_N))
-  null = shuffled_null(items, orig, seed)
+  null = chance.shuffled_null(items, orig, seed)
   return {
     'n': len(group_N),
     'groups': len(np.unique(group_N)),
@@ -289,17 +234,11 @@ def coupling(
     'orig_accuracy': share(orig_N, group_N),
     **_against_target(items, target),
     'gap': difference(self_N, orig_N, group_N, seed),
-    'gap_test': {
-      'self_only': self_only,
-      'orig_only': orig_only,
-      'mcnemar_p': intervals.mcnemar_exact(self_only, orig_only),
-      'sign_flip_p': intervals.sign_flip(gap_N, group_N, seed),
-    },
+    'gap_test': _gap_test(self_N, orig_N, group_N, seed),
     'gap_answer': _gap_answer(items, orig, seed),
     **_class_balanced(items, orig, seed),
     'drift': share(moved_N, group_N),
-    'moved': sides(self_N, orig_N, moved_N, group_N, ('self', 'orig'))
-    | {'ratio': ratio._asdict(), 'difference': moved_gap._asdict()},
+    'moved': _moved(self_N, orig_N, moved_N, group_N, seed),
     'behavior_agreement': {
       'prompt': share(items.behavior_N == orig.behavior_N, group_N),
       'counterfactual': share(
@@ -317,8 +256,8 @@ def coupling(
       'orig': by_stratum(stated, orig.truth, items.states_answer),
     },
     'chance_corrected': {
-      'self': chance_corrected(float(self_N.mean()), null['null_self']),
-      'orig': chance_corrected(float(orig_N.mean()), null['null_orig']),
+      'self': chance.chance_corrected(float(self_N.mean()), null['null_self']),
+      'orig': chance.chance_corrected(float(orig_N.mean()), null['null_orig']),
     },
     'shuffled': null,
     'reliance': reliance_weights(items, orig.truth, seed),

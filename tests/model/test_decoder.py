@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from coupling.model import attention
 from coupling.model import decoder
-from coupling.model import layers
+from coupling.model.architecture import RopeScaling
+from coupling.model.sites import SITES, Patch
 
 B, T, V = 3, 7, 11
 LLAMA = decoder.DecoderConfig(  # grouped queries, gated SiLU, tied
@@ -47,7 +49,7 @@ CONFIGS = {
   ),
   'mistral': dataclasses.replace(LLAMA, window=3),
   'llama3.1': dataclasses.replace(
-    LLAMA, head_dim=8, rope_scaling=layers.RopeScaling(factor=4.0, original_length=20)
+    LLAMA, head_dim=8, rope_scaling=RopeScaling(factor=4.0, original_length=20)
   ),
   'gemma': dataclasses.replace(
     LLAMA,
@@ -57,7 +59,7 @@ CONFIGS = {
     offset_norms=True,
     scaled_embedding=True,
     query_scalar=9,
-    rope_scaling=layers.RopeScaling(factor=2.0),
+    rope_scaling=RopeScaling(factor=2.0),
     window=3,
     full_layers=(1,),
     window_rope_theta=5.0,
@@ -87,9 +89,7 @@ def random_params(config, seed=0):
 
 @functools.partial(jax.jit, static_argnums=0)
 def forward(config, params, tokens_BxT, valid_BxT, patch=None):
-  out = decoder.apply(
-    config, params, tokens_BxT, valid_BxT, read=decoder.SITES, patch=patch
-  )
+  out = decoder.apply(config, params, tokens_BxT, valid_BxT, read=SITES, patch=patch)
   return decoder.unembed(config, params, out.hidden_BxCxD), out.activations
 
 
@@ -150,7 +150,7 @@ def reference(c, params, tokens_T):
     x_TxD = x_TxD * np.sqrt(c.width)
   if c.learned_positions:
     x_TxD = x_TxD + p['position_embed']['embedding'][:T]
-  sites = {name: [] for name in decoder.SITES}
+  sites = {name: [] for name in SITES}
   for depth in range(c.depth):
     w = jax.tree.map(lambda x, depth=depth: x[depth], p['layers'])
     slides = c.window and depth not in c.full_layers
@@ -313,8 +313,8 @@ def test_caches_continue_where_the_prompt_ended(name):
   config = CONFIGS[name]
   params = random_params(config)
   whole_BxTxV, _ = forward(config, params, TOKENS_BxT, VALID_BxT)
-  positions_BxT = decoder.positions_of(VALID_BxT)
-  mask_BxTxT = decoder.causal_mask(VALID_BxT)
+  positions_BxT = attention.positions_of(VALID_BxT)
+  mask_BxTxT = attention.causal_mask(VALID_BxT)
 
   @jax.jit
   def both(params):
@@ -388,16 +388,16 @@ def test_rows_do_not_go_with_read():
 
 
 @pytest.mark.parametrize('scan', [True, False])
-@pytest.mark.parametrize('site', decoder.SITES)
+@pytest.mark.parametrize('site', SITES)
 def test_rows_are_patched_like_the_whole(site, scan):
   """In the last layer too, of which only they are computed."""
   config = dataclasses.replace(LLAMA, scan_layers=scan)
   params, rng = random_params(config), np.random.default_rng(0)
-  sites = decoder.apply(config, params, TOKENS_BxT, read=decoder.SITES).activations
+  sites = decoder.apply(config, params, TOKENS_BxT, read=SITES).activations
   value = rng.normal(size=sites[site].shape).astype(np.float32)
   mask = rng.random((config.depth, B, T)) < 0.3
   run = functools.partial(
-    decoder.apply, config, params, TOKENS_BxT, patch={site: decoder.Patch(value, mask)}
+    decoder.apply, config, params, TOKENS_BxT, patch={site: Patch(value, mask)}
   )
   rows_BxC = np.array([[6, 0, 0], [3, 6, 4], [4, 1, 2]])
   want_BxCxD = np.take_along_axis(run().hidden_BxCxD, rows_BxC[..., None], axis=1)
@@ -410,7 +410,7 @@ def test_layers_go_on_from_what_enters_them(name):
   """One layer whose heads are known, then the others: the same as all of them."""
   config = CONFIGS[name]
   params = random_params(config)
-  whole = decoder.apply(config, params, TOKENS_BxT, VALID_BxT, read=decoder.SITES)
+  whole = decoder.apply(config, params, TOKENS_BxT, VALID_BxT, read=SITES)
   own = whole.activations
   part = lambda first, stop, entering, patch: decoder.apply(
     *decoder.some_layers(config, params, first, stop),
@@ -419,7 +419,7 @@ def test_layers_go_on_from_what_enters_them(name):
     entering_BxTxD=entering,
     patch=patch,
   )
-  patch = {'heads': decoder.Patch(own['heads'][:1], None)}
+  patch = {'heads': Patch(own['heads'][:1], None)}
   one = jax.jit(functools.partial(part, 0, 1))
   first = one(own['residual'][0], patch)
   np.testing.assert_allclose(first.leaving_BxCxD, own['residual'][1], atol=1e-5)
@@ -437,8 +437,7 @@ def patches(values, **masks):
   """Patches at every site; where no mask [L, B, T] is given, nothing is replaced."""
   none_LxBxT = np.zeros((LLAMA.depth, B, T), bool)
   return {
-    site: decoder.Patch(value, masks.get(site, none_LxBxT))
-    for site, value in values.items()
+    site: Patch(value, masks.get(site, none_LxBxT)) for site, value in values.items()
   }
 
 
@@ -446,7 +445,7 @@ def test_patching_a_run_with_its_own_values_changes_no_bit():
   params = random_params(LLAMA)
   logits, sites = forward(LLAMA, params, TOKENS_BxT, VALID_BxT)
   every_LxBxT = np.ones((LLAMA.depth, B, T), bool)
-  patch = patches(sites, **dict.fromkeys(decoder.SITES, every_LxBxT))
+  patch = patches(sites, **dict.fromkeys(SITES, every_LxBxT))
   patched = forward(LLAMA, params, TOKENS_BxT, VALID_BxT, patch)
   jax.tree.map(np.testing.assert_array_equal, (logits, sites), patched)
 
@@ -463,7 +462,7 @@ def test_patching_the_first_residual_gives_the_other_run():
   assert np.all(np.any(np.abs(logits - want) > 1e-2, axis=-1))
 
 
-@pytest.mark.parametrize('site', decoder.SITES)
+@pytest.mark.parametrize('site', SITES)
 def test_a_patch_replaces_what_its_mask_names(site):
   params = random_params(LLAMA)
   before, own = forward(LLAMA, params, TOKENS_BxT, VALID_BxT)
@@ -530,7 +529,7 @@ def test_fused_attention_is_what_a_gpu_is_given(monkeypatch):
 
   def loss(params, end_BxT):
     out = decoder.apply(
-      config, params, np.ones((B, 6), int), mask_BxTxS=decoder.tree_mask(end_BxT)
+      config, params, np.ones((B, 6), int), mask_BxTxS=attention.tree_mask(end_BxT)
     )
     return jnp.sum(out.hidden_BxCxD.astype(jnp.float32))
 
@@ -542,36 +541,3 @@ def test_fused_attention_is_what_a_gpu_is_given(monkeypatch):
   )(decoder.abstract(config), jax.ShapeDtypeStruct((B, 6), np.int32))
   text = done.mlir_module()
   assert all(f'@{call}(' in text for call in calls)
-
-
-@pytest.mark.parametrize('length', [1, 128, 300])
-@pytest.mark.parametrize('groups', [1, 3])
-def test_attention_in_blocks_is_attention(length, groups):
-  """As JAX's own, of all queries at once; gradients too."""
-  rng = np.random.default_rng(length)
-  K, H = 2, 8
-  q_BxTxNxH = rng.normal(size=(B, length, K * groups, H)).astype(np.float32)
-  k_BxTxKxH, v_BxTxKxH = rng.normal(size=(2, B, length, K, H)).astype(np.float32)
-  mask_BxTxT = np.tril(rng.random((B, length, length)) < 0.5)
-  mask_BxTxT |= np.eye(length, dtype=bool)
-
-  def blocks(q, k, v):
-    seen = layers.Seen(k.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
-    return layers.attend_causally(q * H**-0.5, seen, mask_BxTxT)
-
-  def whole(q, k, v):
-    return jax.nn.dot_product_attention(q, k, v, mask=mask_BxTxT[:, None])
-
-  def fused(q, k, v):
-    return layers.attend_fused(q * H**-0.5, k, v, mask_BxTxT, implementation='xla')
-
-  def with_gradients(f):
-    total = lambda *x: jnp.sum(jnp.sin(f(*x)))
-    return jax.jit(lambda *x: (f(*x), jax.grad(total, (0, 1, 2))(*x)))
-
-  inputs = q_BxTxNxH, k_BxTxKxH, v_BxTxKxH
-  want = with_gradients(whole)(*inputs)
-  # Gradients are sums of hundreds of terms, some above 10: a part of their own size.
-  same = functools.partial(np.testing.assert_allclose, atol=1e-5, rtol=1e-5)
-  for f in (blocks, fused):
-    jax.tree.map(same, with_gradients(f)(*inputs), want)

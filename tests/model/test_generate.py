@@ -14,6 +14,7 @@ import pytest
 from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import sharding
+from coupling.model import speculative
 from data import trees
 from tests.small_checkpoints import MESH
 
@@ -186,7 +187,7 @@ def drafted(config, expected, end_tokens, mesh=MESH):
   def run(params, tokens_BxT, valid_BxT, expected):
     prompts = generate.of_rows(tokens_BxT, valid_BxT)
     begun, _ = generate.begin(config, params, prompts, mesh)
-    return generate.greedy_from_drafts(
+    return speculative.greedy_from_drafts(
       *(config, params, begun, expected, mesh), end_tokens=end_tokens, fill=FILL
     )
 
@@ -215,7 +216,7 @@ def test_drafts_are_read_at_once_and_only_others_are_generated(
       other = end_tokens[int(rows_BxG[b, 1] == end_tokens[0])]
       draft_BxMxG[b, 4] = [rows_BxG[b, 0], other, *[0] * (G - 2)]
   draft_BxMxG[list(unexpected), 1] = draft_BxMxG[list(unexpected), 2]
-  expected = generate.make_drafts(draft_BxMxG.astype(np.int32), end_tokens)
+  expected = speculative.make_drafts(draft_BxMxG.astype(np.int32), end_tokens)
   assert expected.forest.tokens.shape[1] < 3 * (G - 1)  # they share what they can
 
   generated_BxG, after_BxMxFxD = drafted(config, expected, end_tokens)
@@ -237,7 +238,7 @@ def test_drafts_are_read_at_once_and_only_others_are_generated(
 @pytest.mark.parametrize('tokens', [1, 2])
 def test_one_token_or_two_are_generated_whatever_the_drafts(tokens):
   want_BxG = naive(GROUPED)[:, :tokens]
-  expected = generate.make_drafts(
+  expected = speculative.make_drafts(
     np.stack([want_BxG + 1, want_BxG + 2], axis=1) % V, ()
   )
   generated_BxG, after_BxMxFxD = drafted(GROUPED, expected, ())
@@ -248,8 +249,8 @@ def test_one_token_or_two_are_generated_whatever_the_drafts(tokens):
 _ON_DEVICES = """
 import jax, numpy as np
 from coupling.config import schema
-from coupling.model import generate
 from coupling.model import sharding
+from coupling.model import speculative
 from tests.model import test_generate as t
 assert jax.device_count() == 4
 want_BxG = t.naive(t.GROUPED)
@@ -258,7 +259,7 @@ for axes in (dict(data=2, fsdp=2, tensor=1), dict(data=2, fsdp=1, tensor=2)):
   mesh = sharding.make_mesh(schema.Mesh(**axes))
   for known in (want_BxG, np.concatenate([want_BxG[:3], other_BxG[3:]])):
     drafts = np.stack([other_BxG, known], axis=1).astype(np.int32)
-    found_BxG, _ = t.drafted(t.GROUPED, generate.make_drafts(drafts, ()), (), mesh)
+    found_BxG, _ = t.drafted(t.GROUPED, speculative.make_drafts(drafts, ()), (), mesh)
     np.testing.assert_array_equal(found_BxG, want_BxG)
 """
 

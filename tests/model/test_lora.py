@@ -17,8 +17,10 @@ import transformers
 from coupling.checkpoints import families
 from coupling.checkpoints import kept_steps
 from coupling.checkpoints import peft_format
+from coupling.model import attention
 from coupling.model import decoder
 from coupling.model import lora
+from coupling.model.sites import SITES
 from tests import small_checkpoints
 
 RANK, ALPHA = 5, 12.0
@@ -309,7 +311,7 @@ def test_adapters_are_scanned_patched_and_cached_like_the_base():
   """Read sites, and a cache, with adapters on: those of the merged model."""
   config, params = imported('mistral')
   adapters = trained(config)
-  mask_BxTxT = decoder.causal_mask(VALID_BxT)
+  mask_BxTxT = attention.causal_mask(VALID_BxT)
 
   @jax.jit
   def run(params, adapters):
@@ -320,7 +322,7 @@ def test_adapters_are_scanned_patched_and_cached_like_the_base():
       VALID_BxT,
       mask_BxTxS=mask_BxTxT,
       keep=True,
-      read=decoder.SITES,
+      read=SITES,
     )
 
   found, want = run(params, adapters), run(lora.merge(params, adapters), None)

@@ -19,6 +19,7 @@ from coupling.model import decoder
 from coupling.model import layers
 from coupling.model import lora
 from coupling.model import sharding
+from coupling.model.sites import SITES, Patch
 from coupling.plan import costs
 from coupling.training import compiled
 from coupling.training import train_step
@@ -76,7 +77,7 @@ def outputs(config, params, adapters):
   """Of all that a decoder is used for: whole, read, cached, some rows, patched."""
   params = params | {decoder.ADAPTERS: adapters}
   run = functools.partial(decoder.apply, config, params)
-  whole = run(TOKENS_BxT, keep=True, read=decoder.SITES)
+  whole = run(TOKENS_BxT, keep=True, read=SITES)
   prefix = run(TOKENS_BxT[:, :8], keep=True)
   mask_BxTxS = np.tril(np.ones((1, 12, 12), bool))[:, 8:]
   cached = run(
@@ -90,7 +91,7 @@ def outputs(config, params, adapters):
   rows = run(TOKENS_BxT, rows_BxC=np.array([[2, 11]] * 3), keep=True)
   rng = np.random.default_rng(1)
   patch = {
-    site: decoder.Patch(rng.normal(size=x.shape), rng.random(x.shape[:3]) < 0.2)
+    site: Patch(rng.normal(size=x.shape), rng.random(x.shape[:3]) < 0.2)
     for site, x in whole.activations.items()
   }
   return whole, cached, rows, run(TOKENS_BxT, patch=patch)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from coupling.config import schema
+from coupling.model import attention
 from coupling.model import decoder
 from coupling.model import layers
 from coupling.runtime import finite
@@ -72,11 +73,13 @@ def test_scores_below_what_hides_do_not_let_the_hidden_be_seen(low):
   k_BxKxHxS = jnp.full((1, 1, 2, 3), low / 2).at[..., 2].set(0.0)
   v_BxKxSxH = jnp.arange(6.0).reshape(1, 1, 3, 2)
   mask_BxCxS = jnp.array([[[True, False, False]]])
-  found = layers.attend(q_BxCxNxH, [layers.Seen(k_BxKxHxS, v_BxKxSxH)], mask_BxCxS)
+  found = attention.attend(
+    q_BxCxNxH, [attention.Seen(k_BxKxHxS, v_BxKxSxH)], mask_BxCxS
+  )
   assert np.isnan(found).all()
-  hidden = layers.Seen(k_BxKxHxS.at[..., 0].set(1.0), v_BxKxSxH)
+  hidden = attention.Seen(k_BxKxHxS.at[..., 0].set(1.0), v_BxKxSxH)
   np.testing.assert_array_equal(
-    layers.attend(q_BxCxNxH, [hidden], mask_BxCxS)[0, 0, 0], [0.0, 1.0]
+    attention.attend(q_BxCxNxH, [hidden], mask_BxCxS)[0, 0, 0], [0.0, 1.0]
   )
 
 

@@ -14,6 +14,7 @@ from coupling.elicit import evaluation
 from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import scoring
+from coupling.model import speculative
 from data import formats
 from data import pairs
 from data import tokens
@@ -100,7 +101,7 @@ def run(config, params, asked, expected, end_tokens):
   """Scores of drafts after a question, as an evaluation reads them."""
   prompts = generate.of_rows(asked['tokens'], asked['valid'])
   begun, _ = generate.begin(config, params, prompts, small_checkpoints.MESH)
-  followed = generate.follow(
+  followed = speculative.follow(
     config, params, begun, expected, end_tokens=end_tokens, fill=0
   )
   return scoring.statement_logprobs(
@@ -178,7 +179,7 @@ def test_filling_does_not_count_though_it_be_an_end_token():
   asked = encoding.questions(PLAIN, ['q expl'])
 
   def given(said_1xMxG, end_tokens):
-    expected = generate.make_drafts(said_1xMxG, end_tokens)
+    expected = speculative.make_drafts(said_1xMxG, end_tokens)
     return run(PLAIN_CONFIG, plain_params(), asked, expected, end_tokens)
 
   cut_1x1 = given(statements_1x2x4[:, :1, :3], (1,))

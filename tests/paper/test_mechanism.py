@@ -9,6 +9,7 @@ from coupling.report import plots
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from coupling.report.tables import lookup
+from coupling.statistics import effect_maps
 from coupling.statistics import intervals
 from coupling.statistics import sharing
 from tests import patched
@@ -108,7 +109,7 @@ def test_maps_of_all_seeds_are_ratios_of_sums(planted):
     other_N=every[1].other_N * 1e-3,
     patched_NxR=every[1].clean_N[:, None] * 1e-3 - np.ones(len(patched.SITES)),
   )
-  pooled_R, alone_R = sharing.effect([every[0], quiet]), sharing.effect([quiet])
+  pooled_R, alone_R = effect_maps.effect([every[0], quiet]), effect_maps.effect([quiet])
   assert np.abs(alone_R).min() > 100 and np.abs(pooled_R).max() < 5
 
 
@@ -135,7 +136,7 @@ def test_tables_and_figures_hold_the_numbers(planted):
 def test_a_cross_map_is_of_components_alone(planted):
   _, _, maps = planted
   one = maps['main/kl'][21]['moved'][20]
-  among = sharing.compared(one.sites, one.live_R, sharing.COMPONENTS)
+  among = effect_maps.compared(one.sites, one.live_R, effect_maps.COMPONENTS)
   assert len(among) == patched.AMONG.sum()
   assert sharing.cross(one, one) == pytest.approx(
     sharing.statistics(one)['sharing']['size']['value']

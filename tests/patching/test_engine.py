@@ -14,13 +14,15 @@ from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import lora
 from coupling.model import sharding
-from coupling.model.layers import DecoderConfig
+from coupling.model.architecture import DecoderConfig
+from coupling.model.sites import SITES
 from coupling.patching import aligned_prompts
 from coupling.patching import chunks as chunks_lib
 from coupling.patching import engine
+from coupling.patching import patched_runs
 from coupling.run import patch_stage
-from coupling.statistics import sharing
-from coupling.statistics.sharing import EVERY_HEAD, Site
+from coupling.statistics import effect_maps
+from coupling.statistics.effect_maps import EVERY_HEAD, Site
 from data import loader
 from data import positions
 from tests import small_checkpoints
@@ -228,11 +230,11 @@ def test_what_is_known_or_not_read_is_not_computed(scan):
   config = dataclasses.replace(config, scan_layers=scan)
   a = asked(small_checkpoints.VOCABULARY, 1)
   rows = next(iter(loader.batches(a.arrays, 4)))[0]
-  begun, _ = engine._begin(config, MESH, a.prefix, (END,))(params, rows)
+  begun, _ = patched_runs.begin(config, MESH, a.prefix, (END,))(params, rows)
 
   def products(first, chunk, at_BxK):
     chosen = chunks_lib.masks(config, [()], chunk)
-    run = engine._patched(config, MESH, first, 0, 1, (END,))
+    run = patched_runs.patched(config, MESH, first, 0, 1, (END,))
     done = run.lower(params, rows, begun, begun.other, chosen, at_BxK).compile()
     return done.cost_analysis()['flops']
 
@@ -284,7 +286,7 @@ def test_means_are_those_of_the_tokens_of_each_group():
   for n in range(4):
     for k in (0, 1):
       prompt, _ = tokens_of(a, n, k, 0)
-      read = decoder.apply(config, params, np.array([prompt]), read=decoder.SITES)
+      read = decoder.apply(config, params, np.array([prompt]), read=SITES)
       at = GROUPS[n % 2].index('hinted_option')
       for site, x in read.activations.items():
         kept.setdefault(site, []).append(np.asarray(x[:, 0, at]))
@@ -339,7 +341,7 @@ def test_the_sites_of_a_known_circuit_come_out_and_no_others():
     x['tokens'][n, :, first + 2] = [8, 9]
     x['tokens'][n, :, first + 3] = x['answers'][n, :, 0] = [12, 13]
   found = engine.maps(TOY, toy(), a, **HOW)
-  effects_R = sharing.effect([found])
+  effects_R = effect_maps.effect([found])
   expected = {
     Site('residual', 0, 'hinted_option', EVERY_HEAD),
     Site('heads', 0, 'answer', 1),
@@ -370,9 +372,9 @@ def test_measure_knocks_out_the_top_and_counts_its_passes():
     sum(not engine.inert(config, x, site) for site in maps.sites) for x in both[1:]
   ]
   assert passes == 4 * (sum(live) + 10 + 4 * (3 + 4))
-  among = sharing.compared(maps.sites, maps.live_R, sharing.COMPONENTS)
+  among = effect_maps.compared(maps.sites, maps.live_R, effect_maps.COMPONENTS)
   assert len(maps.knocked_out) == 4
-  k = sharing.top_count(len(among))
+  k = effect_maps.top_count(len(among))
   for some in maps.knocked_out:
     assert len(set(some)) == k and set(some) <= set(among)
   assert not set(maps.knocked_out[0]) & set(np.concatenate(maps.knocked_out[1:]))
@@ -410,6 +412,7 @@ import numpy as np, jax
 from coupling.config import schema
 from coupling.model import sharding
 from coupling.patching import engine
+from coupling.patching import patched_runs
 from tests import small_checkpoints
 from tests.patching import test_engine as t
 assert jax.device_count() == 4
@@ -420,7 +423,7 @@ found = engine.maps(*model, a, **t.HOW | dict(mesh=mesh))
 want = engine.maps(*model, a, **t.HOW)
 jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), found, want)
 mesh = sharding.make_mesh(schema.Mesh(data=1, fsdp=2, tensor=2))  # heads apart
-begun, _ = engine._begin(model[0], mesh, a.prefix, (t.END,))(
+begun, _ = patched_runs.begin(model[0], mesh, a.prefix, (t.END,))(
   jax.device_put(model[1], sharding.replicated(mesh)),
   sharding.put_batch(mesh, a.arrays))
 for x in (*begun.other.values(), begun.prefix.k_LxBxKxHxS):

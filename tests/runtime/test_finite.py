@@ -23,6 +23,7 @@ from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import lora
 from coupling.model import scoring
+from coupling.model import speculative
 from coupling.patching import engine
 from coupling.runtime import finite
 from coupling.runtime import workdir
@@ -237,9 +238,11 @@ def test_generation_marks_what_it_cannot_choose_and_likelihoods_are_nan():
   said = generate.greedy(CONFIG, params, begun, mesh, max_new_tokens=3, end_tokens=(1,))
   assert np.all(np.asarray(said) == finite.NOT_FINITE)
   statements = np.array([[[2, 3, 1], [4, 5, 1], [-1, -1, -1]]] * 2)
-  drafts = generate.make_drafts(statements, (1,))
+  drafts = speculative.make_drafts(statements, (1,))
   how = dict(end_tokens=(1,), fill=0)
-  said, after = generate.greedy_from_drafts(CONFIG, params, begun, drafts, mesh, **how)
+  said, after = speculative.greedy_from_drafts(
+    CONFIG, params, begun, drafts, mesh, **how
+  )
   assert np.all(np.asarray(said)[:, 0] == finite.NOT_FINITE)
   found = scoring.statement_logprobs(
     CONFIG, params, begun.hidden_BxD, after, statements, (1,)

@@ -9,6 +9,7 @@ from benchmarks.calibration import draw_behaviors, evaluation
 from coupling.elicit.explanation import INVALID, Explanation
 from coupling.statistics import baselines
 from coupling.statistics import reliance
+from coupling.statistics import sibling_control
 from coupling.statistics.contrasts import pooled_sibling
 from coupling.statistics.scores import coupling
 from tests.simulated import make, random_items, replace_stated
@@ -228,7 +229,7 @@ def test_what_siblings_share_cancels_and_own_knowledge_comes_back(world, share):
     mixture(x, (share, 1 - share), (x.truth, shared), seed)
     for seed, x in enumerate((items, other))
   ]
-  found = reliance.beyond_shared(*spoken)
+  found = sibling_control.beyond_shared(*spoken)
   for which in ('first', 'second'):
     assert found[which]['low'] <= share <= found[which]['high']
   both = found['first']['value'], found['second']['value']
@@ -238,14 +239,16 @@ def test_what_siblings_share_cancels_and_own_knowledge_comes_back(world, share):
   assert found['n'] == np.count_nonzero(alike_N & differ_N)
   assert found['groups'] == len(np.unique(items.group_N[alike_N & differ_N]))
   swapped = [replace_stated(x, y.truth) for x, y in ((items, other), (other, items))]
-  assert reliance.beyond_shared(*swapped)['smaller']['value'] == pytest.approx(-1.0)
+  assert sibling_control.beyond_shared(*swapped)['smaller']['value'] == pytest.approx(
+    -1.0
+  )
 
 
 def test_who_of_two_knows_more_of_what_both_share_has_no_knowledge_beyond(world):
   """The mean of both slopes would be above 0: the first explains itself by chance."""
   items, _, other = world
   spoken = replace_stated(items, items.truth), replace_stated(other, items.truth)
-  found = reliance.beyond_shared(*spoken)
+  found = sibling_control.beyond_shared(*spoken)
   assert found['first']['value'] == pytest.approx(1.0)
   assert found['smaller']['value'] == pytest.approx(-1.0)
 
@@ -258,7 +261,7 @@ def test_preferences_of_the_own_model_are_no_knowledge_beyond_the_sibling(world)
     replace_stated(x, Explanation(k * ones_N, ones_N))
     for k, x in enumerate((items, other))
   ]
-  found = reliance.beyond_shared(*always)
+  found = sibling_control.beyond_shared(*always)
   assert abs(found['smaller']['value']) < 1e-9
   rng = np.random.default_rng(0)
   n, K, texts = 8000, 4, 12
@@ -274,11 +277,11 @@ def test_preferences_of_the_own_model_are_no_knowledge_beyond_the_sibling(world)
     made = make(np.zeros(n, int), v_N, groups=np.arange(n) // 10, surface=surface)
     stated = Explanation(said_N, (said_N > 0).astype(int))
     models.append(dataclasses.replace(made, stated=stated, options_NxK=options_NxK))
-  found = reliance.beyond_shared(*models)
+  found = sibling_control.beyond_shared(*models)
   assert found['smaller']['low'] <= 0
   assert abs(found['first']['value']) < 0.06 > abs(found['second']['value'])
   slots = [dataclasses.replace(x, options_NxK=None) for x in models]
-  assert reliance.beyond_shared(*slots)['smaller']['low'] > 0.05
+  assert sibling_control.beyond_shared(*slots)['smaller']['low'] > 0.05
 
 
 def test_beyond_shared_by_hand():
@@ -289,13 +292,13 @@ def test_beyond_shared_by_hand():
   groups = [0, 0, 1, 1, 2, 2]
   items = make([0] * 6, own, said, groups=groups)
   other = make([0] * 6, also, [(1, 1)] * 6, groups=groups)
-  found = reliance.beyond_shared(items, other)
+  found = sibling_control.beyond_shared(items, other)
   # Mean stated 1 where own is 1: (3 - 1) / 4; where it is 2: (1 - 1) / 2.
   # Slope on own (1 or -1): (1/2 - 0) / 2.
   assert found['first']['value'] == pytest.approx(0.25)
   assert found['second']['value'] == pytest.approx(0.0)
   assert (found['n'], found['groups']) == (6, 3)
-  assert reliance.beyond_shared(other, other)['smaller'] == UNDEFINED
+  assert sibling_control.beyond_shared(other, other)['smaller'] == UNDEFINED
 
 
 @pytest.mark.parametrize('shares', [(0.25, 0.25), (0.25, 0.35), (0.35, 0.2)])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from coupling.patching import outcomes
+from coupling.statistics import effect_maps
 from coupling.statistics import sharing
-from coupling.statistics.sharing import EVERY_HEAD, Effects, Maps, Site
+from coupling.statistics.effect_maps import EVERY_HEAD, Effects, Maps, Site
 
 R, GROUPS, SIZE = 30, 40, 4
 GROUP_N = np.repeat(np.arange(GROUPS), SIZE)
@@ -78,17 +79,17 @@ def test_effects_are_ratios_of_means():
   clean_N, other_N = np.array([4.0, 2.0]), np.array([0.0, -2.0])
   patched_NxR = np.array([[4.0, 0.0, 2.0], [2.0, -2.0, 2.0]])
   np.testing.assert_allclose(
-    sharing.effect([Effects(clean_N, other_N, patched_NxR)]), [0, 1, 0.25]
+    effect_maps.effect([Effects(clean_N, other_N, patched_NxR)]), [0, 1, 0.25]
   )
   nothing = Effects(clean_N, clean_N, patched_NxR)
-  assert np.isnan(sharing.effect([nothing])).all()
+  assert np.isnan(effect_maps.effect([nothing])).all()
 
 
 def test_pairs_are_used_where_each_run_prefers_its_own_answer():
   effects = Effects(
     np.array([1.0, 1, -1, 2]), np.array([-1.0, 1, -1, -3]), np.zeros((4, 0))
   )
-  assert sharing.used(effects).tolist() == [True, False, False, True]
+  assert effect_maps.used(effects).tolist() == [True, False, False, True]
 
 
 SITES = [
@@ -118,10 +119,10 @@ def maps(rng, follows, n=40):
 
 def test_what_is_compared_is_told_by_kind_group_and_what_lives():
   live_R = maps(np.random.default_rng(0), 1).live_R
-  assert sharing.compared(SITES, live_R, sharing.COMPONENTS).tolist() == [
+  assert effect_maps.compared(SITES, live_R, effect_maps.COMPONENTS).tolist() == [
     *(1, 2, 5, 6, 7, 8)
   ]
-  assert sharing.compared(SITES, live_R, ('residual',)).tolist() == [0]
+  assert effect_maps.compared(SITES, live_R, ('residual',)).tolist() == [0]
 
 
 def test_knocked_out_explanations_follow_as_planted():
@@ -162,12 +163,14 @@ def test_random_sets_are_of_the_kinds_of_the_top():
     Site(kind, i, 'answer', 0) for kind in ('heads', 'mlp_out') for i in range(6)
   ]
   among, rng = np.arange(12), np.random.default_rng(0)
-  drawn = [sharing.matched(sites, np.array([0, 7, 8]), among, rng) for _ in range(50)]
+  drawn = [
+    effect_maps.matched(sites, np.array([0, 7, 8]), among, rng) for _ in range(50)
+  ]
   for some in drawn:
     assert len(set(some)) == 3 and not set(some) & {0, 7, 8}
     assert sorted(sites[i].kind for i in some) == ['heads', 'mlp_out', 'mlp_out']
   assert {i for some in drawn for i in some} == set(range(12)) - {0, 7, 8}
-  few = sharing.matched(sites, np.array([6, 7, 8, 9, 10]), among, rng)
+  few = effect_maps.matched(sites, np.array([6, 7, 8, 9, 10]), among, rng)
   assert len(set(few)) == 5 and 11 in few  # the one that is left, and heads
 
 

@@ -1,0 +1,58 @@
+"""The architecture of a decoder: a model family is a `DecoderConfig`, not a class."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+  """Rotary frequencies stretched for contexts longer than those of pretraining.
+
+  With `original_length` 0, all are divided by `factor` (Chen et al. 2023). Otherwise as
+  in Llama 3.1: those that turn fewer than `low_freq_factor` times in that length are
+  divided, those that turn more than `high_freq_factor` times are kept, and those
+  between are interpolated.
+  """
+
+  factor: float
+  low_freq_factor: float = 1.0
+  high_freq_factor: float = 4.0
+  original_length: int = 0  # tokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+  """Shape and arithmetic of a decoder.
+
+  `dtype` is the type of activations and matrix products, `param_dtype` that of
+  the stored weights; norms, softmax and logits are always float32.
+  """
+
+  vocab_size: int
+  width: int
+  depth: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  mlp_dim: int
+  activation: str = 'silu'
+  gated_mlp: bool = True
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  post_norms: bool = False  # also of what attention and MLP add to the residual
+  offset_norms: bool = False  # norms multiply by 1 + scale
+  tied_head: bool = True
+  scaled_embedding: bool = False  # tokens' embeddings times the root of the width
+  query_scalar: int = 0  # scores are divided by its root; 0: head_dim
+  rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
+  window: int = 0  # tokens that a sliding layer sees, itself included; 0: none slides
+  full_layers: tuple[int, ...] = ()  # with a window: layers that see everything
+  window_rope_theta: float = 0.0  # of sliding layers, unscaled; 0: as all layers
+  learned_positions: int = 0  # longest sequence with an embedding per position; 0: none
+  norm_eps: float = 1e-6
+  embedding_std: float = 0.02  # of fresh weights
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+  scan_layers: bool = True
+  remat: str = 'none'  # what the backward pass computes anew: see stack.REMAT
+  attention: str = 'blocks'  # of whole sequences; or cudnn: see attend_fused

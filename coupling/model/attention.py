@@ -1,0 +1,232 @@
+"""Grouped-query attention: what a position sees, rotary positions, the products.
+
+Axes: B batch, T positions, S key positions, C positions that a layer computes, D width,
+F features, N heads, K key/value heads, G queries of one of these, H head dimension.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coupling.model import layers
+from coupling.model.architecture import DecoderConfig, RopeScaling
+
+BLOCK = 128  # queries whose scores are computed together: see attend_causally
+
+
+class View(NamedTuple):
+  """What positions see, and how they are rotated.
+
+  Where some layers slide and some do not, every leaf has a leading axis of two: the
+  view of full layers, then that of sliding ones.
+  """
+
+  rope: tuple[jax.Array, jax.Array]
+  mask_BxCxS: jax.Array
+
+
+class Queries(NamedTuple):
+  """Which positions a layer computes, and their view."""
+
+  rows_BxC: jax.Array | None  # None: all T, in order
+  view: View
+
+
+def make_view(
+  config: DecoderConfig,
+  positions_BxC: jax.Array,
+  key_positions_BxS: jax.Array,
+  mask_BxCxS: jax.Array,
+) -> View:
+  """The view of the positions, or of both kinds of layers where a config has both."""
+  scaled = rope_tables(positions_BxC, config)
+  full = View(scaled, mask_BxCxS)
+  if not config.window:
+    return full
+  distance_BxCxS = positions_BxC[:, :, None] - key_positions_BxS[:, None]
+  near = View(scaled, mask_BxCxS & (distance_BxCxS < config.window))
+  if config.window_rope_theta:
+    own = dataclasses.replace(
+      config, rope_theta=config.window_rope_theta, rope_scaling=None
+    )
+    near = near._replace(rope=rope_tables(positions_BxC, own))
+  if not config.full_layers:
+    return near
+  return jax.tree.map(lambda *x: jnp.stack(jnp.broadcast_arrays(*x)), full, near)
+
+
+def rope_tables(positions_BxT: jax.Array, config: DecoderConfig):
+  """Sines and cosines of the rotary angles, [B, T, 1, H/2] each."""
+  half = config.head_dim // 2
+  frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if config.rope_scaling is not None:
+    frequency = frequency * _stretch(frequency, config.rope_scaling)
+  angle = positions_BxT[:, :, None, None] * frequency
+  return jnp.sin(angle), jnp.cos(angle)
+
+
+def _stretch(frequency: jax.Array, scaling: RopeScaling) -> jax.Array | float:
+  """What each frequency is multiplied by: 1 keeps it, 1 / factor stretches it."""
+  if not scaling.original_length:
+    return 1 / scaling.factor
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  turns = scaling.original_length * frequency / (2 * math.pi)
+  kept = jnp.clip((turns - low) / (high - low), 0, 1)
+  return kept + (1 - kept) / scaling.factor
+
+
+def rotate(x_BxTxNxH: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Rotary position embedding, halves convention (Su et al. 2021; as in Llama)."""
+  sin, cos = rope
+  a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return rotated.astype(x_BxTxNxH.dtype)
+
+
+def causal_mask(valid_BxT: jax.Array) -> jax.Array:
+  """bool [B, T, T]: a query sees itself and the valid positions before it."""
+  T = valid_BxT.shape[1]
+  earlier_TxT = jnp.tril(jnp.ones((T, T), bool))
+  return earlier_TxT & (valid_BxT[:, None, :] | jnp.eye(T, dtype=bool))
+
+
+def positions_of(valid_BxT: jax.Array) -> jax.Array:
+  """Position of each token among the valid ones, so that padding shifts nothing."""
+  return jnp.maximum(jnp.cumsum(valid_BxT, axis=1) - 1, 0)
+
+
+def tree_mask(end_BxT: jax.Array) -> jax.Array:
+  """bool [B, T, T]: who sees whom in rows of prefix trees; see data.trees."""
+  place_T = jnp.arange(end_BxT.shape[1])
+  seen_BxTxT = place_T[:, None] < end_BxT[:, None, :]
+  return seen_BxTxT & (place_T <= place_T[:, None])
+
+
+class Seen(NamedTuple):
+  """Keys and values of positions, as the products of `attend` read them.
+
+  In other orders of axes XLA on CPU turns them around first, for every new token.
+  """
+
+  k_BxKxHxS: jax.Array
+  v_BxKxSxH: jax.Array
+
+
+def attend(
+  q_BxCxNxH: jax.Array, seen: Sequence[Seen], mask_BxCxS: jax.Array
+) -> jax.Array:
+  """Grouped-query attention [B, C, N, H].
+
+  Args:
+    q_BxCxNxH: queries, scaled.
+    seen: keys and values in parts, whose positions together are those of the mask:
+      what was read before need not be copied to stand beside what is new.
+    mask_BxCxS: who sees whom; B may be 1.
+  """
+  B, C, N, H = q_BxCxNxH.shape
+  K = seen[0].v_BxKxSxH.shape[1]
+  q_BxKxGxCxH = q_BxCxNxH.reshape(B, C, K, -1, H).transpose(0, 2, 3, 1, 4)
+  scores = functools.partial(
+    jnp.einsum, 'bkgch,bkhs->bkgcs', q_BxKxGxCxH, preferred_element_type=jnp.float32
+  )
+  scores_BxKxGxCxS = jnp.concatenate([scores(x.k_BxKxHxS) for x in seen], axis=-1)
+  hidden = 0.7 * jnp.finfo(jnp.float32).min  # finite: a row may see nothing
+  # Below it, what is seen would count for less than what is hidden.
+  too_low = scores_BxKxGxCxS <= hidden
+  scores_BxKxGxCxS = jnp.where(too_low, jnp.nan, scores_BxKxGxCxS)
+  scores_BxKxGxCxS = jnp.where(mask_BxCxS[:, None, None], scores_BxKxGxCxS, hidden)
+  shares_BxKxGxCxS = jax.nn.softmax(scores_BxKxGxCxS).astype(q_BxCxNxH.dtype)
+  ends = np.cumsum([x.v_BxKxSxH.shape[2] for x in seen])[:-1]
+  shares = jnp.split(shares_BxKxGxCxS, ends, axis=-1)
+  read = functools.partial(jnp.einsum, 'bkgcs,bksh->bkgch')
+  heads_BxKxGxCxH = sum(read(p, x.v_BxKxSxH) for p, x in zip(shares, seen, strict=True))
+  return heads_BxKxGxCxH.transpose(0, 3, 1, 2, 4).reshape(B, C, N, H)
+
+
+def attend_causally(
+  q_BxTxNxH: jax.Array, seen: Seen, mask_BxTxT: jax.Array
+) -> jax.Array:
+  """`attend`, where nothing sees what stands after it.
+
+  Queries come in blocks, so that most of what no query sees is not computed, and the
+  scores of all never lie in memory together.
+  """
+  T, heads = q_BxTxNxH.shape[1], []
+  for start in range(0, T, BLOCK):
+    end = min(start + BLOCK, T)
+    earlier = Seen(seen.k_BxKxHxS[..., :end], seen.v_BxKxSxH[:, :, :end])
+    block = slice(start, end)
+    heads.append(attend(q_BxTxNxH[:, block], [earlier], mask_BxTxT[:, block, :end]))
+  return jnp.concatenate(heads, axis=1)
+
+
+def attend_fused(
+  q_BxTxNxH: jax.Array,
+  k_BxTxKxH: jax.Array,
+  v_BxTxKxH: jax.Array,
+  mask_BxTxT: jax.Array,
+  implementation: str = 'cudnn',
+) -> jax.Array:
+  """`attend_causally` by jax.nn's fused attention, whose scores are never in memory.
+
+  cuDNN takes bfloat16 heads of 8 to 128 features, and even lengths.
+  """
+  return jax.nn.dot_product_attention(
+    q_BxTxNxH,
+    k_BxTxKxH,
+    v_BxTxKxH,
+    mask=mask_BxTxT[:, None],
+    scale=1.0,
+    is_causal=True,  # so that what no query sees is not computed
+    implementation=implementation,
+  )
+
+
+class Attention(nnx.Module):
+  """Grouped-query attention over the keys that the mask makes visible."""
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+    self.config = config
+    c = config
+    linear = layers.linear(config, rngs)
+    self.q = linear(c.width, c.num_heads * c.head_dim, use_bias=c.qkv_bias)
+    self.k = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
+    self.v = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
+    self.out = linear(c.num_heads * c.head_dim, c.width)
+    if c.qk_norm:
+      self.q_norm = layers.make_norm(c, c.head_dim, rngs)
+      self.k_norm = layers.make_norm(c, c.head_dim, rngs)
+
+  def __call__(self, x_BxTxD, queries, rope, caches, hooks):
+    c = self.config
+    B, T, _ = x_BxTxD.shape
+    asked_BxCxD = layers.take(x_BxTxD, queries.rows_BxC)
+    C = asked_BxCxD.shape[1]
+    q_BxCxF = hooks.adapt('q', asked_BxCxD, self.q(asked_BxCxD))
+    k_BxTxF = hooks.adapt('k', x_BxTxD, self.k(x_BxTxD))
+    v_BxTxF = hooks.adapt('v', x_BxTxD, self.v(x_BxTxD))
+    q_BxCxNxH = q_BxCxF.reshape(B, C, c.num_heads, c.head_dim)
+    k_BxTxKxH = k_BxTxF.reshape(B, T, c.num_kv_heads, c.head_dim)
+    v_BxTxKxH = v_BxTxF.reshape(B, T, c.num_kv_heads, c.head_dim)
+    if c.qk_norm:
+      q_BxCxNxH, k_BxTxKxH = self.q_norm(q_BxCxNxH), self.k_norm(k_BxTxKxH)
+    q_BxCxNxH = rotate(q_BxCxNxH, queries.view.rope)
+    k_BxTxKxH = rotate(k_BxTxKxH, rope)
+    new = Seen(k_BxTxKxH.transpose(0, 2, 3, 1), v_BxTxKxH.swapaxes(1, 2))
+    q_BxCxNxH = q_BxCxNxH * (c.query_scalar or c.head_dim) ** -0.5
+    mask_BxCxS = queries.view.mask_BxCxS
+    if caches or queries.rows_BxC is not None:
+      heads_BxCxNxH = attend(q_BxCxNxH, [*caches, new], mask_BxCxS)
+    elif c.attention == 'cudnn' and T % 2 == 0:
+      heads_BxCxNxH = attend_fused(q_BxCxNxH, k_BxTxKxH, v_BxTxKxH, mask_BxCxS)
+    else:
+      heads_BxCxNxH = attend_causally(q_BxCxNxH, new, mask_BxCxS)
+    heads_BxCxF = hooks.site('heads', heads_BxCxNxH).reshape(B, C, -1)
+    return hooks.adapt('o', heads_BxCxF, self.out(heads_BxCxF)), new
