@@ -40,8 +40,8 @@ from benchmarks.calibration import (
 )  # fmt: skip
 from coupling.elicit.explanation import Explanation, agree, phi
 from coupling.paper import cells
-from coupling.paper import rules
 from coupling.paper import source_claims
+from coupling.report.conclusions import CONTRADICTED, SUPPORTED
 from coupling.statistics import across_seeds
 from coupling.statistics import chance
 from coupling.statistics import reliance
@@ -219,7 +219,7 @@ def decided(rng: np.random.Generator, sims: int) -> float:
   for _ in range(sims):
     found = across_seeds.across_seeds([shift(rng, NEITHER)[0] for _ in range(SEEDS)])
     states.append(cells.state(found['answer'], None))
-  return float(np.mean([state != rules.UNDECIDED for state in states]))
+  return float(np.mean([state in (SUPPORTED, CONTRADICTED) for state in states]))
 
 
 def flat(rng: np.random.Generator, sims: int) -> dict[str, float]:
@@ -228,7 +228,7 @@ def flat(rng: np.random.Generator, sims: int) -> dict[str, float]:
   for name, lean in FLAT.items():
     found = [sources_of(rng, (lean, 0.0)) for _ in range(sims)]
     states = [{source_claims.rising(x), source_claims.about(x)} for x in found]
-    told[name] = float(np.mean([x != {rules.UNDECIDED} for x in states]))
+    told[name] = float(np.mean([bool(x & {SUPPORTED, CONTRADICTED}) for x in states]))
   return told
 
 

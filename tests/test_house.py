@@ -71,3 +71,34 @@ def test_no_two_modules_share_a_name():
   names = [x.stem for f in ('data', 'coupling') for x in modules(f)]
   twice = {x for x, n in collections.Counter(names).items() if n > 1} - {'__init__'}
   assert not twice
+
+
+def defined(path):
+  """Names that a module defines or imports at its top level."""
+  for node in ast.parse(path.read_text()).body:
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+      yield from ((alias.asname or alias.name).split('.')[0] for alias in node.names)
+    elif isinstance(node, ast.Assign):
+      yield from (x.id for t in node.targets for x in ast.walk(t) if hasattr(x, 'id'))
+    elif isinstance(node, ast.AnnAssign):
+      yield node.target.id
+    elif hasattr(node, 'name'):
+      yield node.name
+
+
+def test_what_is_imported_is_there():
+  """Also in what no test runs, such as benchmarks."""
+  known = {}
+  for path in ROOT.glob('*/**/*.py'):
+    place = path.relative_to(ROOT)
+    if place.parts[0] in ('benchmarks', 'configs', 'coupling', 'data', 'tests'):
+      known['.'.join(place.with_suffix('').parts).removesuffix('.__init__')] = path
+  names = {module: {*defined(path)} for module, path in known.items()}
+  folders = {module.rpartition('.')[0] for module in known}
+  for path in [*known.values(), ROOT / 'main.py']:
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ImportFrom) and node.module in {*known, *folders}:
+        for alias in node.names:
+          whole = f'{node.module}.{alias.name}'
+          there = whole in known or alias.name in names.get(node.module, ())
+          assert there, f'{path}: {whole}'
