@@ -113,11 +113,11 @@ def labelled(rng: np.random.Generator, similarity: float, lean: float) -> dict:
   )
   group_N = np.repeat(np.arange(GROUPS), n // GROUPS)
   items = Items(group_N, {}, *behaved_2xN, stated, states_answer=True)
-  aa, ab, bb, ay, by = reliance.moments(items, labels).sum(axis=0)
-  with_self, with_target = np.linalg.solve([[aa, ab], [ab, bb]], [ay, by])
+  found = (reliance.terms(items, labels, reliance.DIFFERENCE, x) for x in (False, True))
+  whole, answer = (float(x.numerator_N.sum() / x.denominator_N.sum()) for x in found)
   return {
     'final': {'behavior_similarity': float(agree(labels, own, True).mean())},
-    'weights': {'whole': float(with_self - with_target)},
+    'weights': {'whole': whole, 'answer': answer},
   }
 
 

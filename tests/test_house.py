@@ -86,7 +86,7 @@ def defined(path):
       yield node.name
 
 
-def test_what_is_imported_is_there():
+def test_what_is_imported_or_named_of_a_module_is_there():
   """Also in what no test runs, such as benchmarks."""
   known = {}
   for path in ROOT.glob('*/**/*.py'):
@@ -96,9 +96,22 @@ def test_what_is_imported_is_there():
   names = {module: {*defined(path)} for module, path in known.items()}
   folders = {module.rpartition('.')[0] for module in known}
   for path in [*known.values(), ROOT / 'main.py']:
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree, modules = ast.parse(path.read_text()), {}
+    for node in ast.walk(tree):
       if isinstance(node, ast.ImportFrom) and node.module in {*known, *folders}:
         for alias in node.names:
           whole = f'{node.module}.{alias.name}'
+          modules |= {alias.asname or alias.name: whole} if whole in known else {}
           there = whole in known or alias.name in names.get(node.module, ())
           assert there, f'{path}: {whole}'
+    bound = {x.arg for x in ast.walk(tree) if isinstance(x, ast.arg)}
+    bound |= {
+      x.id
+      for x in ast.walk(tree)
+      if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)
+    }
+    for node in ast.walk(tree):
+      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = modules.get(node.value.id)
+        if module and node.value.id not in bound and node.attr[:2] != '__':
+          assert node.attr in names[module], f'{path}: {module}.{node.attr}'

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coupling.elicit import behavior as behavior_lib
+from coupling.elicit import encoding
 from coupling.elicit import options
 from coupling.elicit import statements
 from data import formats
@@ -123,7 +123,7 @@ def _option_tokens(
 ) -> np.ndarray:
   """Of each option its first token [N, K, 1], or all and what ends them [N, K, G]."""
   if not how.text:
-    return behavior_lib.option_tokens(format, items)[:, :, None]
+    return encoding.option_tokens(format, items)[:, :, None]
   texts = list(dict.fromkeys(option for pair in items for option in pair.options))
   ids = dict(zip(texts, format.answers(texts)))
   statements.check_ends(format, ids)
