@@ -151,8 +151,10 @@ def check_alike(workdir: pathlib.Path, *asked: Any) -> None:
       )
 
   first(write)
-  every(look)
-  first(note.unlink)
+  try:
+    every(look)
+  finally:
+    first(note.unlink)
 
 
 @contextlib.contextmanager

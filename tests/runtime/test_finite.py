@@ -89,10 +89,9 @@ def test_the_host_looks_at_every_number(dtype):
 def test_a_training_stops_at_the_step_and_names_the_term(tmp_path, term, step):
   """Two steps a dispatch: the step is named, not the dispatch."""
   bad = with_bad_row(tmp_path, 0, step, term, np.nan)
-  with pytest.raises(finite.NonFiniteError) as error:
+  with pytest.raises(finite.NonFiniteError, match=f'run 0.*step {step}, {term}') as e:
     train_loop.fit(bad)
-  assert f'run 0: at step {step}, {term} is nan' in str(error.value)
-  assert str(bad.folder) in str(error.value)
+  assert str(bad.folder) in str(e.value)
   assert kept(bad) == {0: True}
 
 
@@ -102,24 +101,18 @@ def test_what_was_kept_before_resumes_and_ends_the_same(tmp_path):
   train_loop.fit(whole)
   good = small_trainings.training(tmp_path / 'stopped', 0)
   drawn = train_loop.shuffled(good.parts, good.data_seed)['behavior']
-  bad = jax.tree.map(lambda x: x, good.parts['behavior'][0])
-  bad['reference'] = np.full_like(bad['reference'], np.nan)
 
   class FromTheSixth:
     def __getitem__(self, step):
       rows = drawn[step]
-      return (
-        rows | {'reference': np.full_like(rows['reference'], np.nan)}
-        if (step >= 5)
-        else rows
-      )
+      return rows if step < 5 else rows | {'reference': rows['reference'] * np.nan}
 
   with pytest.MonkeyPatch.context() as patch:
     own = train_loop.shuffled
     patch.setattr(
       train_loop, 'shuffled', lambda *x: own(*x) | {'behavior': FromTheSixth()}
     )
-    with pytest.raises(finite.NonFiniteError, match='at step 6, behavior_kl is nan'):
+    with pytest.raises(finite.NonFiniteError, match='step 6, behavior_kl'):
       train_loop.fit(good)
   assert kept(good) == {0: True, 4: True}
   train_loop.fit(good)
@@ -137,9 +130,8 @@ def test_a_rate_that_is_far_too_high_leaves_finite_checkpoints(tmp_path, rate):
     small_trainings.LOOP, steps_per_dispatch=1, checkpoint_every=1
   )
   bad = small_trainings.training(tmp_path, 0, optimizer=optimizer, loop=every)
-  with pytest.raises(finite.NonFiniteError, match='The training diverged') as error:
+  with pytest.raises(finite.NonFiniteError, match='run 0.*learning_rate'):
     train_loop.fit(bad)
-  assert '..' not in str(error.value)
   steps = kept(bad)
   assert all(steps.values()) and max(steps) < 8
 
@@ -148,10 +140,11 @@ def test_no_checkpoint_is_saved_or_read_that_is_not_finite(tmp_path):
   like = {'a': jnp.ones(3), 'b': {'c': jnp.array([1.0, jnp.inf])}}
   state = {'params': like, 'opt_state': {'n': jnp.zeros(1)}, 'step': np.int32(0)}
   saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
-  with contextlib.closing(saved), pytest.raises(finite.NonFiniteError, match=r'b\.c'):
+  refused = lambda *named: pytest.raises(finite.NonFiniteError, match='.*'.join(named))
+  with contextlib.closing(saved), refused(r'b\.c'):
     saved.save(state, {})
   assert not saved.steps()
-  with pytest.raises(finite.NonFiniteError, match=r'b\.c'):
+  with refused(r'b\.c'):
     kept_steps.save_params(tmp_path / 'params', like)
   assert not (tmp_path / 'params').exists()
   with pytest.MonkeyPatch.context() as patch:  # as an earlier version would have
@@ -160,18 +153,13 @@ def test_no_checkpoint_is_saved_or_read_that_is_not_finite(tmp_path):
     saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
     with contextlib.closing(saved):
       saved.save(state, {})
-  with pytest.raises(
-    finite.NonFiniteError, match=r'params: NaN or infinity in b\.c'
-  ) as e:
+  with refused('params', r'b\.c', f'move {tmp_path} away'):
     kept_steps.load_params(tmp_path / 'params', like)
-  assert f'move {tmp_path} away' in str(e.value)
-  with pytest.raises(finite.NonFiniteError, match=r'c/0: NaN or infinity in b\.c') as e:
+  with refused('c/0', r'b\.c', f'move {tmp_path} away'):  # its step is of a whole stage
     kept_steps.read_params(tmp_path / 'c', 0, like)
-  assert f'move {tmp_path} away' in str(e.value)  # its step alone is of a whole stage
   again = kept_steps.Checkpoints(tmp_path / 'c', 4)
-  with contextlib.closing(again), pytest.raises(finite.NonFiniteError) as e:
+  with contextlib.closing(again), refused('c/0', r'b\.c', 'the step before'):
     again.restore(0, state | {'step': jnp.int32(0)}, {})
-  assert 'the step before' in str(e.value)
 
 
 def test_a_kl_to_nan_is_nan_and_options_that_are_not_there_count_for_nothing():
@@ -212,22 +200,13 @@ def arrays(template) -> dict:
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_labels_and_evaluation_stop_at_logits_that_are_not_finite(value):
   asked = arrays(test_evaluation.QUESTIONS[True])
-  keys = ('trees', 'read', 'options')
+  prompts = {k: asked[k] for k in ('trees', 'read', 'options')}
+  params, mesh = broken(value), test_evaluation.MESH
   with pytest.raises(finite.NonFiniteError, match='x and x∖C .* 4 of 4 pairs'):
-    behavior.behaviors(
-      CONFIG,
-      broken(value),
-      {k: asked[k] for k in keys},
-      4,
-      test_evaluation.MESH,
-      'options',
-    )
+    behavior.behaviors(CONFIG, params, prompts, 4, mesh, 'options')
   with pytest.raises(finite.NonFiniteError, match='5 of 5 pairs'):
-    evaluation.evaluate(
-      *(CONFIG, broken(value), asked, 4, test_evaluation.MESH, True),
-      test_evaluation.FORMAT,
-      likelihood=True,
-    )
+    what = CONFIG, params, asked, 4, mesh, True, test_evaluation.FORMAT
+    evaluation.evaluate(*what, likelihood=True)
 
 
 def test_generation_marks_what_it_cannot_choose_and_likelihoods_are_nan():
@@ -250,28 +229,29 @@ def test_generation_marks_what_it_cannot_choose_and_likelihoods_are_nan():
   np.testing.assert_array_equal(found, [[np.nan, np.nan, -np.inf]] * 2)
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-@pytest.mark.parametrize('part', ['embed_tokens', 'layers.2.mlp.down_proj', 'norm'])
-def test_one_bad_value_of_an_imported_tensor_is_found_by_name(tmp_path, value, part):
+def with_value(folder, part: str, value: float) -> None:
+  """A checkpoint whose tensor `part` ends in a value."""
   source, _ = small_checkpoints.saved('qwen3')
   data = safetensors_numpy.load_file(source / hub.SINGLE)
   name = f'model.{part}.weight'
   data[name] = data[name].copy()
   data[name].flat[-1] = value
-  safetensors_numpy.save_file(data, tmp_path / hub.SINGLE)
-  (tmp_path / hub.CONFIG).write_text((source / hub.CONFIG).read_text())
+  safetensors_numpy.save_file(data, folder / hub.SINGLE)
+  (folder / hub.CONFIG).write_text((source / hub.CONFIG).read_text())
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('part', ['embed_tokens', 'layers.2.mlp.down_proj', 'norm'])
+def test_one_bad_value_of_an_imported_tensor_is_found_by_name(tmp_path, value, part):
+  with_value(tmp_path, part, value)
   config = hub.decoder_config(tmp_path)
   for read in (weights_lib.load, weights_lib.check):
-    with pytest.raises(schema.ConfigError, match=f'{name} holds NaN or infinity'):
+    with pytest.raises(schema.ConfigError, match=f'model.{part}.weight holds NaN'):
       read(tmp_path, config)
 
 
 def test_a_value_that_bfloat16_cannot_hold_is_no_infinity_of_the_file(tmp_path):
-  source, _ = small_checkpoints.saved('qwen3')
-  data = safetensors_numpy.load_file(source / hub.SINGLE)
-  data['model.norm.weight'][0] = 3.4e38  # bfloat16 ends at 3.39e38
-  safetensors_numpy.save_file(data, tmp_path / hub.SINGLE)
-  (tmp_path / hub.CONFIG).write_text((source / hub.CONFIG).read_text())
+  with_value(tmp_path, 'norm', 3.4e38)  # bfloat16 ends at 3.39e38
   weights_lib.load(tmp_path, hub.decoder_config(tmp_path, param_dtype='float32'))
   with pytest.raises(schema.ConfigError, match='too large for bfloat16'):
     weights_lib.load(tmp_path, hub.decoder_config(tmp_path, param_dtype='bfloat16'))
@@ -342,12 +322,8 @@ def test_integers_that_no_device_holds_are_refused():
 def test_patching_names_the_pair_and_what_was_replaced():
   config, params = test_engine.model_of('qwen3')
   asked = test_engine.asked(small_checkpoints.VOCABULARY)
-  means = engine.means(
-    config,
-    params,
-    asked,
-    **{k: x for k, x in test_engine.HOW.items() if k != 'at_once'},
-  )
+  how = {k: x for k, x in test_engine.HOW.items() if k != 'at_once'}
+  means = engine.means(config, params, asked, **how)
   means['mlp_out'] = np.full_like(means['mlp_out'], np.nan)
   sets = [
     tuple(s for s in engine.sites(config) if s.kind == kind and s.group == 'answer')
@@ -357,12 +333,10 @@ def test_patching_names_the_pair_and_what_was_replaced():
   with pytest.raises(finite.NonFiniteError, match='mlp_out.*replaced.* of 4 pairs'):
     engine.effects(config, params, asked, sets, **test_engine.HOW, means=means)
   norm = jax.tree.map(lambda x: x.at[0].set(jnp.nan), params['final_norm'])
-  with pytest.raises(finite.NonFiniteError, match='the d of x are not finite'):
-    engine.effects(
-      config, params | {'final_norm': norm}, asked, sets, **test_engine.HOW
-    )
+  bad = params | {'final_norm': norm}
+  with pytest.raises(finite.NonFiniteError, match='the d of x '):
+    engine.effects(config, bad, asked, sets, **test_engine.HOW)
   layers = jax.tree.map(lambda x: x * jnp.nan, params['layers'])
-  how = {k: x for k, x in test_engine.HOW.items() if k != 'at_once'}
   with pytest.raises(finite.NonFiniteError, match='sums of activations.*mlp_out'):
     engine.means(config, params | {'layers': layers}, asked, **how)
 
