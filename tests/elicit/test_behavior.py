@@ -10,6 +10,7 @@ import pytest
 from coupling.config import schema
 from coupling.elicit import behavior
 from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from data import formats
 from data import pairs
 from data import tokens
@@ -20,7 +21,7 @@ WORDS = ('a', 'b', 'c', 'q', 'hint', 'ask', 'expl', 'same')
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
 FORMAT = formats.Plain(TOKENIZER)
 PAD, BOS, A, B_, C, Q, HINT, ASK, EXPL, SAME = range(10)
-CONFIG = decoder.DecoderConfig(
+CONFIG = DecoderConfig(
   vocab_size=10,
   width=8,
   depth=1,
