@@ -39,11 +39,11 @@ from coupling.checkpoints import hub
 from coupling.checkpoints import weights
 from coupling.config import schema
 from coupling.elicit import behavior
-from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import lora
 from coupling.model import sharding
 from coupling.model import speculative
+from coupling.model.architecture import DecoderConfig
 from coupling.plan import costs
 from coupling.plan import synthetic
 from coupling.training import compiled as compiled_lib
@@ -163,7 +163,7 @@ class Torch:
     self,
     size: Size,
     model: transformers.PreTrainedModel,
-    shape: decoder.DecoderConfig,
+    shape: DecoderConfig,
     compiled: bool = False,
   ):
     self._model = model

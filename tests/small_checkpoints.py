@@ -15,6 +15,7 @@ from coupling.checkpoints import weights
 from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 
 torch.set_num_threads(1)  # these models are too small to share
 
@@ -111,7 +112,7 @@ def saved(name: str) -> tuple[pathlib.Path, torch.nn.Module]:
   return folder, model
 
 
-def imported(folder: pathlib.Path) -> tuple[decoder.DecoderConfig, decoder.Params]:
+def imported(folder: pathlib.Path) -> tuple[DecoderConfig, decoder.Params]:
   config = hub.decoder_config(folder)
   return config, weights.load(folder, config)
 

@@ -28,7 +28,7 @@ from coupling.checkpoints import gguf_file
 from coupling.checkpoints import gguf_tokenizer
 from coupling.checkpoints import weight_names
 from coupling.checkpoints.hf_config import CheckpointError
-from coupling.model import decoder as decoder_lib
+from coupling.model.architecture import DecoderConfig
 from coupling.runtime import files as files_lib
 from coupling.runtime import interrupt
 from coupling.runtime import progress
@@ -187,7 +187,7 @@ def _check_tokenizer(file: gguf_file.GGUF, ours: Tokenizer, read: Tokenizer) -> 
     )
 
 
-def _names(file: gguf_file.GGUF, decoder: decoder_lib.DecoderConfig) -> dict[str, str]:
+def _names(file: gguf_file.GGUF, decoder: DecoderConfig) -> dict[str, str]:
   """Name in the hub's format -> in the file, of every tensor.
 
   Raises:

@@ -12,7 +12,7 @@ from coupling.checkpoints import gguf_checkpoint
 from coupling.checkpoints import tensors
 from coupling.checkpoints import weight_names
 from coupling.checkpoints.hf_config import CheckpointError, HFConfig
-from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 
 CONFIG = 'config.json'
 GENERATION = 'generation_config.json'
@@ -125,7 +125,7 @@ def read_config(folder: pathlib.Path) -> HFConfig:
   return read_json(folder / CONFIG)
 
 
-def decoder_config(folder: pathlib.Path, **options) -> decoder.DecoderConfig:
+def decoder_config(folder: pathlib.Path, **options) -> DecoderConfig:
   """The decoder of a checkpoint; options and errors as of families.from_hf.
 
   A config.json that ties the head to the embedding is followed as `transformers` does:

@@ -13,8 +13,8 @@ from coupling.checkpoints import tensors
 from coupling.checkpoints import weight_names
 from coupling.checkpoints import weights
 from coupling.checkpoints.hf_config import CheckpointError
-from coupling.model import decoder
 from coupling.model import lora
+from coupling.model.architecture import DecoderConfig
 
 _CONFIG = 'adapter_config.json'
 TENSORS = 'adapter_model.safetensors'
@@ -113,7 +113,7 @@ def save(
 
 
 def load(
-  folder: pathlib.Path, config: decoder.DecoderConfig, dtype: str = 'float32'
+  folder: pathlib.Path, config: DecoderConfig, dtype: str = 'float32'
 ) -> lora.Adapters:
   """Reads adapters that `peft` or `save` wrote.
 

@@ -9,6 +9,7 @@ from coupling.checkpoints import hf_config
 from coupling.checkpoints import tensors as tensors_lib
 from coupling.model import decoder
 from coupling.model import lora
+from coupling.model.architecture import DecoderConfig
 
 _EMBEDDING, _HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
 # What may stand for 'model.', and for the head, where transformers finds them: of text
@@ -65,7 +66,7 @@ class Weight(NamedTuple):
   shape: tuple[int, ...]  # of one tensor, as it is there
 
 
-def table(config: decoder.DecoderConfig) -> list[Weight]:
+def table(config: DecoderConfig) -> list[Weight]:
   """Every parameter of a decoder, in the order of its tree."""
   block = _BLOCK | (_POST_NORMS if config.post_norms else {})
   weights = []

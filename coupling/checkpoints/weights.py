@@ -24,6 +24,7 @@ from coupling.checkpoints import weight_names
 from coupling.checkpoints.hf_config import CheckpointError
 from coupling.checkpoints.weight_names import Weight
 from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from coupling.runtime import distributed
 from coupling.runtime import finite
 
@@ -32,7 +33,7 @@ _SHARD_BYTES = 2 * 10**9  # held by the host while they are written
 
 def load(
   source: str | pathlib.Path,
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   like: Any = None,
 ) -> decoder.Params:
   """Reads the weights of a checkpoint.
@@ -62,7 +63,7 @@ def load(
   return jax.tree.unflatten(tree, params)
 
 
-def check(folder: pathlib.Path, config: decoder.DecoderConfig) -> None:
+def check(folder: pathlib.Path, config: DecoderConfig) -> None:
   """Raises CheckpointError, as `load` does; reads all data, one tensor at a time."""
   with _checked(folder, config) as (files, table):
     for weight in table:
@@ -72,7 +73,7 @@ def check(folder: pathlib.Path, config: decoder.DecoderConfig) -> None:
 
 @contextlib.contextmanager
 def _checked(
-  folder: pathlib.Path, config: decoder.DecoderConfig
+  folder: pathlib.Path, config: DecoderConfig
 ) -> Iterator[tuple[tensors.TensorFiles, list[Weight]]]:
   """A checkpoint's open files, and its weights by their names there."""
   raw, table = hub.read_config(folder), weight_names.table(config)
@@ -137,7 +138,7 @@ def _read(
 
 def save(
   folder: pathlib.Path,
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   *,
   tokenizer: Any = None,

@@ -21,6 +21,7 @@ from coupling.elicit import options as options_lib
 from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.runtime import distributed
 from coupling.runtime import finite
 from data import formats
@@ -57,7 +58,7 @@ def reply(
 
 
 def read_logits(
-  config: decoder.DecoderConfig, params: decoder.Params, batch: dict[str, jax.Array]
+  config: DecoderConfig, params: decoder.Params, batch: dict[str, jax.Array]
 ) -> jax.Array:
   """float32 logits [B, C, V] at the positions that the batch reads."""
   hidden_BxCxD = decoder.apply(
@@ -67,7 +68,7 @@ def read_logits(
 
 
 def read_trees(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   rows: trees_lib.Rows,
   parts: Mapping[str, Mapping[str, jax.Array]],
@@ -119,7 +120,7 @@ def choose(logits_xV: jax.Array, options_xK: jax.Array) -> jax.Array:
 
 
 def behaviors(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   asked: dict[str, Any],
   batch: int,
@@ -191,7 +192,7 @@ def batches(
 
 
 @functools.lru_cache
-def forced_choice(config: decoder.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
+def forced_choice(config: DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
   """The jitted behaviours of a batch, read in one pass with the explanation question.
 
   (params, arrays of encoding.pair_questions) -> what M does: `chosen`
@@ -235,7 +236,7 @@ def forced_choice(config: decoder.DecoderConfig, mesh: jax.sharding.Mesh) -> Cal
 
 @functools.lru_cache
 def _greedy_replies(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   mesh: jax.sharding.Mesh,
   max_tokens: int,
   end_tokens: tuple[int, ...],

@@ -28,6 +28,7 @@ from coupling.model import generate
 from coupling.model import scoring
 from coupling.model import sharding
 from coupling.model import speculative
+from coupling.model.architecture import DecoderConfig
 from coupling.runtime import distributed
 from coupling.runtime import finite
 from data import formats
@@ -90,7 +91,7 @@ class After:
 
 
 @functools.lru_cache
-def _begin(config: decoder.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
+def _begin(config: DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
   """The jitted reading of explanation questions that stand alone."""
 
   @jax.jit
@@ -104,7 +105,7 @@ def _begin(config: decoder.DecoderConfig, mesh: jax.sharding.Mesh) -> Callable:
 
 @functools.lru_cache
 def _explain(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   mesh: jax.sharding.Mesh,
   states_answer: bool,
   end_tokens: tuple[int, ...],
@@ -172,7 +173,7 @@ def _explain(
 
 
 def evaluate(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   arrays: dict[str, Any],
   batch: int,

@@ -13,6 +13,7 @@ from coupling.elicit import behavior
 from coupling.elicit import evaluation
 from coupling.elicit.explanation import Behaviors, Explanation
 from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from data import formats
 from data import pairs as pairs_lib
 
@@ -51,7 +52,7 @@ class Evaluator:
 
   def run(
     self,
-    model: decoder.DecoderConfig,
+    model: DecoderConfig,
     params: decoder.Params,
     mesh: jax.sharding.Mesh,
   ) -> tuple[pa.Table, evaluation.Counts]:

@@ -8,6 +8,7 @@ import jax
 from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from data import formats
 
 
@@ -25,7 +26,7 @@ class Model:
     section: what a config says of it, where one can: not with adapters from elsewhere.
   """
 
-  config: decoder.DecoderConfig
+  config: DecoderConfig
   params: decoder.Params
   format: formats.Format
   axes: schema.Mesh

@@ -19,6 +19,7 @@ import numpy as np
 
 from coupling.config import schema
 from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from data import formats
 from data import pairs as pairs_lib
 
@@ -135,7 +136,7 @@ def _of_item(tokens: Sequence[Sequence[int]]) -> tuple[tuple, np.ndarray]:
 
 
 def look_up(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   hidden_BxCxD: jax.Array,
   options_BxCxK: jax.Array,

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 
 
 def statement_logprobs(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   prompt_BxD: jax.Array,
   after_BxMxFxD: jax.Array,

@@ -18,6 +18,7 @@ import numpy as np
 from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import layers
+from coupling.model.architecture import DecoderConfig
 from coupling.model.kv_cache import Cache
 from coupling.runtime import distributed
 
@@ -78,7 +79,7 @@ def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * leading, layers.BATCH_AXES))
 
 
-def cache_shardings(mesh: Mesh, config: decoder.DecoderConfig) -> Cache:
+def cache_shardings(mesh: Mesh, config: DecoderConfig) -> Cache:
   """Keys and values lie where their rows are, and where their heads are."""
   heads = NamedSharding(mesh, P(None, layers.BATCH_AXES, 'tensor'))
   return Cache(heads, heads, batch_sharding(mesh) if config.window else None)
@@ -97,7 +98,7 @@ def put_params(mesh: Mesh, params: Any) -> Any:
   return distributed.put(params, state_shardings(mesh, params))
 
 
-def abstract_params(mesh: Mesh, model: decoder.DecoderConfig) -> Any:
+def abstract_params(mesh: Mesh, model: DecoderConfig) -> Any:
   """Shapes, types and places of a model's weights, for reading a checkpoint."""
   return placed(mesh, decoder.abstract(model))
 

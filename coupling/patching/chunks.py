@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from coupling.model.sites import SITES
 from coupling.patching import aligned_prompts
 from coupling.statistics.effect_maps import EVERY_HEAD, Site
@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
 
 
 def make(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   asked: aligned_prompts.Asked,
   sets: Sequence[tuple[Site, ...]],
   at_once: int,
@@ -112,7 +112,7 @@ class Chosen(NamedTuple):
 
 
 def masks(
-  config: decoder.DecoderConfig, sets: Sequence[tuple[Site, ...]], chunk: Chunk
+  config: DecoderConfig, sets: Sequence[tuple[Site, ...]], chunk: Chunk
 ) -> Chosen:
   """What the sets of a chunk replace."""
   masks = {

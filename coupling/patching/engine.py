@@ -16,6 +16,7 @@ import numpy as np
 
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.model.sites import SITES
 from coupling.patching import aligned_prompts
 from coupling.patching import chunks as chunks_lib
@@ -28,7 +29,7 @@ from data import loader
 from data import positions
 
 
-def sites(config: decoder.DecoderConfig) -> list[Site]:
+def sites(config: DecoderConfig) -> list[Site]:
   """Every site, layer, position group, and of the heads each alone."""
   return [
     Site(kind, layer, group, head)
@@ -39,9 +40,7 @@ def sites(config: decoder.DecoderConfig) -> list[Site]:
   ]
 
 
-def inert(
-  config: decoder.DecoderConfig, asked: aligned_prompts.Asked, site: Site
-) -> bool:
+def inert(config: DecoderConfig, asked: aligned_prompts.Asked, site: Site) -> bool:
   """Whether putting x' in a site's place changes nothing, as the decoder is built.
 
   So it is where both runs are alike, before their first difference, and where nothing
@@ -52,7 +51,7 @@ def inert(
 
 
 def maps(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   asked: aligned_prompts.Asked,
   **how: Any,
@@ -69,7 +68,7 @@ def maps(
 
 
 def effects(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   asked: aligned_prompts.Asked,
   sets: Sequence[tuple[Site, ...]],
@@ -140,7 +139,7 @@ def _check_finite(config, sets, row_n, found: Sequence[np.ndarray]) -> None:
 
 
 def means(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   asked: aligned_prompts.Asked,
   *,

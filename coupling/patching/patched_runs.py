@@ -21,6 +21,7 @@ from coupling.model import attention
 from coupling.model import decoder
 from coupling.model import scoring
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.model.kv_cache import Cache
 from coupling.model.sites import SITES, Patch, replace
 from coupling.model.transformer import Output
@@ -43,7 +44,7 @@ class Begun(NamedTuple):
 
 @functools.lru_cache
 def begin(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   mesh: jax.sharding.Mesh,
   prefix: int,
   end_tokens: tuple[int, ...],
@@ -103,7 +104,7 @@ def begin(
 
 @functools.lru_cache
 def patched(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   mesh: jax.sharding.Mesh,
   first: int,
   column: int,
@@ -156,7 +157,7 @@ class _Suffix:
     read_BxC: the columns that are read.
   """
 
-  config: decoder.DecoderConfig
+  config: DecoderConfig
   params: decoder.Params
   first: int
   column: int
@@ -239,7 +240,7 @@ def _num_read(answers_Bx2xG: jax.Array) -> int:
 
 
 def _contrast(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   read_BxCxD: jax.Array,
   answers_Bx2xG: jax.Array,

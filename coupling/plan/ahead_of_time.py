@@ -19,6 +19,7 @@ from coupling.model import decoder
 from coupling.model import scoring
 from coupling.model import sharding
 from coupling.model import speculative
+from coupling.model.architecture import DecoderConfig
 from coupling.plan import costs
 from coupling.plan import synthetic
 from coupling.run import base_model
@@ -114,7 +115,7 @@ def find_devices(target: str) -> Sequence[jax.Device]:
 
 def train_program(
   e: Experiment,
-  model: decoder.DecoderConfig,
+  model: DecoderConfig,
   mesh: jax.sharding.Mesh,
   lengths: synthetic.Lengths,
 ) -> tuple[jax.stages.Lowered, float]:
@@ -151,7 +152,7 @@ def _check_batch(mesh: jax.sharding.Mesh, config: schema.Train, field: str) -> N
 
 def evaluation_program(
   e: Experiment,
-  model: decoder.DecoderConfig,
+  model: DecoderConfig,
   mesh: jax.sharding.Mesh,
   lengths: synthetic.Lengths,
 ) -> tuple[jax.stages.Lowered, float]:

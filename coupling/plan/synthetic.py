@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coupling.config import schema
-from coupling.model import decoder
 from coupling.model import speculative
+from coupling.model.architecture import DecoderConfig
 from coupling.training import tree_batches
 from data import loader
 from data import trees as trees_lib
@@ -33,7 +33,7 @@ class Lengths(NamedTuple):
 
 
 def questions(
-  model: decoder.DecoderConfig, lengths: Lengths, pairs: int
+  model: DecoderConfig, lengths: Lengths, pairs: int
 ) -> dict[str, np.ndarray]:
   """Random token ids of pairs, int32 [N, T] each: what asks for the behaviours on `x`
   and on x∖C, `counterfactual`, what asks for the `explanation`, and its `statement`.
@@ -57,7 +57,7 @@ def questions(
   }
 
 
-def statements(model: decoder.DecoderConfig, lengths: Lengths) -> np.ndarray:
+def statements(model: DecoderConfig, lengths: Lengths) -> np.ndarray:
   """Random token ids of what may be stated [M, G], as of statements.tokens.
 
   "Unchanged" is one text, "changed" names the option in its last words.
@@ -70,7 +70,7 @@ def statements(model: decoder.DecoderConfig, lengths: Lengths) -> np.ndarray:
 
 
 def train_parts(
-  config: schema.Train, model: decoder.DecoderConfig, lengths: Lengths, pairs: int
+  config: schema.Train, model: DecoderConfig, lengths: Lengths, pairs: int
 ) -> dict[str, loader.Arrays]:
   """Rows of made-up pairs as examples.training_parts makes them of real ones."""
   made, objectives = questions(model, lengths, pairs), config.objectives
@@ -109,7 +109,7 @@ def _rows(tokens_NxT: np.ndarray, read_NxC: np.ndarray) -> dict[str, np.ndarray]
 
 
 def train_batch(
-  config: schema.Train, model: decoder.DecoderConfig, lengths: Lengths, multiple: int
+  config: schema.Train, model: DecoderConfig, lengths: Lengths, multiple: int
 ) -> loader.Arrays:
   """One batch of made-up pairs; `multiple`: what its rows must be a multiple of."""
   pairs = config.explanation_batch
@@ -132,7 +132,7 @@ def train_batch(
 
 
 def evaluation_batch(
-  model: decoder.DecoderConfig, lengths: Lengths, pairs: int
+  model: DecoderConfig, lengths: Lengths, pairs: int
 ) -> dict[str, Any]:
   """Made-up pairs as evaluation.questions asks about real ones, but for `explain`."""
   made = questions(model, lengths, pairs)

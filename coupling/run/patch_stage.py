@@ -18,6 +18,7 @@ from coupling.elicit import label_set
 from coupling.elicit import options
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.patching import aligned_prompts
 from coupling.patching import engine
 from coupling.patching import outcomes
@@ -169,7 +170,7 @@ def _checkpoint(
 
 
 def measure(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   params: decoder.Params,
   asked: aligned_prompts.Contrasts,
   *,

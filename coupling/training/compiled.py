@@ -15,13 +15,14 @@ import jax.numpy as jnp
 from coupling.config import schema
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.training import train_step
 
 
 class Settings(NamedTuple):
   """All that a training compiles to, but for the devices."""
 
-  model: decoder_lib.DecoderConfig
+  model: DecoderConfig
   low_rank: schema.Lora | None  # adapters to train, if any
   form: train_step.Form
   optimizer: schema.Optimizer  # but for its learning rate
@@ -52,7 +53,7 @@ class Program(NamedTuple):
 
 
 def settings(
-  model: decoder_lib.DecoderConfig,
+  model: DecoderConfig,
   low_rank: schema.Lora | None,
   objectives: schema.Objectives | None,
   optimizer: schema.Optimizer,
@@ -66,14 +67,12 @@ def settings(
   return Settings(model, low_rank, form, optimizer, steps, accumulation)
 
 
-def decoder(
-  model: decoder_lib.DecoderConfig, config: schema.Train
-) -> decoder_lib.DecoderConfig:
+def decoder(model: DecoderConfig, config: schema.Train) -> DecoderConfig:
   """A model as a run trains it."""
   return dataclasses.replace(model, remat=config.remat, attention=config.attention)
 
 
-def of_run(model: decoder_lib.DecoderConfig, config: schema.Train) -> Settings:
+def of_run(model: DecoderConfig, config: schema.Train) -> Settings:
   """What a run of explanation training compiles to."""
   return settings(
     decoder(model, config),

@@ -5,6 +5,7 @@ import pathlib
 from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.training import compiled
 from coupling.training import train_loop
 from coupling.training import tree_batches
@@ -16,7 +17,7 @@ Parts = dict[str, tuple[loader.Arrays, int]]
 def make(
   title: str,
   config: schema.Train,
-  model: decoder.DecoderConfig,
+  model: DecoderConfig,
   parts: Parts,
   data_seed: int,
   base: decoder.Params,

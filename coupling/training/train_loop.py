@@ -12,6 +12,7 @@ from coupling.checkpoints import kept_steps
 from coupling.config import schema
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.runtime import distributed
 from coupling.runtime import finite
 from coupling.runtime import interrupt
@@ -35,7 +36,7 @@ class Training:
   """One run: how it is trained, from what, on what, and where it is kept."""
 
   title: str  # for the progress line
-  model: decoder.DecoderConfig
+  model: DecoderConfig
   low_rank: schema.Lora | None  # adapters to train; None, or of rank 0: none
   objectives: schema.Objectives | None  # None: pretraining
   optimizer: schema.Optimizer

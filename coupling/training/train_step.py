@@ -19,6 +19,7 @@ from coupling.elicit import behavior
 from coupling.elicit import options
 from coupling.model import decoder
 from coupling.model import lora
+from coupling.model.architecture import DecoderConfig
 from coupling.training import loss
 from coupling.training import tree_batches
 
@@ -111,7 +112,7 @@ def make_optimizer(
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
 
 
-def base_losses(model: decoder.DecoderConfig) -> Losses:
+def base_losses(model: DecoderConfig) -> Losses:
   """Pretraining: cross-entropy of the answers in the corpus."""
 
   def forward(params, batch):
@@ -124,7 +125,7 @@ def base_losses(model: decoder.DecoderConfig) -> Losses:
   return Losses(forward, {'answer_xent': answer_xent})
 
 
-def explanation_losses(model: decoder.DecoderConfig, form: Form) -> Losses:
+def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
   """The multi-task loss of explanation training.
 
   Batches have an `explanation` part (see encoding.questions) and a `behavior` part
@@ -246,7 +247,7 @@ def train_step(
 
 
 def fresh_adapters(
-  model: decoder.DecoderConfig, low_rank: schema.Lora | None, seed: int
+  model: DecoderConfig, low_rank: schema.Lora | None, seed: int
 ) -> decoder.Params:
   """Fresh adapters, where the config asks for some; of M_0 they change nothing."""
   if low_rank is None or not low_rank.rank:

@@ -12,7 +12,7 @@ from configs import common
 from configs import hint_mmlu
 from coupling.config import schema
 from coupling.config import validate
-from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 
 FOLDER = pathlib.Path(common.__file__).parent
 NAMES = sorted({p.stem for p in FOLDER.glob('*.py')} - {'common', '__init__'})
@@ -51,7 +51,7 @@ def test_every_config_resolves_into_what_it_says(name):
   assert resolved == values
   if isinstance(experiment.base, schema.Pretrain):
     shape = dataclasses.asdict(experiment.base.model)
-    decoder.DecoderConfig(vocab_size=10, **shape)
+    DecoderConfig(vocab_size=10, **shape)
 
 
 def test_runs_are_the_training_with_their_own_changes():

@@ -11,6 +11,7 @@ from coupling.config import schema
 from coupling.elicit import behavior
 from coupling.elicit import encoding
 from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from data import formats
 from data import pairs
 from data import tokens
@@ -21,7 +22,7 @@ WORDS = ('a', 'b', 'c', 'q', 'hint', 'ask', 'expl', 'same')
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
 FORMAT = formats.Plain(TOKENIZER)
 PAD, BOS, A, B_, C, Q, HINT, ASK, EXPL, SAME = range(10)
-CONFIG = decoder.DecoderConfig(
+CONFIG = DecoderConfig(
   vocab_size=10,
   width=8,
   depth=1,

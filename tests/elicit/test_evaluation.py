@@ -25,6 +25,7 @@ from coupling.elicit import explanation
 from coupling.elicit import statements as statements_lib
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.report import records
 from coupling.runtime import files
 from coupling.training import compiled
@@ -40,7 +41,7 @@ WORDS = (*ANSWERS, 'same', 'change', 'stay', 'ask', 'expl', 'hint')
 WORDS = (*WORDS, *(f'q{i}' for i in range(N)))
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
 FORMAT = formats.Plain(TOKENIZER)
-CONFIG = decoder.DecoderConfig(
+CONFIG = DecoderConfig(
   vocab_size=len(TOKENIZER),
   width=16,
   depth=1,

@@ -22,6 +22,7 @@ from coupling.elicit import explanation
 from coupling.elicit import options as options_lib
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.run import labelling
 from coupling.training import examples
 from coupling.training import train_loop
@@ -57,7 +58,7 @@ def chat() -> formats.Chat:
   return formats.Chat(chat_tokenizers.load('qwen'))
 
 
-def model() -> decoder_lib.DecoderConfig:
+def model() -> DecoderConfig:
   size = len(chat().tokenizer)
   return dataclasses.replace(test_train_step.MODEL, vocab_size=size, embedding_std=1.0)
 

@@ -19,6 +19,7 @@ from coupling.elicit import explanation
 from coupling.elicit import label_set
 from coupling.model import decoder
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from data import formats
 from data import pairs
 from data import tokens
@@ -42,7 +43,7 @@ TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
 TOKENIZER.add_special_tokens({'eos_token': '<end>'})
 FORMAT = formats.Plain(TOKENIZER)
 V = len(TOKENIZER)
-CONFIG = decoder.DecoderConfig(
+CONFIG = DecoderConfig(
   vocab_size=V,
   width=V + V % 2,
   depth=1,

@@ -13,11 +13,11 @@ import pytest
 
 from coupling.model import attention
 from coupling.model import decoder
-from coupling.model.architecture import RopeScaling
+from coupling.model.architecture import DecoderConfig, RopeScaling
 from coupling.model.sites import SITES, Patch
 
 B, T, V = 3, 7, 11
-LLAMA = decoder.DecoderConfig(  # grouped queries, gated SiLU, tied
+LLAMA = DecoderConfig(  # grouped queries, gated SiLU, tied
   vocab_size=V,
   width=8,
   depth=3,

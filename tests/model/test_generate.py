@@ -15,11 +15,12 @@ from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import sharding
 from coupling.model import speculative
+from coupling.model.architecture import DecoderConfig
 from data import trees
 from tests.small_checkpoints import MESH
 
 B, T, V, G, FILL = 4, 5, 14, 6, 12
-GROUPED = decoder.DecoderConfig(
+GROUPED = DecoderConfig(
   vocab_size=V,
   width=16,
   depth=2,

@@ -16,16 +16,16 @@ import pytest
 from coupling.checkpoints import kept_steps
 from coupling.config import schema
 from coupling.model import decoder
-from coupling.model import layers
 from coupling.model import lora
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.model.sites import SITES, Patch
 from coupling.plan import costs
 from coupling.training import compiled
 from coupling.training import train_step
 from tests.training import test_train_step
 
-MODEL = layers.DecoderConfig(
+MODEL = DecoderConfig(
   vocab_size=29,
   width=16,
   depth=4,
@@ -46,11 +46,11 @@ from_layer = pytest.mark.parametrize('first', [1, 2, 3])
 
 
 @functools.cache
-def base(config: layers.DecoderConfig = MODEL) -> decoder.Params:
+def base(config: DecoderConfig = MODEL) -> decoder.Params:
   return decoder.init(config, 0)
 
 
-def upper(first: int, config: layers.DecoderConfig = MODEL) -> lora.Adapters:
+def upper(first: int, config: DecoderConfig = MODEL) -> lora.Adapters:
   """Adapters from this layer on that do something: B is not zero."""
   like = lora.abstract(config, rank=2, alpha=3.0, targets=TARGETS, first=first)
   rng = np.random.default_rng(first)

@@ -12,6 +12,7 @@ from coupling.config import schema
 from coupling.model import attention
 from coupling.model import decoder
 from coupling.model import layers
+from coupling.model.architecture import DecoderConfig
 from coupling.runtime import finite
 from coupling.training import train_loop
 from coupling.training import train_step
@@ -20,7 +21,7 @@ from tests.training import test_train_step
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
-PLAIN = decoder.DecoderConfig(
+PLAIN = DecoderConfig(
   vocab_size=16,
   width=32,
   depth=2,

@@ -15,6 +15,7 @@ from coupling.model import decoder
 from coupling.model import generate
 from coupling.model import scoring
 from coupling.model import speculative
+from coupling.model.architecture import DecoderConfig
 from data import formats
 from data import pairs
 from data import tokens
@@ -24,7 +25,7 @@ from tests import small_checkpoints
 
 WORDS = ('a', 'b', 'c', 'd', 'same', 'change', 'stay', 'hint', 'ask', 'expl', 'q')
 PLAIN = formats.Plain(tokens.word_tokenizer(WORDS, ('<pad>', '<bos>')))
-PLAIN_CONFIG = decoder.DecoderConfig(
+PLAIN_CONFIG = DecoderConfig(
   vocab_size=len(PLAIN.tokenizer),
   width=16,
   depth=2,

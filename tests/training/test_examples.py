@@ -12,6 +12,7 @@ from coupling.config import validate
 from coupling.elicit import explanation
 from coupling.model import decoder
 from coupling.model import lora
+from coupling.model.architecture import DecoderConfig
 from coupling.training import examples
 from coupling.training import train_step
 from data import formats
@@ -248,7 +249,7 @@ def test_replies_are_held_token_by_token_to_the_end_of_turn():
 
 def test_the_kl_along_replies_is_that_of_the_next_tokens():
   format = chats.chat('qwen')
-  model = decoder.DecoderConfig(
+  model = DecoderConfig(
     vocab_size=len(format.tokenizer),
     width=8,
     depth=1,

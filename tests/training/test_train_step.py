@@ -21,11 +21,12 @@ from coupling.elicit import behavior
 from coupling.model import decoder
 from coupling.model import sharding
 from coupling.model import stack
+from coupling.model.architecture import DecoderConfig
 from coupling.runtime import workdir
 from coupling.training import compiled as compiled_lib
 from coupling.training import train_step
 
-MODEL = decoder.DecoderConfig(
+MODEL = DecoderConfig(
   vocab_size=23,
   width=16,
   depth=2,

@@ -13,6 +13,7 @@ from configs import common
 from coupling.config import schema
 from coupling.elicit import explanation
 from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from coupling.training import examples
 from coupling.training import train_loop
 from coupling.training import train_step
@@ -61,7 +62,7 @@ def chat() -> formats.Chat:
   return formats.Chat(chat_tokenizers.load('qwen'))
 
 
-def model() -> decoder.DecoderConfig:
+def model() -> DecoderConfig:
   size = len(chat().tokenizer)
   return dataclasses.replace(test_train_step.MODEL, vocab_size=size, embedding_std=1.0)
 
