@@ -32,6 +32,7 @@ LABEL = (*QUESTION, *label_set.LABEL)
 OUTCOME = (*label_set.LABEL, 'stated_answer', 'stated_changed')
 SCORED = ('scored_answer', 'scored_changed')  # of evaluations by likelihood
 SWAPPED = ('swapped_answer', 'swapped_changed')  # of runs asked after their answer
+LOGPROBS = (columns.STATEMENTS, *columns.ANSWERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,11 @@ class SeedRecords:
     if not set(SCORED) <= set(table.column_names):
       return None
     return Explanation(*(table[name].to_numpy() for name in SCORED))
+
+  def logprobs(self, run: str, name: str) -> np.ndarray | None:
+    """A column of LOGPROBS of a run at its last step, [N, S]; None without records."""
+    table = list(self.tables[run].values())[-1]
+    return columns.matrix(table[name]) if name in table.column_names else None
 
   def swapped(self, run: str) -> Items | None:
     """A run's last statements with M_0's answers in the context; None without any."""
@@ -245,9 +251,9 @@ def _phi(table: pa.Table) -> Explanation:
 
 
 def read_evaluation(path: pathlib.Path) -> pa.Table:
-  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED or SWAPPED."""
+  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and optional columns."""
   needed = (*QUESTION, *OUTCOME, 'statement')
-  return columns.read(path, needed, (*SCORED, *SWAPPED))
+  return columns.read(path, needed, (*SCORED, *SWAPPED, *LOGPROBS))
 
 
 def evaluated_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
