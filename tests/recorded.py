@@ -52,7 +52,8 @@ def build(
     change: share of the new behaviours that the cue changes.
     base_change: share of M_0's.
     unexplained: kinds of cues that training never explained.
-    scored: of the likeliest statements of all runs, like SELF; None: not scored.
+    scored: of the likeliest statements of all runs, like SELF; None: neither these nor
+      any log-probabilities are there.
     **explainers: of runs, like SELF; of runs left out: SELF, and CHANCE for shuffled.
   """
   for seed in range(seeds):
@@ -86,6 +87,12 @@ def build(
           other = np.random.default_rng((seed, step))
           likeliest = _state(other, scored, phi(*current), phi(*base))
           columns |= dict(zip(('scored_answer', 'scored_changed'), likeliest))
+          answer_N, changed_N = likeliest
+          columns |= {
+            'statement_logprobs': _peaked(other, 2 * OPTIONS, 2 * answer_N + changed_N),
+            'option_logprobs': _peaked(other, OPTIONS, current[0]),
+            'counterfactual_option_logprobs': _peaked(other, OPTIONS, current[1]),
+          }
         files[f'step-{step:09d}'] = columns
       finish(workdir / f'seed{seed}' / run / 'evaluate', 'evaluate', files)
 
@@ -160,6 +167,12 @@ def _behave(rng, question, change_N):
 
 def _behaviors(behaved):
   return {'behavior': behaved[0], 'counterfactual_behavior': behaved[1]}
+
+
+def _peaked(rng, size, best_N):
+  """Log-probabilities of N distributions, lists, whose largest is that of `best_N`."""
+  weight_NxS = rng.random((len(best_N), size)) + (np.arange(size) == best_N[:, None])
+  return np.log(weight_NxS / weight_NxS.sum(axis=1, keepdims=True)).tolist()
 
 
 def _state(rng, mixture, truth, orig):

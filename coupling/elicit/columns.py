@@ -18,6 +18,9 @@ from coupling.runtime.files import WorkdirError
 from data.pairs import NO_OPTION
 
 OPTIONS, REFERENCE = 'options', 'reference'
+STATEMENTS = 'statement_logprobs'  # of evaluations by likelihood
+# Of evaluations whose behaviours are not read from replies.
+ANSWERS = ('option_logprobs', 'counterfactual_option_logprobs')
 TOLERANCE = 1e-3  # of the sum of a distribution
 _CHUNK = 2**22  # log-probabilities looked at together
 
@@ -67,6 +70,21 @@ _KINDS = {
 }
 _KINDS |= {'answer': _Kind('an option', pa.types.is_integer, 0), 'changed': _CHANGED}
 _KINDS |= {'explained': _FLAG, 'shifted': _FLAG}
+_KINDS[STATEMENTS] = _Kind(
+  'log-probabilities of two statements an option, -inf where there is none; '
+  'exponentials add up to 1 at most',
+  _lists(pa.types.is_floating),
+  of_options=True,
+)
+_KINDS |= dict.fromkeys(
+  ANSWERS,
+  _Kind(
+    'log-probabilities, finite for each option and -inf beyond; exponentials add up '
+    'to 1',
+    _lists(pa.types.is_floating),
+    of_options=True,
+  ),
+)
 _KINDS |= {f'{x}_answer': _STATED for x in ('stated', 'scored', 'swapped')}
 _KINDS |= {f'{x}_changed': _CHANGED for x in ('stated', 'scored', 'swapped')}
 
@@ -140,8 +158,10 @@ def _check(
     if name == 'replies' and (pc.list_value_length(column).to_numpy() != 2).any():
       row = int(np.argmax(pc.list_value_length(column).to_numpy() != 2))
       fail(row, column[row].as_py())
-    if name == REFERENCE:
-      _check_reference(column, size_N, fail)
+    if name == REFERENCE or name in ANSWERS:
+      _check_distributions(column, size_N, 2 if name == REFERENCE else 1, fail)
+    if name == STATEMENTS:
+      _check_statements(column, size_N, fail)
     return
   value_N = column.to_numpy()
   most_N = 2 if kind is _CHANGED else size_N if kind.of_options else np.inf
@@ -151,31 +171,67 @@ def _check(
     fail(row, int(value_N[row]))
 
 
-def _check_reference(
-  column: pa.ChunkedArray, size_N: np.ndarray, fail: Callable[[int, Any], None]
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+  """A column of lists of one length, [N, length]."""
+  flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+  return flat.reshape(len(column), len(flat) // len(column))
+
+
+def _check_widths(
+  column: pa.ChunkedArray,
+  size_N: np.ndarray,
+  parts: int,
+  fail: Callable[[int, Any], None],
 ) -> None:
-  """Fails at the first row without two distributions; see label_set.write."""
+  """Fails at the first list that has not `parts` numbers an option, as others have."""
   width_N = pc.list_value_length(column).to_numpy()
-  wrong_N = (width_N != width_N[0]) | (width_N % 2 > 0)
-  wrong_N |= (width_N > 0) & (width_N < 2 * size_N)
+  wrong_N = (width_N != width_N[0]) | (width_N % parts > 0)
+  wrong_N |= (width_N > 0) & (width_N < parts * size_N)
   if wrong_N.any():
     row = int(np.argmax(wrong_N))
     fail(row, f'{width_N[row]} numbers')
-  S = width_N[0] // 2
+
+
+def _check_distributions(
+  column: pa.ChunkedArray,
+  size_N: np.ndarray,
+  parts: int,
+  fail: Callable[[int, Any], None],
+) -> None:
+  """Fails at the first row without P = `parts` distributions; see label_set.write."""
+  _check_widths(column, size_N, parts, fail)
+  logprobs_NxPS = matrix(column)
+  S = logprobs_NxPS.shape[1] // parts
   if not S:
     return
-  flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-  logprobs_Nx2xS = flat.reshape(-1, 2, S)
-  rows = max(1, _CHUNK // (2 * S))
-  for first in range(0, len(logprobs_Nx2xS), rows):
-    part_Rx2xS = logprobs_Nx2xS[first : first + rows].astype(np.float32)
+  logprobs_NxPxS = logprobs_NxPS.reshape(-1, parts, S)
+  rows = max(1, _CHUNK // (parts * S))
+  for first in range(0, len(logprobs_NxPxS), rows):
+    part_RxPxS = logprobs_NxPxS[first : first + rows].astype(np.float32)
     beyond_Rx1xS = np.arange(S) >= size_N[first : first + rows, None, None]
-    absent_Rx2xS = part_Rx2xS == -np.inf
-    of_options_Rx2 = (absent_Rx2xS == beyond_Rx1xS).all(axis=2)
+    absent_RxPxS = part_RxPxS == -np.inf
+    of_options_RxP = (absent_RxPxS == beyond_Rx1xS).all(axis=2)
     with np.errstate(over='ignore'):
-      total_Rx2 = np.exp(part_Rx2xS).sum(axis=2, dtype=np.float64)
-    good_Rx2 = of_options_Rx2 | ~absent_Rx2xS.any(axis=2)
-    good_Rx2 &= np.abs(total_Rx2 - 1) <= TOLERANCE  # not where it is NaN
-    if not good_Rx2.all():
-      row, half = np.argwhere(~good_Rx2)[0]
-      fail(first + int(row), part_Rx2xS[row, half, :8].tolist())
+      total_RxP = np.exp(part_RxPxS).sum(axis=2, dtype=np.float64)
+    good_RxP = of_options_RxP | ~absent_RxPxS.any(axis=2)
+    good_RxP &= np.abs(total_RxP - 1) <= TOLERANCE  # not where it is NaN
+    if not good_RxP.all():
+      row, part = np.argwhere(~good_RxP)[0]
+      fail(first + int(row), part_RxPxS[row, part, :8].tolist())
+
+
+def _check_statements(
+  column: pa.ChunkedArray, size_N: np.ndarray, fail: Callable[[int, Any], None]
+) -> None:
+  """Fails at the first row that has no likelihoods of an item's M = 2K statements."""
+  _check_widths(column, size_N, 2, fail)
+  logprobs_NxM = matrix(column).astype(np.float32)
+  beyond_NxM = np.arange(logprobs_NxM.shape[1]) >= 2 * size_N[:, None]
+  with np.errstate(over='ignore'):
+    total_N = np.exp(logprobs_NxM).sum(axis=1)
+  good_N = (total_N <= 1 + TOLERANCE) & ~np.any(
+    beyond_NxM & (logprobs_NxM > -np.inf), axis=1
+  )
+  if not good_N.all():
+    row = int(np.argmin(good_N))
+    fail(row, logprobs_NxM[row, :8].tolist())

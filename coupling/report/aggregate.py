@@ -65,9 +65,7 @@ def of_records(
   groups = [len(np.unique(s.orig.group_N)) for s in seeds.values()]
   shared = alike(e, list(seeds.values()))
   across = functools.partial(over_seeds, shared_items=shared)
-  runs = {
-    run: _run(run, e.runs[run].explanation_batch, seeds, across) for run in e.runs
-  }
+  runs = {run: _run(run, e, seeds, across) for run in e.runs}
   return {
     'title': e.report.title,
     'audit': e.runs[e.report.main].loop.steps == 0,
@@ -102,11 +100,12 @@ def _beside(
     }
     | {'input_only': over(_over_inputs, main)},
     'cross': over(explainers.cross, roles, shares=True),
-    'baselines': over(explainers.baseline_scores, main),
+    'baselines': over(explainers.baseline_scores, main, main),
     'unregularised_baselines': {},
   }
   if 'unregularised' in roles:
-    found = over(explainers.baseline_scores, roles['unregularised'])
+    run = roles['unregularised']
+    found = over(explainers.baseline_scores, run, main)
     result['unregularised_baselines'] = found
   if all(s.unexplained for s in seeds):
     planted = lambda run, s: scores.planted(s.unexplained[run])
@@ -166,11 +165,10 @@ def _alone(result: Any) -> dict:
   return {k: _alone(v) for k, v in result.items() if not k.endswith('_p')}
 
 
-def _run(run: str, pairs: int, seeds: dict[int, SeedRecords], across: Callable) -> dict:
-  """Coupling at every evaluated step, by seed and over seeds.
-
-  `pairs`: that are explained in a step.
-  """
+def _run(
+  run: str, e: Experiment, seeds: dict[int, SeedRecords], across: Callable
+) -> dict:
+  """Coupling at every evaluated step; the field's metrics at the last one alone."""
   steps = list(next(iter(seeds.values())).items[run])
   for seed, recorded in seeds.items():
     if list(recorded.items[run]) != steps:
@@ -185,15 +183,16 @@ def _run(run: str, pairs: int, seeds: dict[int, SeedRecords], across: Callable) 
     }
     for seed, s in seeds.items()
   }
+  field = [explainers.field(run, e.report.main, s) for s in seeds.values()]
   over = {step: across([r[step] for r in per_seed.values()]) for step in steps}
   named = {
     str(seed): {str(k): r for k, r in steps.items()} for seed, steps in per_seed.items()
   }
   return {
     'steps': steps,
-    'examples': [pairs * step for step in steps],
+    'examples': [e.runs[run].explanation_batch * step for step in steps],
     'majority': [_majority(run, step, list(seeds.values()), across) for step in steps],
-    'final': over[steps[-1]],
+    'final': over[steps[-1]] | {'field': across(field)},
     'over_seeds': {str(step): over[step] for step in steps},
     'per_seed': named,
     **_variety(run, list(seeds.values()), across),

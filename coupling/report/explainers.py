@@ -3,10 +3,12 @@
 import collections
 import dataclasses
 
+from coupling.elicit import columns
 from coupling.elicit.explanation import Explanation
 from coupling.report.records import BASE, SeedRecords
 from coupling.statistics import baselines
 from coupling.statistics import contrasts
+from coupling.statistics import field_metrics
 from coupling.statistics import scores
 from coupling.statistics.items import Items
 
@@ -51,7 +53,7 @@ def cross(roles: dict[str, str], s: SeedRecords) -> dict:
   return dict(result)
 
 
-def baseline_scores(run: str, s: SeedRecords) -> dict:
+def baseline_scores(run: str, main: str, s: SeedRecords) -> dict:
   """Untrained explainers of a run's final model, scored like its own statements."""
   items = s.final(run)
   result = {}
@@ -59,4 +61,25 @@ def baseline_scores(run: str, s: SeedRecords) -> dict:
     explained = dataclasses.replace(items, stated=stated)
     found = scores.coupling(explained, s.orig)
     result[name] = {key: found[key] for key in BASELINE_STATISTICS}
+    result[name]['field'] = field(run, main, s, stated)
   return result
+
+
+def field(
+  run: str, main: str, s: SeedRecords, stated: Explanation | None = None
+) -> dict:
+  """The field's metrics of a run's final statements, or of others in their place.
+
+  The observer who reads inputs alone has learned from the labels of the run `main`.
+  """
+  items, readiness_N, distance_N = s.final(run), None, None
+  logprobs_NxM = s.logprobs(run, columns.STATEMENTS)
+  if stated is not None:
+    items = dataclasses.replace(items, stated=stated)
+  elif logprobs_NxM is not None:
+    readiness_N = field_metrics.readiness(logprobs_NxM)
+  answers = [s.logprobs(run, name) for name in columns.ANSWERS]
+  if not any(x is None for x in answers):
+    distance_N = field_metrics.total_variation(*answers)
+  observer_N = s.input_only(main).answer_N
+  return field_metrics.metrics(items, s.orig, observer_N, readiness_N, distance_N)

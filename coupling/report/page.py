@@ -22,6 +22,7 @@ SECTIONS = {
     ),
     ('cross',),
   ),
+  'field': ('The field’s metrics', ('field',), ()),
   'moved-items': ('Moved items and change rates', (), ('moved', 'change_rates')),
   'labels': ('The labels', ('labels',), ()),
   'by-stratum': ('Changed and unchanged items', ('strata',), ()),

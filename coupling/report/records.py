@@ -30,6 +30,7 @@ LABEL = (*QUESTION, *label_set.LABEL)
 OUTCOME = (*label_set.LABEL, 'stated_answer', 'stated_changed')
 SCORED = ('scored_answer', 'scored_changed')  # of evaluations by likelihood
 SWAPPED = ('swapped_answer', 'swapped_changed')  # of runs asked after their answer
+LOGPROBS = (columns.STATEMENTS, *columns.ANSWERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,11 @@ class SeedRecords:
     if not set(SCORED) <= set(table.column_names):
       return None
     return Explanation(*(table[name].to_numpy() for name in SCORED))
+
+  def logprobs(self, run: str, name: str) -> np.ndarray | None:
+    """A column of LOGPROBS of a run at its last step, [N, S]; None without records."""
+    table = list(self.tables[run].values())[-1]
+    return columns.matrix(table[name]) if name in table.column_names else None
 
   def swapped(self, run: str) -> Items | None:
     """A run's last statements with M_0's answers in the context; None without any."""
@@ -201,7 +207,7 @@ def joined(did: pa.Table, labelled: pa.Table) -> pa.Table:
 
 
 def read_evaluation(path: pathlib.Path, labelled: pa.Table) -> pa.Table:
-  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and SCORED or SWAPPED.
+  """One checkpoint's records: QUESTION, OUTCOME, `statement`, and optional columns.
 
   Args:
     path: the file.
@@ -217,7 +223,7 @@ def read_evaluation(path: pathlib.Path, labelled: pa.Table) -> pa.Table:
       'in one order: move the stage that is wrong away and run the same command again.'
     )
   size_N = pc.list_value_length(labelled['options']).to_numpy()
-  needed, more = (*OUTCOME, 'statement'), (*SCORED, *SWAPPED)
+  needed, more = (*OUTCOME, 'statement'), (*SCORED, *SWAPPED, *LOGPROBS)
   return joined(columns.read(path, needed, more, size_N), labelled)
 
 

@@ -52,6 +52,17 @@ MAIN_ROWS = (
   ('Orig beyond chance in strata', 'chance_corrected.orig', decimal),
   ('Invalid explanations', 'invalid', percent),
 )
+FIELD_ROWS = (  # braces: self, orig
+  ('Exact match', '{}_accuracy', percent),
+  ('Has-changed macro-F1', 'field.{}.macro_f1', percent),
+  ('Content match', 'field.{}.content_match', percent),
+  ('… truly changed items', 'field.{}.content_match_changed', percent),
+  ('φ-CCT', 'field.{}.phi_cct', decimal),
+  ('CCT', 'field.{}.cct', decimal),
+  ('F-AUROC, by likelihood', 'field.{}.f_auroc', decimal),
+  ('NSG, beyond the own answer', 'field.{}.nsg', percent),
+  ('NSG, beyond inputs alone', 'field.{}.nsg_inputs', percent),
+)
 VARIETY_ROWS = (
   ('Labels', 'labels.n', count),
   ('Labels that say “changed”', 'labels.changed', percent),

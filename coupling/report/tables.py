@@ -5,7 +5,7 @@ import dataclasses
 import functools
 
 from coupling.report import table_rows
-from coupling.report.numerals import percent
+from coupling.report.numerals import UNDEFINED, percent
 from coupling.report.table_rows import EXPLAINER_NAMES, ROLE_NAMES
 
 Column = tuple[str, str, Callable[[dict], str]]  # heading, dotted path, format
@@ -110,6 +110,7 @@ def tables(summary: dict) -> dict[str, Table]:
     'contrasts': _contrasts(summary),
     'cross': _cross(summary),
     'strata': _strata(summary),
+    'field': _field(summary),
   }
   if 'likelihood' in summary:
     caption = 'The likeliest of the allowed statements in place of the greedy reply.'
@@ -194,6 +195,29 @@ def _strata(summary: dict) -> Table:
   caption = f'Statements of {main} against a truth, apart for truly unchanged and '
   caption += 'truly changed items. The number of items is a mean over seeds.'
   return table(caption, '', rows, table_rows.STRATA_COLUMNS)
+
+
+def _field(summary: dict) -> Table:
+  """Metrics of related work; those that nothing was recorded for are left out."""
+  main = summary['roles']['main']
+  of = ((main, f'runs.{main}.final'), ('denial', 'baselines.denial'))
+  rows = [
+    (
+      label,
+      [
+        cell(lookup(summary, path), path, key.format(truth), show)
+        for _, path in of
+        for truth in ('self', 'orig')
+      ],
+    )
+    for label, key, show in table_rows.FIELD_ROWS
+  ]
+  return Table(
+    f'Metrics of related work, of {main} and of denial in its place. Exact match is '
+    'Self, and Orig.',
+    ('', *(f'{who}: {truth}' for who, _ in of for truth in ('Self', 'Orig'))),
+    [row for row in rows if any(x.text != UNDEFINED for x in row[1])],
+  )
 
 
 def _over_training(summary: dict) -> dict[str, Table]:

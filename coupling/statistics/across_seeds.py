@@ -11,6 +11,7 @@ SHARES = {
   *('self_accuracy', 'orig_accuracy', 'target_accuracy', 'behavior_similarity'),
   *('own_accuracy', 'sibling_accuracy', 'balanced_self', 'balanced_orig'),
   *('balanced_accuracy', 'drift', 'invalid', 'exchangeable', 'null_self', 'null_orig'),
+  *('macro_f1', 'content_match', 'content_match_changed', 'f_auroc'),
   *('exact_match', 'precision', 'recall', 'f1', 'greedy_agreement'),
   *('followed', 'statement_moved', 'moved_to_truth'),
   *('overlap', 'flipped', 'agrees'),

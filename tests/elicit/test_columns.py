@@ -32,6 +32,17 @@ SAID = {
   'stated_changed': [1, 0, -1],
   'scored_answer': [1, 2, 0],
   'scored_changed': [1, 0, 0],
+  # A statement that repeats an earlier one is none; so are those beyond the options.
+  'statement_logprobs': [
+    [-1.0, -2.0, -np.inf, -2.0, -np.inf, -np.inf],
+    [-2.0] * 6,
+    [-1.0, -2.0, -1.5, -2.0, -np.inf, -np.inf],
+  ],
+  'option_logprobs': [
+    [-np.log(2)] * 2 + [-np.inf],
+    [-np.log(3)] * 3,
+    [0.0, -90.0, -np.inf],
+  ],
 }
 
 
@@ -47,7 +58,8 @@ def test_what_is_right_is_read(tmp_path):
   assert label_set.read_pairs(tmp_path, 'train')[1].options == ('a', 'b', 'c')
   write(tmp_path / 'step-000000004.parquet', LABELS | SAID)
   table = records.read_evaluation(tmp_path / 'step-000000004.parquet', pa.table(LABELS))
-  assert table['scored_answer'].to_pylist() == SAID['scored_answer']
+  for name in ('scored_answer', 'statement_logprobs', 'option_logprobs'):
+    assert table[name].to_pylist() == SAID[name]
 
 
 BAD = [
@@ -80,6 +92,12 @@ OPTIONAL = [
   ('scored_changed', 0, '0.5', [0.5, 0.0, 1.0]),
   ('swapped_answer', 0, '9', [9, 0, 0]),
   ('statement', 0, 'None', [None, 'a', 'b']),
+  ('statement_logprobs', 1, "'4 numbers'", [[-2.0] * 6, [-2.0] * 4, [-2.0] * 6]),
+  ('statement_logprobs', 1, "'4 numbers'", [[-2.0] * 4] * N),  # of three options
+  ('statement_logprobs', 0, '[-2.0, -2.0, -2.0, -2.0, -2.0, -2.0]', [[-2.0] * 6] * N),
+  ('statement_logprobs', 0, '[nan, nan, nan, nan, nan, nan]', [[np.nan] * 6] * N),
+  ('option_logprobs', 1, "'2 numbers'", [[0.0, -np.inf]] * N),
+  ('counterfactual_option_logprobs', 0, "'a'", ['a', 'b', 'c']),
 ]
 
 

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn import metrics
 
 from coupling.config import schema
 from coupling.report import aggregate
@@ -82,7 +83,7 @@ def test_every_step_of_every_run_is_there(summary):
   for run in summary['runs'].values():
     assert run['steps'] == [0, 10, 20]
     assert run['over_seeds'].keys() == {'0', '10', '20'}
-    assert run['over_seeds']['20'] == run['final']
+    assert run['over_seeds']['20'] | {'field': run['final']['field']} == run['final']
     assert run['per_seed'].keys() == {'0', '1', '2'}
     assert run['over_seeds']['0']['gap']['mean'] == 0  # M_0 is its own label
 
@@ -162,6 +163,42 @@ def test_likelihood_needs_the_columns_of_every_run(tmp_path):
   del tables['step-000000020']['scored_changed']
   recorded.finish(folder, 'evaluate', tables)
   assert 'likelihood' not in aggregate.summarize(recorded.experiment(1), tmp_path)
+
+
+def test_metrics_of_the_field_are_those_of_the_last_records(tmp_path):
+  recorded.build(tmp_path, scored=recorded.ORIG, unexplained=('source1',))
+  found = aggregate.summarize(recorded.experiment(1), tmp_path)
+  base, last = (columns(tmp_path, 'no_kl', step) for step in (0, 20))
+  kept_N = last['cue_kind'] == 'source0'
+  base, last = ({k: v[kept_N] for k, v in x.items()} for x in (base, last))
+  run = found['runs']['no_kl']['final']['field']
+  p_NxM = np.exp(last['statement_logprobs'])
+  p_NxK, q_NxK = (np.exp(last[f'{x}option_logprobs']) for x in ('', 'counterfactual_'))
+  distance_N = np.abs(p_NxK - q_NxK).sum(axis=1) / 2
+  r = np.corrcoef(distance_N, last['stated_changed'])[0, 1]
+  assert run['self']['cct']['mean'] == pytest.approx(r)
+  for name, record in (('self', last), ('orig', base)):
+    part, changed_N = run[name], truth(record)[1]
+    wanted = {
+      'macro_f1': metrics.f1_score(changed_N, last['stated_changed'], average='macro'),
+      'content_match': np.mean(last['stated_answer'] == truth(record)[0]),
+      'phi_cct': metrics.matthews_corrcoef(changed_N, last['stated_changed']),
+      'f_auroc': metrics.roc_auc_score(changed_N, p_NxM[:, 1::2].sum(axis=1)),
+    }
+    means = {k: part[k]['mean'] for k in wanted}
+    assert means == pytest.approx(wanted)
+  # Statements follow the behaviour, and likelihoods the labels.
+  own, old = run['self'], run['orig']
+  assert own['phi_cct']['mean'] - old['phi_cct']['mean'] > 0.2
+  assert own['f_auroc']['mean'] - old['f_auroc']['mean'] < -0.1
+  changed = truth(last)[1].mean()
+  gain = own['content_match']['mean'] - (1 - changed)
+  assert own['nsg']['mean'] == pytest.approx(gain / changed)
+  # Nobody can read these random answers off the inputs.
+  assert own['nsg']['low'] > 0 and own['nsg_inputs']['low'] > own['nsg']['mean']
+  denial = found['unregularised_baselines']['denial']['field']['self']
+  assert denial['nsg']['mean'] == 0 and denial['phi_cct']['mean'] is None
+  assert denial['f_auroc']['mean'] is None  # it has no likelihoods
 
 
 def test_cross_table_is_counts_of_the_records(three, summary):

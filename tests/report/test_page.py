@@ -105,6 +105,34 @@ def test_scored_statements_have_a_table(written, tmp_path):
   assert len(table_rows.LIKELIHOOD_ROWS) == 9
 
 
+def test_the_fields_metrics_have_a_table(written, tmp_path):
+  known = summarize(tmp_path, scored=recorded.SELF)
+  page_lib.write(tmp_path, known)
+  every = [label for label, *_ in table_rows.FIELD_ROWS]
+  likely = ['CCT', 'F-AUROC, by likelihood']  # what log-probabilities are needed for
+  for folder, labels in (
+    (tmp_path, every),
+    (written, [x for x in every if x not in likely]),
+  ):
+    saved = json.loads((folder / 'report.json').read_text())
+    text = (folder / 'index.html').read_text()
+    part = text[text.index('id="table-field"') :]
+    part = part[: part.index('</table>')]
+    assert re.findall(r'<th scope="row">(.*?)</th>', part) == labels
+    cells = Page(part).cells
+    assert len(cells) == 4 * len(labels)
+    for path, shown in cells.items():
+      [show] = {f for _, k, f in table_rows.FIELD_ROWS if path.endswith(k[-8:])}
+      assert shown == show(tables.lookup(saved, path)), path
+    row = [cells[f'{x}.self_accuracy'] for x in ('runs.kl.final', 'baselines.denial')]
+    markdown = (folder / 'report.md').read_text().split('Metrics of related work')[1]
+    first = re.search(r'^\| Exact match \| (.+) \|$', markdown, re.MULTILINE)[1]
+    assert first.split(' | ')[::2] == row
+  assert cells['runs.kl.final.field.orig.nsg'] == numerals.UNDEFINED
+  assert cells['baselines.denial.field.self.phi_cct'] == numerals.UNDEFINED
+  assert cells['baselines.denial.field.self.nsg'] == '0.0%'
+
+
 def test_main_gap_is_printed_digit_by_digit(written, summary):
   gap = summary['runs']['kl']['final']['gap']
   numbers = [f'{100 * gap[k]:+.1f}'.replace('-', '−') for k in ('mean', 'low', 'high')]
