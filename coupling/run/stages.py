@@ -30,6 +30,7 @@ import tensorflow_datasets as tfds
 
 from coupling import paper as paper_lib
 from coupling.config import borrowed_labels
+from coupling.config import paper_schema
 from coupling.config import schema
 from coupling.elicit import evaluation
 from coupling.elicit import evaluator as evaluator_lib
@@ -290,7 +291,7 @@ def _of_another(folder: Path, train_folder: Path) -> workdir_lib.WorkdirError:
   )
 
 
-def check_report(e: Experiment | schema.Paper, workdir: Path) -> None:
+def check_report(e: Experiment | paper_schema.Paper, workdir: Path) -> None:
   """Raises WorkdirError where the report there is of another config."""
   folder = workdir / 'report'
   if workdir_lib.is_finished(folder):
@@ -315,7 +316,7 @@ def report(e: Experiment, workdir: Path) -> bool:
     return True
 
 
-def paper(p: schema.Paper, workdir: Path) -> bool:
+def paper(p: paper_schema.Paper, workdir: Path) -> bool:
   """Writes what several experiments show of their studies' claims."""
   needs = {}
   for part, e in p.parts.items():
