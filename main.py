@@ -114,8 +114,9 @@ def main(_) -> None:
     resolve = paper_parts.resolve if 'parts' in CONFIG.value else validate.resolve
     experiment = resolve(CONFIG.value)
     folder = pathlib.Path(WORKDIR.value or '.')
-    if wrong := close_names.path_problems('--workdir', str(folder.absolute())):
-      raise schema.ConfigError.of(wrong)
+    schema.ConfigError.refuse(
+      close_names.path_problems('--workdir', str(folder.absolute()))
+    )
     if STAGE.value == 'plan':
       ahead_of_time.run(experiment, TARGET.value, TOKENS.value)
       return

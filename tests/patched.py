@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coupling.config.schema import Paper
+from coupling.config.paper_schema import Paper
 from coupling.statistics.effect_maps import COMPONENTS, EVERY_HEAD, Effects, Maps, Site
 
 GROUPS, SIZE = 12, 4

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from configs import world
+from coupling.config import paper_schema
 from coupling.config import schema
 from coupling.config import validate
-from coupling.config.schema import Paper
+from coupling.config.paper_schema import Paper
 from coupling.elicit.explanation import Explanation, phi
 from coupling.paper import paper_seeds
 from coupling.report.records import SeedRecords
@@ -287,7 +288,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
     'variety': study(
       'variety', ('kl', 'changed_15', 'changed_5', 'changed_1'), (1.0, 0.15, 0.05, 0.01)
     ),
-    'access': schema.Study(
+    'access': paper_schema.Study(
       kind='access', claim='A claim.', published='', axis='',
       runs=('main/kl', 'init/outsider'), at=(), companions=(),
     ),
@@ -299,7 +300,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
 
 def study(kind, runs, at=(), axis='', companions=(), published=''):
   """A study of runs of the main part."""
-  return schema.Study(
+  return paper_schema.Study(
     kind=kind,
     claim=f'The claim of {kind}.',
     published=published,

@@ -2,15 +2,16 @@
 
 title     of the report
 parts     name -> the config of an experiment, each with a folder of the workdir
-studies   name -> what some of their runs are to show: schema.Study
+studies   name -> what some of their runs are to show: paper_schema.Study
 """
 
 import ml_collections
 
 from coupling.config import borrowed_labels
 from coupling.config import close_names
-from coupling.config import fields
+from coupling.config import paper_schema
 from coupling.config import schema
+from coupling.config import strict
 from coupling.config import validate
 
 
@@ -19,7 +20,7 @@ NEEDS = {kind: ('at',) for kind in ('regularisation', 'noise', 'capacity', 'rate
 NEEDS |= {'variety': ('at',), 'shift': ('companions',), 'planted': ('companions',)}
 
 
-def resolve(config: ml_collections.ConfigDict) -> schema.Paper:
+def resolve(config: ml_collections.ConfigDict) -> paper_schema.Paper:
   """Several experiments and their studies, typed.
 
   Raises:
@@ -28,8 +29,7 @@ def resolve(config: ml_collections.ConfigDict) -> schema.Paper:
   """
   parts, studies = {}, {}
   problems = close_names.problems('parts', config.get('parts', {}))
-  names = ('title', 'parts', 'studies')
-  problems += fields.misnamed(names, names, config.to_dict(), '')
+  problems += validate.misnamed(paper_schema.Paper, config.to_dict())
   for name, part in config.get('parts', {}).items():
     try:
       parts[name] = validate.resolve(part, part=True)
@@ -40,12 +40,11 @@ def resolve(config: ml_collections.ConfigDict) -> schema.Paper:
   problems += _part_problems(parts) if known else []
   for name, values in config.to_dict().get('studies', {}).items():
     path, found = f'studies.{name}', []
-    study = fields.build(schema.Study, values, path, found, validate.misfit)
+    study = strict.read(paper_schema.Study, values, path, found)
     studies[name] = study
     problems += found or (_study_problems(path, study, parts) if known else [])
-  if problems:
-    raise schema.ConfigError.of(problems)
-  return schema.Paper(title=config.title, parts=parts, studies=studies)
+  schema.ConfigError.refuse(problems)
+  return paper_schema.Paper(title=config.title, parts=parts, studies=studies)
 
 
 def _part_problems(parts: dict[str, schema.Experiment]) -> list[str]:
@@ -65,7 +64,7 @@ def _part_problems(parts: dict[str, schema.Experiment]) -> list[str]:
 
 
 def _study_problems(
-  path: str, study: schema.Study, parts: dict[str, schema.Experiment]
+  path: str, study: paper_schema.Study, parts: dict[str, schema.Experiment]
 ) -> list[str]:
   """Runs that are not there; lists of other lengths."""
   problems = []

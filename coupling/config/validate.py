@@ -4,53 +4,42 @@ Names, types and values of fields, and what fields want of one another; what onl
 task, its tokenizer or the checkpoint can tell comes later.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 import dataclasses
 import importlib
-import types
-from typing import Any, NamedTuple
+import inspect
+import json
+from typing import Any
 
 import ml_collections
-import numpy as np
 
-from coupling.config import close_names
-from coupling.config import fields as fields_lib
 from coupling.config import run_rules
 from coupling.config import schema
+from coupling.config import section_rules
+from coupling.config import strict
 
-MOST = 2**31 - 1  # of an integer: what seeds, steps and sizes are on a device
-# Integers that may be 0; all others are at least 1, and mesh axes may be -1.
-MAY_BE_ZERO = (
-  *('.warmup_steps', '.seed', '.learned_positions'),
-  *('.lora.rank', '.lora.layers'),
+# What fields want of one another. A rule is asked where all is right by itself that its
+# parameters name: sections; `pretrain`, which is base where that is of this kind;
+# `runs`, of which those that are right; `names` of all runs; `part`, see `resolve`.
+RULES = (
+  section_rules.seeds,
+  section_rules.pretraining,
+  section_rules.positions,
+  section_rules.corpus,
+  section_rules.base_path,
+  section_rules.task_paths,
+  section_rules.source_path,
+  section_rules.answers,
+  run_rules.names,
+  run_rules.training,
+  run_rules.precision,
+  run_rules.starts,
+  run_rules.earlier_labels,
+  run_rules.donors,
+  run_rules.audit,
+  run_rules.roles,
 )
-
-
-class _Bounds(NamedTuple):
-  text: str
-  holds: Callable[[float], bool]
-
-
-# Clipping to 0, which looks like "off", would train nothing without a word.
-FLOATS = {
-  ('.learning_rate', '.clip_norm', '.alpha', '.norm_eps', '.rope_theta'): _Bounds(
-    'above 0', lambda x: x > 0
-  ),
-  ('.weight', '.weight_decay', '.embedding_std'): _Bounds(
-    'at least 0', lambda x: x >= 0
-  ),
-  ('.b1', '.b2'): _Bounds('at least 0 and below 1', lambda x: 0 <= x < 1),
-  ('.mixture', '.noise', '.changed_share'): _Bounds(
-    'at least 0 and at most 1', lambda x: 0 <= x <= 1
-  ),
-}
-
-# What a task's module has, and what one has that M_0 can be pretrained on.
-TASK_NAMES = ('Config', 'questions', 'builder')
-CORPUS_NAMES = (
-  *('corpus_builder', 'read_corpus', 'tokenizer'),
-  *('NEW_WORDS', 'NEW_WORDS_LIKE'),
-)
+TASK_NAMES = ('Config', 'questions', 'builder')  # what a task's module has
 
 
 def resolve(config: ml_collections.ConfigDict, part: bool = False) -> schema.Experiment:
@@ -63,80 +52,88 @@ def resolve(config: ml_collections.ConfigDict, part: bool = False) -> schema.Exp
 
   Raises:
     ConfigError: naming every field that is unknown, missing, or of a wrong type or
-      value, and every run that changes a field that does not exist.
+      value, in a run's changes too, and every rule that is broken.
   """
   values = config.to_dict()
-  runs = values.pop('runs', None)
-  problems = []
-  if not isinstance(runs, dict) or not (runs or part):
-    problems.append(f'runs={runs!r}: name at least one run')
-    runs = {}
-  problems += close_names.problems('runs', runs)
-  built = _sections(values, problems)
-  trains = {}
-  if isinstance(values.get('train'), dict):
-    for name, changes in runs.items():
-      found = []
-      trains[name] = _changed(values['train'], changes, f'runs.{name}', found)
-      inherited = {f'runs.{name}' + p.removeprefix('train') for p in problems}
-      problems += [p for p in found if p not in inherited]
-  trained = {'base': built.get('base')} | {f'runs.{k}': t for k, t in trains.items()}
-  for section, one in trained.items():
-    if isinstance(one, schema.Pretrain | schema.Train):
-      problems += run_rules.loop_problems(section, one)
-  if isinstance(base := built.get('base'), schema.Pretrain):
-    problems += _pretrain_problems(base, built.get('task'), built.get('length'))
-  for name, one in trains.items():
-    if one is not None and None not in (one.lora, one.objectives, one.loop):
-      problems += run_rules.objective_problems(f'runs.{name}', one)
-      problems += run_rules.precision_problems(f'runs.{name}', one, built.get('base'))
-  if not any(train is None for train in trains.values()):
-    problems += run_rules.start_problems(trains)
-  problems += run_rules.label_problems(trains, built.get('base'))
-  sections = [built.get(name) for name in ('base', 'label', 'task')]
-  problems += run_rules.path_problems(trains, *sections)
-  problems += run_rules.mixture_problems(trains)
-  problems += [] if part else run_rules.part_problems(trains)
-  if built.get('label') is not None:
-    problems += run_rules.source_problems(built['label'], built.get('task'), trains)
-  reported = built.get('report')
-  if runs and reported is not None and not (part and not reported.main):
-    problems += run_rules.role_problems(built['report'], trains)
-  seeds = built.get('seeds')
-  if isinstance(seeds, tuple) and (not seeds or len(set(seeds)) < len(seeds)):
-    problems.append(f'seeds={seeds}: give distinct seeds, at least one')
-  if problems:
-    raise schema.ConfigError.of(problems)
-  return schema.Experiment(**built, runs=trains)
+  problems = [*misnamed(schema.Experiment, values)]
+  sections = _sections(values, problems)
+  changes = values.get('runs', {})
+  if not isinstance(changes, dict):
+    problems.append(f'runs={changes!r}: should be a section, of at least one run')
+    changes = {}
+  runs = _runs(values.get('train'), changes, problems)
+  found = sections | dict(runs=runs, names=[*changes], part=part)
+  if isinstance(sections.get('base'), schema.Pretrain):
+    found['pretrain'] = sections['base']
+  schema.ConfigError.refuse(problems, _broken(found))
+  return schema.Experiment(**sections, runs=runs)
 
 
-def _sections(values: dict, problems: list[str]) -> dict[str, Any]:
-  """Every section but the runs."""
-  fields = {f.name: f for f in dataclasses.fields(schema.Experiment)}
-  del fields['runs']
-  kinds = {name: field.type for name, field in fields.items()}
-  required = {k for k, x in fields.items() if x.default is dataclasses.MISSING}
-  problems += fields_lib.misnamed(kinds.keys(), required, values, '')
-  special = {'task': _task, 'base': _base}
-  return {
-    name: special[name](values[name], problems)
-    if name in special
-    else fields_lib.value(kind, values[name], name, problems, misfit)
-    for name, kind in kinds.items()
-    if name in values
-  }
+def _broken(found: dict[str, Any]) -> Iterator[str]:
+  """The problems that the rules find; see RULES."""
+  for rule in RULES:
+    wanted = inspect.signature(rule).parameters
+    if wanted.keys() <= found.keys():
+      yield from rule(**{name: found[name] for name in wanted})
+
+
+def misnamed(kind: type, values: dict[str, Any]) -> Iterator[str]:
+  """Problems of the names of a config's sections, where `kind` has these as fields."""
+  fields = {f.name: f for f in dataclasses.fields(kind)}
+  for name in sorted(values.keys() - fields.keys()):
+    yield f'{name}: unknown section; known: {sorted(fields)}'
+  for name in sorted(fields.keys() - values.keys()):
+    if fields[name].default is dataclasses.MISSING:
+      yield f'{name}: missing'
+
+
+def _sections(values: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+  """Every section but the runs that is right by itself."""
+  built = {}
+  for field in dataclasses.fields(schema.Experiment):
+    name, given = field.name, values.get(field.name)
+    if name not in values or name == 'runs':
+      continue
+    if name == 'task':
+      built[name] = _task(given, problems)
+    else:
+      kind = base_kind(given) if name == 'base' else field.type
+      built[name] = strict.read(kind, given, name, problems)
+  return {name: section for name, section in built.items() if section is not None}
+
+
+def _runs(
+  train: Any, changes: dict[str, Any], problems: list[str]
+) -> dict[str, schema.Train]:
+  """The runs that are right by themselves: train, with their own changes."""
+  runs = {}
+  for name, changed in changes.items() if isinstance(train, dict) else ():
+    found = []
+    run = strict.read(schema.Train, _merged(train, changed), f'runs.{name}', found)
+    if run is not None:
+      runs[name] = run
+    named = {f'runs.{name}' + x.removeprefix('train') for x in problems}
+    problems += [x for x in found if x not in named]
+  return runs
+
+
+def _merged(values: Any, changes: Any) -> Any:
+  """Values with changes, which leave out what stays."""
+  if not isinstance(values, dict) or not isinstance(changes, dict):
+    return changes
+  return values | {k: _merged(values.get(k), x) for k, x in changes.items()}
 
 
 def section(kind: type, values: Any, path: str) -> Any:
   """A section of the config from plain values, such as a manifest holds.
 
   Raises:
-    ConfigError: naming every field that is unknown, missing, or of a wrong type.
+    ConfigError: naming every field that is unknown, missing, or of a wrong type or
+      value.
   """
   problems = []
-  built = fields_lib.build(kind, values, path, problems, misfit)
-  if problems:
-    raise schema.ConfigError.of(problems)
+  built = strict.read(kind, values, path, problems)
+  schema.ConfigError.refuse(problems)
   return built
 
 
@@ -147,58 +144,6 @@ def base_kind(values: Any) -> type:
   if isinstance(values, dict) and 'checkpoint' in values:
     return schema.Import
   return schema.Pretrain
-
-
-def _changed(train: dict, changes: dict[str, Any], path: str, problems: list) -> Any:
-  """The Train section with a run's changes."""
-  copied = ml_collections.ConfigDict(train).lock()
-  try:
-    copied.update(changes)
-  except (AttributeError, KeyError, TypeError, ValueError) as e:
-    problems.append(f'{path}: cannot change train by {changes}: {e}')
-  return fields_lib.build(schema.Train, copied.to_dict(), path, problems, misfit)
-
-
-def _pretrain_problems(
-  base: schema.Pretrain,
-  task: schema.Task | None,
-  length: schema.Length | None,
-) -> list[str]:
-  """Heads that do not divide; too few positions; a task without a corpus."""
-  problems = []
-  if base.model is not None:
-    heads, shared = base.model.num_heads, base.model.num_kv_heads
-    if type(heads) is int and type(shared) is int and (shared < 1 or heads % shared):
-      problems.append(
-        f'base.model.num_heads={heads} is not a multiple of '
-        f'base.model.num_kv_heads={shared}'
-      )
-    if type(base.model.head_dim) is int and base.model.head_dim % 2:
-      problems.append(
-        f'base.model.head_dim={base.model.head_dim}: must be even, for rotary'
-      )
-    positions = base.model.learned_positions
-    if (
-      length
-      and type(positions) is type(length.max_tokens) is int
-      and 0 < positions < length.max_tokens
-    ):
-      problems.append(
-        f'length.max_tokens={length.max_tokens} is more than '
-        f'base.model.learned_positions={positions}: the model could not read all that '
-        'it allows; lower it, or raise the other'
-      )
-  if task and (lacking := _lacking(importlib.import_module(task.module), CORPUS_NAMES)):
-    problems.append(
-      f'base: {task.module} has no corpus to pretrain on (it lacks {lacking}); import '
-      'a checkpoint by base.checkpoint'
-    )
-  return problems
-
-
-def _base(values: Any, problems: list[str]) -> Any:
-  """The section of M_0: what it names decides its kind."""
-  return fields_lib.build(base_kind(values), values, 'base', problems, misfit)
 
 
 def _task(values: Any, problems: list[str]) -> schema.Task | None:
@@ -218,59 +163,21 @@ def _task(values: Any, problems: list[str]) -> schema.Task | None:
       'somewhere on PYTHONPATH'
     )
     return None
-  if lacking := _lacking(module, TASK_NAMES):
+  if lacking := [x for x in TASK_NAMES if not hasattr(module, x)]:
     problems.append(
       f'task.module={name!r} is no task: it lacks {lacking}; see data/builder.py'
     )
     return None
-  before = len(problems)
-  if not dataclasses.is_dataclass(module.Config):
-    problems.append(f'task.module={name!r}: its Config must be a frozen dataclass')
-    return None
-  built = fields_lib.build(module.Config, values, 'task', problems)
-  if len(problems) > before:
+  config = strict.read(module.Config, values, 'task', problems)
+  if config is None:
     return None
   try:
-    hash(built)
-  except TypeError:
+    hash(config)
+    json.dumps(dataclasses.asdict(config))
+  except TypeError as e:
     problems.append(
-      f'task.module={name!r}: its Config can be changed; make it, and dataclasses in '
-      'it, @dataclasses.dataclass(frozen=True)'
+      f'task.module={name!r}: its Config cannot be kept ({e}): make it, and what it '
+      'holds, frozen dataclasses of bool, int, float, str, None, Literal and tuples'
     )
     return None
-  return schema.Task(module=name, config=built)
-
-
-def _lacking(module: types.ModuleType, names: Sequence[str]) -> list[str]:
-  return [name for name in names if not hasattr(module, name)]
-
-
-def misfit(path: str, value: Any) -> str | None:
-  """What is wrong with a number of our own sections; see fields.Check."""
-  if isinstance(value, tuple):
-    numbers = [x for x in value if type(x) is int]
-    bad = any(not 0 <= x <= MOST for x in numbers)
-    return f'must be from 0 to {MOST}, each of them' if bad else None
-  if type(value) is float:
-    with np.errstate(over='ignore', under='ignore'):
-      single = float(np.float32(value))
-    if abs(single) < np.finfo(np.float32).tiny:
-      single = 0.0  # as devices have it
-    if not np.isfinite(single) and not path.endswith('.clip_norm'):
-      return 'must be a finite number of float32'
-    if value and not single:
-      return 'is 0 in float32, in which it is used'
-    bounds = next((b for names, b in FLOATS.items() if path.endswith(names)), None)
-    if bounds is None or (bounds.holds(value) and bounds.holds(single)):
-      return None
-    rounded = f' (in float32 it is {single:g})' if bounds.holds(value) else ''
-    return f'must be {bounds.text}{rounded}'
-  untrained = path.endswith('.loop.steps') and not path.startswith('base.')
-  least = 0 if untrained or path.endswith(MAY_BE_ZERO) else 1
-  if type(value) is int and value > MOST:
-    return f'must be at most {MOST}'
-  if type(value) is not int or value >= least:
-    return None
-  if path.startswith('mesh.') and value == -1:
-    return None
-  return f'must be at least {least}'
+  return schema.Task(module=name, config=config)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 import pathlib
 
-from coupling.config.schema import Paper
+from coupling.config.paper_schema import Paper
 from coupling.paper import paper_page
 from coupling.paper import study_numbers
 from coupling.paper.access import Bayes

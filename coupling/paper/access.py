@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pyarrow as pa
 
-from coupling.config.schema import Study
+from coupling.config.paper_schema import Study
 from coupling.elicit.explanation import INVALID, Explanation
 from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short

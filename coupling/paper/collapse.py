@@ -2,7 +2,8 @@
 
 import functools
 
-from coupling.config.schema import Study, Train
+from coupling.config.paper_schema import Study
+from coupling.config.schema import Train
 from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import GAPS, Parts, minus, short, times
 from coupling.report import conclusions

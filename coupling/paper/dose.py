@@ -8,7 +8,8 @@ import functools
 from matplotlib import figure as figure_lib
 import numpy as np
 
-from coupling.config.schema import ConfigError, Pretrain, Study
+from coupling.config.paper_schema import Study
+from coupling.config.schema import ConfigError, Pretrain
 from coupling.paper import control_claims
 from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import GAPS, Parts

@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from coupling.config.schema import Study
+from coupling.config.paper_schema import Study
 from coupling.paper import mechanism_figures
 from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short

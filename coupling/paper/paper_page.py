@@ -3,7 +3,7 @@
 import collections
 import pathlib
 
-from coupling.config.schema import Study
+from coupling.config.paper_schema import Study
 from coupling.paper import control_claims
 from coupling.paper.study_numbers import BY_KIND
 from coupling.report import figures as figures_lib

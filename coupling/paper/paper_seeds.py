@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from coupling.config.schema import Paper, Train
+from coupling.config.paper_schema import Paper
+from coupling.config.schema import Train
 from coupling.elicit.explanation import Explanation
 from coupling.report import aggregate
 from coupling.report.records import SeedRecords

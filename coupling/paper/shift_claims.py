@@ -6,7 +6,7 @@ answer. A cell is a run with a shift and its companion without (cells.py).
 
 import functools
 
-from coupling.config.schema import Study
+from coupling.config.paper_schema import Study
 from coupling.paper import cells
 from coupling.paper import shift_figures
 from coupling.paper.cells import CONCURRENT, VIEWS

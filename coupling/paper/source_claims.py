@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from coupling.config.schema import Study
+from coupling.config.paper_schema import Study
 from coupling.paper import sources_figures
 from coupling.paper.paper_claims import ABOUT, ABOUT_HIGH, ABOUT_LOW, row
 from coupling.paper.paper_seeds import Parts, short

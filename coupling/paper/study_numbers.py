@@ -7,8 +7,7 @@ import typing
 
 import numpy as np
 
-from coupling.config import schema
-from coupling.config.schema import Paper, Study
+from coupling.config.paper_schema import Kind, Paper, Study
 from coupling.paper import access
 from coupling.paper import collapse
 from coupling.paper import control_claims
@@ -25,7 +24,7 @@ from coupling.patching.outcomes import Found
 from coupling.report import aggregate
 from coupling.report.records import SeedRecords
 
-KINDS = typing.get_args(schema.Kind)
+KINDS = typing.get_args(Kind)
 # Each has TESTED, numbers, rows, tables and figures.
 BY_KIND: dict[str, types.ModuleType] = {
   kind: module

@@ -5,7 +5,7 @@ import functools
 
 from matplotlib import figure as figure_lib
 
-from coupling.config.schema import Study
+from coupling.config.paper_schema import Study
 from coupling.paper import control_claims
 from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short

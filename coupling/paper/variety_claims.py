@@ -5,7 +5,7 @@ import functools
 from matplotlib import figure as figure_lib
 import numpy as np
 
-from coupling.config.schema import Study
+from coupling.config.paper_schema import Study
 from coupling.paper.dose import by_dose
 from coupling.paper.paper_claims import LEFT, row
 from coupling.paper.paper_seeds import Parts, minus, short, times

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from coupling.config import paper_schema
 from coupling.config import schema
 from coupling.elicit import behavior
 from coupling.model import decoder
@@ -226,7 +227,7 @@ def compiled(
 
 
 def run(
-  e: Experiment | schema.Paper, targets: Sequence[str], tokens: int | None
+  e: Experiment | paper_schema.Paper, targets: Sequence[str], tokens: int | None
 ) -> None:
   """Prints what the main run's training and evaluation need of each target.
 
@@ -239,7 +240,7 @@ def run(
     ConfigError: no experiment that a plan is of, a target that is none, prompts too
       long for the model, or a mesh that a target's devices do not make up.
   """
-  if isinstance(e, schema.Paper) or e.report.main not in e.trained:
+  if isinstance(e, paper_schema.Paper) or e.report.main not in e.trained:
     raise schema.ConfigError(
       '--stage=plan is of one experiment whose report.main has training steps.'
     )

@@ -6,7 +6,8 @@ import os
 import pathlib
 import platform
 
-from coupling.config.schema import Experiment, Paper
+from coupling.config.paper_schema import Paper
+from coupling.config.schema import Experiment
 from coupling.runtime import workdir as workdir_lib
 
 

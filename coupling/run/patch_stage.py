@@ -64,8 +64,7 @@ def check(e: Experiment, runs: Sequence[str]) -> None:
     for run in runs
     if e.runs[run].context == 'after'
   ]
-  if found:
-    raise schema.ConfigError.of(found)
+  schema.ConfigError.refuse(found)
   sharding.check_batch(sharding.make_mesh(e.mesh), 'patch.batch', e.patch.batch)
 
 

@@ -8,6 +8,7 @@ import pathlib
 import jax
 
 from coupling.config import borrowed_labels
+from coupling.config import paper_schema
 from coupling.config import schema
 from coupling.run import base_stage
 from coupling.run import evaluate_stage
@@ -48,7 +49,7 @@ def worker_environment(workdir: pathlib.Path) -> dict[str, str]:
 
 
 def run(
-  e: schema.Experiment | schema.Paper,
+  e: schema.Experiment | paper_schema.Paper,
   workdir: pathlib.Path,
   stage: str,
   workers: int,
@@ -71,7 +72,7 @@ def run(
     raise schema.ConfigError('--follow is for --stage=evaluate alone.')
   wanted = RUN if stage == 'run' else (stage,)
   distributed.check_alike(workdir, e, stage)
-  paper = e if isinstance(e, schema.Paper) else None
+  paper = e if isinstance(e, paper_schema.Paper) else None
   parts = {'': e} if paper is None else paper.parts
   if paper is not None and stage == 'run' and paper.patched:
     wanted = (*RUN, 'patch')
@@ -86,8 +87,7 @@ def run(
           patch_stage.check(part, _patched(e, name))
       except schema.ConfigError as error:
         problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
-    if problems:
-      raise schema.ConfigError.of(problems)
+    schema.ConfigError.refuse(problems)
   distributed.first(prepare_stage.check_all, parts, workdir)
   every = _tasks(parts, workdir, workers, follow)
   every += [
@@ -130,7 +130,7 @@ def run(
     workers_lib.run(tasks, workers, {})
 
 
-def _patched(e: schema.Experiment | schema.Paper, part: str) -> list[str]:
+def _patched(e: schema.Experiment | paper_schema.Paper, part: str) -> list[str]:
   """The runs of a part that the stage patch is for; of one experiment, all."""
   if isinstance(e, schema.Experiment):
     return list(e.runs)

@@ -10,8 +10,8 @@ import importlib
 
 import jax
 
+from coupling.config import bounds
 from coupling.config import schema
-from coupling.config import validate
 from coupling.model import decoder
 from coupling.model import lora
 from coupling.model import sharding
@@ -53,8 +53,7 @@ def check(e: schema.Experiment) -> None:
     *_model_problems(e),
     *asking_rules.statement_problems(e, questions),
   ]
-  if problems:
-    raise schema.ConfigError.of(problems)
+  schema.ConfigError.refuse(problems)
 
 
 def objective_problems(
@@ -162,11 +161,11 @@ def _batch_problems(e: schema.Experiment) -> list[str]:
 def _too_large(e: schema.Experiment, field: str, batch: int, parts: int) -> list[str]:
   """A batch with more tokens than an index of arrays counts."""
   tokens = batch // parts * e.length.max_tokens
-  if tokens <= validate.MOST:
+  if tokens <= bounds.MOST:
     return []
   return [
     f'{field}={batch} of up to length.max_tokens={e.length.max_tokens} are {tokens} '
-    f'tokens, of {validate.MOST} that arrays are indexed by; lower it'
+    f'tokens, of {bounds.MOST} that arrays are indexed by; lower it'
   ]
 
 

@@ -5,6 +5,7 @@ import itertools
 import pathlib
 
 from coupling import paper as paper_lib
+from coupling.config import paper_schema
 from coupling.config import schema
 from coupling.patching import outcomes
 from coupling.report import aggregate
@@ -18,7 +19,7 @@ Experiment = schema.Experiment
 Path = pathlib.Path
 
 
-def check_report(e: Experiment | schema.Paper, workdir: Path) -> None:
+def check_report(e: Experiment | paper_schema.Paper, workdir: Path) -> None:
   """Raises WorkdirError where the report there is of another config."""
   folder = workdir / 'report'
   if workdir_lib.is_finished(folder):
@@ -43,7 +44,7 @@ def report(e: Experiment, workdir: Path) -> bool:
     return True
 
 
-def paper(p: schema.Paper, workdir: Path) -> bool:
+def paper(p: paper_schema.Paper, workdir: Path) -> bool:
   """Writes what several experiments show of their studies' claims."""
   needs = {}
   for part, e in p.parts.items():

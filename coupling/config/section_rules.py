@@ -1,0 +1,89 @@
+"""What sections other than the runs want of one another; see validate.RULES."""
+
+from collections.abc import Iterator
+import importlib
+
+from coupling.config import close_names
+from coupling.config import run_rules
+from coupling.config import schema
+
+# What a task's module has that M_0 can be pretrained on.
+CORPUS_NAMES = (
+  *('corpus_builder', 'read_corpus', 'tokenizer'),
+  *('NEW_WORDS', 'NEW_WORDS_LIKE'),
+)
+
+
+def seeds(seeds: tuple[int, ...]) -> Iterator[str]:
+  """None, or the same twice."""
+  if not seeds or len(set(seeds)) < len(seeds):
+    yield f'seeds={seeds}: give distinct seeds, at least one'
+
+
+def pretraining(pretrain: schema.Pretrain) -> Iterator[str]:
+  """Lengths and heads that do not divide."""
+  model = pretrain.model
+  yield from run_rules.loop_problems('base', pretrain)
+  if not pretrain.loop.steps:
+    yield 'base.loop.steps=0: give M_0 at least 1, or import it by base.checkpoint'
+  if model.num_heads % model.num_kv_heads:
+    yield (
+      f'base.model.num_heads={model.num_heads} is not a multiple of '
+      f'base.model.num_kv_heads={model.num_kv_heads}'
+    )
+  if model.head_dim % 2:
+    yield f'base.model.head_dim={model.head_dim}: must be even, for rotary'
+
+
+def positions(pretrain: schema.Pretrain, length: schema.Length) -> Iterator[str]:
+  """Fewer than prompts may have."""
+  if 0 < (learned := pretrain.model.learned_positions) < length.max_tokens:
+    yield (
+      f'length.max_tokens={length.max_tokens} is more than '
+      f'base.model.learned_positions={learned}: the model could not read all that it '
+      'allows; lower it, or raise the other'
+    )
+
+
+def corpus(pretrain: schema.Pretrain, task: schema.Task) -> Iterator[str]:
+  """A task without texts."""
+  del pretrain
+  module = importlib.import_module(task.module)
+  if lacking := [name for name in CORPUS_NAMES if not hasattr(module, name)]:
+    yield (
+      f'base: {task.module} has no corpus to pretrain on (it lacks {lacking}); import '
+      'a checkpoint by base.checkpoint'
+    )
+
+
+def base_path(base: schema.Base) -> Iterator[str]:
+  """A path that cannot be, or cannot be filled in."""
+  if isinstance(base, schema.Import):
+    yield from close_names.path_problems('base.checkpoint', base.checkpoint)
+  if isinstance(base, schema.Trained):
+    yield from close_names.pattern_problems('base.step', base.step)
+
+
+def task_paths(task: schema.Task) -> Iterator[str]:
+  """Paths that cannot be."""
+  paths = getattr(task.config, 'paths', ())
+  found = {'path': getattr(task.config, 'path', '')}
+  found |= {f'paths[{i}]': x for i, x in enumerate(paths)}
+  for field, path in found.items():
+    if isinstance(path, str):
+      yield from close_names.path_problems(f'task.{field}', path)
+
+
+def source_path(label: schema.Label) -> Iterator[str]:
+  """A path that cannot be filled in."""
+  yield from close_names.pattern_problems('label.source', label.source)
+
+
+def answers(label: schema.Label, task: schema.Task) -> Iterator[str]:
+  """Labels that the data were to bring along, and do not."""
+  module = importlib.import_module(task.module)
+  if label.source == schema.TASK and not hasattr(module, 'behaviors'):
+    yield (
+      f'label.source={label.source!r}: the data of {task.module} bring no answers '
+      'along (it has no `behaviors`); name the folder of a label stage'
+    )
