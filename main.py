@@ -59,7 +59,10 @@ TARGET = flags.DEFINE_multi_string(
   'target', [], 'Of --stage=plan: devices, as v5e:4x4 or cpu:8; may be repeated.'
 )
 TOKENS = flags.DEFINE_integer(
-  'tokens', None, 'Of --stage=plan: tokens of a prompt; default: length.max_tokens.'
+  'tokens',
+  None,
+  'Of --stage=plan: tokens of a prompt; default: length.max_tokens.',
+  lower_bound=1,
 )
 flags.mark_flags_as_required(['config'])
 flags.register_multi_flags_validator(

@@ -6,9 +6,9 @@ needed, only the checkpoint's config.json. Behaviours are planned as forced choi
 """
 
 from collections.abc import Sequence
-import dataclasses
 import os
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -25,65 +25,49 @@ from coupling.plan import costs
 from coupling.plan import synthetic
 from coupling.run import base_model
 from coupling.training import compiled as compiled_lib
+from coupling.training import train_loop
 from coupling.training import train_step
 
 Experiment = schema.Experiment
 
 
-@dataclasses.dataclass(frozen=True)
-class Chip:
-  """What a device has, by its maker's data sheet.
+class Chip(NamedTuple):
+  """What a device has, by its maker's data sheet."""
 
-  Attributes:
-    memory: bytes; a little of it is the system's.
-    flops: bfloat16 operations a second of its matrix units.
-    links: bytes a second that it can send to other chips of its slice.
-  """
-
-  memory: float
-  flops: float
-  links: float
+  memory: float  # bytes; a little of it is the system's
+  flops: float  # bfloat16 operations a second of its matrix units
 
 
 # cloud.google.com/tpu/docs, system architecture.
 CHIPS = {
-  'TPU v4': Chip(32 * 2**30, 275e12, 300e9),
-  'TPU v5 lite': Chip(16 * 2**30, 197e12, 200e9),
-  'TPU v5': Chip(95 * 2**30, 459e12, 600e9),
-  'TPU v6 lite': Chip(32 * 2**30, 918e12, 400e9),
+  'TPU v4': Chip(32 * 2**30, 275e12),
+  'TPU v5 lite': Chip(16 * 2**30, 197e12),
+  'TPU v5': Chip(95 * 2**30, 459e12),
+  'TPU v6 lite': Chip(32 * 2**30, 918e12),
 }
-# Of the peak, in the estimate of time: what well-tuned trainings of this kind reach.
-USED = 0.4
+HEAD = 'target', 'program', 'GiB/device', 'of', 'fits', 'TFLOP', 'least s', 'compile s'
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Estimate:
-  """One program on one target; bytes and operations are those of one device.
+class Estimate(NamedTuple):
+  """What one run of a program takes of one device."""
 
-  Attributes:
-    memory: bytes that it needs; None where the compiler says that they do not fit.
-    problem: what the compiler says then.
-    flops: matrix products of one run of the program, shared out evenly.
-    traffic: kind of collective -> how often, and bytes sent; None where the compiler
-      does not tell.
-  """
-
-  target: str
-  devices: int
   chip: Chip | None  # None: not known, as of a CPU
-  memory: float | None
-  problem: str
-  flops: float
-  traffic: dict[str, costs.Traffic] | None
+  flops: float  # of matrix products, shared out evenly
+  compiling: float  # seconds
+  memory: float | None  # bytes; None where the compiler says that they do not fit
+  problem: str = ''  # what it says then
 
   @property
-  def seconds(self) -> float | None:
-    """Of one run of the program: its products at USED of the peak, then its traffic,
-    nothing at the same time."""
-    if self.chip is None or self.memory is None or self.traffic is None:
-      return None
-    sent = sum(x.sent for x in self.traffic.values())
-    return self.flops / (USED * self.chip.flops) + sent / self.chip.links
+  def fits(self) -> bool | None:
+    """None where the chip's memory is not known."""
+    if self.memory is None:
+      return False
+    return None if self.chip is None else self.memory <= self.chip.memory
+
+  @property
+  def least_seconds(self) -> float | None:
+    """Its products at the chip's peak, and nothing else."""
+    return None if self.chip is None else self.flops / self.chip.flops
 
 
 def find_devices(target: str) -> Sequence[jax.Device]:
@@ -95,10 +79,10 @@ def find_devices(target: str) -> Sequence[jax.Device]:
   kind, _, shape = target.partition(':')
   if kind == 'cpu':
     found = jax.devices('cpu')
-    if not shape.isdigit() or int(shape) > len(found):
+    if not shape.isdigit() or not 0 < int(shape) <= len(found):
       raise schema.ConfigError(
-        f'--target={target}: there are {len(found)} CPU devices here; set '
-        f'JAX_NUM_CPU_DEVICES={shape or 8} in the environment.'
+        f'--target={target}: here are cpu:1 to cpu:{len(found)}; for cpu:N of more '
+        'devices set JAX_NUM_CPU_DEVICES=N in the environment.'
       )
     return found[: int(shape)]
   # No chip is used: other processes may use one, and none need be found.
@@ -119,36 +103,24 @@ def train_program(
   model: DecoderConfig,
   mesh: jax.sharding.Mesh,
   lengths: synthetic.Lengths,
-) -> tuple[jax.stages.Lowered, float]:
-  """A step of the main run, to be compiled, and the operations of its products.
+) -> jax.stages.Traced:
+  """A step of the main run, to be compiled.
 
   Raises:
     ConfigError: the mesh does not divide the batch or a weight.
   """
   config = e.runs[e.report.main]
-  loop = config.loop
-  terms = config.objectives
-  if not config.trees and terms.explanation_xent.weight:
-    _check_batch(mesh, config, 'explanation_batch')
-  if not config.trees and (terms.behavior_kl.weight or terms.behavior_xent.weight):
-    _check_batch(mesh, config, 'behavior_batch')
+  parts = config.loop.accumulation
   program = compiled_lib.program(compiled_lib.of_run(model, config), mesh)
-  multiple = sharding.batch_parts(mesh) * loop.accumulation
+  multiple = sharding.batch_parts(mesh) * parts
   batch = synthetic.train_batch(config, model, lengths, multiple)
-  one_step = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      (1, *x.shape), x.dtype, sharding=program.batch_sharding
-    ),
-    batch,
-  )
+  if not config.trees:
+    for part, x in batch.items():
+      field = train_loop.BATCH_FIELDS[part]
+      sharding.check_batch(mesh, field, len(x['read']), parts)
+  one_step = _placed(jax.tree.map(lambda x: x[None], batch), program.batch_sharding)
   hyper = train_step.hyper(config.objectives, config.optimizer)
-  traced = program.run.trace(program.like, program.frozen, hyper, one_step)
-  return traced.lower(), costs.product_flops(traced.jaxpr)
-
-
-def _check_batch(mesh: jax.sharding.Mesh, config: schema.Train, field: str) -> None:
-  batch, parts = getattr(config, field), config.loop.accumulation
-  sharding.check_batch(mesh, f'train.{field}', batch, parts)
+  return program.run.trace(program.like, program.frozen, hyper, one_step)
 
 
 def evaluation_program(
@@ -156,17 +128,14 @@ def evaluation_program(
   model: DecoderConfig,
   mesh: jax.sharding.Mesh,
   lengths: synthetic.Lengths,
-) -> tuple[jax.stages.Lowered, float]:
+) -> jax.stages.Traced:
   """One batch of evaluation, likewise."""
   sharding.check_batch(mesh, 'evaluate.batch', e.evaluate.batch)
   batch = synthetic.evaluation_batch(model, lengths, e.evaluate.batch)
-  where = sharding.batch_sharding(mesh)
-  batch = _placed(batch, jax.tree.map(lambda _: where, batch))
-  params = sharding.abstract_params(mesh, model)
-  low_rank = e.runs[e.report.main].lora
-  if low_rank.rank:
-    adapters = jax.eval_shape(lambda: train_step.fresh_adapters(model, low_rank, 0))
-    params |= _placed(adapters, sharding.state_shardings(mesh, adapters))
+  program = compiled_lib.program(
+    compiled_lib.of_run(model, e.runs[e.report.main]), mesh
+  )
+  params = program.frozen | program.like['params']
 
   @jax.jit
   @sharding.on(mesh)
@@ -180,38 +149,28 @@ def evaluation_program(
     hidden = begun.hidden_BxD, after_BxMxFxD
     return did, said, scoring.statement_logprobs(model, params, *hidden, statements, ())
 
-  traced = run.trace(params, batch)
-  return traced.lower(), costs.product_flops(traced.jaxpr)
+  return run.trace(params, _placed(batch, sharding.batch_sharding(mesh)))
 
 
-def _placed(shapes: Any, shardings: Any) -> Any:
-  """Shapes and types of arrays, with the places where they are to lie."""
+def _placed(batch: Any, where: jax.sharding.Sharding) -> Any:
+  """Shapes and types of arrays, with the place where they are to lie."""
   return jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-    shapes,
-    shardings,
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), batch
   )
 
 
-def compiled(
-  target: str, mesh: jax.sharding.Mesh, lowered: jax.stages.Lowered, flops: float
-) -> Estimate:
-  """Compiles a program for a target, and says what it takes there."""
-  device = mesh.devices.flat[0]
-  make = lambda **x: Estimate(
-    target=target,
-    devices=mesh.size,
-    chip=CHIPS.get(device.device_kind),
-    flops=flops / mesh.size,
-    **x,
-  )
+def compiled(mesh: jax.sharding.Mesh, traced: jax.stages.Traced) -> Estimate:
+  """Compiles a program for the devices of a mesh, and says what it takes there."""
+  chip = CHIPS.get(mesh.devices.flat[0].device_kind)
+  flops = costs.product_flops(traced.jaxpr) / mesh.size
+  lowered, start = traced.lower(), time.perf_counter()
   try:
-    done = lowered.compile()
+    use = lowered.compile().memory_analysis()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    return make(memory=None, problem=str(error).splitlines()[0], traffic={})
-  use = done.memory_analysis()
+    took = time.perf_counter() - start
+    return Estimate(chip, flops, took, None, str(error).splitlines()[0])
   memory = (
     use.argument_size_in_bytes
     + use.output_size_in_bytes
@@ -219,11 +178,7 @@ def compiled(
     + use.temp_size_in_bytes
     + use.generated_code_size_in_bytes
   )
-  try:
-    traffic = costs.traffic(done.as_text())
-  except jax.errors.JaxRuntimeError:  # of v5p, libtpu 0.0.52 cannot always write it out
-    traffic = None
-  return make(memory=memory, problem='', traffic=traffic)
+  return Estimate(chip, flops, time.perf_counter() - start, memory)
 
 
 def run(
@@ -240,91 +195,97 @@ def run(
     ConfigError: no experiment that a plan is of, a target that is none, prompts too
       long for the model, or a mesh that a target's devices do not make up.
   """
-  if isinstance(e, paper_schema.Paper) or e.report.main not in e.trained:
+  _check(e, targets)
+  config, model = e.runs[e.report.main], base_model.decoder(e)
+  lengths = _lengths(model, tokens or e.length.max_tokens)
+  jax.config.update('jax_platforms', 'cpu')  # an accelerator here is left alone
+  devices = {target: find_devices(target) for target in targets}
+  rank, trees = config.lora.rank, ', in prefix trees' if config.trees else ''
+  print(
+    f'{decoder.num_params(decoder.abstract(model)) / 1e9:.2f} billion parameters, '
+    f'{f"LoRA rank {rank}" if rank else "all weights"}; {config.explanation_batch} '
+    f'pairs a step, x of {sum(lengths[:3])} tokens{trees}; rematerialisation '
+    f'{config.remat}; evaluation in batches of {e.evaluate.batch} pairs'
+  )
+  print(_row(*HEAD))
+  programs = {'train step': train_program, 'evaluation': evaluation_program}
+  for target in targets:
+    mesh = sharding.make_mesh(e.mesh, devices[target])
+    for name, make in programs.items():
+      try:
+        found = compiled(mesh, make(e, model, mesh, lengths))
+      except schema.ConfigError as error:  # the mesh does not divide something
+        print(_row(target, name, 'cannot run') + f'\n    {error}')
+        continue
+      _print(target, name, found)
+  print(
+    'fits: by the data sheet and the compiler. TFLOP: matrix products of one device in '
+    'one step (or batch), with those that are computed anew. least s: these at the '
+    'bfloat16 peak of the data sheet; a step takes longer. compile s: here. '
+    'Evaluation: of one batch; both behaviours are read, and explanations from the '
+    'allowed statements; what must be generated beside them counts as one token. Every '
+    f'pair is explained. Pairs are of made-up words: a cue of {lengths.cue} tokens in '
+    f'the middle of x, questions of {lengths.asked} and {lengths.explain}, a statement '
+    f'of {lengths.statement}.'
+  )
+
+
+def _check(e: Experiment | paper_schema.Paper, targets: Sequence[str]) -> None:
+  """Raises ConfigError unless a plan can be of this."""
+  if isinstance(e, paper_schema.Paper):
     raise schema.ConfigError(
-      '--stage=plan is of one experiment whose report.main has training steps.'
+      '--stage=plan is of one experiment, and this config has several: plan its parts '
+      'one by one, each by a config of its own.'
+    )
+  main = e.report.main
+  if main not in e.trained:
+    raise schema.ConfigError(
+      f'--stage=plan is of the training of report.main={main}, which has no steps: '
+      f'set report.main to one of {", ".join(e.trained) or "the runs that train"}.'
     )
   if not targets:
     raise schema.ConfigError(
       '--stage=plan needs a --target, such as v5e:4x4; several are planned in turn.'
     )
-  jax.config.update('jax_platforms', 'cpu')  # an accelerator here is left alone
-  config, model = e.runs[e.report.main], base_model.decoder(e)
-  if config.attention == 'cudnn':
+  if e.runs[main].attention == 'cudnn':
     raise schema.ConfigError(
-      f'runs.{e.report.main}.attention=cudnn is for NVIDIA GPUs, which are not planned '
-      'for: set it to blocks'
+      f'runs.{main}.attention=cudnn is for NVIDIA GPUs, which are not planned for: set '
+      'it to blocks'
     )
-  tokens = tokens or e.length.max_tokens
+
+
+def _lengths(model: DecoderConfig, tokens: int) -> synthetic.Lengths:
+  """Of made-up pairs; raises ConfigError where the model cannot read as much."""
   lengths = synthetic.Lengths.of(tokens)
-  longest = tokens + lengths.explain + lengths.statement
-  if 0 < model.learned_positions < longest:
+  more = lengths.explain + lengths.statement
+  if 0 < model.learned_positions < tokens + more:
     raise schema.ConfigError(
-      f'--tokens={tokens}: with questions and statement a prompt has {longest} tokens, '
-      f'and this model learned {model.learned_positions} positions.'
+      f'--tokens={tokens}: with questions and statement a prompt has {tokens + more} '
+      f'tokens, and this model learned {model.learned_positions} positions: plan with '
+      'fewer tokens, or for a model with more positions.'
     )
-  devices = {target: find_devices(target) for target in targets}
-  adapters = f'LoRA rank {config.lora.rank}' if config.lora.rank else 'all weights'
-  if config.lora.rank and config.lora.layers:
-    adapters += f' from layer {config.lora.layers} on'
-  print(
-    f'{decoder.num_params(decoder.abstract(model)) / 1e9:.2f} billion parameters, '
-    f'{adapters}; {config.explanation_batch} pairs a step, x of {tokens} tokens'
-    f'{", in prefix trees" if config.trees else ""}; rematerialisation '
-    f'{config.remat}; evaluation in batches of {e.evaluate.batch} pairs'
-  )
-  print(_row('target', 'program', 'GiB/device', 'of', 'TFLOP', 'MB sent', 's', 'hours'))
-  for target in targets:
-    mesh = sharding.make_mesh(e.mesh, devices[target])
-    for name, make in (
-      ('train step', train_program),
-      ('evaluation', evaluation_program),
-    ):
-      try:
-        found = compiled(target, mesh, *make(e, model, mesh, lengths))
-      except schema.ConfigError as error:  # the mesh does not divide something
-        print(_row(target, name, 'cannot run', *[''] * 5) + f'\n    {error}')
-        continue
-      _print(name, found, config.loop.steps if make is train_program else 0)
-  print(
-    'TFLOP and MB: matrix products and traffic of one device in one step (or batch). '
-    f's: of one step, its products at {USED:.0%} of the peak of the matrix units, then '
-    f'its traffic. hours: of all devices together, {config.loop.steps} steps; without '
-    'evaluation, compilation and reading of data. Evaluation: of one batch; both '
-    'behaviours are read, and explanations from the allowed statements; what must be '
-    'generated beside them counts as one token. Every pair is explained. Pairs are of '
-    f'made-up words: a cue of {lengths.cue} tokens in the middle of x, questions of '
-    f'{lengths.asked} and {lengths.explain}, a statement of {lengths.statement}.'
-  )
+  return lengths
 
 
-def _print(name: str, x: Estimate, times: int) -> None:
-  has = f'{x.chip.memory / 2**30:.0f}' if x.chip else '-'
-  if x.memory is None:
-    print(_row(x.target, name, 'too much', has, f'{x.flops / 1e12:.2f}', '', '', ''))
-    print(f'    {x.problem}')
-    return
-  traffic, seconds, hours = x.traffic or {}, x.seconds, '-'
-  sent = f'{sum(t.sent for t in traffic.values()) / 1e6:.0f}'
-  if seconds is not None and times:
-    hours = f'{seconds * times * x.devices / 3600:.2f}'
+def _print(target: str, name: str, x: Estimate) -> None:
+  """A row of the table; below it what the compiler says, where it refuses."""
+  gib = lambda size: '-' if size is None else f'{size / 2**30:.2f}'
   print(
     _row(
-      x.target,
+      target,
       name,
-      f'{x.memory / 2**30:.2f}',
-      has,
-      f'{x.flops / 1e12:.2f}',
-      '-' if x.traffic is None else sent,
-      '-' if seconds is None else f'{seconds:.3g}',
-      hours,
+      gib(x.memory),
+      gib(x.chip and x.chip.memory),
+      {True: 'yes', False: 'no', None: '-'}[x.fits],
+      f'{x.flops / 1e12:.3g}',
+      '-' if x.least_seconds is None else f'{x.least_seconds:.3g}',
+      f'{x.compiling:.0f}',
     )
   )
-  kinds = [f'{t.count} {k} {t.sent / 1e6:.0f} MB' for k, t in traffic.items()]
-  if kinds:
-    print('    ' + ', '.join(kinds))
+  if x.problem:
+    print(f'    {x.problem}')
 
 
 def _row(*fields: str) -> str:
-  widths = (12, 11, 10, 4, 9, 9, 8, 8)
+  widths = (12, 11, 10, 5, 4, 9, 8, 9)
   return ' '.join(f'{x:>{n}}' for x, n in zip(fields, widths))

@@ -69,66 +69,63 @@ def statements(model: DecoderConfig, lengths: Lengths) -> np.ndarray:
   return allowed_MxG
 
 
-def train_parts(
-  config: schema.Train, model: DecoderConfig, lengths: Lengths, pairs: int
-) -> dict[str, loader.Arrays]:
-  """Rows of made-up pairs as examples.training_parts makes them of real ones."""
-  made, objectives = questions(model, lengths, pairs), config.objectives
-  parts = {}
-  if objectives.explanation_xent.weight:
-    asked, said = made['explanation'], made['statement']
-    rows = np.concatenate([asked, said[:, :-1]], axis=1)
-    read = np.arange(asked.shape[1] - 1, rows.shape[1], dtype=np.int32)
-    parts['explanation'] = _rows(rows, np.tile(read, (pairs, 1))) | {
-      'target': said,
-      'mask': np.ones(said.shape, bool),
-    }
-  if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
-    length = made['x'].shape[1]
-    short = np.pad(made['counterfactual'], ((0, 0), (0, lengths.cue)))
-    rows = np.concatenate([made['x'], short])
-    last = np.repeat([length - 1, length - 1 - lengths.cue], pairs).astype(np.int32)
-    part = _rows(rows, last[:, None])
-    options = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (2 * pairs, 1, 1))
-    part |= {'options': options, 'mask': np.ones((2 * pairs, 1), bool)}
-    kl = objectives.behavior_kl
-    if kl.weight and kl.reference == 'labels':
-      support = OPTIONS if kl.support == 'options' else model.vocab_size
-      uniform = np.full((2 * pairs, 1, support), -np.log(support), np.float32)
-      part['reference'] = uniform
-    if objectives.behavior_xent.weight:
-      part['shift_target'] = np.full(options.shape, 1 / OPTIONS, np.float32)
-      part['shift_mask'] = np.ones((2 * pairs, 1), bool)
-    parts['behavior'] = part
-  return parts
-
-
-def _rows(tokens_NxT: np.ndarray, read_NxC: np.ndarray) -> dict[str, np.ndarray]:
-  valid = np.arange(tokens_NxT.shape[1]) <= read_NxC[:, -1:]
-  return {'tokens': tokens_NxT, 'valid': valid, 'read': read_NxC}
-
-
 def train_batch(
   config: schema.Train, model: DecoderConfig, lengths: Lengths, multiple: int
 ) -> loader.Arrays:
-  """One batch of made-up pairs; `multiple`: what its rows must be a multiple of."""
-  pairs = config.explanation_batch
-  if not config.trees:
-    half = -(-config.behavior_batch // 2)
-    count = max(pairs, half)
-    rows = {
-      'explanation': np.arange(pairs),
-      'behavior': np.r_[:half, count : count + config.behavior_batch - half],
-    }
-    made = train_parts(config, model, lengths, count)
-    return {name: loader.take(part, rows[name]) for name, part in made.items()}
-  asked = train_parts(config, model, lengths, pairs)
-  every = {'explanation': np.arange(pairs)[:, None]}
-  every['behavior'] = np.arange(2 * pairs).reshape(2, -1).T
-  members = {name: every[name] for name in asked}
-  grown = tree_batches.grow(asked, members)
-  pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}
-  return tree_batches.pack([grown], tree_batches.plan(pools, 1, multiple))
+  """One batch of made-up pairs; rows of trees are a multiple of `multiple`."""
+  terms, pairs = config.objectives, config.explanation_batch
+  asked, members = {}, {}
+  if terms.explanation_xent.weight:
+    asked['explanation'] = _explanation_rows(questions(model, lengths, pairs))
+    members['explanation'] = np.arange(pairs)[:, None]
+  if terms.behavior_kl.weight or terms.behavior_xent.weight:
+    shown = pairs if config.trees else -(-config.behavior_batch // 2)
+    asked['behavior'] = _behavior_rows(terms, model, questions(model, lengths, shown))
+    members['behavior'] = np.arange(2 * shown).reshape(2, -1).T
+  if config.trees:
+    grown = tree_batches.grow(asked, members)
+    pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}
+    return tree_batches.pack([grown], tree_batches.plan(pools, 1, multiple))
+  if 'behavior' in asked:  # of an odd number, one x more
+    rows = np.arange(config.behavior_batch)
+    asked['behavior'] = loader.take(asked['behavior'], rows)
+  return asked
+
+
+def _explanation_rows(made: dict[str, np.ndarray]) -> loader.Arrays:
+  """What is asked for, with the statements to learn."""
+  asked, said = made['explanation'], made['statement']
+  rows = np.concatenate([asked, said[:, :-1]], axis=1)
+  read = np.arange(asked.shape[1] - 1, rows.shape[1], dtype=np.int32)
+  learned = {'target': said, 'mask': np.ones(said.shape, bool)}
+  return _rows(rows, np.tile(read, (len(rows), 1))) | learned
+
+
+def _behavior_rows(
+  terms: schema.Objectives, model: DecoderConfig, made: dict[str, np.ndarray]
+) -> loader.Arrays:
+  """All x, then all x∖C, with what they are held or shifted to."""
+  pairs, length = made['x'].shape
+  cue = length - made['counterfactual'].shape[1]
+  rows = np.concatenate([made['x'], np.pad(made['counterfactual'], ((0, 0), (0, cue)))])
+  last = np.repeat([length - 1, length - 1 - cue], pairs).astype(np.int32)
+  options = np.tile(np.arange(1, OPTIONS + 1, dtype=np.int32), (2 * pairs, 1, 1))
+  every = np.ones((2 * pairs, 1), bool)
+  part = _rows(rows, last[:, None]) | {'options': options, 'mask': every}
+  kl = terms.behavior_kl
+  if kl.weight and kl.reference == 'labels':
+    support = OPTIONS if kl.support == 'options' else model.vocab_size
+    shape = 2 * pairs, 1, support
+    part['reference'] = np.full(shape, -np.log(support), np.float32)
+  if terms.behavior_xent.weight:
+    part['shift_target'] = np.full(options.shape, 1 / OPTIONS, np.float32)
+    part['shift_mask'] = every
+  return part
+
+
+def _rows(tokens_NxT: np.ndarray, read_NxC: np.ndarray) -> loader.Arrays:
+  valid = np.arange(tokens_NxT.shape[1]) <= read_NxC[:, -1:]
+  return {'tokens': tokens_NxT, 'valid': valid, 'read': read_NxC}
 
 
 def evaluation_batch(
