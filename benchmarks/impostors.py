@@ -292,7 +292,9 @@ def checked(
     'reliance_answer': {'difference': terms.interval(main.group_N, 0)._asdict()},
     'beyond_shared': sibling_control.beyond_shared(main, sibling),
     'shuffled': reliance.contrast((main, orig), (shuffled, orig), answer_only=True),
-    'input_only': reliance.contrast((main, orig), (alone, orig), answer_only=True),
+    'input_only': reliance.contrast(
+      (main, orig), (alone, orig), answer_only=True, coefficients=reliance.SELF
+    ),
   }
 
 
@@ -304,8 +306,8 @@ def shown(rng: np.random.Generator, worlds: list[World], explain: Explainer) -> 
     'runs': {'main': {'final': found}},
     'sibling': {'explanations': found},
     'contrasts': {
-      name: {'reliance_answer_difference': found[name]}
-      for name in ('shuffled', 'input_only')
+      'shuffled': {'reliance_answer_difference': found['shuffled']},
+      'input_only': {'reliance_answer_self': found['input_only']},
     },
   }
   unmet = verdict.failed(summary)

@@ -50,6 +50,7 @@ from coupling.model import sharding
 from coupling.plan import costs
 from coupling.training import compiled as compiled_lib
 from coupling.training import examples
+from coupling.training import label_rules
 from coupling.training import train_loop
 from coupling.training import train_step
 from coupling.training import tree_batches
@@ -72,10 +73,12 @@ class Ours:
   def __init__(self, work: asked_lib.Work, params: decoder.Params):
     self._work, self._params, config = work, params, work.config
     format, template, _ = work.encoder
-    told = (format, template, work.trained, work.reference)
-    source = examples.source(
-      *(config, *told, work.reference.explanation, None, 0, 'train', work.how)
+    labels = work.reference.explanation
+    taught = label_rules.taught(
+      config, template, work.trained, labels, labels, None, 0, 'train'
     )
+    told = (format, template, work.trained, work.reference)
+    source = examples.source(config, *told, taught, None, 0, work.how)
     parts = examples.training_parts(config, format, template, source, None)
     [self._pool] = train_loop.shuffled(parts, 0).values()
     self._plan = tree_batches.plan({'explained': self._pool}, config.loop.steps, 1)

@@ -137,6 +137,9 @@ def finish(folder, stage, files, info=None):
   label, inputs = folder.parents[1] / 'label', {}
   if stage in ('train', 'evaluate'):
     inputs['label'] = workdir_lib.finished_stage(label)
+  if stage == 'evaluate':
+    trained = workdir_lib.finished_stage(folder.parent / 'train')
+    info = {'train': trained.digest} | (info or {})
   with workdir_lib.open_stage(folder, stage, {}, inputs) as opened:
     for name, columns in files.items():
       table = columns if isinstance(columns, pa.Table) else pa.table(columns)

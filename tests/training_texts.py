@@ -3,6 +3,9 @@
 import numpy as np
 
 from coupling.elicit import explanation
+from coupling.elicit import options
+from coupling.training import examples
+from coupling.training import label_rules
 from data import pairs as pairs_lib
 
 QUESTIONS = pairs_lib.Questions(
@@ -56,4 +59,16 @@ def replies() -> np.ndarray:
   """Made-up replies of M_0 to x and x∖C."""
   return np.array(
     [[REPLIES[i % 3], REPLIES[(i + 1) % 3]] for i in range(len(PAIRS))], object
+  )
+
+
+def source(
+  config, format, template, pairs, did, labels, scores, seed, how=options.PLAIN
+):
+  """The train split as a run draws from it, taught these labels."""
+  taught = label_rules.taught(
+    config, template, pairs, did.explanation, labels, scores, seed, 'train'
+  )
+  return examples.source(
+    config, format, template, pairs, did, taught, scores, seed, how
   )

@@ -38,5 +38,5 @@ Positive = Annotated[float, Gt(0), _FINITE, _IN_FLOAT32]
 NotNegative = Annotated[float, Ge(0), _FINITE, _IN_FLOAT32]
 Share = Annotated[float, Ge(0), Le(1), _IN_FLOAT32]
 Decay = Annotated[float, Ge(0), Lt(1), _IN_FLOAT32]
-# 0, which looks like "off", would train nothing without a word; infinity is "off".
-Clip = Annotated[float, Gt(0), _IN_FLOAT32]
+# 0, which looks like "off", would train nothing without a word; 1e9, say, is "off".
+Clip = Positive

@@ -50,10 +50,8 @@ class Training:
     config: of the training.
     seed: of the experiment, beside that of the config.
     labels: digest of the labels.
-    base: M_0.
   """
 
   config: schema.Train
   seed: int
   labels: str
-  base: Model

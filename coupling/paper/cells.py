@@ -151,13 +151,6 @@ def decided(cell: dict, view: str) -> str:
   return found if found and similar else conclusions.INCONCLUSIVE
 
 
-def outside(cell: dict, view: str) -> bool:
-  """Whether a cell tracks or stays where the condition is not shown to be met."""
-  return (
-    cell['states'][view] in (TRACKS, STAYS) and cell['similar'] != conclusions.SUPPORTED
-  )
-
-
 def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:
   """bool [N]: the items that the shift of a cell concerns."""
   s, run = parts.seed(_shifter(parts, name), seed)

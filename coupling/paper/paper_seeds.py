@@ -105,8 +105,10 @@ class Parts:
 
   def value(self, name: str, seed: int, key: str) -> float | None:
     """One number of `final`, by its dotted path."""
-    node = functools.reduce(dict.__getitem__, key.split('.'), self.final(name, seed))
-    return node['value']
+    return self._node(name, seed, key)['value']
+
+  def _node(self, name: str, seed: int, key: str) -> dict[str, float | None]:
+    return functools.reduce(dict.__getitem__, key.split('.'), self.final(name, seed))
 
   def over(self, function: Callable[[int], dict], shares: bool = False) -> dict:
     """Statistics over seeds of what a function of the seed returns."""
@@ -122,10 +124,10 @@ class Parts:
   ) -> dict:
     """A share of one run's numbers minus those of another, paired by seed."""
 
-    def within(seed: int) -> dict[str, float | None]:
+    def within(seed: int) -> dict[str, dict[str, float | None]]:
       return {
-        key.replace('.', '_'): minus(
-          times(share, self.value(first, seed, key)), self.value(second, seed, key)
+        key.replace('.', '_'): _minus(
+          share, self._node(first, seed, key), self._node(second, seed, key)
         )
         for key in keys
       }
@@ -137,6 +139,21 @@ class Parts:
     shuffled = self.role('shuffled')
     keys = ('gap', 'reliance_answer.difference')
     return self.contrast(name, shuffled, keys) if shuffled else {}
+
+
+def _minus(share: float, first: dict, second: dict) -> dict[str, float | None]:
+  """A share of one interval minus another, as if they were independent: too wide for
+  runs of the same items, whose errors mostly cancel."""
+  found = {'value': minus(times(share, first['value']), second['value'])}
+  if None in (found['value'], first.get('low'), second.get('low')):
+    return found | {'low': None, 'high': None}
+  sides = (('low', -1, 'low', 'high'), ('high', 1, 'high', 'low'))
+  for name, sign, of_first, of_second in sides:
+    half = np.hypot(
+      share * (first[of_first] - first['value']), second[of_second] - second['value']
+    )
+    found[name] = float(found['value'] + sign * half)
+  return found
 
 
 def _target_gap(items: Items, target: Explanation | None) -> dict[str, Any]:

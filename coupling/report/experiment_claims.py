@@ -38,7 +38,7 @@ CLAIMS = {
     decides=True,
   ),
   'input_only': Claim(
-    'Reliance on v’ exceeds that of an explainer that reads inputs alone',
+    'On v’, reliance on self exceeds that of an explainer that reads inputs alone',
     f'{ABOVE}, paired by item; trained on the same labels',
     'signed',
     decides=True,
@@ -137,7 +137,7 @@ WARNINGS = {
     'at most',
   ),
   'below_denial': Claim(
-    'Explanations are right less often than always “unchanged”: they were not learned',
+    'Changed and unchanged items alike, explanations are right less often than denial',
     'more examples or steps, or labels balanced by class',
     'percent',
     'denial',

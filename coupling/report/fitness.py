@@ -1,8 +1,8 @@
 """Fitness of labels and explanations to conclude from: a row for each that is unfit.
 
 Too little variety in either (see statistics/variety.py), explanations that do not
-parse, or are right less often than denial, pairs that were left out. One seed beyond a
-limit is enough.
+parse, pairs that were left out: one seed beyond a limit is enough. And explanations
+that are right less often than denial, class-balanced.
 """
 
 import numpy as np
@@ -34,9 +34,9 @@ def warnings(summary: dict) -> list[Row]:
       faults['invalid'] = invalid, MAX_INVALID
     found += [(key, *numbers, run) for key, numbers in faults.items()]
   main, denial = runs[roles['main']]['final'], summary['baselines']['denial']
-  pairs = zip(*(x['self_accuracy']['per_seed'] for x in (main, denial)))
-  if (worst := min(pairs, key=lambda x: x[0] - x[1]))[0] < worst[1]:
-    found.append(('below_denial', *worst, roles['main']))
+  own, other = main['balanced_self'], denial['balanced_self']
+  if own['high'] is not None and own['high'] < other['mean']:
+    found.append(('below_denial', own['mean'], other['mean'], roles['main']))
   if (share := _left_out(summary)) > MAX_LEFT_OUT:
     found.append(('left_out', share, MAX_LEFT_OUT, ''))
   found.sort(key=lambda x: list(WARNINGS).index(x[0]))

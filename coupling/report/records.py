@@ -111,12 +111,16 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
     stages = {x: finished_stage(root / run / x) for x in ('train', 'evaluate')}
     for stage in stages.values():
       check_input(stage, label)
+    check_trained(*stages.values())
     tables[run] = {
       step: read_evaluation(path, labelled[split])
       for step, path in evaluated_steps(stages['evaluate'].path()).items()
     }
     folder = stages['train'].path()
-    taught[run] = {x: label_rules.read(folder, x) for x in labelled}
+    taught[run] = {
+      x: label_rules.read(folder, x, table['row'].to_numpy())
+      for x, table in labelled.items()
+    }
   return assemble(e, template, tables, labelled, taught)
 
 
@@ -165,17 +169,21 @@ def assemble(
     run: {step: items_of(table) for step, table in steps.items()}
     for run, steps in tables.items()
   }
+  main = e.report.main or next(iter(items))
   options = pc.max(pc.list_value_length(labelled[e.evaluate.split]['options'])).as_py()
   return SeedRecords(
-    *(tables, items, _orig(items[e.report.main or next(iter(items))], base)),
+    *(tables, items, _orig(items[main], base, bool(e.runs[main].start))),
     *(targets, train_labels, train_pairs, options, unexplained, shifted),
   )
 
 
-def _orig(main: dict[int, Items], base: pa.Table) -> Items:
-  """M_0: the behaviours of its label set, the statements of the main run's step 0."""
+def _orig(main: dict[int, Items], base: pa.Table, later: bool) -> Items:
+  """M_0: the behaviours of its label set, the statements of the main run's step 0.
+
+  `later`: the main run starts at the end of another run, not at M_0.
+  """
   first = next(iter(main.values()))
-  if 0 not in main:  # what M_0 states is not known
+  if 0 not in main or later:  # what M_0 states is not known
     nothing_N = np.full(len(base), INVALID)
     first = dataclasses.replace(first, stated=Explanation(nothing_N, nothing_N))
   return dataclasses.replace(
@@ -195,6 +203,15 @@ def check_input(stage: Stage, label: Stage) -> None:
     raise WorkdirError(
       f'{stage.path()} was made with other labels than are in {label.path()} now: '
       'restore these, or move it away and run the same command again.'
+    )
+
+
+def check_trained(train: Stage, evaluated: Stage) -> None:
+  """Raises WorkdirError where an evaluation is of another training than is there."""
+  if evaluated.info().get('train') != train.digest:
+    raise WorkdirError(
+      f'{evaluated.path()} was made from another {train.path()} than is there now: '
+      'restore that, or move the evaluation away and run the same command again.'
     )
 
 

@@ -36,11 +36,11 @@ def checks(summary: dict) -> dict[str, dict]:
 
   Beside the raw gap they are on v’ alone: reliance on self minus that on orig; minus
   that on the labels trained on, where these are another model's; the slope beyond a
-  sibling; and the first minus the same of a run on shuffled labels, and of an explainer
-  that reads inputs alone. Knowledge of the cue, of the own answer and of what models
-  share raises none of these (benchmarks/impostors.py); what inputs give may raise all
-  but the last. Reliance of whole explanations is not among them: M_0's v’
-  put together with the own current answer raises that.
+  sibling; the first minus the same of a run on shuffled labels; and reliance on self
+  minus that of an explainer that reads inputs alone. Knowledge of the cue, of the own
+  answer and of what models share raises none of these (benchmarks/impostors.py); what
+  inputs give may raise all but the last. Reliance of whole explanations is not among
+  them: M_0's v’ put together with the own current answer raises that.
   """
   main = summary['runs'][summary['roles']['main']]['final']
   found = {'gap': main['gap'], 'reliance': main['reliance_answer']['difference']}
@@ -53,7 +53,7 @@ def checks(summary: dict) -> dict[str, dict]:
     contrast = summary['contrasts']['shuffled']
     found['shuffled'] = contrast['reliance_answer_difference']
   alone = summary['contrasts']['input_only']
-  return found | {'input_only': alone['reliance_answer_difference']}
+  return found | {'input_only': alone['reliance_answer_self']}
 
 
 def failed(summary: dict) -> list[str]:

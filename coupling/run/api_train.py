@@ -84,7 +84,7 @@ def train(
     model,
     params=(model.params if config.lora.rank else {}) | params,
     origin=origin | described,
-    training=models.Training(config, seed, labels.digest, model),
+    training=models.Training(config, seed, labels.digest),
     section=None,
   )
 
@@ -210,12 +210,12 @@ def taught(
   config: schema.Train, labels: api_label.Labels, seed: int, split: str
 ) -> label_rules.Taught:
   """What a training on these labels is taught of a split."""
-  pairs, own = labels.pairs[split], labels.behaviors[split]
+  pairs, own = labels.pairs[split], labels.behaviors[split].explanation
   scores = behavior_shift.scores(
     config.objectives.behavior_xent, labels.task, seed, pairs
   )
   return label_rules.taught(
-    config, labels.questions, pairs, own, own.explanation, scores, seed, split
+    config, labels.questions, pairs, own, own, scores, seed, split
   )
 
 
@@ -232,10 +232,9 @@ def _parts(
     template,
     pairs,
     reference,
-    reference.explanation,
+    taught(config, labels, seed, 'train'),
     scores,
     seed,
-    'train',
     labels.how,
   )
   return examples.training_parts(config, format, template, source, None)

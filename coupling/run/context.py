@@ -7,8 +7,10 @@ import json
 import pathlib
 from types import ModuleType
 
+from absl import logging
 import jax
 import pyarrow as pa
+import tensorflow_datasets as tfds
 
 from coupling.config import schema
 from coupling.elicit import explanation
@@ -16,6 +18,10 @@ from coupling.elicit import label_set
 from coupling.elicit import options as options_lib
 from coupling.runtime import workdir as workdir_lib
 from data import pairs as pairs_lib
+
+# Orbax and TFDS tell much of themselves; what the user needs goes through progress.
+logging.set_verbosity(logging.ERROR)
+tfds.disable_progress_bar()
 
 ROUNDING = ('remat', 'attention')  # of a training: fields that change no more than that
 Experiment = schema.Experiment

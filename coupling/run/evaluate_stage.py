@@ -14,6 +14,7 @@ from coupling.elicit import label_set
 from coupling.elicit import options
 from coupling.model import sharding
 from coupling.run import base_model
+from coupling.report import records
 from coupling.run import context
 from coupling.run import other_labels
 from coupling.run import steps
@@ -40,7 +41,8 @@ def evaluate(
   train_folder = root / run / 'train'
   of_train = context.stage_config(e, 'train', seed, run)
   if not follow:
-    workdir_lib.finished_stage(train_folder, of_train)
+    trained = workdir_lib.finished_stage(train_folder, of_train)
+    records.check_input(trained, needs['label'])
   opened = distributed.open_stage(folder, 'evaluate', config, needs)
   with opened as stage, contextlib.ExitStack() as stack:
     if stage.finished:
@@ -93,7 +95,7 @@ def _evaluator(
     row_N=row_N,
     asked=asked,
     orig=orig,
-    target=label_rules.read(train_folder, e.evaluate.split).labels,
+    target=label_rules.read(train_folder, e.evaluate.split, row_N).labels,
     config=e.evaluate,
     context=config.context,
     reply_tokens=e.label.reply_tokens,

@@ -78,12 +78,12 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
           where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
           with finite.during(where):
             labels = compute(loader.take(arrays, here))
+          if (split, first, step, source) == ('train', 0, None, None):
+            labelling.check_varied(e.label, labels)  # before they are kept
           distributed.first(
             label_set.write, path, pairs[first:end], row_N[here], labels
           )
           distributed.first(stage.seal, path.stem, path)
-          if (split, first, step, source) == ('train', 0, None, None):
-            labelling.check_varied(e.label, labels)
         done += len(here)
         bar.update(done)
     dropped = {split: len(every[split]) - len(x) for split, x in kept.items()}

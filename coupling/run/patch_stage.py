@@ -74,6 +74,8 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
   evaluated = workdir_lib.finished_stage(
     root / run / 'evaluate', context.stage_config(e, 'evaluate', seed, run)
   )
+  trained = workdir_lib.finished_stage(root / run / 'train')
+  records.check_trained(trained, evaluated)
   needs = {'label': context.stage(e, workdir, seed, 'label'), 'evaluate': evaluated}
   config = context.stage_config(e, 'patch', seed, run)
   with workdir_lib.open_stage(root / run / 'patch', 'patch', config, needs) as stage:

@@ -43,11 +43,14 @@ def train(e: Experiment, workdir: Path, seed: int, run: str) -> bool:
   with _open_stage(e, workdir, seed, run) as (stage, needs):
     if stage.finished:
       return False
-    own, target = needs['label'], needs['target']
-    _write_labels(e, seed, config, own, target, stage)
-    result = {'labels': target.digest, 'devices': context.devices()}
+    result = {'devices': context.devices()}
+    try:
+      _write_labels(e, seed, config, needs['label'], needs['target'], stage)
+      parts = _parts(e, seed, config, needs['label'], stage)
+    except schema.ConfigError as error:
+      raise schema.ConfigError(f'runs.{run}: {error}') from error
     if config.loop.steps:
-      training = _training(e, workdir, seed, run, stage, needs)
+      training = _training(e, workdir, seed, run, stage, parts)
       result |= {'tokens': _tokens(training)}
       train_loop.fit(training)
     distributed.first(stage.finish, result)
@@ -79,19 +82,10 @@ def _training(
   seed: int,
   run: str,
   stage: workdir_lib.Stage,
-  needs: dict[str, workdir_lib.Stage],
+  parts: explanation_training.Parts,
 ) -> train_loop.Training:
-  """How a run is trained, on what, and where its stage keeps it.
-
-  Raises:
-    ConfigError: labels or objectives that leave nothing to train on.
-  """
-  config, template = e.runs[run], context.questions(e)
-  try:
-    found = _sources(e, seed, config, needs['label'], needs['target'])
-    parts = examples.training_parts(config, base_model.format(e), template, *found)
-  except schema.ConfigError as error:
-    raise schema.ConfigError(f'runs.{run}: {error}') from error
+  """How a run is trained, on what, and where its stage keeps it."""
+  config = e.runs[run]
   base = base_model.base_params(e, workdir, seed)
   return explanation_training.make(
     f'seed {seed} · {run} · train',
@@ -136,23 +130,32 @@ def _write_labels(
     seed: its seed.
     config: of the run.
     own: M_0's label set.
-    target: the label set that `config.labels` names.
+    target: the label set that `config.labels` names; it may lack pairs of splits that
+      this experiment has no use for, which are then left out.
     stage: of the run.
 
   Raises:
     ConfigError: no pair is left to explain.
+    WorkdirError: the target lacks pairs that are trained or evaluated on.
   """
   for split in sorted(own.info()['pairs'].keys() - {splits.PRACTICE}):
     path = label_rules.path(stage.path(), split)
     if distributed.first(stage.sealed, path.stem):
       continue
-    pairs, row_N, reference = _read(own.path(), own.digest, split)
+    pairs = label_set.read_pairs(own.path(), split)
+    row_N = label_set.read_rows(own.path(), split)
+    try:
+      other = label_set.read_explanation(target.path(), split, row_N)
+    except workdir_lib.WorkdirError:
+      if split in ('train', e.evaluate.split):
+        raise
+      continue
     taught = label_rules.taught(
       config,
       context.questions(e),
       pairs,
-      reference,
-      label_set.read_explanation(target.path(), split, row_N),
+      label_set.read_explanation(own.path(), split, row_N),
+      other,
       behavior_shift.scores(config.objectives.behavior_xent, e.task, seed, pairs),
       seed,
       split,
@@ -162,28 +165,26 @@ def _write_labels(
     distributed.first(stage.seal, path.stem, path)
 
 
-def _sources(
+def _parts(
   e: Experiment,
   seed: int,
   config: schema.Train,
   own: workdir_lib.Stage,
-  target: workdir_lib.Stage,
-) -> tuple[examples.Source, examples.Source | None]:
-  """The train split, and the split `practice` where the run wants it.
-
-  Args:
-    e: the experiment.
-    seed: its seed.
-    config: of the run.
-    own: M_0's label set.
-    target: the label set that `config.labels` names.
+  stage: workdir_lib.Stage,
+) -> explanation_training.Parts:
+  """What a run draws from: the train split, and `practice` where it wants that.
 
   Raises:
-    ConfigError: no pair is left to explain.
+    ConfigError: labels or objectives that leave nothing to train on.
   """
-  train = _source(e, seed, config, own, target)
-  practice = _source(e, seed, config, own, None) if config.practice else None
-  return train, practice
+  if not config.loop.steps:
+    return {}
+  train = _source(e, seed, config, own, stage, 'train')
+  practice = None
+  if config.practice:
+    practice = _source(e, seed, config, own, stage, splits.PRACTICE)
+  format, template = base_model.format(e), context.questions(e)
+  return examples.training_parts(config, format, template, train, practice)
 
 
 def _source(
@@ -191,24 +192,23 @@ def _source(
   seed: int,
   config: schema.Train,
   own: workdir_lib.Stage,
-  target: workdir_lib.Stage | None,
+  stage: workdir_lib.Stage,
+  split: str,
 ) -> examples.Source:
-  """One split: `practice` without a target, which is never explained."""
-  split = splits.PRACTICE if target is None else 'train'
+  """What is drawn from a split, train or practice; the latter is never explained."""
   pairs, row_N, reference = _read(own.path(), own.digest, split)
-  labels = None
-  if target is not None:
-    labels = label_set.read_explanation(target.path(), split, row_N)
+  taught = None
+  if split == 'train':
+    taught = label_rules.read(stage.path(), split, row_N)
   return examples.source(
     config,
     base_model.format(e),
     context.questions(e),
     pairs,
     reference,
-    labels,
+    taught,
     behavior_shift.scores(config.objectives.behavior_xent, e.task, seed, pairs),
     seed,
-    split,
     context.how(e, own),
   )
 

@@ -17,6 +17,7 @@ PACKAGES = (
   *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorstore'),
   *('numpy', 'scipy', 'pyarrow', 'array_record', 'tensorflow-datasets'),
   *('transformers', 'tokenizers', 'ml_collections', 'matplotlib'),
+  *('scikit-learn', 'pydantic'),
 )
 
 

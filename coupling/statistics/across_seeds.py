@@ -34,15 +34,20 @@ def _interval(values_S: list, path: tuple[str, ...], shares: bool) -> Interval:
 
 
 def _widened(found: dict, values_S: list[dict]) -> dict:
-  """The interval, no narrower to either side than those within a run on the average."""
+  """The interval, with what is uncertain within a run, on the average, added.
+
+  Variances add, so half-widths do by their squares. Without an interval within some run
+  there is none.
+  """
   if found['low'] is None or any(v['low'] is None for v in values_S):
-    return found
+    return found | {'low': None, 'high': None}
   below = np.mean([v['value'] - v['low'] for v in values_S])
   above = np.mean([v['high'] - v['value'] for v in values_S])
-  return found | {
-    'low': min(found['low'], float(found['mean'] - below)),
-    'high': max(found['high'], float(found['mean'] + above)),
-  }
+  low = found['mean'] - np.hypot(found['mean'] - found['low'], below)
+  high = found['mean'] + np.hypot(found['high'] - found['mean'], above)
+  if found['low'] >= 0 and found['high'] <= 1:  # a share, or well within its range
+    low, high = max(low, 0.0), min(high, 1.0)
+  return found | {'low': float(low), 'high': float(high)}
 
 
 def _across(values_S: list, path: tuple[str, ...], shares: bool, shared_items: bool):
@@ -80,9 +85,9 @@ def across_seeds(
   Args:
     results: dicts of `coupling` or of comparisons, one a seed, of equal structure.
     shares: whether all of their numbers are shares, whatever their names.
-    shared_items: whether seeds were asked about the same held-out texts. What these
-      have in common then cancels from the variation over seeds, so intervals are no
-      narrower than those within a run are on the average.
+    shared_items: whether seeds have M_0 or the held-out texts in common. That cancels
+      from the variation over seeds, so the uncertainty within a run is added to it.
+      Numbers without an interval within a run have Student's t alone.
   """
   if not results:
     raise ValueError('across_seeds: there are no results')

@@ -215,7 +215,11 @@ def contrast(
   second: tuple[Items, Explanation],
   seed: int = 0,
   answer_only: bool = False,
+  coefficients: tuple[float, float] = DIFFERENCE,
 ) -> dict:
-  """Difference self - orig of one evaluation minus that of another, paired by group."""
-  found = [terms(*x, DIFFERENCE, answer_only) for x in (first, second)]
+  """A weight of one evaluation minus that of another, paired by group.
+
+  `coefficients`: SELF, OTHER, or DIFFERENCE, self - orig.
+  """
+  found = [terms(*x, coefficients, answer_only) for x in (first, second)]
   return _interval(found, [1.0, -1.0], first[0].group_N, seed)._asdict()

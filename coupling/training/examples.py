@@ -47,10 +47,9 @@ def source(
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
   reference: Behaviors,
-  labels: Explanation | None,
+  taught: label_rules.Taught | None,
   score_NxK: np.ndarray | None,
   seed: int,
-  split: str,
   how: options_lib.How = options_lib.PLAIN,
 ) -> Source:
   """A labelled split as a run draws from it.
@@ -61,10 +60,9 @@ def source(
     template: how the task asks.
     pairs: of the split.
     reference: M_0's behaviours.
-    labels: of the set that `config.labels` names; None where none are trained.
+    taught: the labels of the train split; None: nothing is explained.
     score_NxK: see behavior_shift.scores.
     seed: of the experiment.
-    split: its name.
     how: behaviours are read.
   """
   objective, shift = config.objectives.behavior_xent, behavior_shift.none(len(pairs))
@@ -85,12 +83,9 @@ def source(
     shift = behavior_shift.make(
       objective, template, pairs, answer_N, score_NxK, logprobs_Nx2xK
     )
-  if labels is None or not config.objectives.explanation_xent.weight:
-    return Source(pairs, reference, shift, None, None, seed, how)
-  taught = label_rules.taught(
-    config, template, pairs, reference, labels, score_NxK, seed, split
-  )
-  return Source(pairs, reference, shift, *taught[:2], seed, how)
+  explained = taught is not None and config.objectives.explanation_xent.weight
+  labels, explained_N = taught[:2] if explained else (None, None)
+  return Source(pairs, reference, shift, labels, explained_N, seed, how)
 
 
 def training_parts(
@@ -123,7 +118,7 @@ def training_parts(
     )
   explanations, drawn_M, behaviors = None, None, []
   if objectives.explanation_xent.weight:
-    asked, labels = _taught(config, source)
+    asked, labels = _shuffled_labels(config, source)
     explanations = _explanation_rows(config, format, template, source, asked, labels)
     drawn_M = label_rules.drawn(config, labels.changed_N, source.seed)
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
@@ -194,7 +189,7 @@ def _prompts(rows: loader.Arrays) -> np.ndarray:
   return np.arange(len(rows['read'])).reshape(2, -1).T
 
 
-def _taught(
+def _shuffled_labels(
   config: schema.Train, source: Source
 ) -> tuple[list[pairs_lib.Pair], Explanation]:
   """The pairs that are explained, and the labels that are trained on."""
@@ -214,7 +209,7 @@ def _explanation_rows(
   asked: Sequence[pairs_lib.Pair],
   labels: Explanation,
 ) -> loader.Arrays:
-  """Explanation questions with the statements to learn; see `_taught`."""
+  """Explanation questions with the statements to learn; see `_shuffled_labels`."""
   forms = (template.unchanged, template.changed)
   statements = [
     forms[changed].format(answer=pair.options[answer])

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from coupling.config import schema
 from coupling.elicit import columns
-from coupling.elicit.explanation import Behaviors, Explanation
+from coupling.elicit.explanation import Explanation
+from coupling.runtime.files import WorkdirError
 from coupling.training import behavior_shift
 from data import pairs as pairs_lib
 
@@ -40,7 +41,7 @@ def taught(
   train: schema.Train,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
-  own: Behaviors,
+  own: Explanation,
   other: Explanation,
   score_NxK: np.ndarray | None,
   seed: int,
@@ -52,7 +53,7 @@ def taught(
     train: of the run.
     template: how the task asks.
     pairs: of the split.
-    own: M_0's behaviours on them.
+    own: E(M_0).
     other: labels of the set that `train.labels` names; E(M_0) where it names none.
     score_NxK: see behavior_shift.scores.
     seed: of the experiment.
@@ -62,14 +63,13 @@ def taught(
     ConfigError: no pair is left whose explanation could be trained.
   """
   size_N = np.array([len(pair.options) for pair in pairs])
-  labels = trained_on(
-    train, size_N, own.explanation, other, template.states_answer, seed, split
-  )
+  labels = trained_on(train, size_N, own, other, template.states_answer, seed, split)
   shifted_N = np.zeros(len(pairs), bool)
   objective = train.objectives.behavior_xent
   if objective.weight or train.explained == 'unshifted':
-    answer_N = own.counterfactual_behavior_N
-    shift = behavior_shift.make(objective, template, pairs, answer_N, score_NxK, None)
+    shift = behavior_shift.make(
+      objective, template, pairs, own.answer_N, score_NxK, None
+    )
     shifted_N = shift.pairs_N
   kind_N = np.array([pair.cue_kind for pair in pairs], object)
   explained_N = ~np.isin(kind_N, template.unexplained)
@@ -97,15 +97,26 @@ def table(row_N: np.ndarray, found: Taught) -> pa.Table:
   )
 
 
-def read(folder: pathlib.Path, split: str) -> Taught:
-  """What a run was taught of a split, in the order of the label set.
+def read(folder: pathlib.Path, split: str, row_N: np.ndarray) -> Taught:
+  """What a run was taught of a split.
+
+  Args:
+    folder: of its train stage.
+    split: its name.
+    row_N: places in the split of the pairs that are labelled.
 
   Raises:
-    WorkdirError: the file cannot be read, or a column holds something else.
+    WorkdirError: the file cannot be read, or a column holds something else, or it is of
+      other pairs.
   """
-  names = ('answer', 'changed', 'explained', 'shifted')
+  names = ('row', 'answer', 'changed', 'explained', 'shifted')
   found = columns.read(path(folder, split), names)
-  answer_N, changed_N, *flags = (found[name].to_numpy() for name in names)
+  rows, answer_N, changed_N, *flags = (found[name].to_numpy() for name in names)
+  if not np.array_equal(rows, row_N):
+    raise WorkdirError(
+      f'{path(folder, split)}: its {len(rows)} pairs are not the {len(row_N)} that are '
+      f'labelled: move {folder} away and run the same command again to train anew'
+    )
   return Taught(Explanation(answer_N, changed_N), *flags)
 
 

@@ -13,6 +13,7 @@ from coupling.training import examples
 from data import hint_mmlu
 from tests import chats
 from tests.elicit import test_evaluation as toy
+from tests import training_texts
 
 TEMPLATES = {
   names: dataclasses.replace(template, explanation_after='expl')
@@ -100,8 +101,8 @@ def test_training_asks_after_what_m_0_said_options_or_replies():
   words = toy.TOKENIZER.convert_ids_to_tokens
   replies = np.array([['hint hint', 'q0']] * toy.N, object)
   for did in (behaviors(), behaviors(replies)):
-    source = examples.source(
-      *(train, toy.FORMAT, template, toy.ITEMS, did, did.explanation, None, 0, 'train')
+    source = training_texts.source(
+      *(train, toy.FORMAT, template, toy.ITEMS, did, did.explanation, None, 0)
     )
     parts = examples.training_parts(train, toy.FORMAT, template, source, None)
     rows, _ = parts['explanation']

@@ -34,6 +34,7 @@ from data import tokens as tokens_lib
 from tests import chat_tokenizers
 from tests import small_checkpoints
 from tests.training import test_train_step
+from tests import training_texts
 
 MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
 pytestmark = pytest.mark.usefixtures('few_optimizations')
@@ -222,8 +223,8 @@ def test_a_batch_has_the_loss_and_gradient_of_separate_prompts(name, shift):
   did = explanation.Behaviors(
     *rng.integers(2, size=(2, N)), reference_Nx2xK, np.zeros((N, 0), object)
   )
-  source = examples.source(
-    config, chat(), QUESTIONS, items, did, did.explanation, None, 0, 'train', how
+  source = training_texts.source(
+    config, chat(), QUESTIONS, items, did, did.explanation, None, 0, how
   )
   parts = examples.training_parts(config, chat(), QUESTIONS, source, None)
   drawn = train_loop.shuffled(parts, 7)

@@ -224,16 +224,19 @@ def test_invalid_explanations_are_warned_of_just_beyond_the_limit(summary):
   assert list(found) == ['invalid'] and found['invalid']['about'] == 'sibling'
 
 
-def test_a_seed_in_which_denial_is_right_more_often_is_enough(summary):
-  denial = summary['baselines']['denial']['self_accuracy']['per_seed']
-  own = summary['runs']['kl']['final']['self_accuracy']['per_seed']
-  assert not warned(summary, 'kl', final__self_accuracy=denial)
-  found = warned(
-    summary, 'kl', final__self_accuracy=[own[0], own[1], denial[2] - BEYOND]
-  )
-  assert list(found) == ['below_denial']
-  row = found['below_denial']
-  assert (row['number'], row['reference']) == (denial[2] - BEYOND, denial[2])
+def test_explanations_worse_than_denial_are_warned_of_where_that_is_sure(summary):
+  denial = summary['baselines']['denial']['balanced_self']['mean']
+
+  def claims(high):
+    result = copy.deepcopy(summary)
+    found = dict(mean=denial - 0.1, low=denial - 0.2, high=high)
+    result['runs']['kl']['final']['balanced_self'] |= found
+    rows = verdict.conclude(result)
+    return [x for x in rows if x['claim'] == 'below_denial']
+
+  assert not claims(denial)
+  [row] = claims(denial - BEYOND)
+  assert (row['number'], row['reference']) == (denial - 0.1, denial)
 
 
 def test_invalid_explanations_of_several_runs_are_one_row(summary):

@@ -51,7 +51,7 @@ OF_CHECKS = {
   'reliance': f'{OF_MAIN}reliance_answer__difference',
   'sibling': 'sibling__explanations__beyond_shared__smaller',
   'shuffled': 'contrasts__shuffled__reliance_answer_difference',
-  'input_only': 'contrasts__input_only__reliance_answer_difference',
+  'input_only': 'contrasts__input_only__reliance_answer_self',
 }
 
 

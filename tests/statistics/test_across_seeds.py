@@ -145,16 +145,26 @@ def test_shares_over_seeds_stay_between_0_and_1():
   assert named['high'] < 1
 
 
-def test_of_shared_items_no_interval_is_narrower_than_within_a_run():
-  def result(gap, half):
-    return {'gap': {'value': gap, 'low': gap - half, 'high': gap + 2 * half}, 'n': 3}
+def test_of_shared_items_the_interval_within_a_run_is_added_by_squares():
+  def result(gap, below, above):
+    return {'gap': {'value': gap, 'low': gap - below, 'high': gap + above}, 'n': 3}
 
-  near = [result(0.2, 0.1), result(0.21, 0.3)]
-  plain = across_seeds.across_seeds(near)['gap']
+  near = [result(0.2, 0.1, 0.2), result(0.21, 0.3, 0.6)]
+  half = 0.205 - across_seeds.across_seeds(near)['gap']['low']
   shared = across_seeds.across_seeds(near, shared_items=True)['gap']
-  assert plain['low'] > shared['low'] == pytest.approx(0.205 - 0.2)
-  assert plain['high'] < shared['high'] == pytest.approx(0.205 + 0.4)
-  far = [result(0.2, 0.01), result(0.9, 0.01)]
-  assert across_seeds.across_seeds(far, shared_items=True) == across_seeds.across_seeds(
-    far
-  )
+  assert shared['low'] == pytest.approx(0.205 - np.hypot(half, 0.2))
+  assert shared['high'] == pytest.approx(0.205 + np.hypot(half, 0.4))
+  unknown = [*near, {'gap': {'value': 0.2, 'low': None, 'high': None}, 'n': 3}]
+  found = across_seeds.across_seeds(unknown, shared_items=True)['gap']
+  assert found['mean'] and found['low'] is found['high'] is None
+
+
+def test_intervals_over_seeds_of_shared_items_cover():
+  """Of errors that the seeds share and errors of their own, alike in size."""
+  rng, covered = np.random.default_rng(0), []
+  for _ in range(2_000):
+    gap_S = rng.normal(0, 0.05) + rng.normal(0, 0.05, 5)
+    within = [{'gap': dict(value=x, low=x - 0.098, high=x + 0.098)} for x in gap_S]
+    found = across_seeds.across_seeds(within, shared_items=True)['gap']
+    covered.append(found['low'] <= 0 <= found['high'])
+  assert 0.94 < np.mean(covered) < 0.99

@@ -14,6 +14,7 @@ from coupling.run import context
 from coupling.training import behavior_shift
 from coupling.training import examples
 from data import world as world_data
+from tests import training_texts
 
 SEED, K = 5, 4
 
@@ -46,7 +47,7 @@ def source(e, made, reference, **changes):
   train = dataclasses.replace(e.runs['kl'], **changes)
   objective = train.objectives.behavior_xent
   scores = behavior_shift.scores(objective, e.task, SEED, made)
-  return examples.source(
+  return training_texts.source(
     train,
     base_model.format(e),
     context.questions(e),
@@ -55,7 +56,6 @@ def source(e, made, reference, **changes):
     reference.explanation,
     scores,
     SEED,
-    'train',
   )
 
 

@@ -19,6 +19,7 @@ from data import formats
 from data import pairs
 from data import tokens
 from tests import chats
+from tests import training_texts
 
 N, K = 12, 4
 OPTIONS = ('a', 'b', 'c', 'd')
@@ -80,8 +81,8 @@ def objectives(kl=1.0, shift=0.0, target='ignore_cue', cues='all', **changes):
 
 def made_parts(config, format, template, made, labels, reference, seed=0):
   """The parts of a run that takes the explanations of some labels."""
-  source = examples.source(
-    config, format, template, made, reference, labels.explanation, None, seed, 'train'
+  source = training_texts.source(
+    config, format, template, made, reference, labels.explanation, None, seed
   )
   return examples.training_parts(config, format, template, source, None)
 

@@ -169,7 +169,7 @@ def ours(case: Case) -> Run:
   if case.by_reply:
     reference = dataclasses.replace(reference, replies_Nx2=texts.replies())
   config = case.config
-  source = examples.source(
+  source = texts.source(
     config,
     chat(),
     case.template,
@@ -178,7 +178,6 @@ def ours(case: Case) -> Run:
     texts.made_up_labels().explanation,
     None,
     0,
-    'train',
   )
   parts = examples.training_parts(config, chat(), case.template, source, None)
   settings = compiled.settings(

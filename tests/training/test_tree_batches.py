@@ -84,8 +84,8 @@ def parts(case: str, trees: bool):
   )
   config = dataclasses.replace(config, trees=trees)
   labels = texts.made_up_labels().explanation
-  source = examples.source(
-    config, chat(), template, texts.PAIRS, reference, labels, None, 0, 'train'
+  source = texts.source(
+    config, chat(), template, texts.PAIRS, reference, labels, None, 0
   )
   return examples.training_parts(config, chat(), template, source, None)
 
