@@ -10,7 +10,7 @@ REAL_WORKDIR ?= runs/$(if $(filter 1,$(QUICK)),real_quick,real)
 comma := ,
 EXPERIMENTS ?= configs/paper/everything.py
 BIN := .venv/bin
-# Large pages of memory: a training step of SmolLM2 is 1.29 times as fast on Linux.
+# Large pages of memory: a training step is 1.1 to 1.3 times as fast on Linux.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo real paper test test_all

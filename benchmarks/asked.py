@@ -17,7 +17,7 @@ from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import options as options_lib
 from coupling.elicit.explanation import Behaviors
-from coupling.model import decoder
+from coupling.model.architecture import DecoderConfig
 from coupling.run import base_model
 from coupling.run import context
 from data import facts
@@ -97,7 +97,7 @@ class Work(NamedTuple):
 
   encoder: Encoder
   config: schema.Train
-  model: decoder.DecoderConfig
+  model: DecoderConfig
   trained: Sequence[pairs_lib.Pair]
   reference: Behaviors  # of these, made up
   evaluated: Sequence[pairs_lib.Pair]

@@ -5,7 +5,7 @@ former behaviour comes to explain its present behaviour better, if a KL holds th
 
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
-Seven to nine minutes on two cores. Worlds 1 to 5: gap +9.0 [+7.3, +10.8] points; the
+Six to nine minutes on two cores. Worlds 1 to 5: gap +9.0 [+7.3, +10.8] points; the
 control of shuffled labels is passed there and not on other worlds (docs/world.md).
 Arguments: seeds (how many), kl (0: no run with the KL), behavior (hint or request).
 """

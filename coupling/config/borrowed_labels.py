@@ -1,7 +1,7 @@
 """Labels that another training gives: how `train.labels` names them."""
 
 # Beside '' and a folder: an earlier step of M_0's own pretraining, and M_0's own labels
-# of another part of a schema.Paper.
+# of another part of a paper_schema.Paper.
 EARLIER, PART = 'step:', 'part:'
 
 

@@ -34,7 +34,7 @@ class Length:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-  """See decoder.DecoderConfig; the vocabulary comes with the tokenizer."""
+  """See architecture.DecoderConfig; the vocabulary comes with the tokenizer."""
 
   width: Count
   depth: Count

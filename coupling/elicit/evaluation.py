@@ -259,7 +259,7 @@ class _Batch(NamedTuple):
 class _Asking:
   """A model, and the arrays that ask it, of `evaluate`."""
 
-  config: decoder.DecoderConfig
+  config: DecoderConfig
   params: decoder.Params
   mesh: jax.sharding.Mesh
   batch: int

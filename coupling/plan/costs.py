@@ -9,8 +9,9 @@ from jax.interpreters import partial_eval
 def product_flops(jaxpr: core.ClosedJaxpr) -> float:
   """Floating-point operations of all matrix products, on all devices together.
 
-  Those of loops count as often as they run, those that nothing reads not at all; what
-  rematerialisation computes anew is counted anew. A branch counts as its longest.
+  Those of a scan count as often as it runs, of a while loop once, those that nothing
+  reads not at all; what rematerialisation computes anew is counted anew. A branch
+  counts as its longest.
   """
   used, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
   return _product_flops(used)

@@ -48,7 +48,7 @@ class Labels:
     behaviors: split -> what M_0 does on them.
     too_long: split -> how many were left out as too long.
     made: when, how long it took, and with which packages, as JSON.
-    of_base: M_0's own evaluation, kept by result.evaluate for all that is trained.
+    of_base: M_0's own evaluation, kept by `evaluate` for all that is trained.
   """
 
   model: models.Model

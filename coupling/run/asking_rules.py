@@ -26,12 +26,15 @@ def refusal(check_it: Callable, *args: Any) -> list[str]:
   return []
 
 
-def template_problems(module: str, questions: pairs_lib.Questions) -> list[str]:
-  """Templates that cannot be filled, or lack the place for what is asked about."""
+def template_problems(owner: str, questions: pairs_lib.Questions) -> list[str]:
+  """Templates that cannot be filled, or lack the place for what is asked about.
+
+  `owner`: what the messages call the questions.
+  """
   problems = []
   for field, (place, needed) in _PLACES.items():
     template = getattr(questions, field)
-    where = f'task.module={module!r}: questions().{field}={template!r}'
+    where = f'{owner}.{field}={template!r}'
     try:
       filled = {template.format(**{place: word}) for word in ('x', 'y')}
     except (KeyError, IndexError, ValueError) as e:
@@ -44,8 +47,8 @@ def template_problems(module: str, questions: pairs_lib.Questions) -> list[str]:
       problems.append(f'{where} has no place for {{{place}}}; give it one')
   if questions.unchanged == questions.changed:
     problems.append(
-      f'task.module={module!r}: questions().unchanged and .changed are both '
-      f'{questions.changed!r}: nothing could tell them apart'
+      f'{owner}: unchanged and changed are both {questions.changed!r}: nothing could '
+      'tell them apart'
     )
   return problems
 

@@ -79,29 +79,9 @@ def run(
   if stage not in ANYWHERE:
     if workers > 1:  # the CPU's devices count, and this process must hold no others
       jax.config.update('jax_platforms', 'cpu')
-    problems = []
-    for name, part in parts.items():
-      try:
-        preflight.check(part)
-        if 'patch' in wanted:
-          patch_stage.check(part, _patched(e, name))
-      except schema.ConfigError as error:
-        problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
-    schema.ConfigError.refuse(problems)
+    _check(e, parts, wanted)
   distributed.first(prepare_stage.check_all, parts, workdir)
-  every = _tasks(parts, workdir, workers, follow)
-  every += [
-    workers_lib.Task(
-      _name(part, seed, run, 'patch'),
-      'patch',
-      (_name(part, seed, run, 'evaluate'),),
-      patch_stage.patch,
-      (of_part, workdir / part, seed, run),
-    )
-    for part, of_part in parts.items()
-    for seed in of_part.seeds
-    for run in _patched(e, part)
-  ]
+  every = _tasks(e, parts, workdir, workers, follow)
   if paper is not None:
     needs = tuple(t.name for t in every if t.kind in ('evaluate', 'patch'))
     every.append(
@@ -112,22 +92,39 @@ def run(
     if task.kind == 'report':  # refused now, not after all that it waits for
       distributed.first(report_stage.check_report, *task.args)
   names = {t.name for t in tasks}
-  tasks = [
-    dataclasses.replace(
-      t,
-      needs=tuple(names.intersection(t.needs)),
-      function=functools.partial(distributed.first, t.function)
-      if t.kind in ANYWHERE
-      else t.function,
-    )
-    for t in tasks
-  ]
+  tasks = [_among(task, names) for task in tasks]
   if workers > 1:
     workers_lib.run(tasks, workers, worker_environment(workdir))
   else:
     if not jax.config.jax_compilation_cache_dir:
       jax.config.update('jax_compilation_cache_dir', str(workdir / COMPILED))
     workers_lib.run(tasks, workers, {})
+
+
+def _check(
+  e: schema.Experiment | paper_schema.Paper,
+  parts: dict[str, schema.Experiment],
+  wanted: tuple[str, ...],
+) -> None:
+  """Refuses what could not be run to its end; ConfigError of all parts at once."""
+  problems = []
+  for name, part in parts.items():
+    try:
+      preflight.check(part)
+      if 'patch' in wanted:
+        patch_stage.check(part, _patched(e, name))
+    except schema.ConfigError as error:
+      problems += [f'parts.{name}.{x}' if name else x for x in error.problems]
+  schema.ConfigError.refuse(problems)
+
+
+def _among(task: workers_lib.Task, names: set[str]) -> workers_lib.Task:
+  """A task that waits for those of these names alone."""
+  function = task.function
+  if task.kind in ANYWHERE:
+    function = functools.partial(distributed.first, function)
+  needs = tuple(names.intersection(task.needs))
+  return dataclasses.replace(task, needs=needs, function=function)
 
 
 def _patched(e: schema.Experiment | paper_schema.Paper, part: str) -> list[str]:
@@ -149,6 +146,7 @@ def _name(part: str, seed: int, *rest: str) -> str:
 
 
 def _tasks(
+  e: schema.Experiment | paper_schema.Paper,
   parts: dict[str, schema.Experiment],
   workdir: pathlib.Path,
   workers: int,
@@ -159,20 +157,22 @@ def _tasks(
   A seed's runs come together, since they share data, but after the first stages of
   the next seeds: at the end there must be something left for every worker.
   """
-  seeds = dict.fromkeys(seed for e in parts.values() for seed in e.seeds)
+  seeds = dict.fromkeys(seed for x in parts.values() for seed in x.seeds)
   first = {seed: [] for seed in seeds}
   rest = {seed: [] for seed in seeds}
   reports = []
-  for part, e in parts.items():
+  for part, of_part in parts.items():
     folder = workdir / part
-    for seed in e.seeds:
-      first[seed] += _first(e, part, folder, seed)
-      rest[seed] += _runs(e, part, folder, seed, follow)
-    if e.report.main:
-      played = {run: e.runs[run] for run in dict.fromkeys(_roles(e.report))}
-      reported = e if not part else dataclasses.replace(e, runs=played)
+    for seed in of_part.seeds:
+      first[seed] += _first(of_part, part, folder, seed)
+      rest[seed] += _runs(of_part, part, folder, seed, follow, _patched(e, part))
+    if of_part.report.main:
+      played = {run: of_part.runs[run] for run in dict.fromkeys(_roles(of_part.report))}
+      reported = of_part if not part else dataclasses.replace(of_part, runs=played)
       needs = tuple(
-        _name(part, seed, run, 'evaluate') for seed in e.seeds for run in reported.runs
+        _name(part, seed, run, 'evaluate')
+        for seed in of_part.seeds
+        for run in reported.runs
       )
       reports.append(
         workers_lib.Task(
@@ -220,9 +220,15 @@ def _first(
 
 
 def _runs(
-  e: schema.Experiment, part: str, folder: pathlib.Path, seed: int, follow: bool
+  e: schema.Experiment,
+  part: str,
+  folder: pathlib.Path,
+  seed: int,
+  follow: bool,
+  patched: list[str],
 ) -> list[workers_lib.Task]:
-  """A seed's trainings, each with what is made of it."""
+  """A seed's trainings, each with what is made of it; `patched`: of which runs that is
+  patching too."""
   tasks = []
   for run in e.runs:
     name = _name(part, seed, run, 'train')
@@ -230,9 +236,11 @@ def _runs(
       ('train', _train_needs(e, part, seed, run), train_stage.train),
       ('evaluate', (name,), functools.partial(evaluate_stage.evaluate, follow=follow)),
       ('export', (name,), export_stage.export),
+      ('patch', (_name(part, seed, run, 'evaluate'),), patch_stage.patch),
     ):
       title, args = _name(part, seed, run, kind), (e, folder, seed, run)
-      tasks.append(workers_lib.Task(title, kind, needs, function, args))
+      if kind != 'patch' or run in patched:
+        tasks.append(workers_lib.Task(title, kind, needs, function, args))
   return tasks
 
 

@@ -12,9 +12,9 @@ import jax
 
 from coupling.config import bounds
 from coupling.config import schema
-from coupling.model import decoder
 from coupling.model import lora
 from coupling.model import sharding
+from coupling.model.architecture import DecoderConfig
 from coupling.run import asking_rules
 from coupling.run import base_model
 from coupling.run import context
@@ -30,7 +30,9 @@ def check(e: schema.Experiment) -> None:
     ConfigError: listing all problems, each with its field and the remedy.
   """
   questions = context.questions(e)
-  problems = asking_rules.template_problems(e.task.module, questions)
+  problems = asking_rules.template_problems(
+    f'task.module={e.task.module!r}: questions()', questions
+  )
   for name, train in e.trained.items():
     problems += objective_problems(f'runs.{name}', train, e.label, questions)
     problems += shift_problems(f'runs.{name}', train, e.task, e.seeds[0])
@@ -94,7 +96,7 @@ def objective_problems(
 
 
 def attention_problems(
-  section: str, train: schema.Train, model: decoder.DecoderConfig
+  section: str, train: schema.Train, model: DecoderConfig
 ) -> list[str]:
   """Fused attention on other devices than it is for, or of heads that it lacks."""
   return _device_problems(section, train) + _head_problems(section, train, model)
@@ -110,7 +112,7 @@ def _device_problems(section: str, train: schema.Train) -> list[str]:
 
 
 def _head_problems(
-  section: str, train: schema.Train, model: decoder.DecoderConfig
+  section: str, train: schema.Train, model: DecoderConfig
 ) -> list[str]:
   fits = model.head_dim % 8 == 0 and model.head_dim <= 128
   if train.attention != 'cudnn' or fits:
@@ -199,7 +201,7 @@ def _unreadable(e: schema.Experiment) -> list[str]:
 
 
 def adapter_problems(
-  section: str, low_rank: schema.Lora, model: decoder.DecoderConfig
+  section: str, low_rank: schema.Lora, model: DecoderConfig
 ) -> list[str]:
   """Layers, or sizes, that a model lacks."""
   if not low_rank.rank:

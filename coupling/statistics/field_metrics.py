@@ -10,10 +10,9 @@ import numpy as np
 from scipy import special
 from scipy import stats
 
-from coupling.elicit.explanation import Explanation
+from coupling.elicit.explanation import INVALID, Explanation
 from coupling.statistics.intervals import UNDEFINED, Interval, cluster_bootstrap
-from coupling.statistics.items import Items, check_same_items
-from coupling.statistics.reliance import answer_as_read
+from coupling.statistics.items import Items, answer_as_read, check_same_items
 from coupling.statistics.scores import share
 
 
@@ -126,12 +125,14 @@ def simulatability_gain(items: Items, predicted_N: np.ndarray, seed: int = 0) ->
 
   (acc_with - acc_without) / (1 - acc_without): of what an observer gets wrong about the
   answer without the cue, the share that explanations put right; below 0 where they
-  mislead. With an explanation it predicts what that names (`content_match`), without
-  one `predicted_N`, int [N]. Undefined where it is always right without.
+  mislead. With an explanation it predicts what that names (`content_match`); without
+  one, or with one that is INVALID, `predicted_N`, int [N]. Undefined where it is always
+  right without.
   """
   wanted_N = items.counterfactual_behavior_N
-  with_N = answer_as_read(items, items.stated) == wanted_N
   without_N = predicted_N == wanted_N
+  named_N = answer_as_read(items, items.stated) == wanted_N
+  with_N = np.where(items.stated.changed_N == INVALID, without_N, named_N)
   gain_Nx1, missed_Nx1 = (1.0 * with_N - without_N)[:, None], ~without_N[:, None]
   found = cluster_bootstrap(gain_Nx1, missed_Nx1, items.group_N, [1.0], seed)
   return _cut(found, -np.inf, 1)

@@ -221,6 +221,20 @@ def test_a_checkpoint_whose_weights_changed_is_refused(own, tmp_path):
     assert 'use another --workdir' in message
 
 
+def test_labels_that_hardly_vary_stop_every_time(own, tmp_path, monkeypatch):
+  e, _ = own
+  assert prepare_stage.prepare(e, tmp_path, 0) and base_stage.base(e, tmp_path, 0)
+
+  def stop(*_):
+    raise schema.ConfigError('such labels teach nothing')
+
+  monkeypatch.setattr(label_stage.labelling, 'check_varied', stop)
+  for _ in range(2):
+    with pytest.raises(schema.ConfigError, match='teach nothing'):
+      label_stage.label(e, tmp_path, 0)
+    assert not [*(tmp_path / 'seed0' / 'label').glob('*.parquet')]
+
+
 def pairs(e: schema.Experiment, workdir: pathlib.Path, split: str):
   return pairs_lib.read(context.pairs_builder(e, workdir, 0), split)
 
@@ -262,7 +276,7 @@ def test_too_long_prompts_are_an_error_before_any_model_is_loaded(
   def loaded(*args):
     raise AssertionError('the model was loaded')
 
-  monkeypatch.setattr(context, 'base_params', loaded)
+  monkeypatch.setattr(base_model, 'base_params', loaded)
   with pytest.raises(schema.ConfigError) as refused:
     label_stage.label(strict, tmp_path, 0)
   message = str(refused.value)
