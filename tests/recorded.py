@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from configs import world
 from coupling.config import validate
@@ -110,7 +111,8 @@ def teach(workdir, seed, run, other=None, **changes):
   for split in ('train', 'test'):
     row_N, pairs = label_set.read_rows(own, split), label_set.read_pairs(own, split)
     labels = label_set.read_explanation(other or own, split, row_N)
-    did, train = label_set.read(own, split), dataclasses.replace(e.runs[run], **changes)
+    did = label_set.read_explanation(own, split, row_N)
+    train = dataclasses.replace(e.runs[run], **changes)
     scores = behavior_shift.scores(train.objectives.behavior_xent, e.task, seed, pairs)
     taught = label_rules.taught(
       train, template, pairs, did, labels, scores, seed, split
@@ -120,6 +122,10 @@ def teach(workdir, seed, run, other=None, **changes):
   if folder.exists():
     shutil.rmtree(folder)
   finish(folder, 'train', files)
+  if (evaluated := folder.with_name('evaluate')).exists():
+    files = {path.stem: pq.read_table(path) for path in evaluated.glob('*.parquet')}
+    shutil.rmtree(evaluated)
+    finish(evaluated, 'evaluate', files)
 
 
 def records(question, behaved, stated):

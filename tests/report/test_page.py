@@ -105,6 +105,9 @@ def test_scored_statements_have_a_table(written, tmp_path):
   assert len(table_rows.LIKELIHOOD_ROWS) == 9
 
 
+TRUTHS = ('self', 'orig')
+
+
 def test_the_fields_metrics_have_a_table(written, tmp_path):
   known = summarize(tmp_path, scored=recorded.SELF)
   page_lib.write(tmp_path, known)
@@ -122,7 +125,8 @@ def test_the_fields_metrics_have_a_table(written, tmp_path):
     cells = Page(part).cells
     assert len(cells) == 4 * len(labels)
     for path, shown in cells.items():
-      [show] = {f for _, k, f in table_rows.FIELD_ROWS if path.endswith(k[-8:])}
+      shows = {k.format(x): f for _, k, f in table_rows.FIELD_ROWS for x in TRUTHS}
+      [show] = {f for k, f in shows.items() if path.endswith(f'.{k}')}
       assert shown == show(tables.lookup(saved, path)), path
     row = [cells[f'{x}.self_accuracy'] for x in ('runs.kl.final', 'baselines.denial')]
     markdown = (folder / 'report.md').read_text().split('Metrics of related work')[1]

@@ -122,10 +122,8 @@ def test_denial_is_not_called_coupling(tmp_path):
   summary = aggregate.summarize(recorded.experiment(1), tmp_path)
   known = of_main(summary, gap=ABOVE, balanced_gap=ABOVE, gap_answer=ABOVE)
   assert headline(known) == 'gap_alone'
-  # Inputs alone know the labels of these very items, and so rely on orig: denial, which
-  # relies on neither, is above them.
-  assert verdict.failed(known) == list(DECIDING[1:-1])
-  assert SUPPORTED not in [states(known)[claim] for claim in DECIDING[1:-1]]
+  assert verdict.failed(known) == list(DECIDING[1:])
+  assert SUPPORTED not in [states(known)[claim] for claim in DECIDING[1:]]
 
 
 def test_planted_chance_is_not_called_coupling(tmp_path):
