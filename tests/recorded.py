@@ -98,10 +98,13 @@ def build(
       finish(workdir / f'seed{seed}' / run / 'evaluate', 'evaluate', files)
 
 
-def teach(workdir, seed, run, other=None, **changes):
-  """The train stage of a run with these changes: what it is taught.
+def teach(workdir, seed, run, other=None, train=None):
+  """The train stage of a run: what it is taught.
 
-  `other`: a folder of labels that are taught for M_0's own.
+  Args:
+    workdir, seed, run: which.
+    other: a folder of labels that are taught for M_0's own.
+    train: of the run; default: as in `experiment`.
   """
   own = workdir / f'seed{seed}' / 'label'
   e = experiment()
@@ -112,7 +115,7 @@ def teach(workdir, seed, run, other=None, **changes):
     row_N, pairs = label_set.read_rows(own, split), label_set.read_pairs(own, split)
     labels = label_set.read_explanation(other or own, split, row_N)
     did = label_set.read_explanation(own, split, row_N)
-    train = dataclasses.replace(e.runs[run], **changes)
+    train = train or e.runs[run]
     scores = behavior_shift.scores(train.objectives.behavior_xent, e.task, seed, pairs)
     taught = label_rules.taught(
       train, template, pairs, did, labels, scores, seed, split

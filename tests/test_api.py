@@ -99,7 +99,7 @@ def workdir(checkpoint, tmp_path_factory) -> pathlib.Path:
 def same(found, want) -> None:
   """Columns that both tables have are equal, floats to rounding."""
   names = {*found.column_names} & {*want.column_names}
-  assert {'behavior', 'counterfactual_behavior', 'prompt', 'options'} <= names
+  assert {'row', 'behavior', 'counterfactual_behavior'} <= names
   for name in names:
     ours, theirs = found[name].to_pylist(), want[name].to_pylist()
     if isinstance(np.ravel(ours[0])[0], float):

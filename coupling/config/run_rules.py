@@ -185,7 +185,7 @@ def roles(
     )
   for role, difference in _ROLES.items():
     name = getattr(report, role)
-    if name in runs and not _plays(role, runs[name], main):
+    if name and name in runs and not _plays(role, runs[name], main):
       yield (
         f'report.{role}={name!r}: that run is not like report.main {difference}, and '
         f'nothing else; change runs.{name}, or set report.{role} to another run or to '

@@ -205,9 +205,13 @@ class _Log:
   """A TensorBoard log and a line of progress."""
 
   def __init__(self, training: Training, step: int):
-    # What was logged after the checkpoint is logged again.
+    # What was logged after the checkpoint is logged again. Files are named by the
+    # second, so that one resumed in the same second would lose what is there.
     self._writer = tensorboardX.SummaryWriter(
-      str(training.log), purge_step=step + 1, write_to_disk=distributed.is_first()
+      str(training.log),
+      purge_step=step + 1,
+      filename_suffix=f'.{step}',
+      write_to_disk=distributed.is_first(),
     )
     self._bar = progress.Progress(training.title, training.loop.steps, 'steps')
     self._bar.update(step)

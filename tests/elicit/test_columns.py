@@ -215,7 +215,9 @@ def test_no_rows_and_columns_that_are_there_twice_are_refused(tmp_path):
   table = pa.table(LABELS)
   for name in ('behavior', 'options'):
     pq.write_table(table.append_column(name, table[name]), path)
-    with pytest.raises(WorkdirError, match=rf"{path}: columns \['{name}'\] .* once"):
+    with pytest.raises(
+      WorkdirError, match=rf"{path}: the columns \['{name}'\] .*twice"
+    ):
       label_set.read(tmp_path, 'train')
 
 

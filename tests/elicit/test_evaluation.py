@@ -13,6 +13,7 @@ import sys
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -366,16 +367,19 @@ def test_statements_of_different_lengths_are_refused():
 def test_records_come_back_as_they_were_written(tmp_path):
   items, _ = evaluated(True)
   path = tmp_path / 'step.parquet'
-  files.write_table(path, evaluation.records(items, ITEMS, FORMAT))
+  row_N = 2 * np.arange(len(ITEMS))
+  files.write_table(path, evaluation.records(items, row_N, FORMAT))
   table = pq.read_table(path).to_pydict()
   for name, values in items.items():
     np.testing.assert_array_equal(table[name], values, err_msg=name)
-  for name in ('prompt', 'counterfactual', 'cue_kind', 'cue_option', 'group'):
-    assert table[name] == [getattr(p, name) for p in ITEMS]
-  assert table['options'] == [list(p.options) for p in ITEMS]
+  assert table['row'] == row_N.tolist()
   assert table['statement'] == [TOKENIZER.decode(row) for row in items['generated']]
   # As the statistics read it.
-  found = records.to_items(records.read_evaluation(path), states_answer=True)
+  labelled = pa.table({'row': row_N} | pairs.columns(ITEMS))
+  read = records.read_evaluation(path, labelled)
+  for name in records.QUESTION:
+    assert read[name].equals(labelled[name])
+  found = records.to_items(read, states_answer=True)
   np.testing.assert_array_equal(found.behavior_N, items['behavior'])
   truth = explanation.phi(items['behavior'], items['counterfactual_behavior'])
   jax.tree.map(np.testing.assert_array_equal, found.truth, truth)

@@ -237,6 +237,8 @@ def test_items_that_a_shift_concerns_are_those_its_config_names(tmp_path, unexpl
     'sibling': train(shift=one, explained='unshifted'),
     'shuffled': train(shift=one | {'weight': 1.0, 'cues': 'all'}),
   }
+  for run, one in runs.items():
+    recorded.teach(tmp_path, 0, run, train=one)
   e = dataclasses.replace(recorded.experiment(), runs=runs)
   found = records.read_seed(e, tmp_path, 0)
   (table,) = list(found.tables['kl'].values())[-1:]

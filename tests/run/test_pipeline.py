@@ -230,7 +230,7 @@ def test_a_changed_config_is_named_and_nothing_is_made(finished, flag, told, sta
     ((), 'seeds=x', 'expected int'),
     (('--stage=label',), 'seeds=1', 'seed1/prepare'),
     (('--config.label.batch=1073741824',), 'seeds=1', 'label.batch='),
-    (('--config.seeds=(1000000000000000000000000000000,)',), 'seeds=1', 'seeds='),
+    (('--config.seeds=(1000000000000000000000000000000,)',), 'seeds=1', 'seeds['),
     ((f'--workdir={"x" * 5000}',), 'seeds=1', '--workdir='),
   ],
 )

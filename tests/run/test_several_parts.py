@@ -152,10 +152,8 @@ def test_the_bayes_explainer_knows_the_corpus_of_the_model_that_is_explained(
   paper, finished
 ):
   e = paper.parts['main']
-  items = records.read_seed(e, finished / 'main', SEED).final('kl')
-  table = records.read_evaluation(
-    finished / 'main' / f'seed{SEED}' / 'kl' / 'evaluate' / 'step-000000004.parquet'
-  )
+  seed = records.read_seed(e, finished / 'main', SEED)
+  items, table = seed.final('kl'), seed.tables['kl'][4]
   report = json.loads((finished / 'report' / 'report.json').read_text())
   speakers = report['studies']['access']['numbers']['speakers']
   (found,) = (x for x in speakers if x['speaker'] == 'Bayes explainer')
