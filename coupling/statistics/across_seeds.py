@@ -23,17 +23,21 @@ SHARE_GROUPS |= {'label', 'change', 'answer', 'companion'}
 
 
 def _interval(values_S: list, path: tuple[str, ...], shares: bool) -> Interval:
-  name, group = path[-1], path[-2] if len(path) > 1 else ''
+  name = path[-1]
   # The number of strata is a count; the strata by class are a dict of shares.
   if name in COUNTS or path[-2:] == ('shuffled', 'strata'):
     return Interval(float(np.mean(values_S)), None, None)
+  is_share = _is_share(path, shares)
+  return seed_share_interval(values_S) if is_share else seed_interval(values_S)
+
+
+def _is_share(path: tuple[str, ...], shares: bool) -> bool:
+  name, group = path[-1], path[-2] if len(path) > 1 else ''
   grouped = group in SHARE_GROUPS and name not in ('difference', 'ratio', 'gain')
-  if shares or name in SHARES or grouped:
-    return seed_share_interval(values_S)
-  return seed_interval(values_S)
+  return shares or name in SHARES or grouped
 
 
-def _widened(found: dict, values_S: list[dict]) -> dict:
+def _widened(found: dict, values_S: list[dict], is_share: bool) -> dict:
   """The interval, with what is uncertain within a run, on the average, added.
 
   Variances add, so half-widths do by their squares. Without an interval within some run
@@ -45,7 +49,7 @@ def _widened(found: dict, values_S: list[dict]) -> dict:
   above = np.mean([v['high'] - v['value'] for v in values_S])
   low = found['mean'] - np.hypot(found['mean'] - found['low'], below)
   high = found['mean'] + np.hypot(found['high'] - found['mean'], above)
-  if found['low'] >= 0 and found['high'] <= 1:  # a share, or well within its range
+  if is_share:
     low, high = max(low, 0.0), min(high, 1.0)
   return found | {'low': float(low), 'high': float(high)}
 
@@ -59,7 +63,9 @@ def _across(values_S: list, path: tuple[str, ...], shares: bool, shared_items: b
     if 'value' in first:
       values = [v['value'] for v in values_S]
       found = _across(values, path, shares, shared_items)
-      return _widened(found, values_S) if shared_items else found
+      if shared_items:
+        return _widened(found, values_S, _is_share(path, shares))
+      return found
     return {
       key: _across([v[key] for v in values_S], (*path, key), shares, shared_items)
       for key in first

@@ -154,6 +154,11 @@ def test_of_shared_items_the_interval_within_a_run_is_added_by_squares():
   shared = across_seeds.across_seeds(near, shared_items=True)['gap']
   assert shared['low'] == pytest.approx(0.205 - np.hypot(half, 0.2))
   assert shared['high'] == pytest.approx(0.205 + np.hypot(half, 0.4))
+  # A difference may be below 0, a share not.
+  far = [result(0.2, 0.5, 0.5), result(0.21, 0.5, 0.5)]
+  assert across_seeds.across_seeds(far, shared_items=True)['gap']['low'] < 0
+  shares = [{'drift': x['gap']} for x in far]
+  assert across_seeds.across_seeds(shares, shared_items=True)['drift']['low'] == 0
   unknown = [*near, {'gap': {'value': 0.2, 'low': None, 'high': None}, 'n': 3}]
   found = across_seeds.across_seeds(unknown, shared_items=True)['gap']
   assert found['mean'] and found['low'] is found['high'] is None
