@@ -124,13 +124,16 @@ class Parts:
   ) -> dict:
     """A share of one run's numbers minus those of another, paired by seed."""
 
-    def within(seed: int) -> dict[str, dict[str, float | None]]:
-      return {
+    def within(seed: int) -> dict[str, Any]:
+      found = {
         key.replace('.', '_'): _minus(
           share, self._node(first, seed, key), self._node(second, seed, key)
         )
         for key in keys
       }
+      if self.shared_items and len(self.seeds) > 1:
+        return found
+      return {key: x['value'] for key, x in found.items()}  # seeds alone decide
 
     return self.over(within)
 
