@@ -278,5 +278,4 @@ def test_intervals_cover_over_groups():
       field_metrics.cct(items, items.truth.changed_N + readiness_N),
     )
     covered += [x['low'] <= want <= x['high'] for x, want in zip(found, wanted)]
-  print(covered)
   assert np.all((covered / 200 >= 0.91) & (covered / 200 <= 0.99)), covered / 200
