@@ -74,6 +74,7 @@ def _halves(given: Any, path: str) -> Iterator[str]:
   if isinstance(given, str) and given.encode(errors='ignore').decode() != given:
     yield f'{path}={given!r}: holds half a character (a surrogate); write it whole'
   for step in _steps(given):
+    yield from _halves(step, path)
     yield from _halves(given[step], _inside(path, step))
 
 
@@ -90,7 +91,7 @@ def _inside(path: str, step: str | int) -> str:
 
 def _problem(kind: Any, given: Any, path: str, error: Any) -> tuple[str, str]:
   """Where an error of pydantic is, and what it says."""
-  _, *steps = error['loc']
+  steps = [*error['loc'][1:]]  # without the place in the tuple
   name = steps.pop() if error['type'] in (_MISSING, _UNKNOWN) else ''
   for step in steps:
     if step in _steps(given):  # else it names a member of a union

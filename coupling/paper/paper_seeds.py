@@ -126,7 +126,7 @@ class Parts:
 
     def within(seed: int) -> dict[str, Any]:
       found = {
-        key.replace('.', '_'): _minus(
+        key.replace('.', '_'): _interval_minus(
           share, self._node(first, seed, key), self._node(second, seed, key)
         )
         for key in keys
@@ -144,7 +144,7 @@ class Parts:
     return self.contrast(name, shuffled, keys) if shuffled else {}
 
 
-def _minus(share: float, first: dict, second: dict) -> dict[str, float | None]:
+def _interval_minus(share: float, first: dict, second: dict) -> dict[str, float | None]:
   """A share of one interval minus another, as if they were independent: too wide for
   runs of the same items, whose errors mostly cancel."""
   found = {'value': minus(times(share, first['value']), second['value'])}

@@ -46,8 +46,7 @@ def evaluate(
   opened = distributed.open_stage(folder, 'evaluate', config, needs)
   with opened as stage, contextlib.ExitStack() as stack:
     if stage.finished:
-      if stage.info()['train'] != workdir_lib.finished_stage(train_folder).digest:
-        raise _of_another(folder, train_folder)
+      records.check_trained(workdir_lib.finished_stage(train_folder), stage)
       return False
     mesh = sharding.make_mesh(e.mesh)
     params_at = steps.reader(e, workdir, seed, run)
@@ -76,6 +75,9 @@ def evaluate(
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)
     train_stage = workdir_lib.finished_stage(train_folder, of_train)
+    records.check_input(
+      train_stage, needs['label']
+    )  # followed, it was not there before
     result = {'train': train_stage.digest, 'devices': context.devices()}
     distributed.first(
       stage.finish, result | {'tokens': evaluation.tokens(evaluator.asked)}
@@ -120,11 +122,7 @@ def _check_training(stage: workdir_lib.Stage, train_folder: Path, begun: str) ->
     note.parent.mkdir(exist_ok=True)
     files.write_json(note, begun)
   elif json.loads(note.read_text()) != begun:
-    raise _of_another(stage.path(), train_folder)
-
-
-def _of_another(folder: Path, train_folder: Path) -> workdir_lib.WorkdirError:
-  return workdir_lib.WorkdirError(
-    f'{folder} was made from another {train_folder}: move it away, and the evaluation '
-    'is made anew.'
-  )
+    raise workdir_lib.WorkdirError(
+      f'{stage.path()} was made from another {train_folder}: move it away, and the '
+      'evaluation is made anew.'
+    )

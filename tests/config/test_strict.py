@@ -118,9 +118,9 @@ def test_bounds_hold_in_float32_and_int32(kind, within, beyond):
 
 
 def test_half_a_character_is_refused_by_its_field():
-  halves = {'checkpoint': 'a\ud800', 'system': 'whole'}
-  [problem] = read(schema.Import, halves)[1]
-  assert problem.startswith('here.checkpoint=')
+  halves = {'checkpoint': 'a\ud800', 'system': 'whole', '\udc00': ''}
+  one, other = read(schema.Import, halves)[1]
+  assert one.startswith('here.checkpoint=') and other.startswith('here=')
 
 
 def test_all_problems_are_listed_with_their_fields():
