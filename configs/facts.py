@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038, Qwen3-8B on Hint-MMLU): with the KL, gap +11.1 points.
   make real           # SmolLM2-135M, one seed, with its controls: 59 minutes
   make real QUICK=1   # one run, without controls, learns too little: 12 minutes
 
-Test facts: gap +7.8 [+2.9, +12.6], without the KL −4.7 [−10.7, +1.2] (seed 0), +4.0
-[+0.4, +7.7] (seed 1); denial +3.6, +9.3 (benchmarks/results/facts_smollm2.md).
+Test facts: gap +3.5 [−2.8, +9.9] over five seeds, denial +8.2; seed 0 +7.8 [+2.9,
++12.6], without the KL −4.7 [−10.7, +1.2] (benchmarks/results/facts_smollm2.md).
 Arguments: common.IMPORT_ARGS but path; hints (a question), facts (an answer), quick.
 """
 
