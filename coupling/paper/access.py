@@ -75,7 +75,7 @@ def _scored(parts: Parts, main: str, outsiders: tuple[str, ...], seed: int) -> d
   for name in outsiders:
     _check(parts, main, name, seed)
     others[short(name)] = parts.items(name, seed).stated
-  if knows := parts.bayes[main.split('/', 1)[0]]:  # the world that the model was in
+  if knows := parts.bayes.get(main.split('/', 1)[0]):  # the world that the model was in
     others[BAYES] = knows(seed, table)
   said = {'itself': items.stated}
   for who, stated in others.items():

@@ -142,11 +142,13 @@ def state(view: dict, weights: dict | None) -> str:
 
 def decided(cell: dict, view: str) -> str:
   """Whether a cell agrees with the claim, which is made of similar behaviour alone."""
-  found = {TRACKS: conclusions.SUPPORTED, STAYS: conclusions.CONTRADICTED}.get(
-    cell['states'][view]
-  )
-  similar = cell['similar'] == conclusions.SUPPORTED
-  return found if found and similar else conclusions.INCONCLUSIVE
+  if cell['similar'] != conclusions.SUPPORTED:
+    return conclusions.INCONCLUSIVE
+  if cell['states'][view] == TRACKS:
+    return conclusions.SUPPORTED
+  # It stays, or follows in part: new - old is below 0.
+  leaning = conclusions.above(cell['views'][view]['difference'])
+  return leaning if leaning == conclusions.CONTRADICTED else conclusions.INCONCLUSIVE
 
 
 def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:

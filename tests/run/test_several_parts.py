@@ -141,9 +141,9 @@ def _of(items):
 
 
 def test_the_report_has_every_study(finished):
-  report = json.loads((finished / 'report' / 'report.json').read_text())
+  report = json.loads((finished / 'report-1' / 'report.json').read_text())
   assert list(report['studies']) == ['access', 'trajectory']
-  page = (finished / 'report' / 'index.html').read_text()
+  page = (finished / 'report-1' / 'index.html').read_text()
   assert 'Self rises.' in page and 'Bayes explainer' in page
   assert (finished / 'main' / 'report' / 'index.html').exists()
 
@@ -154,7 +154,7 @@ def test_the_bayes_explainer_knows_the_corpus_of_the_model_that_is_explained(
   e = paper.parts['main']
   seed = records.read_seed(e, finished / 'main', SEED)
   items, table = seed.final('kl'), seed.tables['kl'][4]
-  report = json.loads((finished / 'report' / 'report.json').read_text())
+  report = json.loads((finished / 'report-1' / 'report.json').read_text())
   speakers = report['studies']['access']['numbers']['speakers']
   (found,) = (x for x in speakers if x['speaker'] == 'Bayes explainer')
   stated = context.bayes(e)(SEED, table)
