@@ -17,7 +17,7 @@ from coupling.report.records import SeedRecords
 from coupling.statistics.items import Items
 
 GROUPS, SIZE, OPTIONS = 16, 20, 4
-# Of no run; see provenance.of_parts.
+# Of no run; see provenance.of_rounds.
 PROVENANCE = {
   'stages': {
     'main/seed0/base': {'stage': 'base', 'started': '2026-01-01', 'seconds': 2.0}

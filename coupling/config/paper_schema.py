@@ -60,6 +60,11 @@ class Paper:
     """Of every part."""
     return next(iter(self.parts.values())).seeds
 
+  def of_seeds(self, seeds: tuple[int, ...]) -> 'Paper':
+    """The whole of it for some seeds."""
+    parts = {k: dataclasses.replace(x, seeds=seeds) for k, x in self.parts.items()}
+    return dataclasses.replace(self, parts=parts)
+
   def only(self, seeds: tuple[int, ...], studies: Collection[str]) -> 'Paper':
     """Some seeds of what some studies need: their runs, and what these need in turn.
 

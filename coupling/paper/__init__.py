@@ -15,7 +15,7 @@ def write(
   Args:
     folder: where to; it exists.
     parts: the records.
-    provenance: of provenance.of_parts.
+    provenance: of provenance.of_rounds.
     earlier: the conclusions of the look before; [] at the first.
 
   Raises:

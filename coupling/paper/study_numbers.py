@@ -50,7 +50,7 @@ def numbers(parts: Parts, provenance: dict, earlier: list[dict]) -> dict:
 
   Args:
     parts: the records.
-    provenance: of provenance.of_parts.
+    provenance: of provenance.of_rounds.
     earlier: the conclusions of the look before; [] at the first.
 
   Returns:

@@ -77,7 +77,7 @@ def row(
   if state == INCONCLUSIVE:
     if low is None:
       state = NOT_TESTED
-    elif high < claim.matters:
+    elif claim.matters and high < claim.matters:
       state = CONTRADICTED
   constant = dataclasses.asdict(claim)
   return Row(

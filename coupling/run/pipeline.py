@@ -106,16 +106,15 @@ def _next_round(
   upto = next((x for x in paper.looks if done < x <= len(paper.seeds)), None)
   if upto is None:
     return None
-  going_on = set(paper.studies)
-  if rounds:
-    folder = workdir / report_stage.paper_folder(rounds)
-    if not workdir_lib.is_finished(folder):
-      return None  # a single stage was asked for
-    found = report_stage.conclusions(workdir_lib.finished_stage(folder))
-    going_on &= claim_table.undecided(found)
-    if not claim_table.undecided(found):
-      return None
-  return paper.only(paper.seeds[done:upto], going_on)
+  seeds = paper.seeds[done:upto]
+  if not rounds:
+    return paper.of_seeds(seeds)
+  folder = workdir / report_stage.paper_folder(rounds)
+  if not workdir_lib.is_finished(folder):
+    return None  # a single stage was asked for
+  found = report_stage.conclusions(workdir_lib.finished_stage(folder))
+  going_on = claim_table.undecided(found)
+  return paper.only(seeds, going_on & set(paper.studies)) if going_on else None
 
 
 def _run(

@@ -107,5 +107,5 @@ def _parts(rounds: Sequence[paper_schema.Paper], workdir: Path) -> paper_seeds.P
       folder = workdir / part / f'seed{seed}' / run / 'patch'
       maps[name][seed] = outcomes.read_all(folder)
   bayes = {part: context.bayes(e) for part, e in rounds[0].parts.items()}
-  whole = rounds[0].only(tuple(s for p in rounds for s in p.seeds), rounds[0].studies)
+  whole = rounds[0].of_seeds(tuple(seed for p in rounds for seed in p.seeds))
   return paper_seeds.Parts(whole, dict(found), bayes, maps)

@@ -90,7 +90,7 @@ def test_denial_does_not_follow_behaviour_under_foreign_labels():
   of, parts = sourced(dict(denial=0.9))
   found = source_claims.numbers(of, parts)
   assert found['runs'][3]['final']['target_gap']['low'] > 0.1
-  assert states(source_claims, of, found)[2] == INCONCLUSIVE
+  assert states(source_claims, of, found)[2] == CONTRADICTED
 
 
 def alike(says):
@@ -131,7 +131,7 @@ def test_a_fall_disagrees_only_where_labels_win():
 def test_weights_that_are_not_defined_locate_nothing():
   of, found = alike(GOOD)
   found['runs'][1]['weights']['answer']['per_seed'][0] = None
-  line = source_claims.crossing(found['runs'], 'weights.answer')
+  line = source_claims.crossing(found['runs'], 'weights.answer', 0.95)
   assert line['slope']['mean'] is None and line['crossing']['mean'] is None
 
 

@@ -109,8 +109,8 @@ def test_what_is_kept_of_a_run_is_by_hand():
 
 def test_parts_of_other_seeds_are_refused():
   parts = small(RUNS)
-  records = parts.records | {'init': {1: parts.records['main'][1]}}
-  with pytest.raises(WorkdirError, match=r"part 'init' has the seeds \(1,\)"):
+  records = parts.records | {'init': {2: parts.records['main'][2]}}
+  with pytest.raises(WorkdirError, match=r"part 'init' has the seeds \(2,\)"):
     paper_seeds.Parts(parts.paper, records, {}, {})
 
 

@@ -21,7 +21,9 @@ from coupling.run import base_model
 from coupling.run import context
 from coupling.run import pipeline
 from coupling.run import own_checkpoints
+from coupling.run import report_stage
 from coupling.runtime import interrupt
+from coupling.runtime import workdir as workdir_lib
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
@@ -169,6 +171,47 @@ def test_a_second_run_does_nothing(paper, finished):
   before = {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')}
   pipeline.run(paper, finished, 'run', 1, False)
   assert {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')} == before
+
+
+def test_what_is_decided_at_a_look_is_not_run_with_more_seeds(tmp_path, monkeypatch):
+  config = tiny()
+  config.looks = (2, 3, 5)
+  for part in config.parts.values():
+    part.seeds = (31, 32, 33, 34)
+  rounds, left = [], [['access', 'controls'], ['access'], []]
+
+  def report(tasks, workdir, *_):
+    """Stands for all stages: what their report leaves open."""
+    [[of_rounds, _]] = [x.args for x in tasks if x.name == 'paper']
+    rounds.append(tasks)
+    folder = workdir / report_stage.paper_folder(of_rounds)
+    with workdir_lib.open_stage(folder, 'paper', {}, {}) as stage:
+      rows = [dict(study=x, state='inconclusive') for x in left[len(rounds) - 1]]
+      found = {'conclusions': [*rows, dict(study='trajectory', state='supported')]}
+      stage.path('report.json').write_text(json.dumps(found))
+      stage.finish({})
+
+  monkeypatch.setattr(pipeline, '_run', report)
+  found = paper_parts.resolve(config)
+  assert found.looks == (2, 3, 4)
+  pipeline.run(found, tmp_path, 'prepare', 1, False)
+  names = [{x.name for x in tasks if x.kind == 'train'} for tasks in rounds]
+  assert [len(x) for x in names] == [20, 5, 5]
+  assert names[1] == {
+    f'{part} · seed 33 · {run} · train'
+    for part, runs in (('main', common_runs()), ('init', ['outsider']))
+    for run in runs
+  }
+  assert sorted(x.name for x in tmp_path.iterdir()) == [
+    'report-2',
+    'report-3',
+    'report-4',
+  ]
+
+
+def common_runs() -> list[str]:
+  """Those with a role, which every study needs."""
+  return ['kl', 'no_kl', 'sibling', 'shuffled']
 
 
 def test_the_whole_paper_resolves():
