@@ -14,6 +14,7 @@ from coupling.report.conclusions import Row
 from coupling.report.numerals import decimal, percent, points, signed
 from coupling.report.tables import Table, lookup, table
 from coupling.statistics import across_seeds
+from coupling.statistics import intervals
 from coupling.statistics import reliance
 
 CHECKPOINT = 'step:'  # begins Train.labels of earlier checkpoints of the same lineage
@@ -53,7 +54,9 @@ def numbers(study: Study, parts: Parts) -> dict:
   return {'runs': entries, 'own': own, 'lines': lines}
 
 
-def crossing(entries: list[dict], key: str, confidence: float) -> dict:
+def crossing(
+  entries: list[dict], key: str, confidence: float = intervals.CONFIDENCE
+) -> dict:
   """across_seeds.zero_crossing of a statistic on similarity, over runs and seeds."""
   similarity_SxR, value_SxR = (
     np.transpose([lookup(x, k)['per_seed'] for x in entries]).astype(float)

@@ -131,7 +131,7 @@ def test_a_fall_disagrees_only_where_labels_win():
 def test_weights_that_are_not_defined_locate_nothing():
   of, found = alike(GOOD)
   found['runs'][1]['weights']['answer']['per_seed'][0] = None
-  line = source_claims.crossing(found['runs'], 'weights.answer', 0.95)
+  line = source_claims.crossing(found['runs'], 'weights.answer')
   assert line['slope']['mean'] is None and line['crossing']['mean'] is None
 
 
