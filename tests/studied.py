@@ -17,7 +17,7 @@ from coupling.report.records import SeedRecords
 from coupling.statistics.items import Items
 
 GROUPS, SIZE, OPTIONS = 16, 20, 4
-# Of no run; see provenance.of_parts.
+# Of no run; see provenance.of_rounds.
 PROVENANCE = {
   'stages': {
     'main/seed0/base': {'stage': 'base', 'started': '2026-01-01', 'seconds': 2.0}
@@ -295,7 +295,7 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
     'collapse': study('collapse', ('kl', 'plain', 'no_kl', 'held')),
     'mechanism': study('mechanism', ('kl', 'no_kl', 'shuffled')),
   }  # fmt: skip
-  return Paper(title='A paper', parts=parts, studies=studies), found
+  return Paper(title='A paper', looks=(seeds,), parts=parts, studies=studies), found
 
 
 def study(kind, runs, at=(), axis='', companions=(), published=''):
@@ -319,11 +319,12 @@ def small(runs, trains=None, seeds=(1, 2, 3), **roles):
   trains = {name: train() for name in runs} | (trains or {})
   paper = Paper(
     title='Small',
+    looks=(len(seeds),),
     parts={'main': part(trains, seeds, **roles)},
     studies={},
   )
   found = {'main': {seed: records(runs, seed) for seed in seeds}}
-  return paper_seeds.Parts(paper, found)
+  return paper_seeds.Parts(paper, found, {}, {})
 
 
 def states(module, of, found):

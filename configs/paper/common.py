@@ -3,7 +3,7 @@
 Every config of configs/paper/ takes these arguments:
 
   on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
-  seeds      how many; worlds 31, 32, ... of the built-in world
+  seeds      the most there may be, see LOOKS; worlds 31, 32, ... of the built-in world
   steps      of each training; 0: as the task's own config says (world: 420)
 
 and, for an imported model, those of configs/common.py. Part `main` holds the runs
@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from configs import common
 from configs import world
 
+LOOKS = (5, 10, 20)  # seeds at which claims are decided; a decided study ends
 # No setting was chosen on these worlds; what was tried elsewhere: docs/settings.md.
 FIRST_SEED = 31
 # Of explanation training; chosen for the time that all of it takes.
@@ -53,7 +54,8 @@ def start(
       f'config argument on={args["on"]!r}: choose from {["world", *TASKS]}'
     )
   title = 'Introspective coupling: the claims of arXiv 2606.32038'
-  config = ConfigDict(dict(title=title, parts={part: first}, studies={}))
+  whole = dict(title=title, looks=LOOKS, parts={part: first}, studies={})
+  config = ConfigDict(whole)
   controls = {name: first.runs[name].to_dict() for name in ('sibling', 'shuffled')}
   add_runs(config, controls, part)
   return args, config

@@ -1,6 +1,7 @@
 """From a config of several experiments to a Paper, which is one of its own kind.
 
 title     of the report
+looks     numbers of seeds at which claims are decided: paper_schema.Paper
 parts     name -> the config of an experiment, each with a folder of the workdir
 studies   name -> what some of their runs are to show: paper_schema.Study
 """
@@ -8,6 +9,7 @@ studies   name -> what some of their runs are to show: paper_schema.Study
 import ml_collections
 
 from coupling.config import borrowed_labels
+from coupling.config import bounds
 from coupling.config import close_names
 from coupling.config import paper_schema
 from coupling.config import schema
@@ -38,19 +40,33 @@ def resolve(config: ml_collections.ConfigDict) -> paper_schema.Paper:
   # What is in parts that are themselves wrong cannot be looked for.
   known = len(parts) == len(config.get('parts', {}))
   problems += _part_problems(parts) if known else []
+  looks = config.get('looks', ())
+  looks = strict.read(tuple[bounds.Count, ...], looks, 'looks', problems)
+  if looks is not None and list(looks) != sorted(set(looks)):
+    problems.append(f'looks={looks}: give them in ascending order')
   for name, values in config.to_dict().get('studies', {}).items():
     path, found = f'studies.{name}', []
     study = strict.read(paper_schema.Study, values, path, found)
     studies[name] = study
     problems += found or (_study_problems(path, study, parts) if known else [])
   schema.ConfigError.refuse(problems)
-  return paper_schema.Paper(title=config.title, parts=parts, studies=studies)
+  seeds = len(next(iter(parts.values())).seeds)
+  looks = paper_schema.planned(looks, seeds)
+  return paper_schema.Paper(
+    title=config.title, looks=looks, parts=parts, studies=studies
+  )
 
 
 def _part_problems(parts: dict[str, schema.Experiment]) -> list[str]:
-  """Labels of parts that are not there, or of other seeds."""
+  """Parts of other seeds; labels of parts that are not there."""
   problems = []
+  first, *_ = parts
   for name, e in parts.items():
+    if e.seeds != parts[first].seeds:
+      problems.append(
+        f'parts.{name}.seeds={e.seeds}: those of {first} are {parts[first].seeds}; '
+        'give all parts of a paper the same seeds'
+      )
     for run, train in e.runs.items():
       donor = borrowed_labels.donor(train.labels)
       if donor is None:
@@ -58,8 +74,6 @@ def _part_problems(parts: dict[str, schema.Experiment]) -> list[str]:
       field = f'parts.{name}.runs.{run}.labels={train.labels!r}'
       if donor not in parts:
         problems.append(f'{field}: choose from the parts {sorted(parts)}')
-      elif missing := set(e.seeds) - set(parts[donor].seeds):
-        problems.append(f'{field}: that part lacks the seeds {sorted(missing)}')
   return problems
 
 

@@ -274,6 +274,12 @@ class Report:
   sibling: str = ''
   shuffled: str = ''
 
+  @property
+  def played(self) -> tuple[str, ...]:
+    """The runs that are compared."""
+    every = (self.main, self.unregularised, self.sibling, self.shuffled)
+    return tuple(dict.fromkeys(run for run in every if run))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:

@@ -1,11 +1,9 @@
 """Privileged access: does a model explain itself better than another one can?"""
 
-from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 
 import numpy as np
-import pyarrow as pa
 
 from coupling.config.paper_schema import Study
 from coupling.elicit.explanation import INVALID, Explanation
@@ -23,9 +21,6 @@ from coupling.statistics import baselines
 from coupling.statistics import scores
 from coupling.statistics.items import Items, check_same_items
 
-# From the seed of a world and the records of its items to what one should state who
-# knows the world and not the model.
-Bayes = Callable[[int, pa.Table], Explanation]
 BAYES = 'Bayes explainer'
 TOLD = ', told'  # ends the name of a speaker who is told the model's own answer
 TESTED = {
@@ -47,7 +42,7 @@ COLUMNS = (
 )
 
 
-def numbers(study: Study, parts: Parts, bayes: Mapping[str, Bayes | None]) -> dict:
+def numbers(study: Study, parts: Parts) -> dict:
   """Who is right about the study's first run: it, the other runs, and baselines.
 
   Raises:
@@ -56,19 +51,10 @@ def numbers(study: Study, parts: Parts, bayes: Mapping[str, Bayes | None]) -> di
   main, *outsiders = study.runs
   if (sibling := parts.role('sibling')) and sibling not in outsiders:
     outsiders.append(sibling)
-  knows = bayes[main.split('/', 1)[0]]  # the world that the explained model was in
-  scored = {seed: _scored(parts, main, outsiders, knows, seed) for seed in parts.seeds}
-  right = parts.over(lambda seed: scored[seed], shares=True)
-  own = lambda seed, key: scored[seed]['itself'][key]['value']
-
-  def less(speaker: str, seed: int) -> dict:
-    found = scored[seed][speaker]
-    return {key: minus(own(seed, key), found[key]['value']) for key in found}
-
-  entries = []
-  for speaker in right:
-    over = parts.over(functools.partial(less, speaker))
-    entries.append({'speaker': speaker, 'less': over} | right[speaker])
+  asked = main, tuple(outsiders)
+  right = parts.over(_scored, *asked, shares=True)
+  less = parts.over(_less, *asked)
+  entries = [{'speaker': x, 'less': less[x]} | found for x, found in right.items()]
   learned = [
     {'name': name, 'target_accuracy': parts.entry(name)['target_accuracy']}
     for name in (main, *outsiders)
@@ -81,9 +67,7 @@ def numbers(study: Study, parts: Parts, bayes: Mapping[str, Bayes | None]) -> di
   }
 
 
-def _scored(
-  parts: Parts, main: str, outsiders: list[str], bayes: Bayes | None, seed: int
-) -> dict:
+def _scored(parts: Parts, main: str, outsiders: tuple[str, ...], seed: int) -> dict:
   items = parts.items(main, seed)
   s, run = parts.seed(main, seed)
   table = list(s.tables[run].values())[-1]
@@ -91,8 +75,8 @@ def _scored(
   for name in outsiders:
     _check(parts, main, name, seed)
     others[short(name)] = parts.items(name, seed).stated
-  if bayes:
-    others[BAYES] = bayes(seed, table)
+  if knows := parts.bayes.get(main.split('/', 1)[0]):  # the world that the model was in
+    others[BAYES] = knows(seed, table)
   said = {'itself': items.stated}
   for who, stated in others.items():
     said |= {who: stated, who + TOLD: _told(items, stated)}
@@ -103,6 +87,16 @@ def _scored(
     'M_0, before training': s.orig.stated,
   }
   return {who: _right(items, stated) for who, stated in said.items()}
+
+
+def _less(parts: Parts, main: str, outsiders: tuple[str, ...], seed: int) -> dict:
+  """How much oftener the model itself is right than each speaker."""
+  scored = parts.of_seed(_scored, (main, outsiders), seed)
+  own = scored['itself']
+  return {
+    who: {key: minus(own[key]['value'], x['value']) for key, x in found.items()}
+    for who, found in scored.items()
+  }
 
 
 def _told(items: Items, stated: Explanation) -> Explanation:

@@ -50,8 +50,8 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
   final = parts.entry(name)
   sibling = _sibling_of(parts, name, others)
   swapped = [s.swapped(run) for s, run in (parts.seed(name, x) for x in parts.seeds)]
-  views = parts.over(lambda seed: _views(parts, name, companion, seed))
-  weights = parts.over(lambda seed: _weights(parts, name, seed))
+  views = parts.over(_views, name, companion, None)
+  weights = parts.over(_weights, name)
   return {
     'name': name,
     'companion': companion,
@@ -60,10 +60,8 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
     'views': views,
     'reliance': weights,
     'steps': _steps(parts, name, companion),
-    'swap': parts.over(lambda seed: _swap(parts, name, seed)) if all(swapped) else {},
-    'sibling': parts.over(lambda seed: _sibling(parts, name, sibling, seed))
-    if sibling
-    else {},
+    'swap': parts.over(_swap, name) if all(swapped) else {},
+    'sibling': parts.over(_sibling, name, sibling) if sibling else {},
     'states': {view: state(found, weights.get(view)) for view, found in views.items()},
     'similar': conclusions.above(final['behavior_similarity'], SIMILAR),
   }
@@ -144,11 +142,13 @@ def state(view: dict, weights: dict | None) -> str:
 
 def decided(cell: dict, view: str) -> str:
   """Whether a cell agrees with the claim, which is made of similar behaviour alone."""
-  found = {TRACKS: conclusions.SUPPORTED, STAYS: conclusions.CONTRADICTED}.get(
-    cell['states'][view]
-  )
-  similar = cell['similar'] == conclusions.SUPPORTED
-  return found if found and similar else conclusions.INCONCLUSIVE
+  if cell['similar'] != conclusions.SUPPORTED:
+    return conclusions.INCONCLUSIVE
+  if cell['states'][view] == TRACKS:
+    return conclusions.SUPPORTED
+  # It stays, or follows in part: new - old is below 0.
+  leaning = conclusions.above(cell['views'][view]['difference'])
+  return leaning if leaning == conclusions.CONTRADICTED else conclusions.INCONCLUSIVE
 
 
 def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:
@@ -158,7 +158,7 @@ def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:
 
 
 def _views(
-  parts: Parts, name: str, companion: str, seed: int, step: int | None = None
+  parts: Parts, name: str, companion: str, step: int | None, seed: int
 ) -> dict:
   """The views that the shift can move: v' or the whole explanation, and SAME/CHANGE."""
   found = contrasts.companion(
@@ -189,11 +189,7 @@ def _steps(parts: Parts, name: str, companion: str) -> list[dict]:
   steps = [x for x in parts.steps(name) if x and x in parts.steps(companion)]
   if len(steps) < 2:
     return []
-  return [
-    {'step': step}
-    | parts.over(lambda seed, step=step: _views(parts, name, companion, seed, step))
-    for step in steps
-  ]
+  return [{'step': step} | parts.over(_views, name, companion, step) for step in steps]
 
 
 def _swap(parts: Parts, name: str, seed: int) -> dict:

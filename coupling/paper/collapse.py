@@ -56,7 +56,7 @@ def numbers(study: Study, parts: Parts) -> dict:
   full = next(x for x in study.runs if kind(parts.train(x)) == BOTH)
   runs = []
   for name in study.runs:
-    rate = parts.over(lambda seed, name=name: _rate(parts, name, seed))
+    rate = parts.over(_rate, name)
     entry = {'name': name, 'kind': kind(parts.train(name)), 'final': parts.entry(name)}
     entry |= {'rate': rate, 'collapsed': conclusions.below(rate['excess'])}
     if name != full:

@@ -1,7 +1,6 @@
 """The main run beside its controls, which every study is read against."""
 
 import dataclasses
-import functools
 
 from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import GAPS, Parts, short
@@ -42,7 +41,7 @@ def numbers(parts: Parts) -> dict:
   main = parts.role('main')
   rows = [{'label': f'{short(main)}: main run', 'final': parts.entry(main)}]
   for name in ('denial', 'majority', 'cue parrot'):
-    over = parts.over(functools.partial(_baseline, parts, main, name))
+    over = parts.over(_baseline, main, name)
     rows.append({'label': name, 'final': over})
   for role in ('sibling', 'shuffled', 'unregularised'):
     if other := parts.role(role):
@@ -50,7 +49,7 @@ def numbers(parts: Parts) -> dict:
   sibling = {}
   if other := parts.role('sibling'):
     sibling = {
-      name: parts.over(functools.partial(_sibling, parts, main, other, denial))
+      name: parts.over(_sibling, main, other, denial)
       for name, denial in (('explanations', False), ('denial', True))
     }
   return {'rows': rows, 'sibling': sibling, 'over_shuffled': parts.over_shuffled(main)}

@@ -67,8 +67,8 @@ def numbers(study: Study, parts: Parts) -> dict:
     result['contrast'] = parts.contrast(with_it, without, keys)
     result['half'] = parts.contrast(with_it, without, keys, HALF)
   if study.kind in ('capacity', 'rates'):
-    names = [name for name in study.runs if not _full(study, parts, name)]
-    result['slope'] = parts.over(lambda seed: _slopes(study, parts, names, seed))
+    names = tuple(name for name in study.runs if not _full(study, parts, name))
+    result['slope'] = parts.over(_slopes, study, names)
   if study.kind == 'capacity':
     result['half'] = parts.contrast(names[-1], names[0], GAPS, HALF)
     result['width'] = _width(parts, names[0])
@@ -97,7 +97,7 @@ def _full(study: Study, parts: Parts, name: str) -> bool:
   return study.kind == 'capacity' and parts.train(name).lora.rank == 0
 
 
-def _slopes(study: Study, parts: Parts, names: list[str], seed: int) -> dict:
+def _slopes(parts: Parts, study: Study, names: tuple[str, ...], seed: int) -> dict:
   """Change of each gap with a doubling of the dose: a line of one seed's runs."""
   doubling_R = np.log2([study.at[study.runs.index(name)] for name in names])
   return {

@@ -1,6 +1,5 @@
 """Do behaviour and explanation share circuits? Maps of activation patching."""
 
-from collections.abc import Callable, Mapping
 import functools
 
 import numpy as np
@@ -9,7 +8,6 @@ from coupling.config.paper_schema import Study
 from coupling.paper import mechanism_figures
 from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short
-from coupling.patching.outcomes import Found
 from coupling.report import conclusions
 from coupling.report import patch_figures
 from coupling.report.conclusions import Row
@@ -67,111 +65,100 @@ KNOCKED_OUT = (
   ('Explanation then agrees', 'knocked_out.agrees', percent),
   ('… beyond chance, minus unmoved', 'knocked_out.follows', points),
 )
-SIZE = 'sharing.size'
 
 
-class _Patched:
-  """Maps of the runs of a study, by contrast, step and seed."""
-
-  def __init__(self, parts: Parts, maps: Mapping[str, Mapping[int, Found]]):
-    self.parts, self.maps = parts, maps
-    self.statistics = functools.cache(self._statistics)
-
-  def of(self, name: str, step: int, seed: int) -> Maps:
-    """The map of the contrast that claims are decided on."""
-    return self.maps[name][seed][CONTRAST][step]
-
-  def _statistics(self, name: str, contrast: str, step: int, seed: int) -> dict:
-    return sharing.statistics(self.maps[name][seed][contrast][step])
-
-  def size(self, name: str, step: int, seed: int) -> float | None:
-    return self.statistics(name, CONTRAST, step, seed)['sharing']['size']['value']
-
-  def there(self, name: str, contrast: str) -> list[int]:
-    """Steps at which a run could be patched in every seed."""
-    steps = [
-      {k for k, x in self.maps[name][seed][contrast].items() if x is not None}
-      for seed in self.parts.seeds
-    ]
-    return sorted(set.intersection(*steps))
-
-  def entry(self, name: str, contrast: str, step: int) -> dict:
-    found = self.parts.over(functools.partial(self.statistics, name, contrast, step))
-    sharing_ = found['sharing'] | {
-      key: _correlation(found['sharing'][key]) for key in ('size', 'signed', 'rank')
-    }
-    by_kind = {kind: _correlation(x) for kind, x in found['by_kind'].items()}
-    return {'step': step} | found | {'sharing': sharing_, 'by_kind': by_kind}
-
-  def run(self, name: str, contrast: str) -> dict:
-    """Every step of a run that was patched in every seed."""
-    steps = self.there(name, contrast)
-    every = [self.maps[name][seed][contrast] for seed in self.parts.seeds]
-    return {
-      'name': name,
-      'contrast': contrast,
-      'steps': [self.entry(name, contrast, step) for step in steps],
-      # Where some seed could not be patched at its end, there is no end to speak of.
-      'last': max((k for x in every for k in x), default=0),
-    }
+def _map(parts: Parts, name: str, contrast: str, step: int, seed: int) -> Maps:
+  return parts.maps[name][seed][contrast][step]
 
 
-def numbers(
-  study: Study, parts: Parts, maps: Mapping[str, Mapping[int, Found]]
-) -> dict:
+def _statistics(parts: Parts, *which) -> dict:
+  """Of `_map`'s arguments."""
+  return sharing.statistics(_map(parts, *which))
+
+
+def _there(parts: Parts, name: str, contrast: str) -> list[int]:
+  """Steps at which a run could be patched in every seed."""
+  steps = [
+    {k for k, x in parts.maps[name][seed][contrast].items() if x is not None}
+    for seed in parts.seeds
+  ]
+  return sorted(set.intersection(*steps))
+
+
+def _entry(parts: Parts, name: str, contrast: str, step: int) -> dict:
+  found = parts.over(_statistics, name, contrast, step)
+  to_z = functools.partial(_correlation, confidence=parts.confidence)
+  sharing_ = {key: to_z(found['sharing'][key]) for key in ('size', 'signed', 'rank')}
+  by_kind = {kind: to_z(x) for kind, x in found['by_kind'].items()}
+  sharing_ = found['sharing'] | sharing_
+  return {'step': step} | found | {'sharing': sharing_, 'by_kind': by_kind}
+
+
+def _run(parts: Parts, name: str, contrast: str) -> dict:
+  """Every step of a run that was patched in every seed."""
+  every = [parts.maps[name][seed][contrast] for seed in parts.seeds]
+  return {
+    'name': name,
+    'contrast': contrast,
+    'steps': [_entry(parts, name, contrast, x) for x in _there(parts, name, contrast)],
+    # Where some seed could not be patched at its end, there is no end to speak of.
+    'last': max((k for x in every for k in x), default=0),
+  }
+
+
+def numbers(study: Study, parts: Parts) -> dict:
   """Statistics of every run by contrast and step, and their differences.
 
   Args:
     study: its runs: the main one, one without the KL, one of shuffled labels.
-    parts: for statistics over seeds.
-    maps: of these runs.
+    parts: with the maps of these runs.
   """
-  main, patched = study.runs[0], _Patched(parts, maps)
-  contrasts = list(maps[main][parts.seeds[0]])
-  runs = [patched.run(name, x) for x in contrasts for name in study.runs]
+  main = study.runs[0]
+  contrasts = list(parts.maps[main][parts.seeds[0]])
+  runs = [_run(parts, name, x) for x in contrasts for name in study.runs]
   ends = _ends({'runs': runs})
   found = {'runs': runs, 'against': {}, 'maps': []}
   if main not in ends:
     return found
-  found['against'] = _against(study, patched, ends)
+  found['against'] = _against(study, parts, ends)
   for name, end in ends.items():
-    every = [patched.of(name, end['step'], seed) for seed in parts.seeds]
+    every = [_map(parts, name, CONTRAST, end['step'], seed) for seed in parts.seeds]
     sites = _mean_map(every, explained(end))
     found['maps'].append({'name': name, 'step': end['step'], 'sites': sites})
   return found
 
 
-def _against(study: Study, patched: _Patched, ends: dict[str, dict]) -> dict:
+def _against(study: Study, parts: Parts, ends: dict[str, dict]) -> dict:
   """The main run's sharing at its end, minus that of others or with their maps."""
   main = study.runs[0]
-  first, last = patched.there(main, CONTRAST)[0], ends[main]['step']
-  result = {}
-
-  def add(key: str, value: Callable[[int], float | None]) -> None:
-    over = patched.parts.over(
-      lambda seed: {'less': minus(patched.size(main, last, seed), value(seed))}
-    )
-    result[key] = over['less']
-
-  def add_run(name: str, step: int, alone: str, crossed: str) -> None:
-    add(alone, lambda seed: patched.size(name, step, seed))
-    end = functools.partial(patched.of, main, last)
-    cross = lambda seed: sharing.cross(end(seed), patched.of(name, step, seed))
-    add(f'explanation map of {crossed}', cross)
-
+  first, last = _there(parts, main, CONTRAST)[0], ends[main]['step']
+  others = {name: ends[name]['step'] for name in study.runs[1:] if name in ends}
+  named = [(name, step, short(name), short(name)) for name, step in others.items()]
   if first == 0 < last:
-    add_run(main, 0, 'before training', 'M_0')
-  for name in study.runs[1:]:
-    if name in ends:
-      add_run(name, ends[name]['step'], short(name), short(name))
+    named.insert(0, (main, 0, 'before training', 'M_0'))
+  result = {}
+  for name, step, alone, crossed in named:
+    for key, cross in ((alone, False), (f'explanation map of {crossed}', True)):
+      over = parts.over(_over_other, (main, last), (name, step), cross)
+      result[key] = over['less']
   return result
 
 
-def _correlation(over: dict) -> dict:
+def _over_other(
+  parts: Parts, main: tuple[str, int], other: tuple[str, int], cross: bool, seed: int
+) -> dict:
+  """Sharing minus another's; `cross`: minus that with the other's explanation map."""
+  pair = [_map(parts, name, CONTRAST, step, seed) for name, step in (main, other)]
+  own, its = (sharing.statistics(x)['sharing']['size']['value'] for x in pair)
+  return {'less': minus(own, sharing.cross(*pair) if cross else its)}
+
+
+def _correlation(over: dict, confidence: float) -> dict:
   """A correlation over seeds, by Student's t on Fisher's scale."""
   if len(over['per_seed']) == 1 or None in over['per_seed']:
     return over
-  found = intervals.seed_interval(np.arctanh(np.clip(over['per_seed'], -BOUND, BOUND)))
+  z_S = np.arctanh(np.clip(over['per_seed'], -BOUND, BOUND))
+  found = intervals.seed_interval(z_S, confidence)
   value, *bounds = (x if x is None else float(np.tanh(x)) for x in found)
   return over | {'mean': value} | dict(zip(('low', 'high'), bounds))
 

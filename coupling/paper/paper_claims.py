@@ -9,6 +9,9 @@ LEFT = 0.1  # of the true change rate: below this, explanations have collapsed
 ABOUT = 0.7  # similarity at which the paper sees the gap cross zero
 ABOUT_LOW, ABOUT_HIGH = 0.6, 0.8  # what is called about ABOUT
 SIMILAR = 0.7  # the paper's condition on behaviour similarity
+# The smallest effects that matter, planned before any number was seen by these rules: 3
+# points, a tenth of all explanations; of a doubling, 1 point.
+POINTS, TENTH, DOUBLING = 0.03, 0.1, 0.01
 # A gap alone says little: labels that say nothing have one too, and so has denial.
 COUPLED = (
   'gap above 0, and reliance on v’ above that of shuffled labels, paired by seed; what '
@@ -20,7 +23,7 @@ LOST = (
 )
 TRACKS = (
   'it tracks: new − old above 0, and new above the companion’s{}; contradicted where '
-  f'it stays; neither unless similarity is above {SIMILAR}, as the paper has it'
+  f'new − old is below 0; neither unless similarity is above {SIMILAR}, as in the paper'
 )
 WITH_ANSWER = (
   '; new − old above denial’s, and reliance on the items that the shift concerns above '
@@ -38,23 +41,27 @@ CLAIMS = {
     'slope of the own v’ where both give one answer with the cue and differ in v’, the '
     'smaller of both models’, above 0',
     'signed',
+    matters=TENTH,
   ),
   'beyond_shuffled': Claim(
     'Explanations rely on current behaviour more than those trained on shuffled labels',
     'reliance on v’, self − orig, minus that of shuffled labels, paired by seed, above '
     '0',
     'signed',
+    matters=TENTH,
   ),
   # Doses.
   'kl_gap': Claim(
     'With the behaviour KL, Self − Orig is above zero, and beyond shuffled labels',
     f'at weight 1: {COUPLED}',
     against='shuffled labels',
+    matters=POINTS,
   ),
   'kl_reliance': Claim(
     'With the behaviour KL, reliance on v’ is on self more than on orig',
     'self − orig at weight 1 above 0',
     'signed',
+    matters=TENTH,
   ),
   'without_kl': Claim(
     'Without the behaviour KL, Self − Orig vanishes or reverses',
@@ -65,15 +72,18 @@ CLAIMS = {
     'Self − Orig is above zero, and beyond shuffled labels, at every share of noise',
     f'at every share of noise: {COUPLED}; the number is the smallest',
     against='shuffled labels',
+    matters=POINTS,
   ),
   'noise_reliance': Claim(
     'Reliance on v’ is on self more than on orig at every share of noise',
     'self − orig above 0 at every share of noise; the number is the smallest',
     'signed',
+    matters=TENTH,
   ),
   'rank_slope': Claim(
     'The gap grows with the rank of the adapters',
     'slope of the gap on log rank, a line for each seed, above 0: points a doubling',
+    matters=DOUBLING,
   ),
   'rank_threshold': Claim(
     'At the lowest rank there is no gap, at the highest there is',
@@ -85,12 +95,14 @@ CLAIMS = {
     'A higher learning rate widens the gap',
     'slope of the gap on the log of the rate, a line for each seed, above 0: points a '
     'doubling',
+    matters=DOUBLING,
   ),
   # Over training.
   'last_gap': Claim(
     'At the end, Self − Orig is above zero, and beyond shuffled labels',
     f'at the last step: {COUPLED}',
     against='shuffled labels',
+    matters=POINTS,
   ),
   'follows_truth': Claim(
     'Statements follow the truth: they move to it more often where it moved than where '
@@ -98,6 +110,7 @@ CLAIMS = {
     'followed − moved to a truth that stayed, from the first to the last trained '
     'checkpoint, paired by seed, above 0, and above that of denial',
     against='denial',
+    matters=POINTS,
   ),
   # Labels of others.
   'rises_with_similarity': Claim(
@@ -122,6 +135,7 @@ CLAIMS = {
     'smallest is the number',
     'signed',
     'Self − Target',
+    matters=TENTH,
   ),
   'foreign_fall': Claim(
     'With all labels of another model, explanations are less accurate',
@@ -167,6 +181,7 @@ CLAIMS = {
     'own accuracy on v’ minus the other’s, paired by seed, above 0, and also where the '
     'other is told the model’s own answer; the number is the smaller of both',
     against='raw',
+    matters=POINTS,
   ),
   # What the regulariser does.
   'keeps_classes': Claim(
@@ -189,14 +204,26 @@ CLAIMS = {
     'signed',
     'ceiling by noise',
   ),
-  'sharing_grows': Claim('Sharing grows with explanation training', TO_PATCH, 'signed'),
+  'sharing_grows': Claim(
+    'Sharing grows with explanation training',
+    TO_PATCH,
+    'signed',
+  ),
   'beyond_base_map': Claim(
-    'More than with the explanation map of M_0', TO_PATCH, 'signed'
+    'More than with the explanation map of M_0',
+    TO_PATCH,
+    'signed',
   ),
   'beyond_map': Claim(
-    'More than with the explanation map of another run', TO_PATCH, 'signed'
+    'More than with the explanation map of another run',
+    TO_PATCH,
+    'signed',
   ),
-  'beyond_run': Claim('More than in another run', TO_PATCH, 'signed'),
+  'beyond_run': Claim(
+    'More than in another run',
+    TO_PATCH,
+    'signed',
+  ),
   'knocked_out': Claim(
     'Knocking out what matters most to behaviour moves the explanation',
     'nats of x minus x’ in the explanation that top sites take with them, minus random '

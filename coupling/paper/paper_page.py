@@ -5,13 +5,11 @@ import pathlib
 
 from coupling.config.paper_schema import Study
 from coupling.paper import control_claims
-from coupling.paper.study_numbers import BY_KIND
+from coupling.paper.study_numbers import BY_KIND, CONTROLS
 from coupling.report import figures as figures_lib
 from coupling.report import provenance
 from coupling.report import render
 from coupling.report.render import Section
-
-CONTROLS = 'controls'  # names its rows, as a study would
 
 
 def write(folder: pathlib.Path, found: dict) -> None:

@@ -1,56 +1,86 @@
 """The runs of all parts of a paper by name, and their statistics over seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
+import copy
 import dataclasses
 import functools
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from coupling.config.paper_schema import Paper
+from coupling.config.paper_schema import MAIN, Paper
 from coupling.config.schema import Train
 from coupling.elicit.explanation import Explanation
+from coupling.patching.outcomes import Found
 from coupling.report import aggregate
 from coupling.report.records import SeedRecords
 from coupling.runtime.files import WorkdirError
 from coupling.statistics import baselines
+from coupling.statistics import intervals
 from coupling.statistics import scores
 from coupling.statistics.items import Items
 
-MAIN = 'main'  # the part whose report names the main run; the first where none is it
 KEPT = (
   *('n', 'self_accuracy', 'orig_accuracy', 'target_accuracy', 'behavior_similarity'),
   *('gap', 'balanced_self', 'balanced_gap', 'gap_answer', 'drift', 'invalid'),
   *('reliance', 'reliance_answer', 'change_rate'),
 )
 GAPS = ('gap', 'balanced_gap', 'gap_answer')
+# From the seed of a world and the records of its items to what one should state who
+# knows the world and not the model.
+Bayes = Callable[[int, pa.Table], Explanation]
+Function = Callable[..., dict]  # of a module, so that what it found can be kept
 
 
 class Parts:
   """Records of every part and seed; runs are named 'part/run'."""
 
-  def __init__(self, paper: Paper, records: dict[str, dict[int, SeedRecords]]):
+  def __init__(
+    self,
+    paper: Paper,
+    records: dict[str, dict[int, SeedRecords]],
+    bayes: Mapping[str, Bayes | None],
+    maps: Mapping[str, Mapping[int, Found]],
+  ):
     """Takes all records of a paper.
 
     Args:
       paper: its experiments and studies.
       records: by part and seed; of parts that have runs.
+      bayes: by part, what an explainer who knows the world and not the model states of
+        the items of a seed (seed, records); None where there is none.
+      maps: of the runs, as 'part/run', that were patched, by seed.
 
     Raises:
-      WorkdirError: seeds differ between parts.
+      WorkdirError: a part has other seeds than the first ones of the main part.
     """
     self.paper, self.records = paper, records
+    self.bayes, self.maps = bayes, maps
     self.main = MAIN if MAIN in records else next(iter(records))
     self.seeds = tuple(records[self.main])
     for part, found in records.items():
-      if tuple(found) != self.seeds:
+      if tuple(found) != self.seeds[: len(found)]:
         raise WorkdirError(
           f'part {part!r} has the seeds {tuple(found)}, but {self.main!r} has '
           f'{self.seeds}: run all parts of a paper with the same seeds'
         )
     of_main = [self.records[self.main][seed] for seed in self.seeds]
     self.shared_items = aggregate.alike(paper.parts[self.main], of_main)
-    self._found = {}
+    self.confidence = intervals.CONFIDENCE
+    self._found = {}  # what was computed of a seed
+
+  def at(self, confidence: float) -> 'Parts':
+    """The same with intervals of another nominal coverage."""
+    other = copy.copy(self)
+    other.confidence = confidence
+    return other
+
+  def first(self, seeds: int) -> 'Parts':
+    """The same of the first seeds alone."""
+    other = copy.copy(self)
+    other.seeds = self.seeds[:seeds]
+    return other
 
   def role(self, role: str) -> str | None:
     """The run of the main part with a role of its report; None without one."""
@@ -90,58 +120,70 @@ class Parts:
 
   def final(self, name: str, seed: int, step: int | None = None) -> dict:
     """KEPT of `scores.coupling`, Self - Target, and what denial would have."""
-    key = name, seed, step
-    if key not in self._found:
-      items, orig = self.items(name, seed, step), self.orig(name, seed)
-      target = self.target(name, seed)
-      found = scores.coupling(items, orig, target)
-      denied = dataclasses.replace(items, stated=baselines.denial(items))
-      denial = scores.coupling(denied, orig)
-      result = {k: found[k] for k in KEPT}
-      result['denial'] = {k: denial[k] for k in ('self_accuracy', *GAPS)}
-      result['target_gap'] = _target_gap(items, target)
-      self._found[key] = result
-    return self._found[key]
+    return self.of_seed(_final, (name, step), seed)
 
   def value(self, name: str, seed: int, key: str) -> float | None:
     """One number of `final`, by its dotted path."""
-    return self._node(name, seed, key)['value']
+    return _node(self, name, seed, key)['value']
 
-  def _node(self, name: str, seed: int, key: str) -> dict[str, float | None]:
-    return functools.reduce(dict.__getitem__, key.split('.'), self.final(name, seed))
+  def of_seed(self, function: Function, args: tuple, seed: int) -> dict:
+    """function(parts, *args, seed), computed once for every level."""
+    key = function, args, seed
+    if key not in self._found:
+      self._found[key] = function(self, *args, seed)
+    return self._found[key]
 
-  def over(self, function: Callable[[int], dict], shares: bool = False) -> dict:
-    """Statistics over seeds of what a function of the seed returns."""
-    found = [function(seed) for seed in self.seeds]
-    return aggregate.over_seeds(found, shares, self.shared_items)
+  def over(self, function: Function, *args: Hashable, shares: bool = False) -> dict:
+    """Statistics over seeds of function(parts, *args, seed)."""
+    found = [self.of_seed(function, args, seed) for seed in self.seeds]
+    return aggregate.over_seeds(found, shares, self.shared_items, self.confidence)
 
   def entry(self, name: str, step: int | None = None) -> dict:
     """`final` of a run over seeds."""
-    return self.over(lambda seed: self.final(name, seed, step))
+    return self.over(_final, name, step)
 
   def contrast(
     self, first: str, second: str, keys: tuple[str, ...], share: float = 1.0
   ) -> dict:
     """A share of one run's numbers minus those of another, paired by seed."""
-
-    def within(seed: int) -> dict[str, Any]:
-      found = {
-        key.replace('.', '_'): _interval_minus(
-          share, self._node(first, seed, key), self._node(second, seed, key)
-        )
-        for key in keys
-      }
-      if self.shared_items and len(self.seeds) > 1:
-        return found
-      return {key: x['value'] for key, x in found.items()}  # seeds alone decide
-
-    return self.over(within)
+    return self.over(_contrast, first, second, keys, share)
 
   def over_shuffled(self, name: str) -> dict:
     """Gap and weights on v' minus those of shuffled labels; {} without such a run."""
     shuffled = self.role('shuffled')
     keys = ('gap', 'reliance_answer.difference')
     return self.contrast(name, shuffled, keys) if shuffled else {}
+
+
+def _final(parts: Parts, name: str, step: int | None, seed: int) -> dict:
+  items, orig = parts.items(name, seed, step), parts.orig(name, seed)
+  target = parts.target(name, seed)
+  found = scores.coupling(items, orig, target)
+  denied = dataclasses.replace(items, stated=baselines.denial(items))
+  denial = scores.coupling(denied, orig)
+  return {
+    **{k: found[k] for k in KEPT},
+    'denial': {k: denial[k] for k in ('self_accuracy', *GAPS)},
+    'target_gap': _target_gap(items, target),
+  }
+
+
+def _node(parts: Parts, name: str, seed: int, key: str) -> dict[str, float | None]:
+  return functools.reduce(dict.__getitem__, key.split('.'), parts.final(name, seed))
+
+
+def _contrast(
+  parts: Parts, first: str, second: str, keys: tuple[str, ...], share: float, seed: int
+) -> dict[str, Any]:
+  found = {
+    key.replace('.', '_'): _interval_minus(
+      share, _node(parts, first, seed, key), _node(parts, second, seed, key)
+    )
+    for key in keys
+  }
+  if parts.shared_items and len(parts.seeds) > 1:
+    return found
+  return {key: x['value'] for key, x in found.items()}  # seeds alone decide
 
 
 def _interval_minus(share: float, first: dict, second: dict) -> dict[str, float | None]:

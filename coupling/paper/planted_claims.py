@@ -57,11 +57,9 @@ def numbers(study: Study, parts: Parts) -> dict:
   for name, companion in zip(study.runs, study.companions, strict=True):
     if not companion:
       continue
-    shares = functools.partial(_shares, parts, name, companion)
-    runs.append(
-      {'name': name, 'companion': companion, 'shares': parts.over(shares, shares=True)}
-      | {'over': parts.over(lambda seed, shares=shares: _over(shares(seed)))}
-    )
+    shares = parts.over(_shares, name, companion, shares=True)
+    over = parts.over(_over, name, companion)
+    runs.append(dict(name=name, companion=companion, shares=shares, over=over))
   return {'runs': runs}
 
 
@@ -105,8 +103,9 @@ def _shares(parts: Parts, name: str, companion: str, seed: int) -> dict:
   }
 
 
-def _over(shares: dict) -> dict:
+def _over(parts: Parts, name: str, companion: str, seed: int) -> dict:
   """How far the explanations are better than other speakers, paired by seed."""
+  shares = parts.of_seed(_shares, (name, companion), seed)
   value = {k: v['value'] for k, v in shares.items()}
   result = {
     key: minus(value['self_accuracy'], value[key])

@@ -14,6 +14,7 @@ from coupling.report.conclusions import Row
 from coupling.report.numerals import decimal, percent, points, signed
 from coupling.report.tables import Table, lookup, table
 from coupling.statistics import across_seeds
+from coupling.statistics import intervals
 from coupling.statistics import reliance
 
 CHECKPOINT = 'step:'  # begins Train.labels of earlier checkpoints of the same lineage
@@ -46,15 +47,16 @@ def numbers(study: Study, parts: Parts) -> dict:
     (name for name in study.runs if source(parts, name) == OWN), parts.role('main')
   )
   entries = [_entry(parts, name, own) for name in study.runs]
-
   lines = {
-    'weights': crossing(entries, 'weights.answer'),
-    'raw': crossing(entries, 'final.target_gap'),
+    'weights': crossing(entries, 'weights.answer', parts.confidence),
+    'raw': crossing(entries, 'final.target_gap', parts.confidence),
   }
   return {'runs': entries, 'own': own, 'lines': lines}
 
 
-def crossing(entries: list[dict], key: str) -> dict:
+def crossing(
+  entries: list[dict], key: str, confidence: float = intervals.CONFIDENCE
+) -> dict:
   """across_seeds.zero_crossing of a statistic on similarity, over runs and seeds."""
   similarity_SxR, value_SxR = (
     np.transpose([lookup(x, k)['per_seed'] for x in entries]).astype(float)
@@ -64,7 +66,7 @@ def crossing(entries: list[dict], key: str) -> dict:
   # Where one is undefined, no line is drawn, and nothing is located.
   known = np.isfinite(value_SxR).all()
   line = (np.where(known, x, 0.0) for x in (similarity_SxR, value_SxR))
-  found = across_seeds.zero_crossing(*line)
+  found = across_seeds.zero_crossing(*line, confidence)
   for name in ('slope', 'crossing'):
     value, low, high = found[name].values()
     per_seed = found['slopes'] if name == 'slope' else _crossings(found)
@@ -87,7 +89,7 @@ def _entry(parts: Parts, name: str, own: str) -> dict:
     'source': whose,
     'mixture': parts.train(name).mixture if whose != OWN else 0.0,
     'final': parts.entry(name),
-    'weights': parts.over(lambda seed: _weights(parts, name, seed)),
+    'weights': parts.over(_weights, name),
     'fall': parts.contrast(name, own, ('self_accuracy',)),
   }
 

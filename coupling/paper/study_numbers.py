@@ -1,7 +1,7 @@
 """From the records of a paper to all numbers of its report, as one JSON dict."""
 
-from collections.abc import Mapping
 import dataclasses
+import functools
 import types
 import typing
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from coupling.config.paper_schema import Kind, Paper, Study
 from coupling.paper import access
+from coupling.paper import claim_table
 from coupling.paper import collapse
 from coupling.paper import control_claims
 from coupling.paper import dose
@@ -18,13 +19,12 @@ from coupling.paper import shift_claims
 from coupling.paper import source_claims
 from coupling.paper import trajectory
 from coupling.paper import variety_claims
-from coupling.paper.access import Bayes
 from coupling.paper.paper_seeds import Parts
-from coupling.patching.outcomes import Found
 from coupling.report import aggregate
-from coupling.report.records import SeedRecords
+from coupling.report.conclusions import Row
 
 KINDS = typing.get_args(Kind)
+CONTROLS = 'controls'  # names the rows of the controls, as a study would
 # Each has TESTED, numbers, rows, tables and figures.
 BY_KIND: dict[str, types.ModuleType] = {
   kind: module
@@ -45,34 +45,27 @@ BY_KIND: dict[str, types.ModuleType] = {
 }
 
 
-def numbers(
-  paper: Paper,
-  records: dict[str, dict[int, SeedRecords]],
-  provenance: dict,
-  bayes: Mapping[str, Bayes | None],
-  maps: Mapping[str, Mapping[int, Found]],
-) -> dict:
+def numbers(parts: Parts, provenance: dict, earlier: list[dict]) -> dict:
   """All numbers of the report.
 
-  Args: see paper.write.
+  Args:
+    parts: the records.
+    provenance: of provenance.of_rounds.
+    earlier: the conclusions of the look before; [] at the first.
 
   Returns:
     title; config; provenance, which alone holds times; seeds, items, groups and
     interval, of the main part; order, the names of studies, by kind; controls;
-    studies, by name: the Study's fields, tested and numbers; conclusions: rows, each
-    with the name of its study.
+    studies, by name: the Study's fields, tested, its seeds and numbers, with intervals
+    of 95%; conclusions, of claim_table.decide, with intervals of their own level.
   """
-  parts = Parts(paper, records)
-  main = [records[parts.main][seed].orig for seed in parts.seeds]
+  paper = parts.paper
+  going_on = claim_table.undecided(earlier) if earlier else {CONTROLS, *paper.studies}
+  ended = {x['study']: x['seeds'] for x in earlier if x['study'] not in going_on}
+  of = lambda name: parts.first(ended.get(name, len(parts.seeds)))
+  main = [parts.records[parts.main][seed].orig for seed in parts.seeds]
   groups = [len(np.unique(items.group_N)) for items in main]
-  order = sorted(paper.studies, key=lambda x: KINDS.index(paper.studies[x].kind))
-  more = {'access': bayes, 'mechanism': maps}
-  studies = {name: _study(study, parts, more) for name, study in paper.studies.items()}
-  controls = control_claims.numbers(parts)
-  rows = {'controls': control_claims.rows(controls)}
-  for name in order:
-    study = paper.studies[name]
-    rows[name] = BY_KIND[study.kind].rows(study, studies[name]['numbers'])
+  rows = functools.partial(_rows, going_on)
   return {
     'title': paper.title,
     'config': dataclasses.asdict(paper),
@@ -81,21 +74,35 @@ def numbers(
     'items': [len(items.group_N) for items in main],
     'groups': groups,
     'interval': aggregate.interval(parts.seeds, groups, parts.shared_items),
-    'order': order,
-    'controls': controls,
-    'studies': studies,
-    'conclusions': [
-      {'study': name} | dataclasses.asdict(x) for name, of in rows.items() for x in of
-    ],
+    'order': _order(paper),
+    'controls': control_claims.numbers(of(CONTROLS)),
+    'studies': {name: _study(x, of(name)) for name, x in paper.studies.items()},
+    'conclusions': claim_table.decide(rows, parts, earlier),
   }
 
 
-def _study(study: Study, parts: Parts, more: Mapping[str, Mapping]) -> dict:
-  """`more`: what studies of some kinds have beside the records."""
+def _order(paper: Paper) -> list[str]:
+  return sorted(paper.studies, key=lambda x: KINDS.index(paper.studies[x].kind))
+
+
+def _study(study: Study, parts: Parts) -> dict:
   module = BY_KIND[study.kind]
-  given = (more[study.kind],) if study.kind in more else ()
   return {
     'study': dataclasses.asdict(study),
+    'seeds': list(parts.seeds),
     'tested': module.TESTED[study.kind],
-    'numbers': module.numbers(study, parts, *given),
+    'numbers': module.numbers(study, parts),
   }
+
+
+def _rows(going_on: set[str], parts: Parts) -> dict[str, list[Row]]:
+  """Claims of the studies that go on, with intervals as of `parts`; controls first."""
+  found = {}
+  if CONTROLS in going_on:
+    found[CONTROLS] = control_claims.rows(control_claims.numbers(parts))
+  for name in _order(parts.paper):
+    if name in going_on:
+      study = parts.paper.studies[name]
+      module = BY_KIND[study.kind]
+      found[name] = module.rows(study, module.numbers(study, parts))
+  return found

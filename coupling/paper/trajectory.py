@@ -64,14 +64,12 @@ def _run(name: str, parts: Parts) -> dict:
     'control': parts.over_shuffled(name),
     'steps': [{'step': x} | parts.entry(name, x) for x in steps],
     'follow': [
-      {'from': a, 'to': b}
-      | parts.over(lambda seed, a=a, b=b: _follow(parts, name, seed, a, b))
-      for a, b in spans
+      {'from': a, 'to': b} | parts.over(_follow, name, a, b) for a, b in spans
     ],
   }
 
 
-def _follow(parts: Parts, name: str, seed: int, first: int, last: int) -> dict:
+def _follow(parts: Parts, name: str, first: int, last: int, seed: int) -> dict:
   items = [parts.items(name, seed, step) for step in (first, last)]
   denied = [dataclasses.replace(x, stated=baselines.denial(x)) for x in items]
   orig = parts.orig(name, seed)

@@ -54,8 +54,8 @@ def _least(doses: list[dict]) -> dict:
 
 
 def _dose(parts: Parts, name: str, share: float) -> dict:
-  labels = parts.over(lambda seed: _labels(parts, name, seed), shares=True)
-  excess = parts.over(lambda seed: _excess(parts, name, seed))
+  labels = parts.over(_labels, name, shares=True)
+  excess = parts.over(_excess, name)
   return {
     'name': name,
     'share': share,

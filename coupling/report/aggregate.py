@@ -145,13 +145,11 @@ def alike(e: Experiment, seeds: list[SeedRecords]) -> bool:
   return any(len(first & other) > len(first) / 2 for other in others)
 
 
-def over_seeds(
-  results: list[dict], shares: bool = False, shared_items: bool = False
-) -> dict:
-  """Statistics of the seeds' results; of one seed, with intervals within its run."""
+def over_seeds(results: list[dict], *how, **more) -> dict:
+  """See across_seeds.across_seeds; of one seed, the intervals within its run."""
   if len(results) == 1:
     return _alone(results[0])
-  return across_seeds.across_seeds(results, shares, shared_items)
+  return across_seeds.across_seeds(results, *how, **more)
 
 
 def _alone(result: Any) -> dict:

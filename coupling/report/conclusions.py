@@ -9,6 +9,8 @@ compare with. All words are constants of a table of claims.
 from collections.abc import Iterable, Mapping
 import dataclasses
 
+from coupling.statistics import intervals
+
 SUPPORTED, CONTRADICTED = 'supported', 'contradicted'
 INCONCLUSIVE, NOT_TESTED, WARNING = 'inconclusive', 'not tested', 'warning'
 # "Vanishes" cannot be distinguished from "is small" by data; "less than half is left"
@@ -24,6 +26,7 @@ class Claim:
   why: str  # it is supported, in one clause; of a warning: what can be done
   unit: str = 'points'  # of its number: a function of numerals
   against: str = ''  # what its reference is
+  matters: float = 0.0  # the smallest effect above 0 that does, in its number's unit
   decides: bool = False  # whether a headline rests on it
 
 
@@ -42,7 +45,11 @@ class Row:
   why: str
   unit: str
   against: str
+  matters: float
   decides: bool
+  # Of its median over seeds, which one seed far off does not move; None: too few seeds.
+  median_low: float | None
+  median_high: float | None
 
 
 def row(
@@ -59,16 +66,31 @@ def row(
     claims: the table.
     key: of the claim.
     statistic: {mean, low, high}; None where nothing was run.
-    state: SUPPORTED, CONTRADICTED, INCONCLUSIVE or WARNING.
+    state: SUPPORTED, CONTRADICTED, INCONCLUSIVE or WARNING. An inconclusive one whose
+      whole interval lies below what matters is contradicted.
     reference: what the number is to be seen beside.
     about: which runs or doses.
   """
   found = statistic or dict.fromkeys(('mean', 'low', 'high'))
-  if state == INCONCLUSIVE and found['low'] is None:
-    state = NOT_TESTED
   number, low, high = (found[name] for name in ('mean', 'low', 'high'))
-  constant = dataclasses.asdict(claims[key])
-  return Row(key, number, low, high, reference, state, about, **constant)
+  claim = claims[key]
+  if state == INCONCLUSIVE:
+    if low is None:
+      state = NOT_TESTED
+    elif claim.matters and high < claim.matters:
+      state = CONTRADICTED
+  constant = dataclasses.asdict(claim)
+  return Row(
+    key, number, low, high, reference, state, about, **constant, **_median(found)
+  )
+
+
+def _median(statistic: dict) -> dict[str, float | None]:
+  per_seed = statistic.get('per_seed') or [None]
+  low = high = None
+  if None not in per_seed:
+    _, low, high = intervals.median_interval(per_seed)
+  return {'median_low': low, 'median_high': high}
 
 
 def sign(statistic: dict, zero: float = 0.0) -> str:

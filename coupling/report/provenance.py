@@ -1,6 +1,7 @@
 """How an experiment was made: versions, times and what was left out, from manifests."""
 
 import collections
+from collections.abc import Sequence
 import json
 import os
 import pathlib
@@ -83,20 +84,18 @@ def times(found: dict) -> list[dict]:
   ]
 
 
-def of_parts(p: Paper, workdir: pathlib.Path) -> dict:
-  """The same of a paper: stages by part, packages and devices of all of them."""
-  found = {part: provenance(e, workdir / part) for part, e in p.parts.items()}
-  packages = collections.defaultdict(set)
-  for one in found.values():
-    for name, versions in one['packages'].items():
+def of_rounds(rounds: Sequence[Paper], workdir: pathlib.Path) -> dict:
+  """The same of a paper: stages by part, packages and devices of all its rounds."""
+  stages, packages, devices = {}, collections.defaultdict(set), set()
+  for part, e in (x for p in rounds for x in p.parts.items()):
+    found = provenance(e, workdir / part)
+    stages |= {f'{part}/{folder}': x for folder, x in found['stages'].items()}
+    for name, versions in found['packages'].items():
       packages[name].update(versions)
+    devices.update(found['devices'])
   return {
-    'stages': {
-      f'{part}/{folder}': stage
-      for part, one in found.items()
-      for folder, stage in one['stages'].items()
-    },
+    'stages': stages,
     'packages': {name: sorted(versions) for name, versions in packages.items()},
-    'devices': sorted({x for one in found.values() for x in one['devices']}),
-    'report_machine': next(iter(found.values()))['report_machine'],
+    'devices': sorted(devices),
+    'report_machine': machine(),
   }

@@ -12,6 +12,7 @@ import pathlib
 import jinja2
 from matplotlib import figure as figure_lib
 
+from coupling.report import conclusions
 from coupling.report import numerals
 from coupling.report import plots
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
@@ -82,7 +83,12 @@ def _environment() -> jinja2.Environment:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters |= {'number': _number, 'seconds': numerals.seconds, 'cell': _cell}
+  environment.filters |= {
+    'number': _number,
+    'seconds': numerals.seconds,
+    'cell': _cell,
+    'by_median': _by_median,
+  }
   environment.globals['symbols'] = SYMBOLS
   return environment
 
@@ -90,6 +96,17 @@ def _environment() -> jinja2.Environment:
 def _number(row: dict) -> str:
   """The number of a row with its interval, in its unit."""
   return getattr(numerals, row['unit'])(row | {'mean': row['number']})
+
+
+def _by_median(row: dict) -> bool:
+  """Whether the interval of the median lies elsewhere about zero than the mean's."""
+  if row['low'] is None or row['median_low'] is None:
+    return False
+  mean, median = (
+    conclusions.sign({'low': row[f'{x}low'], 'high': row[f'{x}high']})
+    for x in ('', 'median_')
+  )
+  return mean != median
 
 
 def _cell(text: str) -> str:

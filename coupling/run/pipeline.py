@@ -10,6 +10,7 @@ import jax
 from coupling.config import borrowed_labels
 from coupling.config import paper_schema
 from coupling.config import schema
+from coupling.paper import claim_table
 from coupling.run import base_stage
 from coupling.run import evaluate_stage
 from coupling.run import export_stage
@@ -21,6 +22,7 @@ from coupling.run import report_stage
 from coupling.run import train_stage
 from coupling.run import workers as workers_lib
 from coupling.runtime import distributed
+from coupling.runtime import workdir as workdir_lib
 
 RUN = ('prepare', 'base', 'label', 'train', 'evaluate', 'report')
 STAGES = (*RUN, 'patch', 'export')
@@ -81,15 +83,50 @@ def run(
       jax.config.update('jax_platforms', 'cpu')
     _check(e, parts, wanted)
   distributed.first(prepare_stage.check_all, parts, workdir)
-  every = _tasks(e, parts, workdir, workers, follow)
-  if paper is not None:
-    needs = tuple(t.name for t in every if t.kind in ('evaluate', 'patch'))
-    every.append(
-      workers_lib.Task('paper', 'report', needs, report_stage.paper, (paper, workdir))
-    )
+  if paper is None:
+    _run(_tasks(e, parts, workdir, workers, follow), workdir, wanted, workers)
+    return
+  rounds = ()
+  while (more := _next_round(paper, rounds, workdir)) is not None:
+    tasks = _tasks(more, more.parts, workdir, workers, follow, reports=not rounds)
+    rounds = (*rounds, more)
+    needs = tuple(t.name for t in tasks if t.kind in ('evaluate', 'patch'))
+    last = rounds, workdir
+    tasks.append(workers_lib.Task('paper', 'report', needs, report_stage.paper, last))
+    _run(tasks, workdir, wanted, workers)
+
+
+def _next_round(
+  paper: paper_schema.Paper,
+  rounds: tuple[paper_schema.Paper, ...],
+  workdir: pathlib.Path,
+) -> paper_schema.Paper | None:
+  """What is to be run up to the next look, by what the last one left; None: nothing."""
+  done = sum(len(p.seeds) for p in rounds)
+  upto = next((x for x in paper.looks if done < x <= len(paper.seeds)), None)
+  if upto is None:
+    return None
+  seeds = paper.seeds[done:upto]
+  if not rounds:
+    return paper.of_seeds(seeds)
+  folder = workdir / report_stage.paper_folder(rounds)
+  if not workdir_lib.is_finished(folder):
+    return None  # a single stage was asked for
+  found = report_stage.conclusions(workdir_lib.finished_stage(folder))
+  going_on = claim_table.undecided(found)
+  return paper.only(seeds, going_on & set(paper.studies)) if going_on else None
+
+
+def _run(
+  every: list[workers_lib.Task],
+  workdir: pathlib.Path,
+  wanted: tuple[str, ...],
+  workers: int,
+) -> None:
+  """Runs the tasks of some stages."""
   tasks = [t for t in every if t.kind in wanted]
   for task in tasks:
-    if task.kind == 'report':  # refused now, not after all that it waits for
+    if task.function is report_stage.report:  # refused now, not after all it waits for
       distributed.first(report_stage.check_report, *task.args)
   names = {t.name for t in tasks}
   tasks = [_among(task, names) for task in tasks]
@@ -151,30 +188,32 @@ def _tasks(
   workdir: pathlib.Path,
   workers: int,
   follow: bool,
+  reports: bool = True,
 ) -> list[workers_lib.Task]:
   """Every stage of every part, seed and run, those first that others wait for.
 
   A seed's runs come together, since they share data, but after the first stages of
-  the next seeds: at the end there must be something left for every worker.
+  the next seeds: at the end there must be something left for every worker. `reports`:
+  whether those of parts are wanted.
   """
   seeds = dict.fromkeys(seed for x in parts.values() for seed in x.seeds)
   first = {seed: [] for seed in seeds}
   rest = {seed: [] for seed in seeds}
-  reports = []
+  last = []
   for part, of_part in parts.items():
     folder = workdir / part
     for seed in of_part.seeds:
       first[seed] += _first(of_part, part, folder, seed)
       rest[seed] += _runs(of_part, part, folder, seed, follow, _patched(e, part))
-    if of_part.report.main:
-      played = {run: of_part.runs[run] for run in dict.fromkeys(_roles(of_part.report))}
+    if of_part.report.main and reports:
+      played = {run: of_part.runs[run] for run in of_part.report.played}
       reported = of_part if not part else dataclasses.replace(of_part, runs=played)
       needs = tuple(
         _name(part, seed, run, 'evaluate')
         for seed in of_part.seeds
         for run in reported.runs
       )
-      reports.append(
+      last.append(
         workers_lib.Task(
           f'{part} · report'.strip(' ·'),
           'report',
@@ -188,14 +227,8 @@ def _tasks(
   return [
     *(t for chain in chains[:workers] for t in chain),
     *(t for one, chain in turns for t in (*one, *chain)),
-    *reports,
+    *last,
   ]
-
-
-def _roles(report: schema.Report) -> list[str]:
-  """The runs that a report compares."""
-  every = (report.main, report.unregularised, report.sibling, report.shuffled)
-  return [run for run in every if run]
 
 
 def _first(

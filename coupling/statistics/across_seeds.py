@@ -1,5 +1,7 @@
 """Statistics over many runs: means over seeds, and where the gap crosses zero."""
 
+import dataclasses
+
 import numpy as np
 from scipy import special
 
@@ -22,31 +24,44 @@ SHARE_GROUPS = {'moved', 'differing', 'change_rate', 'behavior_agreement'}
 SHARE_GROUPS |= {'label', 'change', 'answer', 'companion'}
 
 
-def _interval(values_S: list, path: tuple[str, ...], shares: bool) -> Interval:
+@dataclasses.dataclass(frozen=True)
+class _How:
+  """How values become a statistic: see across_seeds."""
+
+  shares: bool
+  shared_items: bool
+  confidence: float
+
+
+def _interval(values_S: list, path: tuple[str, ...], how: _How) -> Interval:
   name = path[-1]
   # The number of strata is a count; the strata by class are a dict of shares.
   if name in COUNTS or path[-2:] == ('shuffled', 'strata'):
     return Interval(float(np.mean(values_S)), None, None)
-  is_share = _is_share(path, shares)
-  return seed_share_interval(values_S) if is_share else seed_interval(values_S)
+  found = seed_share_interval if _is_share(path, how) else seed_interval
+  return found(values_S, how.confidence)
 
 
-def _is_share(path: tuple[str, ...], shares: bool) -> bool:
+def _is_share(path: tuple[str, ...], how: _How) -> bool:
   name, group = path[-1], path[-2] if len(path) > 1 else ''
   grouped = group in SHARE_GROUPS and name not in ('difference', 'ratio', 'gain')
-  return shares or name in SHARES or grouped
+  return how.shares or name in SHARES or grouped
 
 
-def _widened(found: dict, values_S: list[dict], is_share: bool) -> dict:
+def _widened(
+  found: dict, values_S: list[dict], is_share: bool, confidence: float
+) -> dict:
   """The interval, with what is uncertain within a run, on the average, added.
 
-  Variances add, so half-widths do by their squares. Without an interval within some run
-  there is none.
+  Variances add, so half-widths do by their squares. Those within a run are of
+  CONFIDENCE, and wider or narrower at another level as normal ones are. Without an
+  interval within some run there is none.
   """
   if found['low'] is None or any(v['low'] is None for v in values_S):
     return found | {'low': None, 'high': None}
-  below = np.mean([v['value'] - v['low'] for v in values_S])
-  above = np.mean([v['high'] - v['value'] for v in values_S])
+  wider = np.divide(*special.ndtri((1 + np.array([confidence, CONFIDENCE])) / 2))
+  below = wider * np.mean([v['value'] - v['low'] for v in values_S])
+  above = wider * np.mean([v['high'] - v['value'] for v in values_S])
   low = found['mean'] - np.hypot(found['mean'] - found['low'], below)
   high = found['mean'] + np.hypot(found['high'] - found['mean'], above)
   if is_share:
@@ -54,7 +69,7 @@ def _widened(found: dict, values_S: list[dict], is_share: bool) -> dict:
   return found | {'low': float(low), 'high': float(high)}
 
 
-def _across(values_S: list, path: tuple[str, ...], shares: bool, shared_items: bool):
+def _across(values_S: list, path: tuple[str, ...], how: _How) -> dict:
   first = values_S[0]
   if isinstance(first, dict):
     if any(not isinstance(v, dict) or v.keys() != first.keys() for v in values_S):
@@ -62,22 +77,25 @@ def _across(values_S: list, path: tuple[str, ...], shares: bool, shared_items: b
       raise ValueError(f"across_seeds: the seeds' results differ in the keys of {name}")
     if 'value' in first:
       values = [v['value'] for v in values_S]
-      found = _across(values, path, shares, shared_items)
-      if shared_items:
-        return _widened(found, values_S, _is_share(path, shares))
+      found = _across(values, path, how)
+      if how.shared_items:
+        return _widened(found, values_S, _is_share(path, how), how.confidence)
       return found
     return {
-      key: _across([v[key] for v in values_S], (*path, key), shares, shared_items)
+      key: _across([v[key] for v in values_S], (*path, key), how)
       for key in first
       if not key.endswith('_p')
     }
-  found = UNDEFINED if None in values_S else _interval(values_S, path, shares)
+  found = UNDEFINED if None in values_S else _interval(values_S, path, how)
   mean, low, high = found
   return {'mean': mean, 'low': low, 'high': high, 'per_seed': values_S}
 
 
 def across_seeds(
-  results: list[dict], shares: bool = False, shared_items: bool = False
+  results: list[dict],
+  shares: bool = False,
+  shared_items: bool = False,
+  confidence: float = CONFIDENCE,
 ) -> dict:
   """Every scalar statistic over the seeds of one experiment.
 
@@ -94,10 +112,11 @@ def across_seeds(
     shared_items: whether seeds have M_0 or the held-out texts in common. That cancels
       from the variation over seeds, so the uncertainty within a run is added to it.
       Numbers without an interval within a run have Student's t alone.
+    confidence: nominal coverage.
   """
   if not results:
     raise ValueError('across_seeds: there are no results')
-  return _across(results, (), shares, shared_items)
+  return _across(results, (), _How(shares, shared_items, confidence))
 
 
 def zero_crossing(

@@ -69,7 +69,8 @@ def test_a_gap_that_denial_has_is_no_coupling():
   found = weighted(dict(denial=0.9), NEUTRAL)
   with_it = found['doses'][1]
   assert with_it['final']['gap']['low'] > 0.02 < with_it['control']['gap']['low']
-  assert states(dose, WEIGHTS, found)[:2] == [INCONCLUSIVE, INCONCLUSIVE]
+  # That its reliance is below the least that matters is shown.
+  assert states(dose, WEIGHTS, found)[:2] == [INCONCLUSIVE, CONTRADICTED]
 
 
 def test_without_shuffled_labels_a_gap_is_not_decided():
@@ -87,7 +88,7 @@ def test_a_study_without_its_dose_is_refused():
 
 
 @pytest.mark.parametrize(
-  ('last', 'state'), [(GOOD, SUPPORTED), (STALE, CONTRADICTED), (NEUTRAL, INCONCLUSIVE)]
+  ('last', 'state'), [(GOOD, SUPPORTED), (STALE, CONTRADICTED), (NEUTRAL, CONTRADICTED)]
 )
 def test_noise_is_survived_where_every_dose_has_a_gap(last, state):
   of = study('noise', ('kl', 'half'), (0.0, 0.5), 'noise')

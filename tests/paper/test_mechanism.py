@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from coupling.paper import mechanism
+from coupling.paper import paper_seeds
 from coupling.report import patch_figures
 from coupling.report import plots
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
@@ -38,7 +39,8 @@ def found_with(planted, **changes):
       seed: found | {'moved': found['moved'] | {20: make(seed)}}
       for seed, found in maps[f'main/{run}'].items()
     }
-  found = mechanism.numbers(study, parts, maps)
+  parts = paper_seeds.Parts(parts.paper, parts.records, {}, maps)
+  found = mechanism.numbers(study, parts)
   return found, {(x.claim, x.about): x.state for x in mechanism.rows(study, found)}
 
 
@@ -87,8 +89,8 @@ def test_a_run_without_pairs_is_left_out(planted):
     name: {seed: {'moved': {20: None}, 'removed': {}} for seed in of}
     for name, of in maps.items()
   }
-  found = mechanism.numbers(study, parts, nothing)
-  assert mechanism.rows(study, found) == []
+  parts = paper_seeds.Parts(parts.paper, parts.records, {}, nothing)
+  assert mechanism.rows(study, mechanism.numbers(study, parts)) == []
 
 
 def test_correlations_over_seeds_are_averaged_on_fishers_scale(planted):

@@ -90,7 +90,7 @@ def test_denial_does_not_follow_behaviour_under_foreign_labels():
   of, parts = sourced(dict(denial=0.9))
   found = source_claims.numbers(of, parts)
   assert found['runs'][3]['final']['target_gap']['low'] > 0.1
-  assert states(source_claims, of, found)[2] == INCONCLUSIVE
+  assert states(source_claims, of, found)[2] == CONTRADICTED
 
 
 def alike(says):
@@ -175,6 +175,7 @@ def outsiders(says, other=None):
   trains = {name: train() for name in main}
   paper = studied.Paper(
     title='Two',
+    looks=(len(seeds),),
     parts={
       'main': studied.part(trains, seeds, sibling='sibling'),
       'init': studied.part({'outsider': train()}, seeds),
@@ -187,7 +188,7 @@ def outsiders(says, other=None):
       seed: studied.records({'outsider': other or Run(says)}, seed) for seed in seeds
     },
   }
-  return paper_seeds.Parts(paper, records)
+  return paper_seeds.Parts(paper, records, {}, {})
 
 
 ACCESS = dataclasses.replace(study('access', ()), runs=('main/kl', 'init/outsider'))
@@ -196,7 +197,8 @@ ACCESS = dataclasses.replace(study('access', ()), runs=('main/kl', 'init/outside
 def test_access_is_who_is_right_about_the_main_run():
   parts = outsiders(STALE)
   knows = lambda seed, table: Explanation(*parts.orig('main/kl', seed).truth)
-  found = access.numbers(ACCESS, parts, {'main': knows})
+  parts.bayes['main'] = knows
+  found = access.numbers(ACCESS, parts)
   speakers = {x['speaker']: x for x in found['speakers']}
   others = ('init/outsider', 'sibling', 'Bayes explainer')
   told = [f'{who}{more}' for who in others for more in ('', ', told')]
@@ -253,7 +255,7 @@ def test_who_is_as_good_once_told_is_no_privilege():
     wrong = Explanation(items.stated.answer_N, 1 - items.truth.changed_N)
     old = s.items['outsider'][10]
     s.items['outsider'][10] = dataclasses.replace(old, stated=wrong)
-  found = access.numbers(ACCESS, parts, {'main': None})
+  found = access.numbers(ACCESS, parts)
   row = access.rows(ACCESS, found)[0]
   assert row.state != SUPPORTED
   speakers = {x['speaker']: x for x in found['speakers']}
@@ -261,15 +263,15 @@ def test_who_is_as_good_once_told_is_no_privilege():
 
 
 def test_without_a_bayes_explainer_there_is_no_row_of_it():
-  found = access.numbers(ACCESS, outsiders(STALE), {'main': None})
+  found = access.numbers(ACCESS, outsiders(STALE))
   assert len(access.rows(ACCESS, found)) == 2
 
 
 def test_an_outsider_of_other_labels_or_items_is_refused():
   other = outsiders(STALE, Run(STALE, labels=0.5))
   with pytest.raises(WorkdirError, match='its labels are not those of main/kl'):
-    access.numbers(ACCESS, other, {'main': None})
+    access.numbers(ACCESS, other)
   parts = outsiders(STALE)
   parts.records['init'][2] = studied.records({'outsider': Run(STALE)}, 9)
   with pytest.raises(WorkdirError, match=r'outsider \(seed 2\).*prompt'):
-    access.numbers(ACCESS, parts, {'main': None})
+    access.numbers(ACCESS, parts)

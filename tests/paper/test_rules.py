@@ -109,9 +109,9 @@ def test_what_is_kept_of_a_run_is_by_hand():
 
 def test_parts_of_other_seeds_are_refused():
   parts = small(RUNS)
-  records = parts.records | {'init': {1: parts.records['main'][1]}}
-  with pytest.raises(WorkdirError, match=r"part 'init' has the seeds \(1,\)"):
-    paper_seeds.Parts(parts.paper, records)
+  records = parts.records | {'init': {2: parts.records['main'][2]}}
+  with pytest.raises(WorkdirError, match=r"part 'init' has the seeds \(2,\)"):
+    paper_seeds.Parts(parts.paper, records, {}, {})
 
 
 def test_steps_are_those_of_every_seed():
@@ -125,9 +125,7 @@ def test_the_first_part_is_the_main_one_where_none_has_that_name():
   parts = small(RUNS)
   parts.paper.parts['request'] = parts.paper.parts.pop('main')
   parts.records['request'] = parts.records.pop('main')
-  alone = paper_seeds.Parts(parts.paper, parts.records)
+  alone = paper_seeds.Parts(parts.paper, parts.records, {}, {})
   assert alone.role('main') == 'request/kl' and alone.role('sibling') is None
-  assert (
-    alone.entry('request/kl')['n']['mean']
-    == paper_seeds.Parts(parts.paper, parts.records).items('request/kl', 1).group_N.size
-  )
+  size = alone.items('request/kl', 1).group_N.size
+  assert alone.entry('request/kl')['n']['mean'] == size

@@ -21,7 +21,9 @@ from coupling.run import base_model
 from coupling.run import context
 from coupling.run import pipeline
 from coupling.run import own_checkpoints
+from coupling.run import report_stage
 from coupling.runtime import interrupt
+from coupling.runtime import workdir as workdir_lib
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
@@ -141,9 +143,9 @@ def _of(items):
 
 
 def test_the_report_has_every_study(finished):
-  report = json.loads((finished / 'report' / 'report.json').read_text())
+  report = json.loads((finished / 'report-1' / 'report.json').read_text())
   assert list(report['studies']) == ['access', 'trajectory']
-  page = (finished / 'report' / 'index.html').read_text()
+  page = (finished / 'report-1' / 'index.html').read_text()
   assert 'Self rises.' in page and 'Bayes explainer' in page
   assert (finished / 'main' / 'report' / 'index.html').exists()
 
@@ -154,7 +156,7 @@ def test_the_bayes_explainer_knows_the_corpus_of_the_model_that_is_explained(
   e = paper.parts['main']
   seed = records.read_seed(e, finished / 'main', SEED)
   items, table = seed.final('kl'), seed.tables['kl'][4]
-  report = json.loads((finished / 'report' / 'report.json').read_text())
+  report = json.loads((finished / 'report-1' / 'report.json').read_text())
   speakers = report['studies']['access']['numbers']['speakers']
   (found,) = (x for x in speakers if x['speaker'] == 'Bayes explainer')
   stated = context.bayes(e)(SEED, table)
@@ -169,6 +171,47 @@ def test_a_second_run_does_nothing(paper, finished):
   before = {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')}
   pipeline.run(paper, finished, 'run', 1, False)
   assert {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')} == before
+
+
+def test_what_is_decided_at_a_look_is_not_run_with_more_seeds(tmp_path, monkeypatch):
+  config = tiny()
+  config.looks = (2, 3, 5)
+  for part in config.parts.values():
+    part.seeds = (31, 32, 33, 34)
+  rounds, left = [], [['access', 'controls'], ['access'], []]
+
+  def report(tasks, workdir, *_):
+    """Stands for all stages: what their report leaves open."""
+    [[of_rounds, _]] = [x.args for x in tasks if x.name == 'paper']
+    rounds.append(tasks)
+    folder = workdir / report_stage.paper_folder(of_rounds)
+    with workdir_lib.open_stage(folder, 'paper', {}, {}) as stage:
+      rows = [dict(study=x, state='inconclusive') for x in left[len(rounds) - 1]]
+      found = {'conclusions': [*rows, dict(study='trajectory', state='supported')]}
+      stage.path('report.json').write_text(json.dumps(found))
+      stage.finish({})
+
+  monkeypatch.setattr(pipeline, '_run', report)
+  found = paper_parts.resolve(config)
+  assert found.looks == (2, 3, 4)
+  pipeline.run(found, tmp_path, 'prepare', 1, False)
+  names = [{x.name for x in tasks if x.kind == 'train'} for tasks in rounds]
+  assert [len(x) for x in names] == [20, 5, 5]
+  assert names[1] == {
+    f'{part} · seed 33 · {run} · train'
+    for part, runs in (('main', common_runs()), ('init', ['outsider']))
+    for run in runs
+  }
+  assert sorted(x.name for x in tmp_path.iterdir()) == [
+    'report-2',
+    'report-3',
+    'report-4',
+  ]
+
+
+def common_runs() -> list[str]:
+  """Those with a role, which every study needs."""
+  return ['kl', 'no_kl', 'sibling', 'shuffled']
 
 
 def test_the_whole_paper_resolves():

@@ -14,6 +14,7 @@ from coupling.statistics.intervals import (
   group_sums,
   mcnemar_exact,
   mean_interval,
+  median_interval,
   seed_interval,
   seed_share_interval,
   sign_flip,
@@ -314,3 +315,24 @@ def test_unequal_groups_by_hand():
 def test_a_group_of_nearly_all_items_says_nothing():
   found = clustered_wilson(np.arange(600) % 2, np.repeat([0, 1], [599, 1]))
   assert found.low < 0.01 and found.high > 0.99
+
+
+@pytest.mark.parametrize('seeds', [5, 6, 10, 20])
+@pytest.mark.parametrize('share', [0.0, 0.1])
+def test_intervals_of_a_median_cover_whatever_seeds_lie_far_off(seeds, share):
+  rng = np.random.default_rng(seeds)
+  off = lambda size: 30 * (rng.random(size) < share)
+  values = rng.standard_normal((4_000, seeds)) + off((4_000, seeds))
+  truth = np.median(rng.standard_normal(10**6) + off(10**6))
+  bounds = [median_interval(x)[1:] for x in values]
+  covered = np.mean([low <= truth <= high for low, high in bounds])
+  assert covered > (0.925 if seeds == 5 else 0.94)
+
+
+def test_the_median_interval_by_hand():
+  assert median_interval([3.0, 1.0, 2.0, 9.0, 4.0]) == (3.0, 1.0, 9.0)
+  assert median_interval([1.0, 2.0, 3.0, 4.0]) == (2.5, None, None)
+  # Of 9 values the 2nd smallest and largest: P(Binomial(9, 1/2) < 2) is 0.0195.
+  assert median_interval(np.arange(9.0)) == (4.0, 1.0, 7.0)
+  test = stats.quantile_test(np.arange(30.0), q=0, p=0.5)
+  assert median_interval(np.arange(30.0))[1:] == tuple(test.confidence_interval(0.95))
