@@ -1,6 +1,7 @@
 # `make demo`: set-up, the built-in experiment, its report. `make real`: the same of a
 # real language model; with QUICK=1 one run of it, without controls. `make paper`: set-up,
-# every experiment of the paper; with SEEDS=20 what five seeds leave open goes on. `make test`: set-up, tests; `make test_all`: slow ones too.
+# every experiment of the paper; with SEEDS=20 what five seeds leave open goes on.
+# `make test`: set-up, tests; `make test_all`: slow ones too.
 PYTHON ?= python3
 WORKDIR ?= runs/world
 PAPER ?= runs/paper

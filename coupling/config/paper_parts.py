@@ -42,8 +42,8 @@ def resolve(config: ml_collections.ConfigDict) -> paper_schema.Paper:
   problems += _part_problems(parts) if known else []
   looks = config.get('looks', ())
   looks = strict.read(tuple[bounds.Count, ...], looks, 'looks', problems)
-  if looks is not None and list(looks) != sorted(set(looks)):
-    problems.append(f'looks={looks}: give them in ascending order')
+  if looks and (list(looks) != sorted(set(looks)) or looks[0] < 2):
+    problems.append(f'looks={looks}: give them in ascending order, from 2 on')
   for name, values in config.to_dict().get('studies', {}).items():
     path, found = f'studies.{name}', []
     study = strict.read(paper_schema.Study, values, path, found)

@@ -72,10 +72,10 @@ class Paper:
     """
     asking = {k: x for k, x in self.studies.items() if k in studies}
     named = {run for x in asking.values() for run in (*x.runs, *x.companions)}
-    parts = {}
+    parts, main = {}, MAIN if MAIN in self.parts else next(iter(self.parts))
     for name, part in self.parts.items():
       wanted = {run for run in part.runs if f'{name}/{run}' in named}
-      if wanted or name == MAIN:
+      if wanted or name == main:
         wanted.update(part.report.played)
       while more := {part.runs[run].start for run in wanted} - wanted - {''}:
         wanted |= more

@@ -40,7 +40,7 @@ def decide(rows: Rows, parts: Parts, earlier: list[dict]) -> list[dict]:
     looked at; level, the nominal coverage of its interval; needed, the look by which an
     effect of the size that matters is decided with a probability of POWER, None if none
     is planned, and power, at the last look; both None where nothing that matters was
-    planned.
+    planned, and where seeds share M_0 or the held-out texts.
   """
   seeds, looks, alpha = len(parts.seeds), parts.paper.looks, FALSE
   if seeds == 1:  # its intervals are those within the run, and nothing is corrected
@@ -52,6 +52,8 @@ def decide(rows: Rows, parts: Parts, earlier: list[dict]) -> list[dict]:
     count = sum(x['state'] in DECIDED for x in tested)
     fewer = FALSE * max(1, count) / max(1, len(tested))
     if fewer >= alpha:
+      if parts.shared_items:  # more seeds do not lessen what varies within a run
+        return found
       return [x | _planned(x, alpha, looks) for x in found]
     alpha = fewer
 

@@ -75,9 +75,8 @@ def evaluate(
         log.add_scalar(f'evaluate/{name}', count / counts['n'], step)
       bar.update(step)
     train_stage = workdir_lib.finished_stage(train_folder, of_train)
-    records.check_input(
-      train_stage, needs['label']
-    )  # followed, it was not there before
+    # Of a training that was followed, this could not be asked before.
+    records.check_input(train_stage, needs['label'])
     result = {'train': train_stage.digest, 'devices': context.devices()}
     distributed.first(
       stage.finish, result | {'tokens': evaluation.tokens(evaluator.asked)}

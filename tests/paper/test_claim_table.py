@@ -30,6 +30,7 @@ class Drawn:
   looks: tuple[int, ...] = LOOKS
   confidence: float = 0.95
   claim: str = 'effect'
+  shared_items: bool = False
 
   @property
   def seeds(self) -> tuple[int, ...]:
@@ -134,6 +135,8 @@ def test_power_is_for_the_effect_that_matters_by_the_spread_seen():
   assert found['power'] == told[20] and found['needed'] is None
   [sharp] = claim_table.decide(rows, Drawn(value / 3, claim='large'), [])
   assert sharp['needed'] in LOOKS and sharp['power'] > 0.8
+  shared = Drawn(value / 3, claim='large', shared_items=True)
+  assert claim_table.decide(rows, shared, [])[0]['power'] is None
 
 
 def test_what_is_run_next_is_what_undecided_studies_need():
@@ -145,6 +148,11 @@ def test_what_is_run_next_is_what_undecided_studies_need():
   begun = paper.only((26,), {'shift'})
   assert {'begun', 'then', 'quiet', 'after'} <= set(begun.parts['main'].runs)
   assert 'init' not in begun.parts
+  assert paper.only((26,), set()).parts.keys() == {'main'}  # for the controls
+  other = dataclasses.replace(paper, parts={'request': paper.parts['main']}, studies={})
+  assert other.only((26,), set()).parts['request'].runs.keys() == {
+    'kl', 'no_kl', 'sibling', 'shuffled'
+  }  # fmt: skip
   assert paper.only(paper.seeds, paper.studies).parts['main'].runs.keys() <= (
     paper.parts['main'].runs.keys()
   )
