@@ -126,8 +126,10 @@ def _run(
   """Runs the tasks of some stages."""
   tasks = [t for t in every if t.kind in wanted]
   for task in tasks:
-    if task.function is report_stage.report:  # refused now, not after all it waits for
-      distributed.first(report_stage.check_report, *task.args)
+    if task.kind == 'report':  # refused now, not after all that it waits for
+      of_paper = task.function is report_stage.paper
+      check = report_stage.check_paper if of_paper else report_stage.check_report
+      distributed.first(check, *task.args)
   names = {t.name for t in tasks}
   tasks = [_among(task, names) for task in tasks]
   if workers > 1:

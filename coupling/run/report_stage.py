@@ -30,6 +30,13 @@ def check_report(e: Experiment, workdir: Path) -> None:
     workdir_lib.begun(folder, dataclasses.asdict(e))
 
 
+def check_paper(rounds: tuple[paper_schema.Paper, ...], workdir: Path) -> None:
+  """The same of a paper's report."""
+  folder = workdir / paper_folder(rounds)
+  if workdir_lib.is_finished(folder):
+    workdir_lib.begun(folder, _config(rounds))
+
+
 def report(e: Experiment, workdir: Path) -> bool:
   """Writes statistics, figures and text of all seeds and runs."""
   needs = {}
@@ -67,10 +74,8 @@ def paper(rounds: tuple[paper_schema.Paper, ...], workdir: Path) -> bool:
     stage = workdir_lib.finished_stage(workdir / paper_folder(before))
     needs['before'] = stage
     earlier = conclusions(stage)
-  config = {'rounds': [dataclasses.asdict(x) for x in rounds]}
-  with workdir_lib.open_stage(
-    workdir / paper_folder(rounds), 'paper', config, needs
-  ) as stage:
+  folder = workdir / paper_folder(rounds)
+  with workdir_lib.open_stage(folder, 'paper', _config(rounds), needs) as stage:
     if stage.finished:
       return False
     made = provenance.of_rounds(rounds, workdir)
@@ -82,6 +87,10 @@ def paper(rounds: tuple[paper_schema.Paper, ...], workdir: Path) -> bool:
 def paper_folder(rounds: Sequence[paper_schema.Paper]) -> str:
   """Name of the folder of a paper's report, by its number of seeds."""
   return f'report-{sum(len(p.seeds) for p in rounds)}'
+
+
+def _config(rounds: Sequence[paper_schema.Paper]) -> dict:
+  return {'rounds': [dataclasses.asdict(x) for x in rounds]}
 
 
 def conclusions(stage: workdir_lib.Stage) -> list[dict]:

@@ -1,5 +1,6 @@
 """Several experiments in one workdir: donors, runs that start from runs, one report."""
 
+import dataclasses
 import json
 
 import jax
@@ -171,6 +172,16 @@ def test_a_second_run_does_nothing(paper, finished):
   before = {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')}
   pipeline.run(paper, finished, 'run', 1, False)
   assert {p: p.stat().st_mtime_ns for p in finished.rglob('manifest.json')} == before
+
+
+def test_a_report_of_another_paper_is_refused_before_anything_is_run(tmp_path, paper):
+  other = dataclasses.replace(paper, title='Another')
+  config = {'rounds': [dataclasses.asdict(other)]}
+  with workdir_lib.open_stage(tmp_path / 'report-1', 'paper', config, {}) as stage:
+    stage.finish({})
+  with pytest.raises(workdir_lib.WorkdirError, match='title'):
+    pipeline.run(paper, tmp_path, 'run', 1, False)
+  assert [x.name for x in tmp_path.iterdir()] == ['report-1']
 
 
 def test_what_is_decided_at_a_look_is_not_run_with_more_seeds(tmp_path, monkeypatch):
