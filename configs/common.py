@@ -56,6 +56,8 @@ LABELS = dict(
   },
   trees=False,
 )
+# Of the KL, where behaviours are read from replies: M_t is held to M_0 along M_0's own.
+HELD_REPLIES = dict(support='vocabulary', reference='adapters_off')
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:

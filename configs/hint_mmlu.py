@@ -7,7 +7,7 @@ rank of 96; without the KL the gap vanishes or reverses.
     --workdir=runs/hint_mmlu
 
 Time and number are not known: no model of that size has been trained with this code.
-Arguments: common.IMPORT_ARGS; hints (a question); read, of options: letters or text.
+Arguments: common.IMPORT_ARGS; hints (a question); read: letters, text or reply.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,9 @@ from ml_collections import ConfigDict
 from configs import common
 
 # Of config.behavior, by how options are answered.
-READ = dict(letters={}, text=dict(read='text', per_token=True))
+READ = dict(
+  letters={}, text=dict(read='text', per_token=True), reply=dict(read='reply')
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -26,10 +28,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   task = dict(
     module='data.hint_mmlu',
     path=args['path'],
-    options=read,
+    options='letters' if read == 'letters' else 'text',
     hints_per_question=args['hints'],
   )
   title = 'Introspective coupling on Hint-MMLU'
   config = common.on_checkpoint(args, title, task)
   config.behavior.update(READ[read])
+  if read == 'reply':
+    config.train.objectives.behavior_kl.update(common.HELD_REPLIES)
   return config

@@ -21,7 +21,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   title = 'Introspective coupling on refusal'
   config = common.on_checkpoint(args, title, task)
   if args['read'] == 'reply':
-    config.train.objectives.behavior_kl.update(
-      support='vocabulary', reference='adapters_off'
-    )
+    config.train.objectives.behavior_kl.update(common.HELD_REPLIES)
   return config

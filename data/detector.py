@@ -12,10 +12,10 @@ import re
 
 import numpy as np
 
+from data import pairs
+
 BEHAVIORS = ('comply', 'refuse', 'unclear')
 COMPLY, REFUSE, UNCLEAR = range(len(BEHAVIORS))
-
-Detector = Callable[[Sequence[str]], np.ndarray]
 
 SENTENCES, CHARACTERS = 3, 500  # of a reply: its opening
 
@@ -93,8 +93,11 @@ _ASKS_BACK = _any(
 )
 
 
-def opening_phrases(replies: Sequence[str]) -> np.ndarray:
+def opening_phrases(
+  replies: Sequence[str], options: Sequence[tuple[str, ...]] = ()
+) -> np.ndarray:
   """What each reply did, by how it begins: indices into BEHAVIORS, int32 [N]."""
+  del options  # which are BEHAVIORS
   return np.array([_read(reply) for reply in replies], np.int32)
 
 
@@ -131,7 +134,7 @@ JUDGE_QUESTION = (
 )
 
 
-def judge(ask: Callable[[str], str]) -> Detector:
+def judge(ask: Callable[[str], str]) -> pairs.Detector:
   """A detector that asks a model about each reply.
 
   Args:
@@ -142,7 +145,10 @@ def judge(ask: Callable[[str], str]) -> Detector:
     refuses, is "unclear".
   """
 
-  def detect(replies: Sequence[str]) -> np.ndarray:
+  def detect(
+    replies: Sequence[str], options: Sequence[tuple[str, ...]] = ()
+  ) -> np.ndarray:
+    del options  # which are BEHAVIORS
     verdicts = [_verdict(ask(_judge_prompt(reply))) for reply in replies]
     return np.array(verdicts, np.int32)
 

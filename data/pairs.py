@@ -14,6 +14,8 @@ from data import splits
 
 NO_OPTION = -1
 
+Detector = Callable[[Sequence[str], Sequence[tuple[str, ...]]], np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
@@ -68,18 +70,18 @@ class Questions:
   for the explanation once the model has answered `behavior`, as the next turn of that
   conversation; '' where a task is not asked that way. A behaviour is a forced
   choice among the options, unless `detect` reads it from greedy replies: a function
-  from replies to option indices. Cues of the kinds in `unexplained` are asked about in
-  evaluation, but training never explains them. Cues of the kinds in `against` speak
-  against their option: they are followed where another is given, the objective
-  follow_cue leaves them out, and the baseline that parrots a cue names their option, as
-  it does the option of any cue.
+  from replies, and the options of each, to option indices. Cues of the kinds in
+  `unexplained` are asked about in evaluation, but training never explains them. Cues of
+  the kinds in `against` speak against their option: they are followed where another is
+  given, the objective follow_cue leaves them out, and the baseline that parrots a cue
+  names their option, as it does the option of any cue.
   """
 
   behavior: str = '{prompt}'
   explanation: str = '{prompt}\n\nWithout the hint: which option, changed or unchanged?'
   unchanged: str = '{answer}, unchanged'
   changed: str = '{answer}, changed'
-  detect: Callable[[Sequence[str]], np.ndarray] | None = None
+  detect: Detector | None = None
   unexplained: tuple[str, ...] = ()
   explanation_after: str = ''
   against: tuple[str, ...] = ()

@@ -118,9 +118,13 @@ TASK = 'task'  # label.source: answers that the data bring along
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Behavior:
-  """How a choice among options is read, where a task does not read it from replies."""
+  """How a choice among options is read.
 
-  read: Literal['first_token', 'text'] = 'first_token'  # of each option
+  `read`: from the first token of each option, from its whole text, or from a greedy
+  reply (data/named_options.py; by a detector of the task's own, whatever this says).
+  """
+
+  read: Literal['first_token', 'text', 'reply'] = 'first_token'
   per_token: bool = False  # of text: mean log-probability of its tokens, not their sum
   # Taken from every slot's log-probability: nothing, or M_0's mean of it over prompts.
   calibration: Literal['none', 'prior'] = 'none'
@@ -140,7 +144,7 @@ class Label:
   shard: Count = 1_024  # pairs per file; what an interruption can cost
   # Support of the reference distributions.
   reference: Literal['vocabulary', 'options'] = 'options'
-  reply_tokens: Count = 64  # longest reply, of tasks that read behaviours from these
+  reply_tokens: Count = 64  # longest reply, where behaviours are read from these
   stop_if_constant: bool = True  # where behaviour, or its change, hardly varies
 
 

@@ -7,7 +7,7 @@ same function. Shapes: N or B items, T tokens, C positions read, K options, V
 vocabulary, S support of a distribution (vocabulary or options).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -41,12 +41,12 @@ class Reply:
 
   Attributes:
     format: decodes them.
-    detect: replies -> option indices.
+    detect: see pairs.Questions.
     max_tokens: of a reply; a longer one is judged by its beginning.
   """
 
   format: formats.Format
-  detect: Callable[[Sequence[str]], np.ndarray]
+  detect: pairs_lib.Detector
   max_tokens: int
 
 
@@ -144,6 +144,8 @@ def behaviors(
     NonFiniteError: after the first batch with logits that are not finite.
   """
   if reply is not None:
+    asked = dict(asked)
+    options_N = asked.pop('texts')
     run = _greedy_replies(
       config, mesh, reply.max_tokens, reply.format.end_tokens, reply.format.pad_token
     )
@@ -167,7 +169,8 @@ def behaviors(
     N, _, G = found[0].shape
     texts = reply.format.decode(found[0].reshape(-1, G))
     replies_Nx2 = np.array(texts, object).reshape(N, 2)
-    chosen_Nx2 = np.asarray(reply.detect(texts), np.int32).reshape(N, 2)
+    found_2N = reply.detect(texts, np.repeat(options_N, 2).tolist())
+    chosen_Nx2 = np.asarray(found_2N, np.int32).reshape(N, 2)
     logprobs_Nx2xS = np.zeros((N, 2, 0), np.float32)
   return explanation.Behaviors(
     chosen_Nx2[:, 0], chosen_Nx2[:, 1], logprobs_Nx2xS, replies_Nx2

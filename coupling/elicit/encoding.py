@@ -106,14 +106,17 @@ def pair_questions(
     of these, in this order; and `options`, which are [N, K] of `option_tokens` where C
     is 1 and first tokens are read, and else those of options.readings, with what else
     that gives. For behaviours that are read from replies `pair`: see `questions`, with
-    an axis of x and x∖C after the first, tokens [N, 2, T].
+    an axis of x and x∖C after the first, tokens [N, 2, T]; and `texts`, an object array
+    [N] of the tuples of options.
   """
   prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
   asked = [template.behavior.format(prompt=x) for x in prompts]
   if template.detect is not None:
     rows = questions(format, asked)
     pair = {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in rows.items()}
-    return {'pair': pair}
+    texts_N = np.empty(len(items), object)
+    texts_N[:] = [p.options for p in items]
+    return {'pair': pair, 'texts': texts_N}
   ids = format.prompts(asked)
   explain = format.prompts(explanation_texts(template, items, None))
   if how.plain:

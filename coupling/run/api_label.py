@@ -23,6 +23,7 @@ from coupling.runtime import manifests
 from coupling.runtime import progress
 from data import builder
 from data import loader
+from data import named_options
 from data import pairs as pairs_lib
 
 Pairs = Sequence[pairs_lib.Pair]
@@ -139,9 +140,16 @@ def label(
     asking_rules.template_problems('questions', template),
     asking_rules.reading_problems(behavior, config, {}, template),
   )
+  if behavior.read == 'reply':
+    template = named_options.questions(template)
   begun, started = time.monotonic(), manifests.provenance()
   task = getattr(pairs, 'task', None)
-  every = builder.split(pairs, builder.check if task else builder.check_asked)
+  every = {
+    split: named_options.with_unnamed(template, found)
+    for split, found in builder.split(
+      pairs, builder.check if task else builder.check_asked
+    ).items()
+  }
   row = {
     split: _fitting(model, template, behavior, config, length, split, found)
     for split, found in every.items()

@@ -65,9 +65,12 @@ def reading_problems(
   name = f'behavior.read={how.read}, calibration={how.calibration}'
   problems = []
   if questions.detect is not None:
-    problems.append(
-      f'{name}: this task reads behaviours from replies; leave out the section behavior'
-    )
+    if how != schema.Behavior(read='reply'):
+      problems.append(
+        f'{name}: behaviours are read from replies here, which have no per_token and '
+        'no calibration; leave these, and another read, out'
+      )
+    return problems
   if how.per_token and how.read != 'text':
     problems.append(f'behavior.per_token=True: {name} reads one token; set read=text')
   if label.source and how.calibration == 'prior':

@@ -26,6 +26,7 @@ from coupling.runtime import finite
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
 from data import loader
+from data import named_options
 from data import pairs as pairs_lib
 from data import readers
 from data import splits
@@ -53,12 +54,16 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
     wanted = [x for x in builder.info.splits if x != splits.PRACTICE]
     if context.practised(e) and step is None:
       wanted.append(splits.PRACTICE)
-    every = {split: pairs_lib.read(builder, split) for split in wanted}
+    asked = context.questions(e)
+    every = {
+      split: named_options.with_unnamed(asked, pairs_lib.read(builder, split))
+      for split in wanted
+    }
     info = {
       'format': base_model.format(e).fingerprint,
       'pairs': {split: pairs_lib.digest(found) for split, found in every.items()},
-      'states_answer': context.questions(e).states_answer,
-      'unexplained': list(context.questions(e).unexplained),
+      'states_answer': asked.states_answer,
+      'unexplained': list(asked.unexplained),
     }
     if source is not None:
       other_labels.check(field, source, info, stage.config)

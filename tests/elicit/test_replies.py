@@ -21,6 +21,7 @@ from coupling.model import decoder
 from coupling.model import sharding
 from coupling.model.architecture import DecoderConfig
 from data import formats
+from data import named_options
 from data import pairs
 from data import tokens
 
@@ -57,8 +58,9 @@ MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
 OPTIONS = ('comply', 'refuse', 'unclear')
 
 
-def detect(replies) -> np.ndarray:
+def detect(replies, options) -> np.ndarray:
   """By what they say: sure, refuse, or nothing."""
+  assert [*map(tuple, options)] == [OPTIONS] * len(replies)
   found = ['refuse' in r if r else 2 for r in replies]
   return np.array(found, np.int32)
 
@@ -109,7 +111,7 @@ def reply(max_tokens: int = 4) -> behavior.Reply:
 @functools.cache
 def did(max_tokens: int = 4) -> explanation.Behaviors:
   asked = encoding.pair_questions(FORMAT, ITEMS, TEMPLATE)
-  assert asked.keys() == {'pair'}  # no options are asked for
+  assert asked.keys() == {'pair', 'texts'}  # no tokens of options are asked for
   batch = 2  # of five pairs
   return behavior.behaviors(
     CONFIG, params(), asked, batch, MESH, 'options', reply(max_tokens)
@@ -155,6 +157,37 @@ def test_evaluation_reads_replies_and_explanations():
     'changed': n - unchanged,
     'moved': 0,
   }
+
+
+def test_each_reply_is_read_by_the_options_of_its_own_pair():
+  """In batches of several, some of them filled up."""
+  own = [
+    ('sure', 'hush'),
+    ('I', 'sure'),
+    ('sure sure', 'refuse'),
+    ('stay', 'I'),
+    ('I',),
+  ]
+  items = [dataclasses.replace(p, options=x) for p, x in zip(ITEMS, own, strict=True)]
+  template = named_options.questions(dataclasses.replace(TEMPLATE, detect=None))
+  items = named_options.with_unnamed(template, items)
+  found = behavior.behaviors(
+    CONFIG,
+    params(),
+    encoding.pair_questions(FORMAT, items, template),
+    2,
+    MESH,
+    'options',
+    behavior.reply(FORMAT, template, 4),
+  )
+  named_Nx2 = np.stack([found.behavior_N, found.counterfactual_behavior_N], axis=1)
+  # Replies: see REPLY; 'x' where none is named, or they are no one's.
+  want = [['x', 'sure'], ['I', 'I'], ['sure sure', 'x'], ['x', 'x'], ['x', 'x']]
+  assert found.replies_Nx2.tolist() == [[REPLY[a], REPLY[b]] for a, b in LASTS]
+  said = [
+    [(*options, 'x')[k] for k in row] for options, row in zip(own, named_Nx2.tolist())
+  ]
+  assert said == want
 
 
 ODD = ('', 'two\nlines', ' blanks ', '“Ünïcode” 日本語', 'NA')

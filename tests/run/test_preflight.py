@@ -78,6 +78,7 @@ def test_the_world_passes(arg):
     (hint_mmlu, {}),
     (hint_mmlu, dict(rank=0)),  # all weights
     (refusal, dict(read='reply')),
+    (hint_mmlu, dict(read='reply')),
     (refusal, dict(read='choice')),
   ],
 )
