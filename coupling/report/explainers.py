@@ -28,6 +28,7 @@ def explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]
     'majority': baselines.majority(s.train_labels[run], items),
     'denial': baselines.denial(items),
     'cue_parrot': baselines.cue_parrot(items, items.surface['cue_option']),
+    'composition': baselines.with_own_answer(s.orig.truth, items),
     'input_only': alone,
     'input_and_answer': baselines.with_own_answer(alone, items),
   }

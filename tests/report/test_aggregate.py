@@ -209,6 +209,7 @@ def test_cross_table_is_counts_of_the_records(three, summary):
     'majority',
     'denial',
     'cue_parrot',
+    'composition',
     'input_only',
     'input_and_answer',
   ]
@@ -224,6 +225,10 @@ def test_cross_table_is_counts_of_the_records(three, summary):
   parrot = np.stack([hint_N, hint_N != behaver['behavior']])
   expected = agreement(parrot, truth(behaver))
   assert cross['cue_parrot']['no_kl']['per_seed'][1] == pytest.approx(expected)
+  old_N = truth(columns(three, 'kl', 0, 1))[0]
+  composed = np.stack([old_N, old_N != behaver['behavior']])
+  expected = agreement(composed, truth(behaver))
+  assert cross['composition']['no_kl']['per_seed'][1] == pytest.approx(expected)
   final = summary['runs']['kl']['final']
   assert cross['kl']['kl'] == final['self_accuracy']
   assert cross['kl']['M_0'] == final['orig_accuracy']

@@ -273,6 +273,7 @@ def test_the_audited_model_is_no_baseline_of_itself(audit):
     'majority',
     'denial',
     'cue_parrot',
+    'composition',
     'input_only',
     'input_and_answer',
   ]
@@ -281,6 +282,7 @@ def test_the_audited_model_is_no_baseline_of_itself(audit):
     'majority',
     'denial',
     'cue_parrot',
+    'composition',
     'input_only',
     'input_and_answer',
   ]
