@@ -24,6 +24,9 @@ FIRST_SEED = 31
 # Of explanation training; chosen for the time that all of it takes.
 WORLD_STEPS = 420
 WORLD_BATCHES = dict(explanation_batch=96, behavior_batch=48)
+# Labels and behaviour then agree on 46 to 57% of the items, outside the paper's regime:
+# the training of configs/world.py, inside it, takes four times as long.
+WORLD_SCHEDULE, WORLD_KL = 'constant', 1.0
 CHECKPOINTS = 60
 PRACTICE_PAIRS = 9_600
 TASKS = ('hint_mmlu', 'aita', 'refusal')
@@ -151,6 +154,8 @@ def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
   part.patch.update(contrasts=('moved', 'removed'), checkpoints=4)
   part.train.update(WORLD_BATCHES)
   part.train.loop.update(steps=steps, checkpoint_every=min(CHECKPOINTS, steps))
+  part.train.optimizer.schedule = WORLD_SCHEDULE
+  part.train.objectives.behavior_kl.weight = WORLD_KL
   with part.unlocked():
     for name in ('sibling', 'shuffled'):
       del part.runs[name]['loop']

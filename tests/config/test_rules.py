@@ -62,7 +62,7 @@ KL = 'objectives.behavior_kl'
     ({'runs': {}}, {'runs'}),
     ({'runs': 3}, {'runs'}),
     ({'train.loop.checkpoint_every': 25}, runs('loop.checkpoint_every', 'kl', 'no_kl')),
-    ({'train.optimizer.warmup_steps': 560}, runs('optimizer.warmup_steps')),
+    ({'train.optimizer.warmup_steps': 1_200}, runs('optimizer.warmup_steps')),
     ({'train.labels': 'step:7'}, runs('labels')),
     ({'train.labels': 'part:init'}, runs('labels')),
     ({'train.labels': 'x', 'train.context': 'after'}, runs('context')),
