@@ -43,7 +43,6 @@ WAYS = {
   'rate_4e3_kl_1_steps_560': way(4e-3, 1, 560, schedule='constant'),
   'rate_1e3_kl_1': way(1e-3, 1, schedule='constant'),
   'rate_1e3_kl_3': way(1e-3, 3, schedule='constant'),
-  'rate_1e3_kl_1_practice': way(1e-3, 1, schedule='constant', practice=True),
   'rank_16_rate_2e3_kl_1': way(
     2e-3, 1, schedule='constant', lora=dict(rank=16, alpha=16.0)
   ),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import impostors
+from benchmarks import simulated_explainers as simulated
 from coupling.statistics import reliance
 
 EXPERIMENTS = 6
@@ -15,7 +16,7 @@ EXPERIMENTS = 6
 @pytest.fixture(scope='module')
 def worlds():
   rng = np.random.default_rng(3)
-  return [impostors.draw(rng) for _ in range(impostors.SEEDS)]
+  return [simulated.draw(rng) for _ in range(impostors.SEEDS)]
 
 
 def halves(worlds, explain):
@@ -36,9 +37,9 @@ def test_the_world_is_one_in_which_the_own_truth_hardly_varies_beside_the_cue(wo
 @pytest.mark.parametrize(
   'explain',
   [
-    *(impostors.denial, impostors.shared_drift, impostors.both_scores, impostors.old),
-    impostors.unless_cue(impostors.both_scores),
-    impostors.unless_moved(impostors.shared_drift),
+    *(simulated.denial, simulated.shared_drift, simulated.both_scores, simulated.old),
+    simulated.unless_cue(simulated.both_scores),
+    simulated.unless_moved(simulated.shared_drift),
   ],
 )
 def test_two_functions_of_what_siblings_share_have_opposite_slopes(worlds, explain):
@@ -48,18 +49,18 @@ def test_two_functions_of_what_siblings_share_have_opposite_slopes(worlds, expla
 
 
 @pytest.mark.parametrize(
-  ('explain', 'expected'), [(impostors.own_truth, 1.0), (impostors.of_sibling, -1.0)]
+  ('explain', 'expected'), [(simulated.own_truth, 1.0), (simulated.of_sibling, -1.0)]
 )
 def test_knowing_the_own_or_the_siblings_truth_has_all_of_it(worlds, explain, expected):
   assert halves(worlds, explain) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize('name', impostors.IN_OTHER_WORLDS)
+@pytest.mark.parametrize('name', simulated.IN_OTHER_WORLDS)
 def test_biases_and_unequal_siblings_have_no_smaller_slope_above_zero(name):
   """Over 40 worlds: 3.3 of the mean's errors, in one of a thousand tests."""
-  world, explain = impostors.IN_OTHER_WORLDS[name]
+  world, explain = simulated.IN_OTHER_WORLDS[name]
   rng = np.random.default_rng(6)
-  smaller = halves([impostors.draw(rng, **world) for _ in range(40)], explain)[:, 2]
+  smaller = halves([simulated.draw(rng, **world) for _ in range(40)], explain)[:, 2]
   assert smaller.mean() < 3.3 * smaller.std(ddof=1) / np.sqrt(len(smaller))
 
 
@@ -68,14 +69,14 @@ def test_biases_and_unequal_siblings_have_no_smaller_slope_above_zero(name):
 )
 def test_who_draws_has_no_slope(name):
   rng = np.random.default_rng(7)
-  found = halves([impostors.draw(rng) for _ in range(40)], impostors.IMPOSTORS[name])
+  found = halves([simulated.draw(rng) for _ in range(40)], simulated.IMPOSTORS[name])
   for slope in found.T[:2]:
     assert abs(slope.mean()) < 3.3 * slope.std(ddof=1) / np.sqrt(len(slope))
 
 
 def test_old_answers_known_as_well_as_the_own_ones_are_no_preference(worlds):
   """The kind of fault that one regression over all strata had."""
-  explain = impostors.IMPOSTORS['self .3 as orig .3, own ≠ cue → own']
+  explain = simulated.IMPOSTORS['self .3 as orig .3, own ≠ cue → own']
   rng = np.random.default_rng(5)
   found = []
   for w in worlds:
@@ -89,6 +90,6 @@ def test_old_answers_known_as_well_as_the_own_ones_are_no_preference(worlds):
 
 def test_trackers_are_shown():
   tracker = 'self .35, orig .20, denial'
-  chosen = {tracker: impostors.TRACKERS[tracker]}
+  chosen = {tracker: simulated.TRACKERS[tracker]}
   found = impostors.rates(EXPERIMENTS, 1, chosen)
   assert found[tracker]['shown'].sum() >= EXPERIMENTS - 1
