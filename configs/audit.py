@@ -3,7 +3,7 @@ r"""An audit: do a checkpoint's explanations follow its behaviour? Nothing is tr
 Claim (arXiv 2606.32038): after explanation training on fixed labels, Self > Orig.
 
   python main.py --workdir=runs/audit_world --config=configs/audit.py:task=world,\
-model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/560,\
+model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
 After `make demo`: 39 s on two cores, and the numbers of that run, item by item.

@@ -5,6 +5,10 @@ A task is a module with a `Config`, a generator of pairs, and
   def questions(config): the pairs.Questions, how the task is asked for
   def builder(config, seed, data_dir): builder_lib.build(make, config, seed, data_dir)
 
+It may have more: `aligned` (patching; pairs.Aligned), `behaviors` (answers that the
+data bring along: label.source=task), `bayes`, `PREFERENCES` and `corpus_builder` (of
+the built-in world).
+
 Files are ArrayRecord; TensorFlow is not needed.
 """
 

@@ -37,6 +37,7 @@ from coupling.training import divergence
 from coupling.training import train_loop
 from data import facts as facts_lib
 from data import readers
+from data import reply_options
 from tests import chat_checkpoints
 from tests import given_pairs
 
@@ -374,6 +375,48 @@ def test_labels_that_do_not_vary_are_refused(before):
   found = cp.label(before, constant, config=schema.Label(stop_if_constant=False))
   with pytest.raises(schema.ConfigError, match='one class'):
     cp.train(before, found, steps=2)
+
+
+def test_options_are_read_from_replies_all_the_way(before):
+  """The options are what the model says, so that it is known which one it names."""
+  reply = schema.Behavior(read='reply')
+  short = schema.Label(stop_if_constant=False, reply_tokens=4)
+  ask = functools.partial(cp.label, before, behavior=reply, config=short)
+  first = ask(PAIRS, QUESTIONS)
+  said = {}
+  for split, pairs in first.pairs.items():
+    for pair, replies in zip(pairs, first.behaviors[split].replies_Nx2.tolist()):
+      said[pair.prompt] = [x.strip(reply_options.ENDS) for x in replies]
+  pairs = [
+    dataclasses.replace(x, options=(*dict.fromkeys([*said[x.prompt], 'none', 'xyz']),))
+    for x in PAIRS
+    if all(said[x.prompt])
+  ]
+  labels = ask(pairs, QUESTIONS)
+  changed = []
+  for split, found in labels.behaviors.items():
+    for i, pair in enumerate(labels.pairs[split]):
+      assert pair.options[-1] == reply_options.UNNAMED
+      one, other = said[pair.prompt]
+      assert found.behavior_N[i] == pair.options.index(one)
+      assert found.counterfactual_behavior_N[i] == pair.options.index(other)
+      changed.append(one != other)
+  assert 0 < sum(changed) < len(changed)
+  after = cp.train(before, labels, steps=2, rank=2, learning_rate=RATE)
+  assert after.training.config.objectives.behavior_kl.reference == 'adapters_off'
+  result = cp.evaluate(after, labels)
+  final = labels.behaviors['test'].replies_Nx2.shape[0]
+  assert result.summary['items'] == [final] and 'reply' in result.items.column_names
+  unnamed = result.summary['runs']['model']['unnamed']
+  rows = result.items.select(['options', 'behavior']).to_pylist()
+  counted = [x['options'][x['behavior']] == reply_options.UNNAMED for x in rows]
+  assert unnamed['prompt']['mean'] == pytest.approx(np.mean(counted))
+
+
+def test_a_reading_that_replies_lack_is_refused_before_any_is_asked(before):
+  odd = schema.Behavior(read='reply', calibration='prior')
+  with pytest.raises(schema.ConfigError, match='calibration'):
+    cp.label(before, PAIRS, QUESTIONS, behavior=odd)
 
 
 def test_questions_that_say_one_thing_are_refused(before):

@@ -121,7 +121,8 @@ class Behavior:
   """How a choice among options is read.
 
   `read`: from the first token of each option, from its whole text, or from a greedy
-  reply (data/named_options.py; by a detector of the task's own, whatever this says).
+  reply (data/reply_options.py). Tasks with a detector of their own read replies by it;
+  there the rest keeps its defaults.
   """
 
   read: Literal['first_token', 'text', 'reply'] = 'first_token'

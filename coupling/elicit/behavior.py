@@ -145,7 +145,7 @@ def behaviors(
   """
   if reply is not None:
     asked = dict(asked)
-    options_N = asked.pop('texts')
+    options_N = asked.pop('option_texts')
     run = _greedy_replies(
       config, mesh, reply.max_tokens, reply.format.end_tokens, reply.format.pad_token
     )

@@ -106,7 +106,7 @@ def pair_questions(
     of these, in this order; and `options`, which are [N, K] of `option_tokens` where C
     is 1 and first tokens are read, and else those of options.readings, with what else
     that gives. For behaviours that are read from replies `pair`: see `questions`, with
-    an axis of x and x∖C after the first, tokens [N, 2, T]; and `texts`, an object array
+    an axis of x and x∖C after the first, tokens [N, 2, T]; and `option_texts`, object
     [N] of the tuples of options.
   """
   prompts = [text for p in items for text in (p.prompt, p.counterfactual)]
@@ -116,7 +116,7 @@ def pair_questions(
     pair = {k: v.reshape(len(items), 2, *v.shape[1:]) for k, v in rows.items()}
     texts_N = np.empty(len(items), object)
     texts_N[:] = [p.options for p in items]
-    return {'pair': pair, 'texts': texts_N}
+    return {'pair': pair, 'option_texts': texts_N}
   ids = format.prompts(asked)
   explain = format.prompts(explanation_texts(template, items, None))
   if how.plain:

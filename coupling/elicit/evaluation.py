@@ -219,7 +219,9 @@ def evaluate(
   )
   if reply is None and after is None:
     return _collect(ask.at_once(), params, explain(likelihood), config.dtype)
-  asked = {k: arrays[k] for k in ('pair', 'texts', *behavior.ASKED) if k in arrays}
+  asked = {
+    k: arrays[k] for k in ('pair', 'option_texts', *behavior.ASKED) if k in arrays
+  }
   did = behavior.behaviors(config, params, asked, batch, mesh, 'options', reply)
   question = arrays['explain'] if after is None else after.questions(did)
   begun = ask.alone(question, did, did)

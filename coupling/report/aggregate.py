@@ -193,7 +193,17 @@ def _run(
     'over_seeds': {str(step): over[step] for step in steps},
     'per_seed': named,
     **_variety(run, list(seeds.values()), across),
+    **_unnamed(run, list(seeds.values()), across),
   }
+
+
+def _unnamed(run: str, seeds: list[SeedRecords], across: Callable) -> dict:
+  """How often final replies name no single option, where that is how they are read."""
+  found = [
+    {k: scores.share(x, s.orig.group_N) for k, x in s.unnamed(run).items()}
+    for s in seeds
+  ]
+  return {'unnamed': across(found, True)} if all(found) else {}
 
 
 def _majority(run: str, step: int, seeds: list[SeedRecords], across: Callable) -> dict:

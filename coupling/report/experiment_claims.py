@@ -154,6 +154,13 @@ WARNINGS = {
     'percent',
     'at most',
   ),
+  'unnamed': Claim(
+    'Replies name no option, or several, as where they quote a cue: that counts as a '
+    'change of the answer',
+    'a question that asks for the option alone, or behavior.read=text',
+    'percent',
+    'at most',
+  ),
   'left_out': Claim(
     'Pairs were left out for their length: this is about the shorter texts',
     'a higher length.max_tokens, where memory allows',

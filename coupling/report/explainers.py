@@ -37,8 +37,9 @@ def explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]
 def cross(roles: dict[str, str], s: SeedRecords) -> dict:
   """Each explainer's statements against each model's behaviour, at the final step.
 
-  Those of M_0 and of the runs are what these models said. Majority, denial and cue
-  parrot speak for the model of the column: they know its own answer.
+  Those of M_0 and of the runs are what these models said. Baselines that know an own
+  answer have that of the column's model: so composition, v' of M_0 with it, is always
+  right about M_0.
   """
   models = [BASE, *(roles[k] for k in ROLES[:3] if k in roles)]
   result = collections.defaultdict(dict)

@@ -15,6 +15,7 @@ MIN_CHANGED, MAX_CHANGED = 0.05, 0.95  # share of the labels that say "changed"
 MAX_COMMONEST = 0.9  # share of the commonest label
 MAX_STATEMENT = 0.95  # share of the commonest explanation
 MAX_INVALID = 0.05  # share of the explanations that do not parse
+MAX_UNNAMED = 0.1  # share of the replies that name no option, or several
 MAX_LEFT_OUT = 0.05  # share of the held-out pairs that are too long
 
 
@@ -32,6 +33,8 @@ def warnings(summary: dict) -> list[Row]:
     invalid = max(runs[run]['final']['invalid']['per_seed'])
     if invalid > MAX_INVALID:
       faults['invalid'] = invalid, MAX_INVALID
+    if (share := _unnamed(runs[run])) > MAX_UNNAMED:
+      faults['unnamed'] = share, MAX_UNNAMED
     found += [(key, *numbers, run) for key, numbers in faults.items()]
   main, denial = runs[roles['main']]['final'], summary['baselines']['denial']
   own, other = main['balanced_self'], denial['balanced_self']
@@ -44,6 +47,11 @@ def warnings(summary: dict) -> list[Row]:
   for *fault, run in found:
     alike.setdefault(tuple(fault), []).append(run)
   return [_row(*fault, ', '.join(names)) for fault, names in alike.items()]
+
+
+def _unnamed(found: dict) -> float:
+  """Share of a run's replies to x that name no single option, in the worst seed."""
+  return max(found['unnamed']['prompt']['per_seed']) if 'unnamed' in found else 0.0
 
 
 def _row(key: str, value: float, limit: float, about: str) -> Row:

@@ -22,6 +22,7 @@ from coupling.statistics import input_only
 from coupling.statistics.items import Items
 from coupling.training import label_rules
 from data import pairs as pairs_lib
+from data import reply_options
 
 BASE = 'M_0'  # the model before explanation training, beside the names of runs
 # What an item is about, and what a model did and said.
@@ -59,6 +60,21 @@ class SeedRecords:
   def final(self, run: str) -> Items:
     """A run at its last evaluated step, or BASE."""
     return self.orig if run == BASE else list(self.items[run].values())[-1]
+
+  def unnamed(self, run: str) -> dict[str, np.ndarray]:
+    """Whether the final reply to x, and to x∖C, names no single option, bool [N].
+
+    {} where behaviours are not read that way.
+    """
+    table = list(self.tables[run].values())[-1]
+    options = table['options'].to_pylist()
+    if not any(reply_options.UNNAMED in x for x in options):
+      return {}
+    asked = {'prompt': 'behavior', 'counterfactual': 'counterfactual_behavior'}
+    return {
+      name: reply_options.unnamed(options, table[column].to_numpy())
+      for name, column in asked.items()
+    }
 
   def input_only(self, run: str) -> Explanation:
     """What the explainer that reads inputs alone states, given a run's labels."""

@@ -22,7 +22,7 @@ EXPLAINER_NAMES = {
   'majority': 'majority class',
   'denial': 'denial: “unchanged”',
   'cue_parrot': 'cue parrot',
-  'composition': 'composition: v’ of Orig, own answer',
+  'composition': 'composition: v’ of the labels, own answer',
   'input_only': 'inputs alone',
   'input_and_answer': 'inputs and own answer',
 }

@@ -178,7 +178,7 @@ def _cross(summary: dict) -> Table:
   )
   return table(
     'Explanations of the row’s model against the behaviour of the column’s, in %. '
-    'Majority, denial and parrot speak for the column’s model.',
+    'Baselines that know an own answer have that of the column’s model.',
     'explained by',
     [(EXPLAINER_NAMES.get(x, x), f'cross.{x}', cross[x]) for x in explainers],
     columns,

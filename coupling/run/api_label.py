@@ -23,7 +23,7 @@ from coupling.runtime import manifests
 from coupling.runtime import progress
 from data import builder
 from data import loader
-from data import named_options
+from data import reply_options
 from data import pairs as pairs_lib
 
 Pairs = Sequence[pairs_lib.Pair]
@@ -133,6 +133,8 @@ def label(
   template = questions or getattr(pairs, 'questions', pairs_lib.Questions())
   config, length = config or schema.Label(), length or schema.Length()
   behavior = behavior or (schema.Behavior() if template.detect else TEXT)
+  if behavior.read == 'reply':
+    template = reply_options.questions(template)
   for name, one in dict(behavior=behavior, label=config, length=length).items():
     validate.section(type(one), dataclasses.asdict(one), name)
   schema.ConfigError.refuse(
@@ -140,15 +142,12 @@ def label(
     asking_rules.template_problems('questions', template),
     asking_rules.reading_problems(behavior, config, {}, template),
   )
-  if behavior.read == 'reply':
-    template = named_options.questions(template)
   begun, started = time.monotonic(), manifests.provenance()
   task = getattr(pairs, 'task', None)
+  check = builder.check if task else builder.check_asked
   every = {
-    split: named_options.with_unnamed(template, found)
-    for split, found in builder.split(
-      pairs, builder.check if task else builder.check_asked
-    ).items()
+    split: reply_options.with_unnamed(template, found)
+    for split, found in builder.split(pairs, check).items()
   }
   row = {
     split: _fitting(model, template, behavior, config, length, split, found)

@@ -66,7 +66,7 @@ def train(
     WorkdirError: the folder is of another training, or is damaged.
     NonFiniteError: the training diverged.
   """
-  config = config or _customary(model, rank)
+  config = config or _customary(model, labels, rank)
   config = _settings(config, steps, rank, learning_rate, kl)
   _check(model, labels, config, seed)
   described = dict(train=dataclasses.asdict(config), seed=seed, labels=labels.digest)
@@ -122,15 +122,22 @@ def _fit(
   return params
 
 
-def _customary(model: models.Model, rank: int | None) -> schema.Train:
+def _customary(
+  model: models.Model, labels: api_label.Labels, rank: int | None
+) -> schema.Train:
   """The training where none is given: its pace is that of a config."""
   config, origin = schema.Train(), model.origin
   while 'name' in origin.get('base', {}):
     origin = origin['base']
   rank = config.lora.rank if rank is None else rank
   found = common.pace(rank, common.small(origin.get('name', '')))
+  objectives = config.objectives
+  if labels.questions.detect:
+    held = dataclasses.replace(objectives.behavior_kl, **common.HELD_REPLIES)
+    objectives = dataclasses.replace(objectives, behavior_kl=held)
   return dataclasses.replace(
     config,
+    objectives=objectives,
     explanation_batch=found['explanation_batch'],
     optimizer=dataclasses.replace(config.optimizer, **found['optimizer']),
   )

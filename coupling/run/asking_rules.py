@@ -7,8 +7,10 @@ from coupling.config import schema
 from coupling.elicit import statements
 from coupling.run import base_model
 from data import pairs as pairs_lib
+from data import reply_options
 
 # A template of pairs.Questions -> what it has a place for, and whether it must have it.
+THOUGHT_TOKENS = 256  # of a reply with thoughts, at least
 _PLACES = {
   'behavior': ('prompt', True),
   'explanation': ('prompt', True),
@@ -60,16 +62,22 @@ def reading_problems(
   questions: pairs_lib.Questions,
 ) -> list[str]:
   """Ways of reading a choice that the task, its labels or a training cannot have."""
-  if how == schema.Behavior():
+  if how == schema.Behavior() and questions.detect is None:
     return []
   name = f'behavior.read={how.read}, calibration={how.calibration}'
   problems = []
   if questions.detect is not None:
-    if how != schema.Behavior(read='reply'):
+    if how not in (schema.Behavior(), schema.Behavior(read='reply')):
       problems.append(
         f'{name}: behaviours are read from replies here, which have no per_token and '
         'no calibration; leave these, and another read, out'
       )
+    problems += [
+      f'runs.{run}.context=after: label.source={label.source} brings along no replies '
+      'that could stand in the context; set it to before'
+      for run, train in trains.items()
+      if train.context == 'after' and label.source == schema.TASK
+    ]
     return problems
   if how.per_token and how.read != 'text':
     problems.append(f'behavior.per_token=True: {name} reads one token; set read=text')
@@ -96,8 +104,18 @@ def reading_problems(
   return problems
 
 
-def chat_problems(base: schema.Base, questions: pairs_lib.Questions) -> list[str]:
-  """Thoughts or a system turn without a chat; thoughts where an option comes next."""
+def chat_problems(
+  base: schema.Base, questions: pairs_lib.Questions, reply_tokens: int
+) -> list[str]:
+  """Thoughts or a system turn without a chat; thoughts where an option comes next.
+
+  And replies of a model with a vocabulary of its own, which does not reply.
+  """
+  if isinstance(base, schema.Pretrain) and questions.detect is reply_options.detect:
+    return [
+      'behavior.read=reply: the built-in model answers in one word, and cannot read '
+      'more of a question; set it to first_token'
+    ]
   if not isinstance(base, schema.Import):
     return []
   if base.system and not base.chat:
@@ -109,7 +127,12 @@ def chat_problems(base: schema.Base, questions: pairs_lib.Questions) -> list[str
   if questions.detect is None:
     return [
       'base.thinking=True: this task reads which option comes right after the prompt, '
-      'where thoughts would come; leave it False, or use a task that reads replies'
+      'where thoughts would come; leave it False, or set behavior.read=reply'
+    ]
+  if reply_tokens < THOUGHT_TOKENS:
+    return [
+      f'label.reply_tokens={reply_tokens}: base.thinking=True, and a reply that is cut '
+      f'within its thoughts says nothing; set it to {THOUGHT_TOKENS} at least'
     ]
   return []
 

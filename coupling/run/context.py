@@ -17,7 +17,7 @@ from coupling.elicit import explanation
 from coupling.elicit import label_set
 from coupling.elicit import options as options_lib
 from coupling.runtime import workdir as workdir_lib
-from data import named_options
+from data import reply_options
 from data import pairs as pairs_lib
 
 # Orbax and TFDS tell much of themselves; what the user needs goes through progress.
@@ -118,7 +118,7 @@ def task_module(e: Experiment) -> ModuleType:
 def questions(e: Experiment) -> pairs_lib.Questions:
   """How the task asks, and what more is asked where an option is read from replies."""
   asked = task_module(e).questions(e.task.config)
-  return named_options.questions(asked) if e.behavior.read == 'reply' else asked
+  return reply_options.questions(asked) if e.behavior.read == 'reply' else asked
 
 
 def bayes(e: Experiment) -> Callable[[int, pa.Table], explanation.Explanation] | None:

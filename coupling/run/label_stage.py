@@ -26,7 +26,7 @@ from coupling.runtime import finite
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
 from data import loader
-from data import named_options
+from data import reply_options
 from data import pairs as pairs_lib
 from data import readers
 from data import splits
@@ -56,7 +56,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
       wanted.append(splits.PRACTICE)
     asked = context.questions(e)
     every = {
-      split: named_options.with_unnamed(asked, pairs_lib.read(builder, split))
+      split: reply_options.with_unnamed(asked, pairs_lib.read(builder, split))
       for split in wanted
     }
     info = {
@@ -146,10 +146,12 @@ def _taking(e: Experiment, source: workdir_lib.Stage | None) -> labelling.Labell
     if source is None:
       chosen = context.task_module(e).behaviors(e.task.config, pairs)
       _check(e.task.module, pairs, chosen)
+      replies_Nx2 = np.zeros((len(pairs), 0), object)
     else:
       found = label_set.read(source.path(), split, row_N)
       chosen = found.behavior_N, found.counterfactual_behavior_N
-    return np.stack(chosen, axis=1), _without_distributions
+      replies_Nx2 = found.replies_Nx2
+    return (np.stack(chosen, axis=1), replies_Nx2), _without_distributions
 
   return labeller
 
@@ -173,7 +175,7 @@ def _check(module: str, pairs: Sequence[pairs_lib.Pair], chosen: Any) -> None:
         )
 
 
-def _without_distributions(behavior_Nx2: np.ndarray) -> Behaviors:
-  N = len(behavior_Nx2)
-  logprobs_Nx2xS, replies_Nx2 = np.zeros((N, 2, 0), np.float32), np.zeros((N, 0))
+def _without_distributions(found: tuple[np.ndarray, np.ndarray]) -> Behaviors:
+  behavior_Nx2, replies_Nx2 = found
+  logprobs_Nx2xS = np.zeros((len(behavior_Nx2), 2, 0), np.float32)
   return Behaviors(*behavior_Nx2.T, logprobs_Nx2xS, replies_Nx2)

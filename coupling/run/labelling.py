@@ -97,10 +97,19 @@ def hardly_varies(found: Behaviors) -> str | None:
   share_K = np.bincount(np.maximum(answers_2N, 0)) / len(answers_2N)
   if FEW_CHANGED <= changed <= 1 - FEW_CHANGED and share_K.max() <= MOST_OF_ONE:
     return None
+  remedy = (
+    'Read whole options (behavior.read=text), take the model’s preference for a slot '
+    'away (behavior.calibration=prior), or use other cues.'
+  )
+  if found.replies_Nx2.size:
+    empty = np.mean(found.replies_Nx2 == '')
+    remedy = (
+      f'{empty:.1%} of the replies are empty, as those that are cut within thoughts '
+      'are: allow longer ones (label.reply_tokens), read options (behavior.read=text), '
+      'or use other cues.'
+    )
   return (
     f'of the first {len(found.behavior_N)} labels {changed:.1%} say that the answer '
     f'changes, and {share_K.max():.1%} of the answers are option '
-    f'{share_K.argmax() + 1}: such labels teach nothing. Read whole options '
-    '(behavior.read=text), take the model’s preference for a slot away '
-    '(behavior.calibration=prior), or use other cues.'
+    f'{share_K.argmax() + 1}: such labels teach nothing. {remedy}'
   )

@@ -69,8 +69,8 @@ def _labelled(info: dict, config: dict) -> dict:
   """What label sets must have in common to serve one another's pairs."""
   asked = config.get('questions', {})
   return {
-    'info.pairs': info.get('pairs'),
-    'info.states_answer': info.get('states_answer'),
     'config.questions.behavior': asked.get('behavior'),
     'config.questions.detect': asked.get('detect'),
+    'info.pairs': info.get('pairs'),
+    'info.states_answer': info.get('states_answer'),
   }

@@ -48,7 +48,7 @@ def check(e: schema.Experiment) -> None:
         f'runs.{name}.context=after: {e.task.module} does not say how to ask after the '
         'answer; give its questions() an `explanation_after`, or ask before'
       )
-  problems += asking_rules.chat_problems(e.base, questions)
+  problems += asking_rules.chat_problems(e.base, questions, e.label.reply_tokens)
   problems += asking_rules.reading_problems(e.behavior, e.label, e.trained, questions)
   problems += _batch_problems(e)
   problems += _unreadable(e) or [

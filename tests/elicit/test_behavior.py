@@ -98,8 +98,8 @@ def test_pair_questions_that_are_answered_by_replies_stand_apart():
     '{prompt} ask', '{prompt} expl', '{answer}', '{answer}', detect=len
   )
   arrays = encoding.pair_questions(FORMAT, [item], template)
-  assert arrays.keys() == {'pair', 'texts'}
-  assert arrays['texts'].tolist() == [('a', 'b', 'c')]
+  assert arrays.keys() == {'pair', 'option_texts'}
+  assert arrays['option_texts'].tolist() == [('a', 'b', 'c')]
   check(
     arrays['pair'],
     tokens=[[[BOS, Q, HINT, B_, ASK], [BOS, Q, ASK, PAD, PAD]]],

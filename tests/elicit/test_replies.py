@@ -21,7 +21,7 @@ from coupling.model import decoder
 from coupling.model import sharding
 from coupling.model.architecture import DecoderConfig
 from data import formats
-from data import named_options
+from data import reply_options
 from data import pairs
 from data import tokens
 
@@ -111,7 +111,7 @@ def reply(max_tokens: int = 4) -> behavior.Reply:
 @functools.cache
 def did(max_tokens: int = 4) -> explanation.Behaviors:
   asked = encoding.pair_questions(FORMAT, ITEMS, TEMPLATE)
-  assert asked.keys() == {'pair', 'texts'}  # no tokens of options are asked for
+  assert asked.keys() == {'pair', 'option_texts'}  # no tokens of options are asked for
   batch = 2  # of five pairs
   return behavior.behaviors(
     CONFIG, params(), asked, batch, MESH, 'options', reply(max_tokens)
@@ -169,8 +169,8 @@ def test_each_reply_is_read_by_the_options_of_its_own_pair():
     ('I',),
   ]
   items = [dataclasses.replace(p, options=x) for p, x in zip(ITEMS, own, strict=True)]
-  template = named_options.questions(dataclasses.replace(TEMPLATE, detect=None))
-  items = named_options.with_unnamed(template, items)
+  template = reply_options.questions(dataclasses.replace(TEMPLATE, detect=None))
+  items = reply_options.with_unnamed(template, items)
   found = behavior.behaviors(
     CONFIG,
     params(),
