@@ -16,11 +16,13 @@ from configs import world
 from coupling.config import schema
 from coupling.config import validate
 from coupling.model import sharding
+from coupling.run import asking_rules
 from coupling.run import base_model
 from coupling.run import context
 from coupling.run import pipeline
 from coupling.run import preflight
 from coupling.runtime import workdir
+from data import refusal as refusal_lib
 from tests import chat_checkpoints
 from tests import chat_tokenizers
 
@@ -67,6 +69,22 @@ def test_fused_attention_wants_a_gpu_and_what_it_takes(checkpoint, monkeypatch):
   assert any('have 132: set it to blocks' in x for x in problems(config))
 
 
+def test_the_world_has_no_words_for_replies():
+  config = world.get_config('kl=0')
+  config.behavior.read = 'reply'
+  assert any(x.startswith('behavior.read=reply') for x in problems(config))
+
+
+def test_answers_that_data_bring_along_have_no_replies_to_stand_in_the_context():
+  asked, trains = refusal_lib.REPLY_QUESTIONS, {'a': schema.Train(context='after')}
+  check = lambda source: asking_rules.reading_problems(
+    schema.Behavior(), schema.Label(source=source), trains, asked
+  )
+  [found] = check(schema.TASK)
+  assert found.startswith('runs.a.context=after: label.source=task')
+  assert not check('')
+
+
 @pytest.mark.parametrize('arg', [None, 'behavior=request', 'kl=0'])
 def test_the_world_passes(arg):
   preflight.check(validate.resolve(world.get_config(arg)))
@@ -91,6 +109,9 @@ def test_imported_checkpoints_pass_without_weights_and_data(
 def test_thoughts_are_for_chats_whose_replies_are_read(checkpoint):
   config = imported(checkpoint, refusal, read='reply')
   config.base.thinking = True
+  [tokens] = [x for x in problems(config) if 'base.thinking' in x]
+  assert tokens.startswith('label.reply_tokens=64')
+  config.label.reply_tokens = 256
   e = validate.resolve(config)
   preflight.check(e)
   assert base_model.format(e).thinking
