@@ -1,8 +1,9 @@
 """Behaviours of any task with options, read from greedy replies: the option named.
 
 For schema.Behavior.read = 'reply'. A reply that names none of the options, or several,
-gives one more, UNNAMED, which every pair then has, and which explanations can state.
-Quoting a cue can make a reply name two: the report says how often none or several are.
+gives one more, UNNAMED, which every pair then has, and which explanations can state;
+what stands after "not" is not named. Quoting a cue can make a reply name two: the
+report says how often none or several are named.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ PLACE = '{prompt}\n\n'  # in a template: what is asked about the prompt follows
 
 QUOTES = str.maketrans('‘’“”', '\'\'""')
 ENDS = ' .,;:!"\'*`'  # of an option, or around it, when it is compared
+# An option after this is rejected: "not necessarily in (B)".
+NOT = r'\bnot\s+(?:\w+\s+){0,2}\W?'
 # After "A" or "I" these go on from a letter; other small words from a word.
 AFTER_LETTER = r'(?!\s+(?!(?:is|and|or|because|since|as)\b)[a-z])'
 
@@ -90,7 +93,7 @@ def _named(reply: str, options: tuple[str, ...]) -> int:
   forms = [plain(option).strip(ENDS) or plain(option) for option in own]
   # Longest first: "Guinea" is not named where "Equatorial Guinea" is.
   either = '|'.join(map(_whole, sorted(forms, key=len, reverse=True)))
-  found = {*re.findall(either, plain(reply))}
+  found = {*re.findall(either, re.sub(f'{NOT}(?:{either})', '', plain(reply)))}
   return forms.index(*found) if len(found) == 1 else len(own)
 
 
@@ -99,9 +102,9 @@ def _letters(reply: str) -> set[str]:
   if alone := re.search(r'^\W*([a-z])(?:\W*$|[).:])', reply):
     return {alone[1].upper()}
   alone = r"(?<![\w'])([A-Z])(?![\w'])"
-  found = re.finditer(alone + AFTER_LETTER, reply.translate(QUOTES))
-  every = {x[1] for x in re.finditer(alone, reply.translate(QUOTES))} - {'A', 'I'}
-  return every | {x[1] for x in found}
+  reply = re.sub(NOT + alone, '', reply.translate(QUOTES))
+  sure = {x[1] for x in re.finditer(alone + AFTER_LETTER, reply)}
+  return sure | {x[1] for x in re.finditer(alone, reply)} - {'A', 'I'}
 
 
 def _comparison(options: Sequence[str]) -> Callable[[str], str] | None:
