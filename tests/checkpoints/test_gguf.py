@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import transformers
 
-from benchmarks import interruptions
 from coupling.checkpoints import gguf_checkpoint
 from coupling.checkpoints import gguf_config
 from coupling.checkpoints import gguf_file
@@ -22,6 +21,7 @@ from coupling.checkpoints import peft_format
 from coupling.checkpoints.hf_config import CheckpointError
 from coupling.model import lora
 from tests import chat_checkpoints
+from tests import command
 from tests import small_checkpoints
 from tests import gguf_models
 from tests.gguf_models import KINDS
@@ -255,23 +255,17 @@ def test_adapters_name_a_file_or_the_name_it_stands_for(
   assert again.rank == 2
 
 
-@pytest.mark.slow
 def test_a_run_keeps_the_conversion_in_its_workdir(tmp_path, monkeypatch):
   monkeypatch.delenv(gguf_checkpoint.CACHE)
   gguf_models.save(tmp_path / 'a.gguf', 'qwen3')
   questions = chat_checkpoints.save_questions(tmp_path / 'questions.csv')
 
-  def run(stage) -> subprocess.CompletedProcess:
+  def run(stage) -> command.Completed:
     arguments = f'model=local,checkpoint={tmp_path}/a.gguf,path={questions},seeds=1'
-    return subprocess.run(
-      [
-        *(sys.executable, 'main.py', f'--stage={stage}', f'--workdir={tmp_path}/w'),
-        f'--config=configs/hint_mmlu.py:{arguments}',
-      ],
-      cwd=interruptions.ROOT,
-      capture_output=True,
-      text=True,
-      check=False,
+    return command.run(
+      f'--stage={stage}',
+      f'--workdir={tmp_path}/w',
+      f'--config=configs/hint_mmlu.py:{arguments}',
     )
 
   first, second = run('prepare'), run('base')

@@ -394,32 +394,38 @@ def test_a_batch_must_divide_over_the_devices():
     evaluation.evaluate(CONFIG, {}, arrays, 3, mesh, True, FORMAT)
 
 
-def evaluate_saved(folder: str, fsdp: int) -> None:
-  """Evaluates the weights in a folder on all devices; writes what it finds there."""
-  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
-  like = sharding.abstract_params(mesh, CONFIG)
-  params = kept_steps.load_params(pathlib.Path(folder, 'params'), like)
-  kernel = params['layers']['mlp']['up']['kernel']
-  items, counts = evaluate_on(mesh, params, True)
-  np.savez(pathlib.Path(folder, 'items.npz'), **items)
-  asked = encoding.pair_questions(FORMAT, ITEMS, QUESTIONS[True])
-  rows, _, _ = next(behavior.batches(asked, BATCH))
-  _, begun = behavior.forced_choice(CONFIG, mesh)(
-    params, sharding.put_batch(mesh, rows)
-  )
-  parts = [
-    x.addressable_shards[0].data.size / x.size
-    for x in (kernel, begun.cache.k_LxBxKxHxS, begun.cache.v_LxBxKxSxH)
-  ]
-  print(json.dumps([jax.device_count(), parts, counts]))
+def evaluate_saved(folder: str) -> None:
+  """Evaluates the weights in a folder on all devices; writes what it finds there.
+
+  Prints how many devices there are, then by the mesh the parts that one of them holds
+  and the counts.
+  """
+  found = {}
+  for fsdp in (1, 4):
+    mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
+    like = sharding.abstract_params(mesh, CONFIG)
+    params = kept_steps.load_params(pathlib.Path(folder, 'params'), like)
+    kernel = params['layers']['mlp']['up']['kernel']
+    items, counts = evaluate_on(mesh, params, True)
+    np.savez(pathlib.Path(folder, f'items{fsdp}.npz'), **items)
+    asked = encoding.pair_questions(FORMAT, ITEMS, QUESTIONS[True])
+    rows, _, _ = next(behavior.batches(asked, BATCH))
+    _, begun = behavior.forced_choice(CONFIG, mesh)(
+      params, sharding.put_batch(mesh, rows)
+    )
+    parts = [
+      x.addressable_shards[0].data.size / x.size
+      for x in (kernel, begun.cache.k_LxBxKxHxS, begun.cache.v_LxBxKxSxH)
+    ]
+    found[fsdp] = [parts, counts]
+  print(json.dumps([jax.device_count(), found]))
 
 
-@pytest.mark.parametrize('fsdp', [1, 4])
-def test_eight_devices_find_what_one_finds(tmp_path, fsdp):
+def test_eight_devices_find_what_one_finds(tmp_path):
   items, counts = evaluated(True)
   kept_steps.save_params(tmp_path / 'params', trained(True))
-  code = 'import sys; from tests.elicit import test_evaluation as t; t.evaluate_saved('
-  code += f'sys.argv[1], {fsdp})'
+  code = 'import sys; from tests.elicit import test_evaluation as t; '
+  code += 't.evaluate_saved(sys.argv[1])'
   flags = '--xla_force_host_platform_device_count=8'
   out = subprocess.run(
     [sys.executable, '-c', code, str(tmp_path)],
@@ -428,11 +434,14 @@ def test_eight_devices_find_what_one_finds(tmp_path, fsdp):
     text=True,
     check=True,
   ).stdout
-  assert json.loads(out) == [8, [1 / fsdp, 1 / 8, 1 / 8], counts]
-  with np.load(tmp_path / 'items.npz') as there:
-    assert set(there) == set(items)
-    for name, values in items.items():
-      if values.dtype.kind == 'i':
-        np.testing.assert_array_equal(there[name], values, err_msg=name)
-      else:
-        np.testing.assert_allclose(there[name], values, atol=1e-5, err_msg=name)
+  devices, found = json.loads(out)
+  assert devices == 8 and found.keys() == {'1', '4'}
+  for fsdp, (parts, there) in found.items():
+    assert (parts, there) == ([1 / int(fsdp), 1 / 8, 1 / 8], counts)
+    with np.load(tmp_path / f'items{fsdp}.npz') as read:
+      assert set(read) == set(items)
+      for name, values in items.items():
+        if values.dtype.kind == 'i':
+          np.testing.assert_array_equal(read[name], values, err_msg=name)
+        else:
+          np.testing.assert_allclose(read[name], values, atol=1e-5, err_msg=name)

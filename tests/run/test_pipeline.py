@@ -22,18 +22,13 @@ from coupling.run import evaluate_stage
 from coupling.runtime import finite
 from coupling.runtime import seals
 from coupling.runtime import workdir as workdir_lib
+from tests import command
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
 
-def run(workdir, *flags, config='seeds=1') -> subprocess.CompletedProcess:
-  return subprocess.run(
-    interruptions.command(workdir, *flags, config=config),
-    cwd=interruptions.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+def run(workdir, *flags, config='seeds=1') -> command.Completed:
+  return command.run(*interruptions.command(workdir, *flags, config=config)[2:])
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
@@ -74,7 +69,8 @@ def artefacts(folder: pathlib.Path) -> dict[str, bytes]:
 def finished(tmp_path_factory) -> pathlib.Path:
   """A tiny experiment, run to its end; tests that change it copy it."""
   workdir = tmp_path_factory.mktemp('tiny') / 'workdir'
-  interruptions.complete(workdir)
+  found = run(workdir)
+  assert found.returncode == 0, found.stderr
   return workdir
 
 
@@ -242,12 +238,19 @@ def test_bad_input_is_named_before_any_work(tmp_path, flags, config, expected):
 
 
 def test_a_config_file_that_is_not_there_is_named(tmp_path):
-  command = [sys.executable, 'main.py', '--config=configs/none.py', '--workdir=w']
+  """By the command line itself, as a shell sees it; command.run does the same."""
+  arguments = '--config=configs/none.py', '--workdir=w'
   found = subprocess.run(
-    command, cwd=interruptions.ROOT, capture_output=True, text=True, check=False
+    [sys.executable, 'main.py', *arguments],
+    cwd=interruptions.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
   )
   assert found.returncode == 1
   assert 'configs/none.py' in found.stderr and 'Traceback' not in found.stderr
+  here = command.run(*arguments)
+  assert here.returncode == 1 and found.stderr.endswith(here.stderr)
 
 
 def test_a_training_of_another_config_is_not_evaluated(finished, tmp_path):

@@ -66,6 +66,7 @@ def tiny() -> ConfigDict:
     part.task.update(train_pairs=300, practice_pairs=100)
     part.base.documents = 4
     part.base.batch = 16
+    part.base.model.depth = 1
     part.base.loop.update(steps=10, steps_per_dispatch=5, checkpoint_every=5)
     part.base.optimizer.warmup_steps = 2
     part.train.update(explanation_batch=16, behavior_batch=16)

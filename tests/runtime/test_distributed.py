@@ -28,6 +28,7 @@ from coupling.run import pipeline
 from coupling.run import steps
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import compiled
+from tests import command
 from tests import several_hosts
 from tests.run import test_pipeline
 from tests.training import small_trainings
@@ -59,7 +60,7 @@ def two_processes(workdir: pathlib.Path, *flags: str, second: tuple[str, ...] = 
   processes, told = [], []
   for i, more in enumerate(((), second)):
     told.append(workdir.parent / f'{workdir.name}.stderr{i}')
-    command = [
+    arguments = [
       *(sys.executable, 'main.py', '--config=tests/several_hosts.py'),
       *(f'--workdir={workdir}', '--distributed', '--num_processes=2'),
       *(f'--coordinator_address=localhost:{port}', f'--process_id={i}', *flags, *more),
@@ -67,7 +68,7 @@ def two_processes(workdir: pathlib.Path, *flags: str, second: tuple[str, ...] = 
     with told[-1].open('w') as stderr:
       processes.append(
         subprocess.Popen(
-          command, cwd=interruptions.ROOT, stderr=stderr, env=environment(4)
+          arguments, cwd=interruptions.ROOT, stderr=stderr, env=environment(4)
         )
       )
   try:
@@ -261,13 +262,7 @@ def test_an_error_of_the_first_process_is_that_of_both(finished, tmp_path):
   ],
 )
 def test_flags_that_do_not_go_together_are_named(tmp_path, flags, named):
-  found = subprocess.run(
-    interruptions.command(tmp_path / 'w', *flags),
-    cwd=interruptions.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  found = command.run(*interruptions.command(tmp_path / 'w', *flags)[2:])
   assert found.returncode == 1
   assert named in found.stderr and 'Traceback' not in found.stderr
   assert not (tmp_path / 'w').exists()

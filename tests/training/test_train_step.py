@@ -489,8 +489,8 @@ def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
   assert_equal(whole, resumed)
 
 
-def adapters_on_devices(fsdp: int) -> None:
-  """Prints the losses of adapters on a mesh of all devices, and sizes of parts."""
+def adapters_on_devices(fsdp: int) -> tuple[list[float], list[float]]:
+  """Shares that a device of all holds, and the losses of adapters on that mesh."""
   mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
   p = adapter_program(fsdp)
   frozen = sharding.put_params(mesh, decoder.init(MODEL, 0))
@@ -498,18 +498,14 @@ def adapters_on_devices(fsdp: int) -> None:
   adapter = state['params'][decoder.ADAPTERS].weights['q']['a']
   parts = (adapter, frozen['layers']['mlp']['up']['kernel'])
   shares = [x.addressable_shards[0].data.size / x.size for x in parts]
-  found = [metrics['loss'] for metrics in adapter_losses(p, frozen)]
-  print(json.dumps([jax.device_count(), shares, found]))
+  return shares, [metrics['loss'] for metrics in adapter_losses(p, frozen)]
 
 
-def test_adapters_on_eight_devices_give_the_losses_of_one():
-  code = (
-    'from tests.training import test_train_step; test_train_step.adapters_on_devices(4)'
-  )
-  devices, shares, found = json.loads(run_on_devices(8, code))
-  assert devices == 8 and shares == [1 / 4, 1 / 4]
-  alone = adapter_losses(adapter_program(), decoder.init(MODEL, 0))
-  np.testing.assert_allclose(found, [m['loss'] for m in alone], rtol=1e-5)
+def all_on_devices(fsdp: int) -> tuple[int, list[float]]:
+  """Numbers of a kernel that a device of all holds, and the losses of this module."""
+  state = program(1, fsdp).init(decoder.init(MODEL, 0))
+  kernel = state['params']['layers']['mlp']['up']['kernel']
+  return kernel.addressable_shards[0].data.size, losses(1, fsdp)
 
 
 def run_on_devices(count: int, code: str) -> str:
@@ -522,26 +518,6 @@ def run_on_devices(count: int, code: str) -> str:
     text=True,
     check=True,
   ).stdout
-
-
-def on_devices(count: int, fsdp: int) -> list[float]:
-  """Losses of this module's run in a process of `count` virtual devices."""
-  code = (
-    'import json, jax; from tests.training import test_train_step as t;'
-    f'state = t.program(1, {fsdp}).init(t.decoder.init(t.MODEL, 0));'
-    'kernel = state["params"]["layers"]["mlp"]["up"]["kernel"];'
-    'print(json.dumps([jax.device_count(), kernel.addressable_shards[0].data.size, '
-    f't.losses(1, {fsdp})]))'
-  )
-  devices, shard, found = json.loads(run_on_devices(count, code))
-  assert devices == count
-  assert shard == 2 * 16 * 32 // fsdp
-  return found
-
-
-@pytest.mark.parametrize('fsdp', [1, 4])
-def test_eight_devices_give_the_losses_of_one(fsdp):
-  np.testing.assert_allclose(on_devices(8, fsdp), losses(), rtol=1e-5)
 
 
 def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
@@ -571,10 +547,41 @@ def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
   return found
 
 
-def test_a_mesh_of_three_axes_gives_the_losses_of_one_device():
-  code = 'import json; from tests.training import test_train_step as t;'
-  code += 'print(json.dumps(t.split_losses(2, 2, 2)))'
-  found, alone = json.loads(run_on_devices(8, code)), split_losses(1, 1, 1)
+def print_on_devices() -> None:
+  found = {
+    'devices': jax.device_count(),
+    'all': {fsdp: all_on_devices(fsdp) for fsdp in (1, 4)},
+    'adapters': adapters_on_devices(4),
+    'three axes': split_losses(2, 2, 2),
+  }
+  print(json.dumps(found))
+
+
+@pytest.fixture(scope='module')
+def eight() -> dict:
+  """What a process of eight virtual devices finds."""
+  code = 'from tests.training import test_train_step as t; t.print_on_devices()'
+  found = json.loads(run_on_devices(8, code))
+  assert found['devices'] == 8
+  return found
+
+
+@pytest.mark.parametrize('fsdp', [1, 4])
+def test_eight_devices_give_the_losses_of_one(eight, fsdp):
+  held, found = eight['all'][str(fsdp)]
+  assert held == 2 * 16 * 32 // fsdp
+  np.testing.assert_allclose(found, losses(), rtol=1e-5)
+
+
+def test_adapters_on_eight_devices_give_the_losses_of_one(eight):
+  shares, found = eight['adapters']
+  assert shares == [1 / 4, 1 / 4]
+  alone = adapter_losses(adapter_program(), decoder.init(MODEL, 0))
+  np.testing.assert_allclose(found, [m['loss'] for m in alone], rtol=1e-5)
+
+
+def test_a_mesh_of_three_axes_gives_the_losses_of_one_device(eight):
+  found, alone = eight['three axes'], split_losses(1, 1, 1)
   # Weights over fsdp and tensor; of the adapters what goes into features or comes out.
   assert found[4:6] == found[10:12] == [1 / 4, 1 / 4]
   assert found[12:] == [1 / 4, 1 / 4, 1 / 2]
