@@ -5,8 +5,8 @@ former behaviour comes to explain its present behaviour better, if a KL holds th
 
   python main.py --config=configs/world.py --workdir=runs/world --workers=2
 
-Six to nine minutes on two cores. Worlds 1 to 5: gap +9.0 [+7.3, +10.8] points; the
-control of shuffled labels is passed there and not on other worlds (docs/world.md).
+Two cores. Worlds 11 to 20: gap +8.8 [+7.4, +10.2] points, similarity
+71.5%, every check of the verdict is passed (docs/world.md).
 Arguments: seeds (how many), kl (0: no run with the KL), behavior (hint or request).
 """
 
@@ -69,7 +69,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     behavior_batch=64,
     lora=dict(rank=0, alpha=16.0, targets=('q', 'k', 'v', 'o', 'up', 'down'), layers=0),
     loop=_loop(steps=1_200, checkpoint_every=300),
-    # So labels and behaviour agree on three quarters of the items: docs/world.md.
+    # So labels and behaviour agree on more than 70% of the items: docs/world.md.
     optimizer=_optimizer(
       learning_rate=4e-3, warmup_steps=20, schedule='cosine', weight_decay=0.0
     ),

@@ -76,9 +76,14 @@ def test_config_docstrings_are_short(name):
 RESULTS = ROOT / 'benchmarks' / 'results' / 'facts_smollm2.json'
 
 
+def shown_as(number, unit):
+  """A statistic as the report prints it."""
+  return getattr(numerals, unit)(number)
+
+
 def shown(text, number, unit):
-  """Whether a page shows a statistic as the report prints it."""
-  return getattr(numerals, unit)(number) in text
+  """Whether a page shows it so."""
+  return shown_as(number, unit) in text
 
 
 @pytest.mark.parametrize('page', ['README.md', 'benchmarks/results/facts_smollm2.md'])
@@ -88,6 +93,16 @@ def test_numbers_of_smollm2_are_those_of_its_file(page):
     for name in ('M_t', 'denial', 'input_and_answer'):
       assert shown(text, found[name]['gap'], 'points'), (page, name)
     assert shown(text, found['minus inputs alone']['gap_answer'], 'points')
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/world.md'])
+def test_numbers_of_the_worlds_are_those_of_their_file(page):
+  text = (ROOT / page).read_text()
+  [found] = json.loads((RESULTS.parent / 'world.json').read_text()).values()
+  units = {'gap': 'points', 'similarity': 'percent'}
+  for name in ('gap', 'similarity', 'sibling', 'shuffled', 'inputs alone'):
+    number = shown_as(found[name], units.get(name, 'signed'))
+    assert number.replace('%', '') in text.replace('%', ''), (page, name, number)
 
 
 def test_the_walk_names_functions_that_are_there():
