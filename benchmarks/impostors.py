@@ -12,6 +12,7 @@ checks.
 """
 
 import argparse
+import dataclasses
 
 import numpy as np
 
@@ -64,6 +65,12 @@ def checked(
     'reliance_answer': {'difference': terms.interval(main.group_N, 0)._asdict()},
     'beyond_shared': sibling_control.beyond_shared(main, sibling),
     'shuffled': reliance.contrast((main, orig), (shuffled, orig), answer_only=True),
+    'other_explainer': reliance.contrast(
+      (main, orig),
+      (dataclasses.replace(main, stated=sibling.stated), orig),
+      answer_only=True,
+      coefficients=reliance.SELF,
+    ),
     'input_only': reliance.contrast(
       (main, orig), (alone, orig), answer_only=True, coefficients=reliance.SELF
     ),
@@ -81,6 +88,7 @@ def shown(
     'sibling': {'explanations': found},
     'contrasts': {
       'shuffled': {'reliance_answer_difference': found['shuffled']},
+      'other_explainer': {'reliance_answer_self': found['other_explainer']},
       'input_only': {'reliance_answer_self': found['input_only']},
     },
   }

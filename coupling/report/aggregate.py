@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from coupling.config.schema import Experiment, Pretrain
-from coupling.elicit.explanation import agree
+from coupling.elicit.explanation import Explanation, agree
 from coupling.report import explainers
 from coupling.report import provenance
 from coupling.report import records
@@ -97,7 +97,7 @@ def _beside(
       for role in ('unregularised', 'shuffled')
       if role in roles
     }
-    | {'input_only': over(_over_inputs, main)},
+    | {'input_only': across([_over(s.input_only(main), main, s) for s in seeds])},
     'cross': over(explainers.cross, roles, shares=True),
     'baselines': over(explainers.baseline_scores, main, main),
     'unregularised_baselines': {},
@@ -115,6 +115,9 @@ def _beside(
     result['trained_labels'] = over(_trained_labels, main)
   if 'sibling' in roles:
     result['sibling'] = over(_sibling, main, roles['sibling'])
+    others = [s.final(roles['sibling']).stated for s in seeds]
+    found = across([_over(x, main, s) for x, s in zip(others, seeds, strict=True)])
+    result['contrasts']['other_explainer'] = found
   return result
 
 
@@ -251,17 +254,17 @@ def _contrast(main: str, other: str, s: SeedRecords) -> dict:
   return _paired(*pair, s)
 
 
-def _over_inputs(main: str, s: SeedRecords) -> dict:
-  """The same of the main run and an explainer of it that reads inputs alone."""
+def _over(stated: Explanation, main: str, s: SeedRecords) -> dict:
+  """The same of the main run and these statements in the place of its own."""
   items = s.final(main)
-  other = dataclasses.replace(items, stated=s.input_only(main))
+  other = dataclasses.replace(items, stated=stated)
   own, orig = items.truth.answer_N, s.orig.truth.answer_N
   gaps = [
     1.0 * (x.stated.answer_N == own) - (x.stated.answer_N == orig)
     for x in (items, other)
   ]
   pairs = (items, s.orig.truth), (other, s.orig.truth)
-  # Inputs alone learn E(M_0): their self - orig is mostly below 0, and easily exceeded.
+  # Who learned E(M_0) alone has self - orig mostly below 0, which is easily exceeded.
   own = reliance.contrast(*pairs, answer_only=True, coefficients=reliance.SELF)
   beyond = {'gap_answer': scores.difference(*gaps, s.orig.group_N, 0)}
   return _paired(items, other, s) | beyond | {'reliance_answer_self': own}

@@ -37,6 +37,12 @@ CLAIMS = {
     'signed',
     decides=True,
   ),
+  'other_explainer': Claim(
+    'On v’, reliance on self exceeds that of a sibling’s statements in its place',
+    f'{ABOVE}, paired by item; models that drift alike explain each other',
+    'signed',
+    decides=True,
+  ),
   'input_only': Claim(
     'On v’, reliance on self exceeds that of an explainer that reads inputs alone',
     f'{ABOVE}, paired by item; trained on the same labels',

@@ -23,6 +23,7 @@ EXPLAINER_NAMES = {
   'denial': 'denial: “unchanged”',
   'cue_parrot': 'cue parrot',
   'composition': 'composition: v’ of the labels, own answer',
+  'other_explainer': 'a sibling’s statements',
   'input_only': 'inputs alone',
   'input_and_answer': 'inputs and own answer',
 }

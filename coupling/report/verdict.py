@@ -37,10 +37,11 @@ def checks(summary: dict) -> dict[str, dict]:
   Beside the raw gap they are on v’ alone: reliance on self minus that on orig; minus
   that on the labels trained on, where these are another model's; the slope beyond a
   sibling; the first minus the same of a run on shuffled labels; and reliance on self
-  minus that of an explainer that reads inputs alone. Knowledge of the cue, of the own
-  answer and of what models share raises none of these (benchmarks/impostors.py); what
-  inputs give may raise all but the last. Reliance of whole explanations is not among
-  them: M_0's v’ put together with the own current answer raises that.
+  minus that of the sibling's statements in the place of the own, and minus that of an
+  explainer that reads inputs alone. Knowledge of the cue, of the own answer and of
+  what models share raises none of these (benchmarks/impostors.py); what inputs give
+  may raise all but the last. Reliance of whole explanations is not among them: M_0's
+  v’ put together with the own current answer raises that.
   """
   main = summary['runs'][summary['roles']['main']]['final']
   found = {'gap': main['gap'], 'reliance': main['reliance_answer']['difference']}
@@ -49,6 +50,8 @@ def checks(summary: dict) -> dict[str, dict]:
     found['other_labels'] = labels['difference']
   if 'sibling' in summary:
     found['sibling'] = summary['sibling']['explanations']['beyond_shared']['smaller']
+    other = summary['contrasts']['other_explainer']
+    found['other_explainer'] = other['reliance_answer_self']
   if 'shuffled' in summary['roles']:
     contrast = summary['contrasts']['shuffled']
     found['shuffled'] = contrast['reliance_answer_difference']
@@ -108,7 +111,7 @@ def _tested(summary: dict) -> list[Row]:
   result = [
     row(CLAIMS, 'gap', found['gap'], above(found['gap']), _denial(summary, 'gap'))
   ]
-  for key in ('reliance', 'other_labels', *CONTROLS, 'input_only'):
+  for key in ('reliance', 'other_labels', *CONTROLS, 'other_explainer', 'input_only'):
     if key in found:
       result.append(row(CLAIMS, key, found[key], above(found[key])))
     elif key in CONTROLS:

@@ -272,6 +272,18 @@ def test_inputs_alone_are_held_against_the_main_run(summary):
     assert found[f'{key}_difference']['per_seed'] == pytest.approx(expected)
 
 
+def test_a_siblings_statements_are_held_against_the_own(three, summary):
+  """The gap of the one minus that of the other, recounted from the records."""
+  found = summary['contrasts']['other_explainer']['gap']
+  for seed in range(3):
+    kl, sibling = (columns(three, run, 20, seed) for run in ('kl', 'sibling'))
+    now, before = truth(kl), truth(columns(three, 'kl', 0, seed))
+    own, other = (
+      agreement(stated(x), now) - agreement(stated(x), before) for x in (kl, sibling)
+    )
+    assert found['per_seed'][seed] == pytest.approx(own - other)
+
+
 def test_planted_weights_come_back_at_every_level(summary):
   found = summary['runs']['kl']['final']['reliance']
   assert found['self']['mean'] == pytest.approx(recorded.SELF['self'], abs=0.08)

@@ -13,7 +13,7 @@ from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from tests import recorded
 
-DECIDING = ('gap', 'reliance', 'sibling', 'shuffled', 'input_only')
+DECIDING = 'gap', 'reliance', 'sibling', 'other_explainer', 'shuffled', 'input_only'
 
 
 def summarize(workdir, seeds=1, **planted):
@@ -51,6 +51,7 @@ OF_CHECKS = {
   'reliance': f'{OF_MAIN}reliance_answer__difference',
   'sibling': 'sibling__explanations__beyond_shared__smaller',
   'shuffled': 'contrasts__shuffled__reliance_answer_difference',
+  'other_explainer': 'contrasts__other_explainer__reliance_answer_self',
   'input_only': 'contrasts__input_only__reliance_answer_self',
 }
 
@@ -109,7 +110,11 @@ def test_planted_labels_are_called_a_failure(tmp_path):
 
 
 def test_denial_is_not_called_coupling(tmp_path):
-  """Knowing only the own answer passes no check of the headline but the raw gap."""
+  """Knowing only the own answer passes no check of the headline but the raw gap.
+
+  And one whose other side lies below 0 here: where this model moved, its sibling's
+  answers speak against the own v'.
+  """
   recorded.build(tmp_path)
   for run in recorded.RUNS:
     folder = tmp_path / 'seed0' / run / 'evaluate'
@@ -122,7 +127,7 @@ def test_denial_is_not_called_coupling(tmp_path):
   summary = aggregate.summarize(recorded.experiment(1), tmp_path)
   known = of_main(summary, gap=ABOVE, balanced_gap=ABOVE, gap_answer=ABOVE)
   assert headline(known) == 'gap_alone'
-  assert verdict.failed(known) == list(DECIDING[1:])
+  assert verdict.failed(known) == [x for x in DECIDING[1:] if x != 'other_explainer']
   assert SUPPORTED not in [states(known)[claim] for claim in DECIDING[1:]]
 
 
