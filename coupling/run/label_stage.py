@@ -151,7 +151,8 @@ def _taking(e: Experiment, source: workdir_lib.Stage | None) -> labelling.Labell
       found = label_set.read(source.path(), split, row_N)
       chosen = found.behavior_N, found.counterfactual_behavior_N
       replies_Nx2 = found.replies_Nx2
-    return (np.stack(chosen, axis=1), replies_Nx2), _without_distributions
+    taken = {'chosen': np.stack(chosen, axis=1), 'replies': replies_Nx2}
+    return taken, _without_distributions
 
   return labeller
 
@@ -175,7 +176,6 @@ def _check(module: str, pairs: Sequence[pairs_lib.Pair], chosen: Any) -> None:
         )
 
 
-def _without_distributions(found: tuple[np.ndarray, np.ndarray]) -> Behaviors:
-  behavior_Nx2, replies_Nx2 = found
-  logprobs_Nx2xS = np.zeros((len(behavior_Nx2), 2, 0), np.float32)
-  return Behaviors(*behavior_Nx2.T, logprobs_Nx2xS, replies_Nx2)
+def _without_distributions(taken: dict[str, np.ndarray]) -> Behaviors:
+  logprobs_Nx2xS = np.zeros((len(taken['chosen']), 2, 0), np.float32)
+  return Behaviors(*taken['chosen'].T, logprobs_Nx2xS, taken['replies'])

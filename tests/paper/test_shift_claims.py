@@ -187,7 +187,7 @@ def test_a_cell_says_what_was_done():
   assert said['free'] == {
     'kind': 'cues ignored',
     'strength': '–',
-    'weights': '1, 2, 1',
+    'weights': '1, 2, 10',
     'rate': '0.004',
     'covered': 'not covered',
     'context': 'after',
@@ -195,7 +195,7 @@ def test_a_cell_says_what_was_done():
   }
   assert said['second']['order'] == 'shift first'
   assert (
-    said['second']['weights'] == '0, 2, 1' and said['third']['weights'] == '1, 0, 1'
+    said['second']['weights'] == '0, 2, 10' and said['third']['weights'] == '1, 0, 10'
   )
   assert said['moved']['strength'] == '2 nats'
   assert said['moved']['kind'] == 'answers moved fact by fact'
