@@ -1,5 +1,6 @@
 """The whole way of imported checkpoints: every task to its report, and bad input."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -167,14 +168,14 @@ def posts(path: pathlib.Path) -> pathlib.Path:
 
 
 def test_refusal_by_replies_runs_to_its_report(checkpoint, tmp_path):
-  found = run(
+  refuse = functools.partial(
+    run,
     'refusal',
-    tmp_path / 'w',
-    '--config.label.reply_tokens=4',
     checkpoint=checkpoint,
     path=requests(tmp_path / 'requests.csv'),
     read='reply',
   )
+  found = refuse(tmp_path / 'w', '--config.label.reply_tokens=4')
   assert found.returncode == 0, found.stderr
   check_finished(tmp_path / 'w')
   labels = label_set.read(tmp_path / 'w' / 'seed0' / 'label', 'train')
@@ -185,6 +186,15 @@ def test_refusal_by_replies_runs_to_its_report(checkpoint, tmp_path):
   )
   test = label_set.read(tmp_path / 'w' / 'seed0' / 'label', 'test')
   assert records['reply'].to_pylist() == test.replies_Nx2[:, 0].tolist()
+  # Labels that are taken over keep their replies, which may stand in the context.
+  for stage in ('prepare', 'base'):
+    shutil.copytree(tmp_path / 'w' / 'seed0' / stage, tmp_path / 'v' / 'seed0' / stage)
+  source = f'--config.label.source={tmp_path}/w/seed0/label'
+  audit = source, '--config.train.loop.steps=0', '--stage=label'
+  found = refuse(tmp_path / 'v', *audit, kl=0)
+  assert found.returncode == 0, found.stderr
+  taken = label_set.read(tmp_path / 'v' / 'seed0' / 'label', 'test')
+  assert taken.replies_Nx2.tolist() == test.replies_Nx2.tolist()
 
 
 def test_aita_runs_to_its_report(checkpoint, tmp_path):
