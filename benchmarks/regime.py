@@ -69,7 +69,6 @@ COLUMNS = {
 def get_config(arg: str | None = None) -> ConfigDict:
   config = world.get_config(arg)
   config.seeds = WORLDS
-  config.task.practice_pairs = 9_600
   config.evaluate.split = 'validation'
   config.runs = ConfigDict(WAYS)
   config.report = dict(

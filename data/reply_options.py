@@ -22,7 +22,7 @@ PLACE = '{prompt}\n\n'  # in a template: what is asked about the prompt follows
 QUOTES = str.maketrans('‘’“”', '\'\'""')
 ENDS = ' .,;:!"\'*`'  # of an option, or around it, when it is compared
 # An option after this is rejected: "not necessarily in (B)".
-NOT = r'\bnot\s+(?:\w+\s+){0,2}\W?'
+NOT = r'\b(?i:not)\s+(?:\w+\s+){0,2}\W?'
 # After "A" or "I" these go on from a letter; other small words from a word.
 AFTER_LETTER = r'(?!\s+(?!(?:is|and|or|because|since|as)\b)[a-z])'
 

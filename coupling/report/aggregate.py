@@ -115,9 +115,9 @@ def _beside(
     result['trained_labels'] = over(_trained_labels, main)
   if 'sibling' in roles:
     result['sibling'] = over(_sibling, main, roles['sibling'])
-    others = [s.final(roles['sibling']).stated for s in seeds]
-    found = across([_over(x, main, s) for x, s in zip(others, seeds, strict=True)])
-    result['contrasts']['other_explainer'] = found
+    result['contrasts']['other_explainer'] = across(
+      [_over(s.final(roles['sibling']).stated, main, s) for s in seeds]
+    )
   return result
 
 

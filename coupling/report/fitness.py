@@ -50,8 +50,8 @@ def warnings(summary: dict) -> list[Row]:
 
 
 def _unnamed(found: dict) -> float:
-  """Share of a run's replies to x that name no single option, in the worst seed."""
-  return max(found['unnamed']['prompt']['per_seed']) if 'unnamed' in found else 0.0
+  """Share of a run's replies that name no single option, in the worst seed."""
+  return max((max(x['per_seed']) for x in found.get('unnamed', {}).values()), default=0)
 
 
 def _row(key: str, value: float, limit: float, about: str) -> Row:

@@ -39,9 +39,10 @@ def checks(summary: dict) -> dict[str, dict]:
   sibling; the first minus the same of a run on shuffled labels; and reliance on self
   minus that of the sibling's statements in the place of the own, and minus that of an
   explainer that reads inputs alone. Knowledge of the cue, of the own answer and of
-  what models share raises none of these (benchmarks/impostors.py); what inputs give
-  may raise all but the last. Reliance of whole explanations is not among them: M_0's
-  v’ put together with the own current answer raises that.
+  what models share raises none of these (benchmarks/impostors.py) but that over the
+  sibling's statements, where these speak against the own v’; what inputs give may
+  raise all but the last. Reliance of whole explanations is not among them: M_0's v’
+  put together with the own current answer raises that.
   """
   main = summary['runs'][summary['roles']['main']]['final']
   found = {'gap': main['gap'], 'reliance': main['reliance_answer']['difference']}

@@ -23,8 +23,8 @@ from coupling.runtime import manifests
 from coupling.runtime import progress
 from data import builder
 from data import loader
-from data import reply_options
 from data import pairs as pairs_lib
+from data import reply_options
 
 Pairs = Sequence[pairs_lib.Pair]
 # Options by their whole texts, which small models can be asked for, as configs/facts.py

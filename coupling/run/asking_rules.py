@@ -9,8 +9,8 @@ from coupling.run import base_model
 from data import pairs as pairs_lib
 from data import reply_options
 
-# A template of pairs.Questions -> what it has a place for, and whether it must have it.
 THOUGHT_TOKENS = 256  # of a reply with thoughts, at least
+# A template of pairs.Questions -> what it has a place for, and whether it must have it.
 _PLACES = {
   'behavior': ('prompt', True),
   'explanation': ('prompt', True),

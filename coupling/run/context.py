@@ -17,8 +17,8 @@ from coupling.elicit import explanation
 from coupling.elicit import label_set
 from coupling.elicit import options as options_lib
 from coupling.runtime import workdir as workdir_lib
-from data import reply_options
 from data import pairs as pairs_lib
+from data import reply_options
 
 # Orbax and TFDS tell much of themselves; what the user needs goes through progress.
 logging.set_verbosity(logging.ERROR)

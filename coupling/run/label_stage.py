@@ -26,9 +26,9 @@ from coupling.runtime import finite
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
 from data import loader
-from data import reply_options
 from data import pairs as pairs_lib
 from data import readers
+from data import reply_options
 from data import splits
 
 Experiment = schema.Experiment

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data import facts
-from data import reply_options
 from data import pairs
 from data import readers
 from data import refusal
+from data import reply_options
 
 COUNTRIES = ('Guinea', 'Equatorial Guinea', 'Papua New Guinea', 'Niger')
 LETTERS = ('A', 'B', 'C', 'D')
@@ -84,6 +84,7 @@ def test_a_text_is_named_as_whole_words_longest_first(reply, named):
     ('A, B and C are wrong.', ELSE),
     ('A, B, or C', ELSE),
     ('It is B, not A.', 'B'),
+    ('Not A. B', 'B'),
     ('The answer is not (C) but (D)', 'D'),
     ("Plan B's D", 'D'),
     ('E', ELSE),

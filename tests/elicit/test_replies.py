@@ -21,8 +21,8 @@ from coupling.model import decoder
 from coupling.model import sharding
 from coupling.model.architecture import DecoderConfig
 from data import formats
-from data import reply_options
 from data import pairs
+from data import reply_options
 from data import tokens
 
 WORDS = ('please', 'now', 'why', 'hush', 'sure', 'I', 'refuse', 'expl', 'ask')

@@ -147,7 +147,7 @@ def warned(summary, *runs, **values):
     group, name = path.split('__')
     seeds = np.broadcast_to(value, 3).tolist()
     for run in runs or recorded.RUNS:
-      node = result['runs'][run][group]
+      node = result['runs'][run].setdefault(group, {})
       node[name] = {
         'mean': np.mean(seeds),
         'low': None,
@@ -222,6 +222,13 @@ def test_invalid_explanations_are_warned_of_just_beyond_the_limit(summary):
   assert not warned(summary, 'sibling', final__invalid=0.05)
   found = warned(summary, 'sibling', final__invalid=0.05 + BEYOND)
   assert list(found) == ['invalid'] and found['invalid']['about'] == 'sibling'
+
+
+@pytest.mark.parametrize('asked', ['prompt', 'counterfactual'])
+def test_replies_that_name_no_option_are_warned_of(summary, asked):
+  at, beyond = ({f'unnamed__{asked}': [0.0, 0.1 + x, 0.0]} for x in (0, BEYOND))
+  assert not warned(summary, 'kl', **at)
+  assert list(warned(summary, 'kl', **beyond)) == ['unnamed']
 
 
 def test_explanations_worse_than_denial_are_warned_of_where_that_is_sure(summary):
