@@ -6,7 +6,7 @@ Claim (arXiv 2606.32038): after explanation training on fixed labels, Self > Ori
 model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
-After `make demo`: 39 s on two cores, and the numbers of that run, item by item.
+After `make demo`: 21 s on two cores, and the numbers of that run, item by item.
 Arguments: task, model, checkpoint, path, seed; labels (a label stage, or task).
 """
 

@@ -112,12 +112,14 @@ def test_tests_of_smollm2_in_the_readme_are_those_of_its_file():
 
 @pytest.mark.parametrize('page', ['README.md', 'docs/world.md'])
 def test_numbers_of_the_worlds_are_those_of_their_file(page):
-  text = (ROOT / page).read_text()
-  [found] = json.loads((RESULTS.parent / 'world.json').read_text()).values()
+  """README has those of the first worlds alone."""
+  text = (ROOT / page).read_text().replace('%', '')
+  every = [*json.loads((RESULTS.parent / 'world.json').read_text()).values()]
   units = {'gap': 'points', 'similarity': 'percent'}
-  for name in ('gap', 'similarity', 'sibling', 'shuffled', 'inputs alone', MORE):
-    number = shown_as(found[name], units.get(name, 'signed'))
-    assert number.replace('%', '') in text.replace('%', ''), (page, name, number)
+  for found in every[:1] if page == 'README.md' else every:
+    for name in ('gap', 'similarity', 'sibling', 'shuffled', 'inputs alone', MORE):
+      number = shown_as(found[name], units.get(name, 'signed')).replace('%', '')
+      assert number in text, (page, name, number)
 
 
 def test_the_walk_names_functions_that_are_there():
