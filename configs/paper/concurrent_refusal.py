@@ -17,9 +17,7 @@ from configs.paper import concurrent_shift
 
 PART = 'request'
 # Tuned towards complying, on all requests; old labels cover all of them.
-COMPLY = dict(target='comply', strength=3.0)
-# What the strongest reason does to the decision is taken away.
-IGNORE = dict(target='ignore_cue', cues='why3')
+COMPLY = dict(target='comply', strength=0.5)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -31,9 +29,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
   # A shift of everything leaves nothing that old labels do not cover.
   runs, pairs = concurrent_shift.cells({'comply': COMPLY}, True, uncovered=False)
-  more = concurrent_shift.cells({'ignore': IGNORE}, True, contexts=('before',))
-  runs |= more[0]
-  pairs += more[1]
   common.add_runs(config, runs, part=PART)
   for control in ('no_kl', 'sibling', 'shuffled'):
     with config.parts[PART].unlocked():

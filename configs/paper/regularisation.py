@@ -14,15 +14,16 @@ from ml_collections import ConfigDict
 
 from configs.paper import common
 
-WEIGHTS = (0.0, 0.1, 1.0, 10.0)  # of behavior_kl
+WEIGHTS = (0.0, 0.1, 1.0, 10.0)  # of behavior_kl, times that of the main run
 KNOWN = {0.0: 'no_kl', 1.0: 'kl'}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   _, config = common.start(arg)
+  weight = config.parts[common.MAIN].train.objectives.behavior_kl.weight
   names = {x: KNOWN.get(x, f'kl_{x:g}'.replace('.', '_')) for x in WEIGHTS}
   runs = {
-    name: dict(objectives=dict(behavior_kl=dict(weight=x)))
+    name: dict(objectives=dict(behavior_kl=dict(weight=x * weight)))
     for x, name in names.items()
     if x not in KNOWN
   }
@@ -37,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       'vanishes or reverses.'
     ),
     published='+11.1 points (Qwen3-8B, Hint-MMLU), +7.0 (AITA), +9.5 (refusal)',
-    axis='weight of the behaviour KL',
+    axis='weight of the behaviour KL, times that of the main run',
     runs=tuple(names.values()),
     at=WEIGHTS,
   )

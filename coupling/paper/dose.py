@@ -29,7 +29,7 @@ TESTED = {
   '“full”: all weights are trained. The scale of the adapters (alpha / rank) is the '
   'same at all ranks, so a higher rank also makes larger updates, and with all weights '
   'the embeddings of new words are trained too: capacity alone is not tested.',
-  'rates': 'The same training with several constant learning rates.',
+  'rates': 'The same training with several learning rates.',
 }
 FULL = 'full'  # label of a run that trains all weights
 NAMES = dict(zip(GAPS, ('raw', 'class-balanced', 'on v’ alone')))

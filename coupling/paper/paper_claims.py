@@ -18,8 +18,8 @@ COUPLED = (
   'siblings share is not excluded here'
 )
 LOST = (
-  'half of the gap at weight 1, minus the gap at weight 0 (paired by seed), above 0, '
-  'where the gap at weight 1 is above 0: less than half is left'
+  'half of the gap with the main run’s KL, minus the gap without (paired by seed), '
+  'above 0, where the gap with it is above 0: less than half is left'
 )
 TRACKS = (
   'it tracks: new − old above 0, and new above the companion’s{}; contradicted where '
@@ -53,20 +53,20 @@ CLAIMS = {
   # Doses.
   'kl_gap': Claim(
     'With the behaviour KL, Self − Orig is above zero, and beyond shuffled labels',
-    f'at weight 1: {COUPLED}',
+    f'with the main run’s KL: {COUPLED}',
     against='shuffled labels',
     matters=POINTS,
   ),
   'kl_reliance': Claim(
     'With the behaviour KL, reliance on v’ is on self more than on orig',
-    'self − orig at weight 1 above 0',
+    'self − orig with the main run’s KL above 0',
     'signed',
     matters=TENTH,
   ),
   'without_kl': Claim(
     'Without the behaviour KL, Self − Orig vanishes or reverses',
     LOST,
-    against='gap at weight 0',
+    against='gap without it',
   ),
   'noise_gap': Claim(
     'Self − Orig is above zero, and beyond shuffled labels, at every share of noise',
