@@ -56,6 +56,9 @@ class SeedRecords:
   # weight and train.explained=all, so that what it names is of no account.
   shifted: dict[str, np.ndarray]
   _stated: dict[str, Explanation] = dataclasses.field(default_factory=dict, repr=False)
+  _fitted: dict[tuple, input_only.InputOnly] = dataclasses.field(
+    default_factory=dict, repr=False
+  )
 
   def final(self, run: str) -> Items:
     """A run at its last evaluated step, or BASE."""
@@ -79,8 +82,11 @@ class SeedRecords:
   def input_only(self, run: str) -> Explanation:
     """What the explainer that reads inputs alone states, given a run's labels."""
     if run not in self._stated:
-      fitted = input_only.fit(self.train_pairs[run], self.train_labels[run])
-      self._stated[run] = fitted.state(list(self.tables[run].values())[-1])
+      pairs, labels = self.train_pairs[run], self.train_labels[run]
+      key = tuple(np.asarray(x).tobytes() for x in (pairs['row'], *labels))
+      if key not in self._fitted:  # most runs have the same labels
+        self._fitted[key] = input_only.fit(pairs, labels)
+      self._stated[run] = self._fitted[key].state(list(self.tables[run].values())[-1])
     return self._stated[run]
 
   def scored(self, run: str) -> Explanation | None:

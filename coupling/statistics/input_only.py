@@ -12,6 +12,7 @@ import re
 
 import numpy as np
 import pyarrow as pa
+from scipy import sparse
 from sklearn import feature_extraction
 from sklearn import linear_model
 
@@ -35,7 +36,8 @@ class InputOnly:
   def state(self, table: pa.Table) -> Explanation:
     """What it states of items, from the columns that `fit` reads."""
     rows = table.to_pylist()
-    score_NxK = _scores(self.option, rows)
+    options_RxF, item_R = _options(rows)
+    score_NxK = _by_item(self.option.decision_function(options_RxF), item_R, len(rows))
     answer_N = score_NxK.argmax(axis=1).astype(np.int32)
     if self.changed is None:
       return Explanation(answer_N, np.full(len(rows), self.constant, np.int32))
@@ -58,55 +60,52 @@ def fit(table: pa.Table, labels: Explanation) -> InputOnly:
     raise ValueError(f'{len(table)} pairs with {len(labels.answer_N)} labels')
   rows = table.to_pylist()
   answer_N, changed_N = (np.asarray(x) for x in labels)
-  option = _of_answers(rows, answer_N)
+  options_RxF, item_R = _options(rows)
+  given_R = _slots(item_R) == answer_N[item_R]
+  option = _classifier().fit(options_RxF, given_R)
   groups, group_N = np.unique(table['group'].to_pylist(), return_inverse=True)
   if len(set(changed_N.tolist())) == 1 or len(groups) < FOLDS:
     return InputOnly(option, None, int(changed_N[0]))
-  features = _hashed(rows, unseen_scores(rows, answer_N, group_N))
+  found_R = unseen_scores(options_RxF, given_R, group_N[item_R])
+  features = _hashed(rows, _by_item(found_R, item_R, len(rows)))
   return InputOnly(option, _classifier().fit(features, changed_N), 0)
 
 
 def unseen_scores(
-  rows: Sequence[dict], answer_N: np.ndarray, group_N: np.ndarray
+  options_RxF: sparse.csr_matrix, given_R: np.ndarray, group_R: np.ndarray
 ) -> np.ndarray:
-  """Scores [N, K] by classifiers that have seen no pair of a row's group.
+  """Log-odds [R] of options, by classifiers that have seen nothing of a row's group.
 
   So they are as those of held-out items, which are of other groups.
   """
-  fold_N, score_NxK = group_N % FOLDS, None
+  fold_R, score_R = group_R % FOLDS, np.zeros(len(group_R))
   for fold in range(FOLDS):
-    seen = [row for row, x in zip(rows, fold_N) if x != fold]
-    found = _scores(_of_answers(seen, answer_N[fold_N != fold]), rows)
-    score_NxK = found if score_NxK is None else score_NxK
-    score_NxK[fold_N == fold] = found[fold_N == fold]
-  return score_NxK
+    own_R = fold_R == fold
+    fitted = _classifier().fit(options_RxF[~own_R], given_R[~own_R])
+    score_R[own_R] = fitted.decision_function(options_RxF[own_R])
+  return score_R
 
 
 def _classifier() -> linear_model.LogisticRegression:
   return linear_model.LogisticRegression(C=INVERSE_PENALTY, solver='liblinear')
 
 
-def _of_answers(
-  rows: Sequence[dict], answer_N: np.ndarray
-) -> linear_model.LogisticRegression:
-  """Of every option: whether it is given without the cue."""
-  wanted = [
-    k == answer
-    for row, answer in zip(rows, answer_N)
-    for k in range(len(row['options']))
-  ]
-  return _classifier().fit(_hasher.transform(_of_options(rows)), wanted)
+def _options(rows: Sequence[dict]) -> tuple[sparse.csr_matrix, np.ndarray]:
+  """Features of every option of every item [R, F], and which item it is of [R]."""
+  item_R = np.repeat(np.arange(len(rows)), [len(row['options']) for row in rows])
+  return _hasher.transform(_of_options(rows)), item_R
 
 
-def _scores(
-  option: linear_model.LogisticRegression, rows: Sequence[dict]
-) -> np.ndarray:
-  """Log-odds of each option [N, K]; -inf where an item has fewer."""
-  size_N = [len(row['options']) for row in rows]
-  found = option.decision_function(_hasher.transform(_of_options(rows)))
-  score_NxK = np.full((len(rows), max(size_N)), -np.inf)
-  for i, part in enumerate(np.split(found, np.cumsum(size_N)[:-1])):
-    score_NxK[i, : len(part)] = part
+def _slots(item_R: np.ndarray) -> np.ndarray:
+  """Of every option its place among those of its item [R]."""
+  return np.arange(len(item_R)) - np.searchsorted(item_R, item_R)
+
+
+def _by_item(score_R: np.ndarray, item_R: np.ndarray, items: int) -> np.ndarray:
+  """Scores of each item's options [N, K]; -inf where it has fewer."""
+  slot_R = _slots(item_R)
+  score_NxK = np.full((items, slot_R.max() + 1), -np.inf)
+  score_NxK[item_R, slot_R] = score_R
   return score_NxK
 
 

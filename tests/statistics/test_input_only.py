@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import sparse
 
 from coupling.elicit.explanation import Explanation
 from coupling.statistics import input_only
@@ -63,17 +64,16 @@ def test_of_labels_that_inputs_do_not_decide_chance_is_left():
 
 
 def test_scores_of_a_group_do_not_know_its_own_labels():
-  """Each group stands twice; other answers in one of them move the others' scores."""
-  once, labels = by_input(31, 0)
-  rows = pa.concat_tables([once, once]).to_pylist()
-  group_N, answer_N = np.tile(np.arange(31), 2), np.tile(labels.answer_N, 2)
-  before = input_only.unseen_scores(rows, answer_N, group_N)
-  mine_N = group_N == 7
-  after = input_only.unseen_scores(
-    rows, np.where(mine_N, (answer_N + 1) % 4, answer_N), group_N
-  )
-  np.testing.assert_array_equal(before[mine_N], after[mine_N])
-  assert not np.allclose(before[group_N % 3 != 7 % 3], after[group_N % 3 != 7 % 3])
+  """Other labels of one group move the scores of those alone that learn from it."""
+  rng = np.random.default_rng(0)
+  features_RxF = sparse.csr_matrix(rng.standard_normal((120, 5)))
+  given_R, group_R = rng.random(120) < 0.4, np.repeat(np.arange(30), 4)
+  before = input_only.unseen_scores(features_RxF, given_R, group_R)
+  mine_R = group_R == 7
+  after = input_only.unseen_scores(features_RxF, given_R ^ mine_R, group_R)
+  unseen_R = group_R % 3 == 7 % 3
+  np.testing.assert_array_equal(before[unseen_R], after[unseen_R])
+  assert (before[~unseen_R] != after[~unseen_R]).all()
 
 
 def test_it_is_the_same_each_time_and_of_labels_of_one_class_says_that_class():
