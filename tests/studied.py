@@ -216,6 +216,10 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
       Run(GOOD, planted=0.9),
     ),
     'after': (train(context='after'), Run(GOOD, swaps=True)),
+    'fixed_2': (train(start='kl'), Run(GOOD)),
+    'fixed_3': (train(start='fixed_2'), Run(GOOD)),
+    'again_2': (train(start='kl', labels='run:kl'), Run(dict(self=0.85))),
+    'again_3': (train(start='again_2', labels='run:again_2'), Run(dict(self=0.85))),
   }
   for name, share, says in (
     ('old_50', 0.15, dict(self=0.6, target=0.15)),
@@ -293,6 +297,10 @@ def paper(seeds: int = 5) -> tuple[Paper, dict[str, dict[int, Records]]]:
       runs=('main/kl', 'init/outsider'), at=(), companions=(),
     ),
     'collapse': study('collapse', ('kl', 'plain', 'no_kl', 'held')),
+    'iterated': study(
+      'iterated', ('kl', 'again_2', 'again_3'), (1, 2, 3), 'round',
+      ['', 'fixed_2', 'fixed_3'],
+    ),
     'mechanism': study('mechanism', ('kl', 'no_kl', 'shuffled')),
   }  # fmt: skip
   return Paper(title='A paper', looks=(seeds,), parts=parts, studies=studies), found

@@ -15,6 +15,7 @@ from configs.paper import capacity
 from configs.paper import common
 from configs.paper import concurrent_refusal
 from configs.paper import concurrent_shift
+from configs.paper import iterated
 from configs.paper import label_noise
 from configs.paper import label_source
 from configs.paper import learning_rate
@@ -39,6 +40,7 @@ STUDIES = (
   variety,
   privileged_access,
   regulariser,
+  iterated,
   mechanism,
 )
 

@@ -21,6 +21,7 @@ Kind = Literal[
   'variety',
   'access',
   'collapse',
+  'iterated',
   'mechanism',
 ]
 
@@ -77,7 +78,12 @@ class Paper:
       wanted = {run for run in part.runs if f'{name}/{run}' in named}
       if wanted or name == main:
         wanted.update(part.report.played)
-      while more := {part.runs[run].start for run in wanted} - wanted - {''}:
+      while more := {
+        of
+        for run in wanted
+        for of in borrowed_labels.needs(part.runs[run])
+        if of not in wanted
+      }:
         wanted |= more
       runs = {run: train for run, train in part.runs.items() if run in wanted}
       parts[name] = dataclasses.replace(part, seeds=seeds, runs=runs)

@@ -107,27 +107,35 @@ def precision_problems(section: str, train: schema.Train, base: Any) -> Iterator
 
 
 def starts(runs: Runs, names: Sequence[str]) -> Iterator[str]:
-  """Runs that start from none, from themselves, or from other kinds of weights."""
+  """Runs that wait for none, for themselves, or start from other kinds of weights."""
   for name, train in runs.items():
-    chain, first = {name}, train.start
-    while first in runs and first not in chain:
-      chain.add(first)
-      first = runs[first].start
-    if first and (first in chain or first not in names):
-      yield (
-        f'runs.{name}.start={train.start!r}: name another run, of {sorted(names)}, '
-        'that does not start from this one in turn'
-      )
-    elif train.start in runs and runs[train.start].lora != train.lora:
-      yield (
-        f'runs.{name}.lora differs from that of runs.{train.start}, where it starts: '
-        'the same weights must be trained in both'
-      )
-    elif train.start in runs and not runs[train.start].loop.steps:
-      yield (
-        f'runs.{name}.start={train.start!r}: that run has no steps and is M_0; leave '
-        'start empty'
-      )
+    for field, first in (
+      ('start', train.start),
+      ('labels', borrowed_labels.other_run(train.labels)),
+    ):
+      where = f'runs.{name}.{field}={getattr(train, field)!r}'
+      if first and (first not in names or name in _waited(runs, first)):
+        yield (
+          f'{where}: name another run, of {sorted(names)}, that does not wait for this '
+          'one in turn'
+        )
+      elif first in runs and not runs[first].loop.steps:
+        yield f'{where}: that run has no steps and is M_0; leave {field} empty'
+      elif field == 'start' and first in runs and runs[first].lora != train.lora:
+        yield (
+          f'runs.{name}.lora differs from that of runs.{first}, where it starts: the '
+          'same weights must be trained in both'
+        )
+
+
+def _waited(runs: Runs, first: str) -> set[str]:
+  """A run, and all that it waits for."""
+  found, more = set(), {first}
+  while more:
+    found |= more
+    more = set().union(*(borrowed_labels.needs(runs[x]) for x in more if x in runs))
+    more -= found
+  return found
 
 
 def earlier_labels(runs: Runs, base: schema.Base) -> Iterator[str]:

@@ -210,9 +210,9 @@ class Train:
 
   seed: Natural = 0  # beside the experiment's seed: siblings differ in this alone
   start: str = ''  # run whose last weights are trained on; '' for M_0
-  # Whose: '' for M_0's own, step:N for those of that step of its pretraining, part:NAME
-  # for those of another part of the paper, or the folder of a label stage, in which
-  # {seed} stands for the seed.
+  # Whose: '' for M_0's own, step:N for those of that step of its pretraining, run:NAME
+  # for those of another run's end, part:NAME for those of another part of the paper, or
+  # the folder of a label stage, in which {seed} stands for the seed.
   labels: str = ''
   mixture: Share = 1.0  # of the items take `labels`; the others, M_0's own
   noise: Share = 0.0  # of labels are replaced by another statement, drawn uniformly

@@ -34,6 +34,8 @@ def folder(labels: str, workdir: pathlib.Path, seed: int) -> pathlib.Path:
     return workdir / f'seed{seed}' / 'label'
   if (step := borrowed_labels.earlier_step(labels)) is not None:
     return workdir / f'seed{seed}' / f'label-step{step}'
+  if run := borrowed_labels.other_run(labels):
+    return workdir / f'seed{seed}' / run / 'label'
   if part := borrowed_labels.donor(labels):
     return workdir.parent / part / f'seed{seed}' / 'label'
   return pathlib.Path(labels.format(seed=seed))

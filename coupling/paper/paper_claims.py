@@ -12,6 +12,7 @@ SIMILAR = 0.7  # the paper's condition on behaviour similarity
 # The smallest effects that matter, planned before any number was seen by these rules: 3
 # points, a tenth of all explanations; of a doubling, 1 point.
 POINTS, TENTH, DOUBLING = 0.03, 0.1, 0.01
+SETTLED = POINTS  # scores that differ by less have settled
 # A gap alone says little: labels that say nothing have one too, and so has denial.
 COUPLED = (
   'gap above 0, and reliance on v’ above that of shuffled labels, paired by seed; what '
@@ -195,6 +196,32 @@ CLAIMS = {
     'the two differ, or where that KL has none',
     'signed',
     'this run',
+  ),
+  # Rounds of training.
+  'refreshed_self': Claim(
+    'After the last round, refreshed labels give truer explanations than fixed ones',
+    'Self minus that with fixed labels, trained as long, paired by seed, above 0',
+    against='fixed labels',
+    matters=POINTS,
+  ),
+  'refreshed_reliance': Claim(
+    '… and explanations that rely more on the present v’',
+    'reliance on self minus that with fixed labels, paired by seed, above 0',
+    'signed',
+    'fixed labels',
+    matters=TENTH,
+  ),
+  'fixed_lasts': Claim(
+    'With fixed labels, reliance on v’ is still on self more than on orig after the '
+    'last round',
+    'self − orig above 0',
+    'signed',
+    matters=TENTH,
+  ),
+  'settles': Claim(
+    'Scores settle after the second round of refreshed labels',
+    'Self after the last minus that after the second, paired by seed, within '
+    f'{SETTLED} of 0',
   ),
   # Circuits.
   'shares_circuits': Claim(

@@ -13,6 +13,7 @@ from coupling.paper import claim_table
 from coupling.paper import collapse
 from coupling.paper import control_claims
 from coupling.paper import dose
+from coupling.paper import iterated_claims
 from coupling.paper import mechanism
 from coupling.paper import planted_claims
 from coupling.paper import shift_claims
@@ -38,6 +39,7 @@ BY_KIND: dict[str, types.ModuleType] = {
       variety_claims,
       access,
       collapse,
+      iterated_claims,
     ),
     mechanism,
   )

@@ -4,6 +4,7 @@ Behaviours are M_0's, those of another label set, or the data's own.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -20,6 +21,7 @@ from coupling.run import base_model
 from coupling.run import context
 from coupling.run import labelling
 from coupling.run import other_labels
+from coupling.run import steps
 from coupling.runtime import distributed
 from coupling.runtime import files
 from coupling.runtime import finite
@@ -35,14 +37,18 @@ Experiment = schema.Experiment
 Path = pathlib.Path
 
 
-def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> bool:
+def label(e: Experiment, workdir: Path, seed: int, labels: str = '') -> bool:
   """Records what M_0 does on every split, or the source of the labels did.
 
-  `step`: an earlier step of M_0's own pretraining is asked, for labels of its own.
+  `labels`: as of `train.labels`, those that are made here: of a step of M_0's own
+  pretraining, or of another run at its end.
   """
-  labels = '' if step is None else f'{borrowed_labels.EARLIER}{step}'
+  step = borrowed_labels.earlier_step(labels)
   folder = label_set.folder(labels, workdir, seed)
   needs = {k: context.stage(e, workdir, seed, k) for k in ('prepare', 'base')}
+  if run := borrowed_labels.other_run(labels):
+    of_run = context.stage_config(e, 'train', seed, run)
+    needs['train'] = workdir_lib.finished_stage(folder.parent / 'train', of_run)
   field, source = f'label.source={e.label.source}', other_labels.source(e, seed)
   if source is not None:
     needs['source'] = source
@@ -52,7 +58,7 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
       return False
     builder = context.pairs_builder(e, workdir, seed)
     wanted = [x for x in builder.info.splits if x != splits.PRACTICE]
-    if context.practised(e) and step is None:
+    if context.practised(e) and not labels:
       wanted.append(splits.PRACTICE)
     asked = context.questions(e)
     every = {
@@ -69,9 +75,10 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
       other_labels.check(field, source, info, stage.config)
     kept = {split: fitting(e, split, found) for split, found in every.items()}
     train = [every['train'][i] for i in kept.get('train', ())]
-    labeller = _labeller(e, workdir, seed, step, source, stage, train)
+    labeller = _labeller(e, workdir, seed, labels, source, stage, train)
     total = sum(map(len, kept.values()))
-    bar = progress.Progress(f'seed {seed} · {folder.name}', total, 'pairs')
+    name = str(folder.relative_to(workdir / f'seed{seed}'))
+    bar = progress.Progress(f'seed {seed} · {name}', total, 'pairs')
     done = 0
     for split, row_N in kept.items():
       pairs = [every[split][i] for i in row_N]
@@ -80,14 +87,12 @@ def label(e: Experiment, workdir: Path, seed: int, step: int | None = None) -> b
         here = np.arange(first, end)
         path = label_set.shard(stage.path(), split, first)
         if not distributed.first(stage.sealed, path.stem):
-          where = f'seed {seed} · {folder.name} · {split}, pairs from {first} on'
+          where = f'seed {seed} · {name} · {split}, pairs from {first} on'
           with finite.during(where):
-            labels = compute(loader.take(arrays, here))
-          if (split, first, step, source) == ('train', 0, None, None):
-            labelling.check_varied(e.label, labels)  # before they are kept
-          distributed.first(
-            label_set.write, path, pairs[first:end], row_N[here], labels
-          )
+            found = compute(loader.take(arrays, here))
+          if (split, first, labels, source) == ('train', 0, '', None):
+            labelling.check_varied(e.label, found)  # before they are kept
+          distributed.first(label_set.write, path, pairs[first:end], row_N[here], found)
           distributed.first(stage.seal, path.stem, path)
         done += len(here)
         bar.update(done)
@@ -117,7 +122,7 @@ def _labeller(
   e: Experiment,
   workdir: Path,
   seed: int,
-  step: int | None,
+  labels: str,
   source: workdir_lib.Stage | None,
   stage: workdir_lib.Stage,
   train: Sequence[pairs_lib.Pair],
@@ -125,9 +130,12 @@ def _labeller(
   """Who gives behaviours; where they are calibrated, with the prior in the stage."""
   if e.label.source:
     return _taking(e, source)
-  # Of an earlier step only the answers are wanted.
-  support = e.label.reference if step is None else 'options'
-  model = base_model.model(e, workdir, seed, step)
+  # Of any but M_0 only the answers are wanted.
+  support = 'options' if labels else e.label.reference
+  model = base_model.model(e, workdir, seed, borrowed_labels.earlier_step(labels))
+  if run := borrowed_labels.other_run(labels):
+    params = steps.reader(e, workdir, seed, run)(e.runs[run].loop.steps)
+    model = dataclasses.replace(model, params=params)
   asks = functools.partial(labelling.asking, model, context.questions(e), e.label)
   if e.behavior.calibration == 'prior':
     path = stage.path(label_set.PRIOR)

@@ -249,7 +249,8 @@ def _first(
     )
   labelled = (chain[-1].name,)
   for step in sorted(_earlier(e)):
-    name, args = _name(part, seed, f'label step {step}'), (e, folder, seed, step)
+    labels = f'{borrowed_labels.EARLIER}{step}'
+    name, args = _name(part, seed, f'label step {step}'), (e, folder, seed, labels)
     chain.append(workers_lib.Task(name, 'label', labelled, label_stage.label, args))
   return chain
 
@@ -276,6 +277,11 @@ def _runs(
       title, args = _name(part, seed, run, kind), (e, folder, seed, run)
       if kind != 'patch' or run in patched:
         tasks.append(workers_lib.Task(title, kind, needs, function, args))
+    labels = f'{borrowed_labels.RUN}{run}'
+    if any(train.labels == labels for train in e.runs.values()):
+      title, args = _name(part, seed, run, 'label'), (e, folder, seed, labels)
+      # Without these labels there is no training of others.
+      tasks.append(workers_lib.Task(title, 'train', (name,), label_stage.label, args))
   return tasks
 
 
@@ -287,6 +293,8 @@ def _train_needs(
   needs = [_name(part, seed, 'label')]
   if (step := borrowed_labels.earlier_step(train.labels)) is not None:
     needs.append(_name(part, seed, f'label step {step}'))
+  if other := borrowed_labels.other_run(train.labels):
+    needs.append(_name(part, seed, other, 'label'))
   if donor := borrowed_labels.donor(train.labels):
     needs.append(_name(donor, seed, 'label'))
   if train.start:

@@ -74,7 +74,19 @@ KL = 'objectives.behavior_kl'
       runs(f'{KL}.reference', 'kl', 'sibling', 'shuffled'),
     ),
     ({'train.start': 'nobody'}, runs('start')),
-    ({'train.start': 'kl'}, runs('start')),
+    ({'train.start': 'kl'}, runs('start', 'kl')),
+    ({'train.labels': 'run:kl'}, runs('labels', 'kl')),
+    (
+      {'runs.sibling.labels': 'run:nobody'},
+      {'runs.sibling.labels', 'report.sibling'},
+    ),
+    (
+      {'runs.kl.labels': 'run:no_kl', 'runs.no_kl.start': 'kl'},
+      {
+        *('runs.kl.labels', 'runs.no_kl.start'),
+        *('report.unregularised', 'report.sibling', 'report.shuffled'),
+      },
+    ),
     ({'report.main': ''}, {'report.main'}),
     ({'report.sibling': 'nobody'}, {'report.sibling'}),
     ({'runs.sibling.seed': 0}, {'report.sibling'}),

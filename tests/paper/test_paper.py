@@ -9,6 +9,7 @@ import pytest
 from coupling.elicit.explanation import Explanation
 from coupling.paper import collapse
 from coupling.paper import control_claims
+from coupling.paper import iterated_claims
 from coupling.paper import paper_seeds
 from coupling.paper import planted_claims
 from coupling.paper import study_numbers
@@ -19,7 +20,8 @@ from coupling.runtime.workdir import WorkdirError
 from coupling.statistics import scores
 from tests import patched
 from tests import studied
-from tests.studied import GOOD, NEUTRAL, SEEDS, Run, small, states, study, train
+from tests.studied import GOOD, NEUTRAL, SEEDS, STALE, Run
+from tests.studied import small, states, study, train
 
 
 # A planted behaviour.
@@ -77,6 +79,32 @@ def test_planting_by_a_kind_of_cue_counts_items_of_that_kind_alone():
   assert states(planted_claims, PLANTED, found) == [SUPPORTED]
   with pytest.raises(WorkdirError, match="no item has a cue of the kind 'source9'"):
     plant(GOOD, cues='source9')
+
+
+# Rounds.
+
+ROUNDS = ('kl', 'again_2', 'again_3')
+
+
+def rounds(refreshed, fixed, second=None):
+  runs = {'kl': Run(GOOD), 'fixed_2': Run(fixed), 'fixed_3': Run(fixed)}
+  runs |= {'again_2': Run(second or refreshed), 'again_3': Run(refreshed)}
+  of = study('iterated', ROUNDS, (1, 2, 3), 'round', ['', 'fixed_2', 'fixed_3'])
+  found = iterated_claims.numbers(of, small(runs, seeds=SEEDS))
+  return found, states(iterated_claims, of, found)
+
+
+def test_refreshed_labels_that_help_agree_and_those_that_do_not_disagree():
+  found, decided = rounds(dict(self=0.9), GOOD)
+  assert decided[:3] == [SUPPORTED] * 3 and decided[3] != CONTRADICTED
+  last = found['rounds'][-1]
+  gains = zip(*(last[x]['self_accuracy']['per_seed'] for x in ('refreshed', 'fixed')))
+  assert last['contrast']['self_accuracy']['per_seed'] == pytest.approx(
+    [a - b for a, b in gains]
+  )
+  assert rounds(STALE, GOOD)[1][:2] == [CONTRADICTED] * 2
+  assert rounds(GOOD, STALE)[1][2] == CONTRADICTED
+  assert rounds(GOOD, GOOD, second=STALE)[1][3] == CONTRADICTED  # it has not settled
 
 
 # Variety.

@@ -9,6 +9,7 @@ from configs.paper import capacity
 from configs.paper import common
 from configs.paper import concurrent_refusal
 from configs.paper import concurrent_shift
+from configs.paper import iterated
 from configs.paper import label_noise
 from configs.paper import label_source
 from configs.paper import learning_rate
@@ -40,6 +41,7 @@ STUDIES = {
   learning_rate: ('rate_double',),
   variety: ('changed_3',),
   regulariser: ('kl_plain',),
+  iterated: ('again_2',),
   label_source: ('from_donor', 'mixed_50'),
   concurrent_shift: ('ignore_uncovered_after', 'follow_covered_before', 'still_after'),
   planted: ('planted', 'not_planted'),

@@ -40,7 +40,7 @@ RUNS = {
     practice=True,
     objectives=dict(behavior_xent=SHIFT, explanation_xent=dict(weight=0.0)),
   ),
-  'and_explain': dict(start='shift_only'),
+  'and_explain': dict(start='shift_only', labels='run:shift_only'),
 }
 
 
@@ -105,6 +105,15 @@ def test_a_run_starts_where_another_ends(paper, finished):
   first = leaves(params_at(paper, finished, 'shift_only', 0))
   assert all(np.array_equal(a, b) for a, b in zip(end, start))
   assert not all(np.array_equal(a, b) for a, b in zip(end, first))
+
+
+def test_labels_of_another_run_are_what_it_did_at_its_end(paper, finished):
+  root = finished / 'main' / f'seed{SEED}' / 'shift_only'
+  found = records.read_seed(paper.parts['main'], finished / 'main', SEED)
+  did, labels = found.final('shift_only'), label_set.read(root / 'label', 'test')
+  np.testing.assert_array_equal(did.truth, labels.explanation)
+  np.testing.assert_array_equal(found.targets['and_explain'], did.truth)
+  assert np.any(np.asarray(did.truth) != np.asarray(found.orig.truth))
 
 
 def test_labels_of_an_earlier_step_are_what_it_did(paper, finished):
