@@ -69,6 +69,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.train.loop.steps = 0
   config.runs = {RUN: {}}
   audited = args['checkpoint'].replace('{seed}', str(args['seed'])) or args['model']
+  if args['endpoint']:
+    audited += f' at {args["endpoint"]}'
   config.report = dict(
     title=f'Audit of {audited} on {args["task"]}',
     main=RUN,

@@ -289,7 +289,8 @@ class Endpoint:
     if code >= 500:
       remedy = 'see what the server logs'
     if response.is_redirect:
-      remedy = f'give the address to which it redirects: {response.headers["location"]}'
+      where = response.headers.get('location', 'it names none')
+      remedy = f'give the address to which it redirects ({where}) as url'
     problem = f'{code} {response.reason_phrase}: {self._short(response.text)}'
     lasting = code not in PASSING and code < 500
     return problem, remedies.get(code, remedy), lasting

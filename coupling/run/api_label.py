@@ -95,6 +95,7 @@ class Labels:
     return {
       'model': self.model.origin,
       'labels': self.digest,
+      'behavior': dataclasses.asdict(self.behavior),
       'pairs': count,
       'too_long': dict(self.too_long),
       **self.made,

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import transformers
 
 import coupling as cp
 from configs import audit
@@ -174,6 +176,21 @@ def test_the_own_decoder_as_an_object_gives_the_same_items(trained):
     assert text.startswith(said.rstrip('\ufffd'))
   assert len({*ours['statement'].to_pylist()}) > 1
   assert {*ours['stated_changed'].to_pylist()} - {-1}  # some statements are valid
+
+
+def test_the_object_of_the_docs_gives_the_replies_of_the_own_decoder(tmp_path):
+  folder = chat_checkpoints.save(tmp_path, seed=1)
+  page = (ROOT / 'docs/experiments.md').read_text()
+  [code] = re.findall(r'^```python\n(class Mine:.*?)^```', page, re.M | re.S)
+  exec(code, found := {})
+  model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+  mine = found['Mine'](model, transformers.AutoTokenizer.from_pretrained(folder))
+  config = schema.Label(stop_if_constant=False, reply_tokens=6)
+  given = dict(behavior=REPLY, config=config)
+  ours, theirs = (cp.label(x, PAIRS, **given) for x in (cp.load(folder), mine))
+  same = ours.behaviors['test'].replies_Nx2 == theirs.behaviors['test'].replies_Nx2
+  assert same.mean() > 0.9
+  assert len({*theirs.behaviors['test'].replies_Nx2.ravel()}) > 3
 
 
 def test_a_folder_labels_and_a_server_is_evaluated(trained, server):
