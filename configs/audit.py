@@ -7,8 +7,7 @@ model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
 After `make demo`: 39 s on two cores, and the numbers of that run, item by item.
-Arguments: task, model, checkpoint, path, seed; labels (a label stage, task, or own);
-endpoint (URL of a server that has the model: docs/experiments.md).
+Arguments: task, model, checkpoint, endpoint (URL), path, seed; labels (stage, task, own).
 """
 
 import dataclasses
