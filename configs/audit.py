@@ -7,7 +7,7 @@ model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
 After `make demo`: 39 s on two cores, and the numbers of that run, item by item.
-Arguments: task, model, checkpoint, endpoint (URL), path, seed; labels (stage, task, own).
+Arguments: task, model, checkpoint, endpoint, path, seed; labels (stage, task or own).
 """
 
 import dataclasses
