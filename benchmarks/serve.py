@@ -32,7 +32,7 @@ def serving(port: int = 0) -> Iterator[str]:
   params.model_alias = {MODEL}
   params.hostnames, params.port = ['127.0.0.1'], port
   params.n_parallel, params.n_ctx = SLOTS, SLOTS * CONTEXT
-  params.cpuparams.n_threads = os.cpu_count()
+  params.cpuparams.n_threads = max(1, os.cpu_count() // 2)  # they wait for one another
   params.verbosity = -1
   server = xllamacpp.Server(params)
   try:

@@ -23,7 +23,7 @@ def few(count: int) -> list[cp.Pair]:
 
 @pytest.mark.slow
 def test_a_server_and_the_own_decoder_do_the_same():
-  pairs = few(36)
+  pairs = few(24)
   questions = facts.questions(facts.Config())
   given = dict(questions=questions, behavior=REPLY, config=SHORT)
   own = cp.label(cp.load(serve.MODEL), pairs, **given)
