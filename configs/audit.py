@@ -7,16 +7,19 @@ model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
 After `make demo`: 21 s on two cores, and the numbers of that run, item by item.
-Arguments: task, model, checkpoint, path, seed; labels (a label stage, or task).
+Arguments: task, model, checkpoint, endpoint, path, seed; labels (stage, task or own).
 """
 
+import dataclasses
 import importlib
 import pathlib
 
 from ml_collections import ConfigDict
+from ml_collections import config_dict
 
 from configs import common
 from configs import world
+from coupling.config import schema
 
 WORLD = 'world'
 TASKS = (
@@ -29,6 +32,7 @@ TASKS = (
   WORLD,
 )
 RUN = 'audited'
+OWN = 'own'  # labels that the audited model itself gives
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -37,6 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     task='published_hints',
     model='qwen3_8b',
     checkpoint='',
+    endpoint='',
     labels='task',
     path='',
     seed=0,
@@ -45,11 +50,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     raise ValueError(f"config argument task='{args['task']}': choose from {TASKS}")
   if not args['labels']:
     raise ValueError(
-      "config argument labels='': give the folder of a label stage, or task for "
-      'answers that come with the data'
+      "config argument labels='': give the folder of a label stage, task for answers "
+      'that come with the data, or own for those of the model itself'
     )
   config = _of_world() if args['task'] == WORLD else _of_imported(args)
-  if _is_step(args['checkpoint']):
+  if args['endpoint']:
+    _serve(config, args)
+  elif _is_step(args['checkpoint']):
     config.base = dict(step=args['checkpoint'])
   elif args['task'] == WORLD:
     raise ValueError(
@@ -57,10 +64,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
       'folder of a checkpoint, WORKDIR/seed{seed}/RUN/train/checkpoints/STEP'
     )
   config.seeds = (args['seed'],)
-  config.label.source = args['labels']
+  config.label.source = '' if args['labels'] == OWN else args['labels']
   config.train.loop.steps = 0
   config.runs = {RUN: {}}
   audited = args['checkpoint'].replace('{seed}', str(args['seed'])) or args['model']
+  if args['endpoint']:
+    audited += f' at {args["endpoint"]}'
   config.report = dict(
     title=f'Audit of {audited} on {args["task"]}',
     main=RUN,
@@ -78,8 +87,24 @@ def _of_world() -> ConfigDict:
 def _of_imported(args: dict) -> ConfigDict:
   """That of the task's own config, of which an audit leaves out the training."""
   given = {k: args[k] for k in ('model', 'checkpoint', 'path') if args[k]}
+  if args['endpoint']:
+    given |= dict(model=common.LOCAL, checkpoint='replaced by the endpoint')
   module = importlib.import_module(f'configs.{args["task"]}')
   return module.get_config(','.join(f'{k}={x}' for k, x in given.items())).unlock()
+
+
+def _serve(config: ConfigDict, args: dict) -> None:
+  """The model answers at an endpoint, by letters or by replies."""
+  if args['task'] == WORLD or args['checkpoint']:
+    raise ValueError(
+      f"config argument endpoint='{args['endpoint']}': goes with model=NAME, the name "
+      'there, without checkpoint and not with task=world, whose words are its own'
+    )
+  base = schema.Served(url=args['endpoint'], model=args['model'])
+  config.base = dataclasses.asdict(base)
+  config.base.system = config_dict.placeholder(str)
+  if config.behavior.read == 'text':
+    config.behavior.update(read='reply', per_token=False)
 
 
 def _is_step(checkpoint: str) -> bool:

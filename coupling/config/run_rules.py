@@ -173,6 +173,24 @@ def audit(runs: Runs, label: schema.Label) -> Iterator[str]:
       )
 
 
+def served(runs: Runs, base: schema.Base) -> Iterator[str]:
+  """A training of a model whose weights are elsewhere."""
+  if not isinstance(base, schema.Served):
+    return
+  for name, train in runs.items():
+    if train.loop.steps:
+      yield (
+        f'runs.{name}.loop.steps={train.loop.steps}: base.url={base.url} is served, '
+        'and its weights cannot be trained: set it to 0, or give the checkpoint itself '
+        'by base.checkpoint'
+      )
+    if train.context == 'after':
+      yield (
+        f'runs.{name}.context=after: base.url={base.url} is asked single questions; '
+        'set it to before'
+      )
+
+
 def roles(
   report: schema.Report, runs: Runs, names: Sequence[str], part: bool
 ) -> Iterator[str]:

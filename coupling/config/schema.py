@@ -112,7 +112,24 @@ class Trained:
   step: str  # its folder, .../train/checkpoints/<step>; {seed} stands for the seed
 
 
-Base = Pretrain | Import | Trained
+KEY = 'OPENAI_API_KEY'  # variable of the environment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Served:
+  """M_0 answers at an OpenAI-compatible endpoint; it can be audited, not trained."""
+
+  url: str  # as http://localhost:8000/v1, without a password or a key
+  model: str  # its name there, as GET /models lists it
+  system: str | None = None  # turn that begins each chat; None: the server's own
+  completions: bool = False  # ask /completions, as plain text; else /chat/completions
+  thoughts: Natural = 0  # tokens that thoughts may take, before each answer
+  key: str = KEY  # variable of the environment that has the API key
+  concurrency: Count = 4  # requests at once
+  timeout: Positive = 120.0  # seconds that an answer may take
+
+
+Base = Pretrain | Import | Trained | Served
 TASK = 'task'  # label.source: answers that the data bring along
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import importlib
+import urllib.parse
 
 from coupling.config import close_names
 from coupling.config import run_rules
@@ -62,6 +63,39 @@ def base_path(base: schema.Base) -> Iterator[str]:
     yield from close_names.path_problems('base.checkpoint', base.checkpoint)
   if isinstance(base, schema.Trained):
     yield from close_names.pattern_problems('base.step', base.step)
+
+
+def served(base: schema.Base) -> Iterator[str]:
+  """An address that is none, or holds what must not be written down."""
+  if isinstance(base, schema.Served):
+    yield from served_problems('base', base)
+
+
+def served_problems(section: str, base: schema.Served) -> Iterator[str]:
+  """The same; `section`: what the messages call it."""
+  try:
+    url = urllib.parse.urlsplit(base.url)
+    right = url.scheme in ('http', 'https') and url.hostname and url.port != 0
+  except ValueError:
+    right = False
+  if not right:
+    yield (
+      f'{section}.url={base.url!r}: no address of a server; give one such as '
+      'http://localhost:8000/v1'
+    )
+  elif url.username or url.password or url.query or url.fragment:
+    shown = f'{url.scheme}://{url.hostname}{url.path}'  # never what may be secret
+    yield (
+      f'{section}.url={shown}: has a password, a query or a fragment; leave them out: '
+      f'manifests keep the address. {section}.key names the variable with the API key'
+    )
+  if not base.model:
+    yield f"{section}.model='': name the model as the server's GET /models lists it"
+  if base.completions and base.system is not None:
+    yield (
+      f'{section}.system={base.system!r} is of chats: leave it out, or set '
+      f'{section}.completions=False'
+    )
 
 
 def task_paths(task: schema.Task) -> Iterator[str]:

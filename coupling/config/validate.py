@@ -27,6 +27,7 @@ RULES = (
   section_rules.positions,
   section_rules.corpus,
   section_rules.base_path,
+  section_rules.served,
   section_rules.task_paths,
   section_rules.source_path,
   section_rules.answers,
@@ -37,6 +38,7 @@ RULES = (
   run_rules.earlier_labels,
   run_rules.donors,
   run_rules.audit,
+  run_rules.served,
   run_rules.roles,
 )
 TASK_NAMES = ('Config', 'questions', 'builder')  # what a task's module has
@@ -143,6 +145,8 @@ def base_kind(values: Any) -> type:
     return schema.Trained
   if isinstance(values, dict) and 'checkpoint' in values:
     return schema.Import
+  if isinstance(values, dict) and 'url' in values:
+    return schema.Served
   return schema.Pretrain
 
 

@@ -134,16 +134,7 @@ def _explain(
     stated = statements.parse(
       generated_BxG, statements_BxMxG, behavior_B, states_answer
     )
-    agree = functools.partial(explanation.agree, stated, states_answer=states_answer)
-    outcomes = {
-      'n': jnp.ones_like(mask_B),
-      'self': agree(truth),
-      'orig': agree(orig),
-      'target': agree(target),
-      'invalid': stated.changed_N == explanation.INVALID,
-      'changed': truth.changed_N == 1,
-      'moved': ~explanation.agree(truth, orig, states_answer),
-    }
+    outcomes = explanation.outcomes(stated, truth, orig, target, states_answer)
     said = {
       'stated_answer': stated.answer_N,
       'stated_changed': stated.changed_N,
@@ -160,7 +151,7 @@ def _explain(
       outcomes |= {
         'scored_self': explanation.agree(scored, truth, states_answer),
         'scored_orig': explanation.agree(scored, orig, states_answer),
-        'scored_agrees_greedy': agree(scored),
+        'scored_agrees_greedy': explanation.agree(stated, scored, states_answer),
       }
       said |= {
         'scored_answer': scored.answer_N,
@@ -230,10 +221,10 @@ def evaluate(
     begun = ask.alone(after.questions(after.orig), did, after.orig)
     swapped, _ = _collect(begun, params, explain(False), config.dtype)
     said |= {f'swapped_{k}': swapped[f'stated_{k}'] for k in ('answer', 'changed')}
-  return _did(did) | said, counts
+  return did_items(did) | said, counts
 
 
-def _did(found: explanation.Behaviors) -> Items:
+def did_items(found: explanation.Behaviors) -> Items:
   """What a model does, as the records have it: with distributions, or replies."""
   items = {
     'behavior': found.behavior_N,
@@ -341,8 +332,8 @@ def tokens(arrays: dict[str, Any]) -> dict[str, int] | None:
 
 
 def records(
-  items: dict[str, np.ndarray], row_N: np.ndarray, format: formats.Format
+  items: dict[str, np.ndarray], row_N: np.ndarray, texts: Sequence[str]
 ) -> pa.Table:
   """One row an item: its place in the split, what the model did, what it said."""
-  said = {'row': row_N, 'statement': format.decode(items['generated'])}
+  said = {'row': row_N, 'statement': texts}
   return pa.table(said | {name: pa.array(list(x)) for name, x in items.items()})

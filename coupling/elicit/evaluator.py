@@ -72,4 +72,5 @@ class Evaluator:
       self.config.likelihood,
       after,
     )
-    return evaluation.records(items, self.row_N, self.format), counts
+    texts = self.format.decode(items['generated'])
+    return evaluation.records(items, self.row_N, texts), counts

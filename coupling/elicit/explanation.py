@@ -85,3 +85,30 @@ def agree(stated: Explanation, truth: Explanation, states_answer: bool) -> Array
   if states_answer:
     return same_change_N & same_answer_N
   return same_change_N & (same_answer_N | (truth.changed_N == 0))
+
+
+def outcomes(
+  stated: Explanation,
+  truth: Explanation,
+  orig: Explanation,
+  target: Explanation,
+  states_answer: bool,
+) -> dict[str, Array]:
+  """What is counted of stated explanations, bool [N] each.
+
+  Args:
+    stated: what is said.
+    truth: E(M_t).
+    orig: E(M_0).
+    target: the labels trained on.
+    states_answer: see `agree`.
+  """
+  return {
+    'n': truth.changed_N >= 0,
+    'self': agree(stated, truth, states_answer),
+    'orig': agree(stated, orig, states_answer),
+    'target': agree(stated, target, states_answer),
+    'invalid': stated.changed_N == INVALID,
+    'changed': truth.changed_N == 1,
+    'moved': ~agree(truth, orig, states_answer),
+  }

@@ -74,11 +74,7 @@ def readings(
   made = {p.options: _of_item([tokens[x] for x in p.options]) for p in items}
   C = max(len(suffixes) for suffixes, _ in made.values())
   K = max(map(len, made))
-  if how.prior and len(how.prior) < K:
-    raise schema.ConfigError(
-      f'behavior.calibration=prior: an item has {K} options, those that the prior was '
-      f'estimated on have {len(how.prior)} at most; set it to none'
-    )
+  check_slots(how, K)
   scale = {p: [1 / len(tokens[x]) for x in p] + [1.0] * (K - len(p)) for p in made}
   for options, (suffixes, found_CxK) in made.items():
     more = (C - len(suffixes), K - len(options))
@@ -95,6 +91,15 @@ def readings(
   if how.prior:
     found['prior'] = np.tile(np.float32(how.prior[:K]), (len(items), 1))
   return found
+
+
+def check_slots(how: How, K: int) -> None:
+  """Raises ConfigError where the prior lacks a slot of K options."""
+  if how.prior and len(how.prior) < K:
+    raise schema.ConfigError(
+      f'behavior.calibration=prior: an item has {K} options, those that the prior was '
+      f'estimated on have {len(how.prior)} at most; set it to none'
+    )
 
 
 def _tokens(

@@ -44,9 +44,8 @@ def tokens(
   }
   statements_NxMxG = np.full((len(items), 2 * K, G), NO_TOKEN, np.int32)
   for row_MxG, pair in zip(statements_NxMxG, items):
-    for k, option in enumerate(pair.options):
-      for changed, form in enumerate(forms):
-        row_MxG[2 * k + changed] = padded[form.format(answer=option)]
+    for m, text in enumerate(_allowed(pair, template)):
+      row_MxG[m] = padded[text]
   return statements_NxMxG
 
 
@@ -82,6 +81,41 @@ def parse(
   return explanation.Explanation(
     *(jnp.where(valid_B, x_B, explanation.INVALID) for x_B in stated)
   )
+
+
+def longest(items: Sequence[pairs_lib.Pair], template: pairs_lib.Questions) -> int:
+  """Bytes of the longest statement, than which it has no more tokens."""
+  texts = (text for pair in items for text in _allowed(pair, template))
+  return max(len(text.encode()) for text in texts)
+
+
+def parse_texts(
+  texts: Sequence[str],
+  items: Sequence[pairs_lib.Pair],
+  template: pairs_lib.Questions,
+  behavior_N: np.ndarray,
+) -> explanation.Explanation:
+  """What `parse` gives, of generations that are texts; blanks around them do not count.
+
+  Tokens that a tokenizer does not itself write a statement by are none to `parse`, but
+  their text is one.
+  """
+  index_N = np.full(len(items), -1)
+  for i, (text, pair) in enumerate(zip(texts, items, strict=True)):
+    allowed = [x.strip() for x in _allowed(pair, template)]
+    if text.strip() in allowed:
+      index_N[i] = allowed.index(text.strip())
+  stated = meaning(index_N, behavior_N, template.states_answer)
+  invalid_N = index_N < 0
+  return explanation.Explanation(
+    *(np.where(invalid_N, explanation.INVALID, x_N).astype(np.int32) for x_N in stated)
+  )
+
+
+def _allowed(pair: pairs_lib.Pair, template: pairs_lib.Questions) -> list[str]:
+  """All M statements of a pair."""
+  forms = (template.unchanged, template.changed)
+  return [form.format(answer=x) for x in pair.options for form in forms]
 
 
 def meaning(

@@ -237,6 +237,10 @@ def _check(e: Experiment | paper_schema.Paper, targets: Sequence[str]) -> None:
       '--stage=plan is of one experiment, and this config has several: plan its parts '
       'one by one, each by a config of its own.'
     )
+  if isinstance(e.base, schema.Served):
+    raise schema.ConfigError(
+      f'--stage=plan: base.url={e.base.url} is served, and nothing is computed here'
+    )
   main = e.report.main
   if main not in e.trained:
     raise schema.ConfigError(

@@ -12,7 +12,9 @@ from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import evaluation
 from coupling.elicit import evaluator as evaluator_lib
+from coupling.elicit import backend
 from coupling.elicit import models
+from coupling.elicit import text_answers
 from coupling.report import aggregate
 from coupling.report import figures
 from coupling.report import page
@@ -21,6 +23,7 @@ from coupling.report import records as records_lib
 from coupling.run import context
 from coupling.run import api_label
 from coupling.run import api_train
+from coupling.run import served_model
 from coupling.runtime import files
 from coupling.runtime import manifests
 from coupling.runtime import progress
@@ -137,7 +140,7 @@ def _intervals(found: dict[str, Any], prefix: str = ''):
 
 
 def evaluate(
-  model: models.Model,
+  model: models.Model | backend.Backend,
   labels: api_label.Labels,
   config: schema.Evaluate | None = None,
 ) -> Result:
@@ -147,17 +150,23 @@ def evaluate(
   other model this is an audit, as configs/audit.py makes it.
 
   Args:
-    model: M_t.
+    model: M_t; a backend is audited.
     labels: E(M_0), which Orig is counted against.
     config: the split, the batch size, and whether statements are scored.
 
   Raises:
     ConfigError: statements that cannot be told apart; a model of the same weights, or
-      trained from them, that is asked by another template than the labels' own.
+      trained from them, that is asked by another template than the labels' own; a
+      backend that does not answer, or not as the labels' behaviours were read.
     NonFiniteError: logits that are not finite.
   """
-  config, did = config or schema.Evaluate(), model.training
+  model, config = served_model.asked(model), config or schema.Evaluate()
+  did = model.training
   validate.section(schema.Evaluate, dataclasses.asdict(config), 'evaluate')
+  schema.ConfigError.refuse(
+    served_model.api_problems(model, labels.behavior, labels.config, labels.questions),
+    served_model.likelihood_problems(model, config),
+  )
   _check_asked_alike(model, labels.model)
   begun, started = time.monotonic(), manifests.provenance()['started']
   if did is None or did.labels != labels.digest:
@@ -177,7 +186,7 @@ def evaluate(
   seconds = round(time.monotonic() - begun, 3)
   stages = {'evaluate': dict(stage='evaluate', started=started, seconds=seconds)}
   stages['label'] = dict(stage='label', **{k: labels.made[k] for k in _TIMES})
-  made = _provenance(labels, seed, stages)
+  made = _provenance(labels, model, seed, stages)
   summary = aggregate.of_records(e, {seed: found}, made)
   if e.base is None:
     del summary['config']['base']  # no config would load this M_0
@@ -210,8 +219,12 @@ def _items(
 _TIMES = ('started', 'seconds')
 
 
-def _check_asked_alike(model: models.Model, before: models.Model) -> None:
+def _check_asked_alike(
+  model: models.Model | backend.Asked, before: models.Model | backend.Asked
+) -> None:
   """Raises ConfigError where M_t is trained from M_0 but asked in other tokens."""
+  if not isinstance(model, models.Model) or not isinstance(before, models.Model):
+    return
   ours, theirs = model.format.fingerprint, before.format.fingerprint
   if ours == theirs:
     return
@@ -241,10 +254,25 @@ def _of_base(labels: api_label.Labels, when: str, config: schema.Evaluate) -> pa
 
 
 def _asked(
-  model: models.Model, labels: api_label.Labels, when: str, config: schema.Evaluate
+  model: models.Model | backend.Asked,
+  labels: api_label.Labels,
+  when: str,
+  config: schema.Evaluate,
 ) -> pa.Table:
   """A row an item of the held-out split; `when`: before the answer or after it."""
   pairs, orig = labels.pairs[config.split], labels.behaviors[config.split]
+  if isinstance(model, backend.Asked):
+    return text_answers.evaluate(
+      model,
+      pairs,
+      labels.row[config.split],
+      labels.questions,
+      labels.how,
+      labels.config.reply_tokens,
+      orig.explanation,
+      orig.explanation,  # of counts alone, which are not wanted
+      config,
+    )[0]
   evaluator = evaluator_lib.Evaluator(
     format=model.format,
     template=labels.questions,
@@ -261,7 +289,7 @@ def _asked(
 
 
 def _experiment(
-  model: models.Model,
+  model: models.Model | backend.Asked,
   labels: api_label.Labels,
   train: schema.Train,
   seed: int,
@@ -285,9 +313,12 @@ def _experiment(
 
 
 def _provenance(
-  labels: api_label.Labels, seed: int, stages: dict[str, Any]
+  labels: api_label.Labels,
+  model: models.Model | backend.Asked,
+  seed: int,
+  stages: dict[str, Any],
 ) -> dict[str, Any]:
-  """As of provenance.provenance."""
+  """As of provenance.provenance; `models`: whose labels, and who was evaluated."""
   versions = labels.made['packages'] | {'python': labels.made['python']}
   return {
     'stages': stages,
@@ -296,4 +327,5 @@ def _provenance(
     'report_machine': provenance.machine(),
     'too_long': {str(seed): dict(labels.too_long)},
     'tokens': {},
+    'models': {'label': labels.model.origin, 'evaluate': model.origin},
   }

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from coupling.config import schema
 from coupling.config import validate
+from coupling.elicit import backend
 from coupling.elicit import fitting
 from coupling.elicit import label_set
 from coupling.elicit import models
@@ -19,6 +20,7 @@ from coupling.elicit import options
 from coupling.elicit.explanation import Behaviors
 from coupling.run import labelling
 from coupling.run import asking_rules
+from coupling.run import served_model
 from coupling.runtime import manifests
 from coupling.runtime import progress
 from data import builder
@@ -52,7 +54,7 @@ class Labels:
     of_base: M_0's own evaluation, kept by `evaluate` for all that is trained.
   """
 
-  model: models.Model
+  model: models.Model | backend.Asked
   questions: pairs_lib.Questions
   task: schema.Task | None
   behavior: schema.Behavior
@@ -93,6 +95,7 @@ class Labels:
     return {
       'model': self.model.origin,
       'labels': self.digest,
+      'behavior': dataclasses.asdict(self.behavior),
       'pairs': count,
       'too_long': dict(self.too_long),
       **self.made,
@@ -107,7 +110,7 @@ class Labels:
 
 
 def label(
-  model: models.Model,
+  model: models.Model | backend.Backend,
   pairs: Pairs,
   questions: pairs_lib.Questions | None = None,
   *,
@@ -118,21 +121,24 @@ def label(
   """Asks a model what it does with and without the cue: B(M_0), and so E(M_0).
 
   Args:
-    model: M_0.
+    model: M_0; or a backend, none of whose prompts are left out as too long.
     pairs: of a task of `coupling.tasks`, or given; split by group (data/splits.py).
     questions: how to ask; default: as the task does, or pairs.Questions().
-    behavior: how a choice is read; default: TEXT, where replies are not read.
+    behavior: how a choice is read; default: TEXT, where replies are not read; of a
+      backend served_model.behavior.
     config: batch size, and what is kept.
     length: of prompts.
 
   Raises:
     DataError: a pair that is none, or too few of them.
     ConfigError: questions, or options, that cannot be told apart; labels that hardly
-      vary (config.stop_if_constant); prompts that are all too long.
+      vary (config.stop_if_constant); prompts that are all too long; a backend that
+      does not answer, or not as behaviours are read.
   """
+  model = served_model.asked(model)
   template = questions or getattr(pairs, 'questions', pairs_lib.Questions())
   config, length = config or schema.Label(), length or schema.Length()
-  behavior = behavior or (schema.Behavior() if template.detect else TEXT)
+  behavior = behavior or _customary(model, pairs, template)
   if behavior.read == 'reply':
     template = reply_options.questions(template)
   for name, one in dict(behavior=behavior, label=config, length=length).items():
@@ -141,6 +147,7 @@ def label(
     ['label.source: is for configs (main.py) alone'] if config.source else [],
     asking_rules.template_problems('questions', template),
     asking_rules.reading_problems(behavior, config, {}, template),
+    served_model.api_problems(model, behavior, config, template),
   )
   begun, started = time.monotonic(), manifests.provenance()
   task = getattr(pairs, 'task', None)
@@ -175,8 +182,19 @@ def label(
   )
 
 
+def _customary(
+  model: models.Model | backend.Asked, pairs: Pairs, template: pairs_lib.Questions
+) -> schema.Behavior:
+  """How a choice is read where nothing is said."""
+  if template.detect:
+    return schema.Behavior()
+  if isinstance(model, backend.Asked):
+    return served_model.behavior(model, pairs)
+  return TEXT
+
+
 def _fitting(
-  model: models.Model,
+  model: models.Model | backend.Asked,
   template: pairs_lib.Questions,
   behavior: schema.Behavior,
   config: schema.Label,
@@ -185,6 +203,8 @@ def _fitting(
   found: Pairs,
 ) -> np.ndarray:
   """Indices of the pairs that are not too long, however they are asked."""
+  if isinstance(model, backend.Asked):
+    return np.arange(len(found))
   after, reply = bool(template.explanation_after), config.reply_tokens
   length_N = fitting.lengths(model.format, template, found, behavior.read, reply, after)
   return fitting.kept(length_N, length, f'split {split}')

@@ -9,11 +9,13 @@ from coupling.checkpoints import hub
 from coupling.checkpoints import peft_format
 from coupling.checkpoints import weights
 from coupling.config import schema
+from coupling.elicit import backend
 from coupling.elicit import models
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
 from coupling.run import base_model
 from coupling.run import own_checkpoints
+from coupling.run import served_model
 from data import digests
 from data import formats
 from data import tokens as tokens_lib
@@ -22,7 +24,7 @@ _ADAPTER = 'adapter_config.json'
 
 
 def load(
-  source: str | pathlib.Path,
+  source: str | pathlib.Path | backend.Backend,
   *,
   chat: bool | None = None,
   system: str | None = None,
@@ -30,14 +32,17 @@ def load(
   revision: str = '',
   base: str | pathlib.Path = '',
   mesh: schema.Mesh | None = None,
-) -> models.Model:
+  answers: str | pathlib.Path = '',
+  **served: Any,
+) -> models.Model | backend.Asked:
   """Loads a model.
 
   Args:
     source: a name of configs/common.MODELS, such as smollm2_135m, or the same model's
       on the hub; another name on the hub; a folder in its format; a GGUF file; a folder
       of peft's adapters, which stay beside their base; or a step that this program
-      kept, .../train/checkpoints/STEP.
+      kept, .../train/checkpoints/STEP; or the URL of an OpenAI-compatible endpoint; or
+      a Python object, see backend.Backend.
     chat: ask by the chat template; None: where the tokenizer has one.
     system: turn that begins each chat; None: the template's own, but none for SmolLM2,
       as in configs/.
@@ -47,12 +52,25 @@ def load(
       what adapters record.
     base: of adapters; '': as their folder names it.
     mesh: how devices are laid out; default: all share the weights.
+    answers: of a URL: the file that keeps what it answers, from which another session
+      goes on; default: a new one, which is named.
+    **served: of a URL: fields of schema.Served, `model` at least.
 
   Raises:
     ConfigError: there is no such model, or it lacks a tokenizer or weights that can
-      serve.
+      serve; a server does not answer.
     WorkdirError: a kept step that is damaged.
   """
+  if not isinstance(source, str | pathlib.Path):
+    return served_model.asked(source)
+  if str(source).startswith(('http://', 'https://')):
+    others = dict(chat=chat, dtype=dtype, revision=revision, base=base, mesh=mesh)
+    return served_model.load(str(source), answers, others, system=system, **served)
+  if served or answers:
+    raise schema.ConfigError(
+      f'load: {", ".join([*served, *["answers"] * bool(answers)])}: for a URL alone, '
+      f'and {source} is none'
+    )
   path, axes = pathlib.Path(source).expanduser(), mesh or schema.Mesh()
   if (path / _ADAPTER).exists():
     raw = hub.read_json(path / _ADAPTER)
@@ -142,7 +160,7 @@ def _kept(folder: pathlib.Path, axes: schema.Mesh) -> models.Model:
   else:
     format = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
     config = base_model.pretrained_decoder(base, len(format.tokenizer))
-  base_model.check_fingerprint(format, made_by)
+  base_model.check_fingerprint(format.fingerprint, made_by)
   params = base_model.trained_params(found, config, sharding.make_mesh(axes))
   origin = {'name': str(folder), 'training': found.train.digest, 'step': found.step}
   if isinstance(base, schema.Import):

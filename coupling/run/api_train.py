@@ -18,6 +18,7 @@ from coupling.run import context
 from coupling.run import api_label
 from coupling.run import asking_rules
 from coupling.run import preflight
+from coupling.run import served_model
 from coupling.run import steps as steps_lib
 from coupling.run import own_checkpoints
 from coupling.runtime import workdir as workdir_lib
@@ -66,6 +67,12 @@ def train(
     WorkdirError: the folder is of another training, or is damaged.
     NonFiniteError: the training diverged.
   """
+  if not isinstance(model, models.Model):
+    raise schema.ConfigError(
+      f'model: {served_model.asked(model).origin["name"]} is a backend: it can be '
+      'labelled and evaluated, and its weights cannot be trained here; load the '
+      'checkpoint itself (a folder, a hub name, a GGUF file)'
+    )
   config = config or _customary(model, labels, rank)
   config = _settings(config, steps, rank, learning_rate, kl)
   _check(model, labels, config, seed)

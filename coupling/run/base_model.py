@@ -12,11 +12,13 @@ from coupling.checkpoints import hub
 from coupling.checkpoints import kept_steps
 from coupling.checkpoints import weights
 from coupling.config import schema
+from coupling.elicit import backend
 from coupling.elicit import models
 from coupling.model import decoder as decoder_lib
 from coupling.model import sharding
 from coupling.run import context
 from coupling.run import own_checkpoints
+from coupling.run import served_model
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import train_step
 from data import digests
@@ -55,7 +57,7 @@ def format(e: Experiment) -> formats.Format:
   else:
     found = formats.Plain(tokens_lib.load_tokenizer(made_by.path('tokenizer')))
   if made_by is not None:
-    check_fingerprint(found, made_by)
+    check_fingerprint(found.fingerprint, made_by)
   return found
 
 
@@ -104,10 +106,19 @@ def imported_decoder(base: schema.Import) -> decoder_lib.DecoderConfig:
   )
 
 
+def fingerprint(e: Experiment) -> str:
+  """SHA-256 of all that decides how M_0 reads a text; errors as of `format`."""
+  if isinstance(e.base, schema.Served):
+    return served_model.fingerprint(e.base)
+  return format(e).fingerprint
+
+
 def model(
   e: Experiment, workdir: Path, seed: int, step: int | None = None
-) -> models.Model:
-  """M_0, to be asked; arguments and errors as of `base_params`."""
+) -> models.Model | backend.Asked:
+  """M_0, to be asked; see `base_params`, or of a server served_model.of_seed."""
+  if isinstance(e.base, schema.Served):
+    return served_model.of_seed(e, workdir, seed)
   params = base_params(e, workdir, seed, step)
   return models.Model(decoder(e), params, format(e), e.mesh)
 
@@ -211,9 +222,9 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
   return hashed.hexdigest()
 
 
-def check_fingerprint(found: formats.Format, made_by: workdir_lib.Stage) -> None:
+def check_fingerprint(now: str, made_by: workdir_lib.Stage) -> None:
   """Raises WorkdirError when a stage was made with another tokenizer or template."""
-  now, then = found.fingerprint, made_by.info()['format']
+  then = made_by.info()['format']
   if now != then:
     raise workdir_lib.WorkdirError(
       f'{made_by.path("manifest.json")}: field info.format is {then}, but the '

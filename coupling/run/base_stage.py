@@ -16,6 +16,7 @@ from coupling.model import sharding
 from coupling.run import base_model
 from coupling.run import context
 from coupling.run import own_checkpoints
+from coupling.run import served_model
 from coupling.runtime import distributed
 from coupling.runtime import files
 from coupling.runtime import progress
@@ -38,9 +39,10 @@ def base(e: Experiment, workdir: Path, seed: int) -> bool:
     if stage.finished:
       return False
     info = _make(e, workdir, seed, stage)
-    format = base_model.format(e)
-    distributed.first(format.tokenizer.save_pretrained, stage.path('tokenizer'))
-    distributed.first(stage.finish, info | {'format': format.fingerprint})
+    if not isinstance(e.base, schema.Served):
+      tokenizer = base_model.format(e).tokenizer
+      distributed.first(tokenizer.save_pretrained, stage.path('tokenizer'))
+    distributed.first(stage.finish, info | {'format': base_model.fingerprint(e)})
     return True
 
 
@@ -72,6 +74,8 @@ def _make(
     return _pretrain(e, workdir, seed, stage)
   if isinstance(e.base, schema.Import):
     return _import(e, stage)
+  if isinstance(e.base, schema.Served):
+    return served_model.seen(e.base)
   return _take(e, seed, stage)
 
 

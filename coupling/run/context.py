@@ -25,6 +25,7 @@ logging.set_verbosity(logging.ERROR)
 tfds.disable_progress_bar()
 
 ROUNDING = ('remat', 'attention')  # of a training: fields that change no more than that
+SERVING = ('key', 'concurrency', 'timeout')  # of a server: no answer depends on these
 Experiment = schema.Experiment
 Path = pathlib.Path
 
@@ -41,9 +42,10 @@ def stage_config(
   `step`: of the label stage, which step of the base's training is asked; None: M_0.
   """
   corpus = getattr(e.base, 'documents', 0)
+  unheeded = SERVING if isinstance(e.base, schema.Served) else ()
   parts = {
     'prepare': {'task': e.task, 'documents': corpus},
-    'base': {'base': e.base, 'mesh': e.mesh},
+    'base': {'base': _but(e.base, *unheeded), 'mesh': e.mesh},
     'label': {
       'label': _but(e.label, 'stop_if_constant'),
       'behavior': e.behavior,
@@ -92,7 +94,7 @@ def practised(e: Experiment) -> bool:
 
 
 def _but(
-  section: schema.Train | schema.Patch | schema.Label | None, *fields: str
+  section: schema.Train | schema.Patch | schema.Label | schema.Base | None, *fields: str
 ) -> dict | None:
   """A section without fields that a stage's result does not depend on."""
   if section is None:

@@ -1,10 +1,12 @@
 """The stage `evaluate`: what checkpoints do and say, item by item."""
 
+from collections.abc import Callable
 import contextlib
 import functools
 import json
 import pathlib
 
+import pyarrow as pa
 import tensorboardX
 
 from coupling.config import schema
@@ -12,6 +14,7 @@ from coupling.elicit import evaluation
 from coupling.elicit import evaluator as evaluator_lib
 from coupling.elicit import label_set
 from coupling.elicit import options
+from coupling.elicit import text_answers
 from coupling.model import sharding
 from coupling.run import base_model
 from coupling.report import records
@@ -48,14 +51,12 @@ def evaluate(
     if stage.finished:
       records.check_trained(workdir_lib.finished_stage(train_folder), stage)
       return False
-    mesh = sharding.make_mesh(e.mesh)
-    params_at = steps.reader(e, workdir, seed, run)
     log_folder = workdir / 'tensorboard' / f'seed{seed}' / run / 'evaluate'
     log = tensorboardX.SummaryWriter(
       str(log_folder), write_to_disk=distributed.is_first()
     )
     stack.enter_context(log)  # its thread outlives no error
-    last, evaluator = e.runs[run].loop.steps, None
+    last, ask = e.runs[run].loop.steps, None
     bar = progress.Progress(f'seed {seed} · {run} · evaluate', last, 'steps')
     for step in steps.kept(train_folder, e.runs[run], follow):
       distributed.check()
@@ -63,10 +64,10 @@ def evaluate(
       distributed.first(_check_training, stage, train_folder, begun)
       path = stage.path(f'step-{step:09d}.parquet')
       counts_path = stage.path(f'counts-{step:09d}.json')
-      evaluator = evaluator or _evaluator(e, e.runs[run], needs['label'], train_folder)
+      ask = ask or _asking(e, workdir, seed, run, needs['label'])
       if not distributed.first(stage.sealed, path.stem):
         with finite.during(f'seed {seed} · {run} · evaluate, step {step}'):
-          table, counts = evaluator.run(base_model.decoder(e), params_at(step), mesh)
+          table, counts = ask(step)
         distributed.first(files.write_json, counts_path, counts)
         distributed.first(files.write_table, path, table)
         distributed.first(stage.seal, path.stem, path, counts_path)
@@ -78,10 +79,49 @@ def evaluate(
     # Of a training that was followed, this could not be asked before.
     records.check_input(train_stage, needs['label'])
     result = {'train': train_stage.digest, 'devices': context.devices()}
-    distributed.first(
-      stage.finish, result | {'tokens': evaluation.tokens(evaluator.asked)}
-    )
+    distributed.first(stage.finish, result | {'tokens': _tokens(e, needs['label'])})
     return True
+
+
+def _asking(
+  e: Experiment, workdir: Path, seed: int, run: str, own: workdir_lib.Stage
+) -> Callable[[int], tuple[pa.Table, evaluation.Counts]]:
+  """From a kept step to what the model does and says there, and the counts."""
+  train_folder = workdir / f'seed{seed}' / run / 'train'
+  if isinstance(e.base, schema.Served):
+    return _asking_served(e, workdir, seed, own, train_folder)
+  mesh, params_at = sharding.make_mesh(e.mesh), steps.reader(e, workdir, seed, run)
+  evaluator = _evaluator(e, e.runs[run], own, train_folder)
+  return lambda step: evaluator.run(base_model.decoder(e), params_at(step), mesh)
+
+
+def _asking_served(
+  e: Experiment, workdir: Path, seed: int, own: workdir_lib.Stage, train_folder: Path
+) -> Callable[[int], tuple[pa.Table, evaluation.Counts]]:
+  """The same of a server, which has one step."""
+  split = e.evaluate.split
+  row_N = label_set.read_rows(own.path(), split)
+  ask = functools.partial(
+    text_answers.evaluate,
+    base_model.model(e, workdir, seed),
+    label_set.read_pairs(own.path(), split),
+    row_N,
+    context.questions(e),
+    context.how(e, own),
+    e.label.reply_tokens,
+    label_set.read_explanation(own.path(), split, row_N),
+    label_rules.read(train_folder, split, row_N).labels,
+    e.evaluate,
+  )
+  return lambda step: ask()
+
+
+def _tokens(e: Experiment, own: workdir_lib.Stage) -> dict[str, int] | None:
+  """See evaluation.tokens; None of a server, whose tokens are its own."""
+  if isinstance(e.base, schema.Served):
+    return None
+  *_, asked = _held_out(e, own.path(), own.digest, context.how(e, own))
+  return evaluation.tokens(asked)
 
 
 def _evaluator(

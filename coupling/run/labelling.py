@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from coupling.config import schema
+from coupling.elicit import backend
 from coupling.elicit import behavior
 from coupling.elicit import encoding
 from coupling.elicit import models
 from coupling.elicit import options
+from coupling.elicit import text_answers
 from coupling.elicit.explanation import Behaviors
 from coupling.model import sharding
 from coupling.runtime import progress
@@ -48,7 +50,7 @@ def check_varied(label: schema.Label, labels: Behaviors, enough: int = FIRST) ->
 
 
 def asking(
-  model: models.Model,
+  model: models.Model | backend.Asked,
   template: pairs_lib.Questions,
   label: schema.Label,
   how: options.How,
@@ -63,6 +65,8 @@ def asking(
     how: choices are read.
     support: of the log-probabilities that are kept, vocabulary or options.
   """
+  if isinstance(model, backend.Asked):
+    return _asking_texts(model, template, label, how)
   sharding.check_batch(model.mesh, 'label.batch', label.batch)
   reply = behavior.reply(model.format, template, label.reply_tokens)
 
@@ -74,6 +78,29 @@ def asking(
   def labeller(split, pairs, row_N):
     del split, row_N
     return encoding.pair_questions(model.format, pairs, template, how), compute
+
+  return labeller
+
+
+def _asking_texts(
+  model: backend.Asked,
+  template: pairs_lib.Questions,
+  label: schema.Label,
+  how: options.How,
+) -> Labeller:
+  """A backend is asked."""
+
+  def compute(taken):
+    pairs, tokens = taken['pairs'].tolist(), label.reply_tokens
+    return text_answers.behaviors(model, pairs, template, how, tokens, label.batch)
+
+  def labeller(split, pairs, row_N):
+    del split, row_N
+    asked = text_answers.prompts(template, pairs)
+    text_answers.expect(model, asked, label.reply_tokens if template.detect else 0)
+    pairs_N = np.empty(len(pairs), object)
+    pairs_N[:] = pairs
+    return {'pairs': pairs_N}, compute
 
   return labeller
 

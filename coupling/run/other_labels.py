@@ -21,7 +21,7 @@ def of_run(
   """
   own = context.stage(e, workdir, seed, 'label')
   for made_by in (own, context.stage(e, workdir, seed, 'base')):
-    base_model.check_fingerprint(base_model.format(e), made_by)
+    base_model.check_fingerprint(base_model.fingerprint(e), made_by)
   if not config.labels:
     return own
   other = workdir_lib.finished_stage(label_set.folder(config.labels, workdir, seed))

@@ -48,6 +48,11 @@ def check(e: Experiment, runs: Sequence[str]) -> None:
       'patch: one process patches; train by --distributed --stage=train and evaluate '
       'likewise, then run the same command without it'
     )
+  if isinstance(e.base, schema.Served):
+    found.append(
+      f'patch: base.url={e.base.url} is served, and its activations cannot be reached: '
+      'give the checkpoint itself by base.checkpoint'
+    )
   if not hasattr(module, 'aligned'):
     found.append(
       f'task.module={e.task.module!r} cannot move a cue: give it a function '

@@ -18,6 +18,7 @@ from coupling.model.architecture import DecoderConfig
 from coupling.run import asking_rules
 from coupling.run import base_model
 from coupling.run import context
+from coupling.run import served_model
 from coupling.training import behavior_shift
 from data import pairs as pairs_lib
 from data import splits
@@ -51,10 +52,13 @@ def check(e: schema.Experiment) -> None:
   problems += asking_rules.chat_problems(e.base, questions, e.label.reply_tokens)
   problems += asking_rules.reading_problems(e.behavior, e.label, e.trained, questions)
   problems += _batch_problems(e)
-  problems += _unreadable(e) or [
-    *_model_problems(e),
-    *asking_rules.statement_problems(e, questions),
-  ]
+  if isinstance(e.base, schema.Served):
+    problems += served_model.problems(e, questions)
+  else:
+    problems += _unreadable(e) or [
+      *_model_problems(e),
+      *asking_rules.statement_problems(e, questions),
+    ]
   schema.ConfigError.refuse(problems)
 
 

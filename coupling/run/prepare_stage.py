@@ -46,7 +46,7 @@ def prepare(e: schema.Experiment, workdir: pathlib.Path, seed: int) -> bool:
           builder.download_and_prepare()
     _tell(f'seed {seed} · prepare', noted)
     data = dataclasses.asdict(noted) | {'listings': [*noted.listings.values()]}
-    stage.finish({'format': base_model.format(e).fingerprint, 'data': data})
+    stage.finish({'format': base_model.fingerprint(e), 'data': data})
     return True
 
 

@@ -368,7 +368,9 @@ def test_records_come_back_as_they_were_written(tmp_path):
   items, _ = evaluated(True)
   path = tmp_path / 'step.parquet'
   row_N = 2 * np.arange(len(ITEMS))
-  files.write_table(path, evaluation.records(items, row_N, FORMAT))
+  files.write_table(
+    path, evaluation.records(items, row_N, FORMAT.decode(items['generated']))
+  )
   table = pq.read_table(path).to_pydict()
   for name, values in items.items():
     np.testing.assert_array_equal(table[name], values, err_msg=name)
