@@ -6,8 +6,8 @@ Claim (arXiv 2606.32038): after explanation training on fixed labels, Self > Ori
 model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
-After `make demo`: 39 s on two cores, and the numbers of that run, item by item.
-Arguments: task, model, checkpoint, path, seed; labels (a label stage, or task).
+After `make demo`: 39 s on two cores, the numbers of that run. Arguments: task, model,
+checkpoint, path, seed; checkpoints (a folder); labels (a stage, task, first or base).
 """
 
 import importlib
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from configs import world
+from coupling.config import checkpoint_lists
 
 WORLD = 'world'
 TASKS = (
@@ -29,14 +30,16 @@ TASKS = (
   WORLD,
 )
 RUN = 'audited'
+FIRST, BASE = 'first', 'base'  # labels of M_0: the first checkpoint, or their base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(
     arg,
     task='published_hints',
-    model='qwen3_8b',
+    model='',  # default qwen3_8b
     checkpoint='',
+    checkpoints='',
     labels='task',
     path='',
     seed=0,
@@ -48,6 +51,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "config argument labels='': give the folder of a label stage, or task for "
       'answers that come with the data'
     )
+  checkpoints = args['checkpoints'].replace('{seed}', str(args['seed']))
+  source = _source(args, checkpoints)
+  revision = ''
+  if checkpoints and not args['model']:
+    # The first gives tokenizer and shape; where it holds adapters, their base does.
+    first = checkpoint_lists.first(checkpoints)
+    args['model'] = common.LOCAL
+    args['checkpoint'], revision = checkpoint_lists.split(first)
+  args['model'] = args['model'] or 'qwen3_8b'
   config = _of_world() if args['task'] == WORLD else _of_imported(args)
   if _is_step(args['checkpoint']):
     config.base = dict(step=args['checkpoint'])
@@ -56,11 +68,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
       f"config argument checkpoint='{args['checkpoint']}': for task=world give the "
       'folder of a checkpoint, WORKDIR/seed{seed}/RUN/train/checkpoints/STEP'
     )
+  elif revision:
+    config.base.revision = revision
   config.seeds = (args['seed'],)
-  config.label.source = args['labels']
+  config.label.source = source
+  config.evaluate.checkpoints = checkpoints
   config.train.loop.steps = 0
   config.runs = {RUN: {}}
-  audited = args['checkpoint'].replace('{seed}', str(args['seed'])) or args['model']
+  audited = checkpoints or args['checkpoint'].replace('{seed}', str(args['seed']))
+  audited = audited or args['model']
   config.report = dict(
     title=f'Audit of {audited} on {args["task"]}',
     main=RUN,
@@ -69,6 +85,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
     shuffled='',
   )
   return config
+
+
+def _source(args: dict, checkpoints: str) -> str:
+  """Whose labels: label.source, which is '' for those of M_0."""
+  wanted = args['labels']
+  if wanted not in (FIRST, BASE):
+    return wanted
+  if not checkpoints or (wanted == BASE) != bool(args['model']):
+    raise ValueError(
+      f"config argument labels='{wanted}': {FIRST} is for checkpoints= without model=, "
+      f'and {BASE} for checkpoints= with model= (and checkpoint=), what they began as'
+    )
+  return ''
 
 
 def _of_world() -> ConfigDict:

@@ -63,7 +63,7 @@ def evaluate(
       distributed.first(_check_training, stage, train_folder, begun)
       path = stage.path(f'step-{step:09d}.parquet')
       counts_path = stage.path(f'counts-{step:09d}.json')
-      evaluator = evaluator or _evaluator(e, e.runs[run], needs['label'], train_folder)
+      evaluator = evaluator or made_ready(e, e.runs[run], needs['label'], train_folder)
       if not distributed.first(stage.sealed, path.stem):
         with finite.during(f'seed {seed} · {run} · evaluate, step {step}'):
           table, counts = evaluator.run(base_model.decoder(e), params_at(step), mesh)
@@ -84,7 +84,7 @@ def evaluate(
     return True
 
 
-def _evaluator(
+def made_ready(
   e: Experiment, config: schema.Train, own: workdir_lib.Stage, train_folder: Path
 ) -> evaluator_lib.Evaluator:
   """What a run's checkpoints are evaluated on, and against which labels."""
