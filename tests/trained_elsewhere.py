@@ -29,7 +29,7 @@ def train(
   folder: pathlib.Path,
   steps: int = 4,
   lora: bool = False,
-  rate: float = 0.02,
+  rate: float = 0.003,
   **arguments,
 ) -> pathlib.Path:
   """Fine-tunes the model in a folder; a checkpoint after each step, with its tokenizer.

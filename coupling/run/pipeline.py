@@ -76,11 +76,10 @@ def run(
   distributed.check_alike(workdir, e, stage)
   paper = e if isinstance(e, paper_schema.Paper) else None
   parts = {'': e} if paper is None else paper.parts
-  given = all(part.evaluate.checkpoints for part in parts.values())
-  if follow and stage != 'evaluate' and (stage != 'run' or not given):
-    raise schema.ConfigError(
-      '--follow is for --stage=evaluate, or for audits of several checkpoints.'
-    )
+  given = stage == 'run' and all(x.evaluate.checkpoints for x in parts.values())
+  if follow and stage != 'evaluate' and not given:
+    message = '--follow is for --stage=evaluate, or audits of several checkpoints.'
+    raise schema.ConfigError(message)
   if paper is not None and stage == 'run' and paper.patched:
     wanted = (*RUN, 'patch')
   if stage not in ANYWHERE:

@@ -32,7 +32,7 @@ def root(tmp_path_factory) -> pathlib.Path:
   chat_checkpoints.save(folder / 'base')
   chat_checkpoints.save_questions(folder / 'q.csv')
   trained_elsewhere.train(folder / 'base', folder / 'full')
-  trained_elsewhere.train(folder / 'base', folder / 'lora', lora=True, rate=0.3)
+  trained_elsewhere.train(folder / 'base', folder / 'lora', lora=True, rate=0.05)
   return folder
 
 
