@@ -40,13 +40,19 @@ def saved(folder, shards=1, state=True):
   return folder
 
 
-def waited(folder, **kwargs):
+def waited(folder):
   started = time.monotonic()
-  return completeness.wait(folder, **kwargs), time.monotonic() - started
+  return completeness.wait(folder), time.monotonic() - started
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+  """So long that whoever does not wait is seen, on a busy machine too."""
+  monkeypatch.setattr(completeness, 'SETTLED', 30.0)
 
 
 @pytest.mark.parametrize('shards', [1, 3])
-def test_what_a_trainer_finished_is_taken_at_once(tmp_path, shards):
+def test_what_a_trainer_finished_is_taken_at_once(tmp_path, slowly, shards):
   found, seconds = waited(saved(tmp_path / 'c', shards))
   assert found and seconds < completeness.SETTLED
 
@@ -55,6 +61,10 @@ def test_without_a_trainers_state_it_must_have_settled(tmp_path):
   folder = saved(tmp_path / 'c', state=False)
   found, seconds = waited(folder)
   assert found and seconds >= 0.9 * completeness.SETTLED
+
+
+def test_what_has_lain_there_for_long_has_settled(tmp_path, slowly):
+  folder = saved(tmp_path / 'c', state=False)
   long_ago = time.time() - 100
   for path in folder.iterdir():
     os.utime(path, (long_ago, long_ago))
@@ -100,24 +110,25 @@ def test_half_a_state_is_none(tmp_path):
   assert found and seconds >= 0.9 * completeness.SETTLED
 
 
-def test_one_that_is_removed_while_it_is_waited_for_is_left_out(tmp_path):
+def test_one_that_is_removed_while_it_is_waited_for_is_left_out(tmp_path, slowly):
   folder = tmp_path / 'c'
   folder.mkdir()
   threading.Timer(0.1, folder.rmdir).start()
   assert not completeness.wait(folder)
 
 
-def test_a_writer_that_pauses_is_waited_for(tmp_path):
+def test_a_writer_that_pauses_is_waited_for(tmp_path, monkeypatch):
   """Each pause is shorter than SETTLED, all together are longer."""
+  monkeypatch.setattr(completeness, 'SETTLED', 1.5)
   folder, path = tmp_path / 'c', tmp_path / 'c' / 'model.safetensors'
   content = (saved(tmp_path / 'source') / 'model.safetensors').read_bytes()
   folder.mkdir()
   done = []
 
   def write():
-    for end in range(0, len(content), len(content) // 4):
+    for end in range(0, len(content), len(content) // 8):
       path.write_bytes(content[:end])
-      time.sleep(0.2)
+      time.sleep(0.25)
     path.write_bytes(content)
     done.append(True)
     (folder / completeness.STATE).write_text('{}')
