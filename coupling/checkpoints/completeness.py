@@ -47,9 +47,11 @@ def wait(folder: pathlib.Path) -> bool:
     if not folder.exists():
       return False
     if now != seen or now != before:
-      # What has lain there for long need not be watched.
-      age = time.time() - max((x[2] for x in now), default=time.time()) / 1e9
-      seen, since = now, time.monotonic() - max(0.0, age)
+      since = time.monotonic()
+      if seen is None:  # what has lain there for long need not be watched
+        newest = max((x[2] for x in now), default=time.time_ns())
+        since -= max(0.0, (time.time_ns() - newest) / 1e9)
+      seen = now
     if now == before and time.monotonic() - since >= SETTLED:
       if damage is None:
         return True
@@ -119,9 +121,9 @@ def _check_length(path: pathlib.Path) -> None:
 
 
 def _stats(folder: pathlib.Path) -> tuple[tuple[str, int, int], ...]:
-  """Name, size and time of change (ns) of every file."""
+  """Name, size and time of change (ns) of a folder and all that is in it."""
   found = []
-  for path in folder.rglob('*'):
+  for path in (folder, *folder.rglob('*')):
     try:
       stat = path.stat()
     except OSError:  # it is gone

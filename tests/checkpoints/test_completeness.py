@@ -66,7 +66,7 @@ def test_without_a_trainers_state_it_must_have_settled(tmp_path):
 def test_what_has_lain_there_for_long_has_settled(tmp_path, slowly):
   folder = saved(tmp_path / 'c', state=False)
   long_ago = time.time() - 100
-  for path in folder.iterdir():
+  for path in (*folder.iterdir(), folder):
     os.utime(path, (long_ago, long_ago))
   found, seconds = waited(folder)
   assert found and seconds < completeness.SETTLED
