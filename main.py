@@ -5,6 +5,7 @@ python main.py --config=configs/world.py --workdir=runs/world
 Configs and their arguments are described in configs/ and docs/experiments.md.
 """
 
+import json
 import os
 import pathlib
 import sys
@@ -19,6 +20,7 @@ from coupling.config import paper_parts
 from coupling.config import schema
 from coupling.config import validate
 from coupling.plan import ahead_of_time
+from coupling.report import last_numbers
 from coupling.run import pipeline
 from coupling.runtime import distributed
 from coupling.runtime import finite
@@ -30,6 +32,7 @@ CONFIG = config_flags.DEFINE_config_file(
   'config', help_string='File of the experiment, as configs/world.py:seeds=1'
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the experiment.')
+REPORTING = ('run', 'report')
 ALONE = ('patch', 'export', 'plan')  # stages of one process
 STAGE_HELP = (
   'Stage to run; run is all of them but patch and export. plan tells what a training '
@@ -39,7 +42,22 @@ STAGE = flags.DEFINE_enum('stage', 'run', ('run', *pipeline.STAGES, 'plan'), STA
 WORKERS = flags.DEFINE_integer(
   'workers', 1, 'Processes on the CPU that share the seeds and runs.'
 )
-FOLLOW = flags.DEFINE_bool('follow', False, 'Evaluate a run that is still training.')
+FOLLOW = flags.DEFINE_bool(
+  'follow',
+  False,
+  'Evaluate a run that is still training; in an audit of a folder of checkpoints go on '
+  'with those that appear there until the trainer has reached its last step.',
+)
+FAIL_BELOW = flags.DEFINE_float(
+  'fail_below',
+  None,
+  'Of --stage=run and report, for CI: print the numbers of the last checkpoint as one '
+  'line of JSON, the last of the output, and exit with status 3 if the whole 95% '
+  'interval of Self (a share, 0 to 1) lies below this number, else with 0; without an '
+  'interval its value counts. Errors exit with 1.',
+  lower_bound=0.0,
+  upper_bound=1.0,
+)
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
@@ -69,6 +87,12 @@ flags.register_multi_flags_validator(
   ['workdir', 'stage'],
   lambda given: given['workdir'] or given['stage'] == 'plan',
   message='--workdir must have a value: the folder of the experiment.',
+)
+flags.register_multi_flags_validator(
+  ['fail_below', 'stage'],
+  lambda given: given['fail_below'] is None or given['stage'] in REPORTING,
+  message='--fail_below goes with --stage=run and --stage=report, which make the '
+  'numbers that it is about.',
 )
 flags.register_multi_flags_validator(
   ['distributed', 'stage', 'workers', 'follow'],
@@ -126,8 +150,14 @@ def main(_) -> None:
     converted = str(folder.absolute() / gguf_checkpoint.FOLDER)
     os.environ.setdefault(gguf_checkpoint.CACHE, converted)
     pipeline.run(experiment, folder, STAGE.value, WORKERS.value, FOLLOW.value)
-    if STAGE.value in ('run', 'report') and distributed.is_first():
+    if STAGE.value in REPORTING and distributed.is_first():
       print(f'report: {folder}/report/index.html')
+    if FAIL_BELOW.value is not None:
+      found = distributed.first(last_numbers.read, folder, FAIL_BELOW.value)
+      if distributed.is_first():
+        print(json.dumps(found))
+      if found['failed']:
+        sys.exit(last_numbers.FAILED)
   except (
     schema.ConfigError,
     distributed.DistributedError,

@@ -6,8 +6,9 @@ Claim (arXiv 2606.32038): after explanation training on fixed labels, Self > Ori
 model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
-After `make demo`: 21 s on two cores, and the numbers of that run, item by item.
-Arguments: task, model, checkpoint, endpoint, path, seed; labels (stage, task or own).
+After `make demo`: 21 s on two cores, the numbers of that run. Arguments: task, model,
+checkpoint, path, seed; checkpoints (a folder); endpoint (a URL); labels (of a stage,
+task, own; first or base of the checkpoints).
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from ml_collections import config_dict
 
 from configs import common
 from configs import world
+from coupling.config import checkpoint_lists
 from coupling.config import schema
 
 WORLD = 'world'
@@ -32,15 +34,17 @@ TASKS = (
   WORLD,
 )
 RUN = 'audited'
-OWN = 'own'  # labels that the audited model itself gives
+# Labels that are made here: of the model; of the first checkpoint, or of their base.
+OWN, FIRST, BASE = 'own', 'first', 'base'
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(
     arg,
     task='published_hints',
-    model='qwen3_8b',
+    model='',  # default qwen3_8b
     checkpoint='',
+    checkpoints='',
     endpoint='',
     labels='task',
     path='',
@@ -53,6 +57,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
       "config argument labels='': give the folder of a label stage, task for answers "
       'that come with the data, or own for those of the model itself'
     )
+  checkpoints = args['checkpoints'].replace('{seed}', str(args['seed']))
+  source = _source(args, checkpoints)
+  revision = ''
+  if checkpoints and not args['model']:
+    # The first gives tokenizer and shape; where it holds adapters, their base does.
+    first = checkpoint_lists.first(checkpoints)
+    args['model'] = common.LOCAL
+    args['checkpoint'], revision = checkpoint_lists.split(first)
+  if not args['endpoint']:
+    args['model'] = args['model'] or 'qwen3_8b'
   config = _of_world() if args['task'] == WORLD else _of_imported(args)
   if args['endpoint']:
     _serve(config, args)
@@ -63,11 +77,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
       f"config argument checkpoint='{args['checkpoint']}': for task=world give the "
       'folder of a checkpoint, WORKDIR/seed{seed}/RUN/train/checkpoints/STEP'
     )
+  elif revision:
+    config.base.revision = revision
   config.seeds = (args['seed'],)
-  config.label.source = '' if args['labels'] == OWN else args['labels']
+  config.label.source = source
+  config.evaluate.checkpoints = checkpoints
   config.train.loop.steps = 0
   config.runs = {RUN: {}}
-  audited = args['checkpoint'].replace('{seed}', str(args['seed'])) or args['model']
+  audited = checkpoints or args['checkpoint'].replace('{seed}', str(args['seed']))
+  audited = audited or args['model']
   if args['endpoint']:
     audited += f' at {args["endpoint"]}'
   config.report = dict(
@@ -78,6 +96,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
     shuffled='',
   )
   return config
+
+
+def _source(args: dict, checkpoints: str) -> str:
+  """Whose labels: label.source, which is '' for those of M_0."""
+  wanted = args['labels']
+  if wanted not in (OWN, FIRST, BASE):
+    return wanted
+  if wanted == OWN and not checkpoints:
+    return ''
+  if not checkpoints or (wanted == BASE) != bool(args['model']):
+    raise ValueError(
+      f"config argument labels='{wanted}': {FIRST} is for checkpoints= without model=, "
+      f'{BASE} for checkpoints= with model= (and checkpoint=), what they began as, and '
+      f'{OWN} for one model without checkpoints='
+    )
+  return ''
 
 
 def _of_world() -> ConfigDict:
@@ -95,10 +129,11 @@ def _of_imported(args: dict) -> ConfigDict:
 
 def _serve(config: ConfigDict, args: dict) -> None:
   """The model answers at an endpoint, by letters or by replies."""
-  if args['task'] == WORLD or args['checkpoint']:
+  others = args['checkpoint'] or args['checkpoints']
+  if args['task'] == WORLD or others or not args['model']:
     raise ValueError(
       f"config argument endpoint='{args['endpoint']}': goes with model=NAME, the name "
-      'there, without checkpoint and not with task=world, whose words are its own'
+      'there, without checkpoints and not with task=world, whose words are its own'
     )
   base = schema.Served(url=args['endpoint'], model=args['model'])
   config.base = dataclasses.asdict(base)

@@ -41,8 +41,9 @@ IMPORT_ARGS = dict(
 
 
 # What a section says where nothing else is wanted.
-TRAIN, PATCH, NO_SHIFT = (
-  dataclasses.asdict(x()) for x in (schema.Train, schema.Patch, schema.BehaviorXent)
+TRAIN, EVALUATE, PATCH, NO_SHIFT = (
+  dataclasses.asdict(x())
+  for x in (schema.Train, schema.Evaluate, schema.Patch, schema.BehaviorXent)
 )
 # Labels as M_0 gave them, asked for before the answer, by a run that starts at M_0.
 LABELS = dict(

@@ -85,7 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
       behavior_xent=common.NO_SHIFT,
     ),
   )
-  config.evaluate = dict(split='test', batch=256, likelihood=False)
+  config.evaluate = common.EVALUATE | dict(batch=256)
   config.patch = common.PATCH | dict(batch=256)
   config.mesh = dict(data=-1, fsdp=1, tensor=1)
   runs = {

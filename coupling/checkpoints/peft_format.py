@@ -59,6 +59,32 @@ _PLAIN_STARTS = (True, False, None, 'gaussian', 'orthogonal', 'eva')
 _START_FIELDS = {'eva_config'}  # how they draw
 
 
+def is_adapter(folder: pathlib.Path) -> bool:
+  """Whether a folder holds adapters; their config may not have been written yet."""
+  return (folder / _CONFIG).exists() or (folder / TENSORS).exists()
+
+
+def base_of(folder: pathlib.Path) -> tuple[str, str]:
+  """Name or folder of the base that adapters record, and its revision; '' for none.
+
+  Raises:
+    CheckpointError: adapter_config.json is missing, or is not JSON.
+  """
+  raw = hub.read_json(folder / _CONFIG)
+  return raw.get('base_model_name_or_path') or '', raw.get('revision') or ''
+
+
+def tensor_file(folder: pathlib.Path) -> pathlib.Path:
+  """The file of the matrices; raises CheckpointError where it is missing."""
+  if not (folder / TENSORS).exists():
+    others = ', '.join(sorted(p.name for p in folder.glob('*.bin')))
+    raise CheckpointError(
+      f'{folder / TENSORS}: missing; found: {others or "no weights"} (files in .bin '
+      'are pickles and never read): save it as safetensors.'
+    )
+  return folder / TENSORS
+
+
 def save(
   folder: pathlib.Path,
   adapters: lora.Adapters,
@@ -134,9 +160,7 @@ def load(
   _check_plain(path, raw)
   rank, alpha = _scale(path, raw)
   first = _first(path, raw, config.depth)
-  if not (folder / TENSORS).exists():
-    raise CheckpointError(f'{folder / TENSORS}: missing; save it as safetensors.')
-  with tensors.TensorFiles([folder / TENSORS]) as files:
+  with tensors.TensorFiles([tensor_file(folder)]) as files:
     layers = next(
       (x for x in _LAYERS if any(n.startswith(f'{_MODEL}{x}.') for n in files.names)),
       _LAYERS[0],

@@ -259,7 +259,14 @@ class Train:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
+  """What is measured, and of which checkpoints.
+
+  `checkpoints`: in an audit several given ones, see checkpoint_lists.py; '' for the
+  kept steps of each run, in an audit M_0 itself.
+  """
+
   split: Literal['validation', 'test'] = 'test'
+  checkpoints: str = ''
   batch: Count = 32
   likelihood: bool = False  # score every allowed statement too
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import importlib
 import urllib.parse
 
+from coupling.config import checkpoint_lists
 from coupling.config import close_names
 from coupling.config import run_rules
 from coupling.config import schema
@@ -120,4 +121,25 @@ def answers(label: schema.Label, task: schema.Task) -> Iterator[str]:
     yield (
       f'label.source={label.source!r}: the data of {task.module} bring no answers '
       'along (it has no `behaviors`); name the folder of a label stage'
+    )
+
+
+def checkpoints(
+  evaluate: schema.Evaluate, base: schema.Base, runs: run_rules.Runs, seeds: tuple
+) -> Iterator[str]:
+  """Given checkpoints where something is trained, or of several seeds."""
+  if not (text := evaluate.checkpoints):
+    return
+  where = f'{checkpoint_lists.FIELD}={text!r}'
+  if isinstance(base, schema.Pretrain):
+    yield f'{where}: M_0 (base) must be one too: give base.checkpoint or base.step'
+  if trained := [name for name, train in runs.items() if train.loop.steps]:
+    yield (
+      f'{where} makes an audit, in which nothing is trained, but runs {trained} have '
+      'steps: leave it empty'
+    )
+  if len(runs) > 1 or len(seeds) > 1:
+    yield (
+      f'{where}: these are measured once, but there are the runs {[*runs]} and the '
+      f'seeds {seeds}: give one of each'
     )

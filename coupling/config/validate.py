@@ -31,6 +31,7 @@ RULES = (
   section_rules.task_paths,
   section_rules.source_path,
   section_rules.answers,
+  section_rules.checkpoints,
   run_rules.names,
   run_rules.training,
   run_rules.precision,

@@ -25,6 +25,7 @@ from coupling.runtime import workdir as workdir_lib
 from coupling.statistics import across_seeds
 from coupling.statistics import baselines
 from coupling.statistics import contrasts
+from coupling.statistics import drift
 from coupling.statistics import reliance
 from coupling.statistics import scores
 from coupling.statistics import variety
@@ -46,8 +47,8 @@ def summarize(e: Experiment, workdir: pathlib.Path) -> dict:
     examples seen and the majority class's share, and the variety of labels and
     statements), sibling, contrasts, cross, baselines and
     unregularised_baselines, follow (comparisons), examples; trained_labels, where the
-    main run's are another model's; likelihood, where every run
-    was evaluated by it; and provenance, which alone holds times.
+    main run's are another model's; drift, of given checkpoints; likelihood, where every
+    run was evaluated by it; and provenance, which alone holds times.
 
   Raises:
     WorkdirError: a stage is unfinished or damaged, or files are of other items.
@@ -77,6 +78,7 @@ def of_records(
     'runs': runs,
     **_beside(e, roles, list(seeds.values()), across),
     'follow': _follow(roles['main'], list(seeds.values()), across),
+    **_drift(roles['main'], next(iter(seeds.values()))),
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
     'provenance': made,
   }
@@ -294,6 +296,16 @@ def _trained_labels(main: str, s: SeedRecords) -> dict:
 
 def _likelihood(run: str, s: SeedRecords) -> dict:
   return contrasts.likelihood(s.final(run), s.scored(run), s.orig)
+
+
+def _drift(main: str, s: SeedRecords) -> dict:
+  """See drift.drift, with the names of checkpoints; of an audit of several alone."""
+  if not s.checkpoints:
+    return {}
+  found = drift.drift(s.items[main], s.targets[main])
+  over = {step: _alone(x) for step, x in found['steps'].items()}
+  names = {str(step): name for step, name in s.checkpoints.items()}
+  return {'drift': found | {'steps': over, 'names': names}}
 
 
 def _follow(main: str, seeds: list[SeedRecords], across: Callable) -> list[dict]:

@@ -91,6 +91,18 @@ CLAIMS = {
     'percent',
     'half of the labels’',
   ),
+  'parted': Claim(
+    'Explanations have parted from behaviour since the checkpoint named',
+    'there and at every later one the whole interval of Self minus Self of the first '
+    'lies below 0, all checkpoints together; the number is the last one’s',
+  ),
+  'dissimilar': Claim(
+    'Behaviour has left the labels since the checkpoint named',
+    'there and at every later one the whole interval of similarity lies below the '
+    'paper’s 70%, all checkpoints together; the number is the last one’s',
+    'percent',
+    'threshold',
+  ),
   'unregularised': Claim(
     'Without behaviour regularisation, reliance on self exceeds that on orig',
     ABOVE,

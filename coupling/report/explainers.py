@@ -22,7 +22,9 @@ BASELINE_STATISTICS = (
 
 def explainers(items: Items, s: SeedRecords, run: str) -> dict[str, Explanation]:
   """Statements of explainers that were not trained, made for one model."""
-  before = {} if list(s.items[run]) == [0] else {BASE: s.orig.stated}  # else the same
+  # In an audit M_0 is the same model, or one that was not asked for explanations.
+  audit = list(s.items[run]) == [0] or s.checkpoints
+  before = {} if audit else {BASE: s.orig.stated}
   alone = s.input_only(run)
   return before | {
     'majority': baselines.majority(s.train_labels[run], items),

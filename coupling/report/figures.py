@@ -9,6 +9,7 @@ from coupling.report import plots
 from coupling.report import tables
 from coupling.report.plots import BLACK, BLUE, COLUMN, GREEN, ORANGE, PAGE, VERMILION
 from coupling.report.table_rows import EXPLAINER_NAMES
+from coupling.statistics import drift
 
 
 def figures(summary: dict) -> dict[str, str]:
@@ -122,6 +123,9 @@ CURVES = (
 def _learning(summary: dict) -> figure_lib.Figure:
   """The learning curve of the compared runs, by training examples."""
   runs = tables.compared(summary)
+  axis, title = 'examples', 'training examples'
+  if 'drift' in summary:
+    axis, title = 'steps', 'step of the checkpoint'
   figure, axes = plots.new(PAGE, 4.4, 2, len(runs), sharex='col', sharey='row')
   for column, run in zip(axes.T, runs):
     found = summary['runs'][run]
@@ -132,18 +136,51 @@ def _learning(summary: dict) -> figure_lib.Figure:
     for ax, rows in zip(column, CURVES):
       lines = tuple(x for x in rows if not x[3])  # whose intervals are in the tables
       marked = tuple(x for x in rows if x[3])
-      plots.along(ax, found['examples'], steps, marked, 0.0)
+      plots.along(ax, found[axis], steps, marked, 0.0)
       for key, label, color, _, line in lines:
         means = plots.means([tables.lookup(step, key) for step in steps])
         style = {'color': color, 'linestyle': line, 'label': label}
-        ax.plot(found['examples'], means, linewidth=1, **style)
+        ax.plot(found[axis], means, linewidth=1, **style)
       ax.set_ylim(0, None)
     column[0].set_title(run)
-    column[1].set_xlabel('training examples')
+    column[1].set_xlabel(title)
   for ax in axes[:, 0]:
     ax.set_ylabel('% of items')
   for ax in axes[:, -1]:
     ax.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+  return figure
+
+
+# Of given checkpoints: title, (key, label, colour, marker, line), what it parts at.
+DRIFTS = (
+  (
+    'Self − Self of the first, points',
+    ('self_change', 'Self', BLUE, 'o', '-'),
+    0.0,
+  ),
+  (
+    'similarity to the labels, %',
+    ('similarity', 'similarity', GREEN, '^', ':'),
+    drift.LIMIT,
+  ),
+)
+
+
+def drifted(summary: dict) -> str:
+  """The figure of an audit of several checkpoints, as <svg>."""
+  title = 'Self against the first checkpoint, and similarity to the labels'
+  return plots.svg('drift', title, functools.partial(_drift, summary))
+
+
+def _drift(summary: dict) -> figure_lib.Figure:
+  """What given checkpoints change, by step; where it parts is a line."""
+  steps = {int(step): x for step, x in summary['drift']['steps'].items()}
+  figure, (axes,) = plots.new(PAGE, 2.5, 1, len(DRIFTS))
+  for ax, (title, drawn, limit) in zip(axes, DRIFTS):
+    plots.along(ax, [*steps], [*steps.values()], (drawn,), 0.0)
+    ax.axhline(100 * limit, color=BLACK, linewidth=0.8)
+    ax.set_ylabel(title)
+    ax.set_xlabel('step of the checkpoint')
   return figure
 
 

@@ -35,7 +35,10 @@ CAPTIONS = {
   'moved': 'Where the true explanation differs from the label: whose side is taken.',
   'change_rates': '“Changed” when the cue goes.',
   'cross': 'The same in colour: agreement in %.',
+  'drift': 'What changes from the first checkpoint on. Whiskers cover all checkpoints '
+  'together.',
 }
+GIVEN = {'learning': 'What every checkpoint does and says, by its step.'}  # in an audit
 
 
 def write(folder: pathlib.Path, summary: dict) -> None:
@@ -69,6 +72,7 @@ def _content(summary: dict) -> tuple[dict, dict]:
     **{part: of_part(part) for part in (verdict.CHECKS, verdict.FURTHER)},
     'warnings': of_part(verdict.WARNINGS),
     'examples': _examples(summary),
+    'drift': _drift(summary, of_part(verdict.DRIFT)),
     'sections': _sections(summary, figures),
     'words': tables_lib.words(summary),
     'times': provenance.times(summary['provenance']),
@@ -82,8 +86,18 @@ def _examples(summary: dict) -> list[dict]:
   return [first[kind] for kind in kinds][:EXAMPLES]
 
 
+def _drift(summary: dict, rows: list[dict]) -> Section | None:
+  """Of several given checkpoints: since which explanations are others."""
+  if not rows:
+    return None
+  drawn = {verdict.DRIFT: (CAPTIONS['drift'], figures_lib.drifted(summary))}
+  tables = {verdict.DRIFT: tables_lib.drift(summary)}
+  return Section(verdict.DRIFT, 'Since which checkpoint', tables, drawn, rows)
+
+
 def _sections(summary: dict, figures: dict[str, str]) -> list[Section]:
   tables = tables_lib.tables(summary)
+  captions = CAPTIONS | (GIVEN if 'drift' in summary else {})
   found = []
   for key, (heading, names, drawn) in SECTIONS.items():
     within = {
@@ -92,7 +106,7 @@ def _sections(summary: dict, figures: dict[str, str]) -> list[Section]:
       for name, table in tables.items()
       if name == start or name.startswith(f'{start}_')
     }
-    shown = {name: (CAPTIONS[name], figures[name]) for name in drawn if name in figures}
+    shown = {name: (captions[name], figures[name]) for name in drawn if name in figures}
     if within or shown:
       found.append(Section(key, heading, within, shown))
   return found

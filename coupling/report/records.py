@@ -55,6 +55,8 @@ class SeedRecords:
   # Run -> bool [N], items that its behavior_xent concerns; none where that has no
   # weight and train.explained=all, so that what it names is of no account.
   shifted: dict[str, np.ndarray]
+  # Of an audit of several given checkpoints: step -> name of each.
+  checkpoints: dict[int, str] = dataclasses.field(default_factory=dict)
   _stated: dict[str, Explanation] = dataclasses.field(default_factory=dict, repr=False)
   _fitted: dict[tuple, input_only.InputOnly] = dataclasses.field(
     default_factory=dict, repr=False
@@ -128,7 +130,7 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
   labelled = {
     x: label_set.read_table(label.path(), x, ('row', *LABEL)) for x in ('train', split)
   }
-  tables, taught = {}, {}
+  tables, taught, names = {}, {}, {}
   for run in e.runs:
     stages = {x: finished_stage(root / run / x) for x in ('train', 'evaluate')}
     for stage in stages.values():
@@ -138,12 +140,15 @@ def read_seed(e: Experiment, workdir: pathlib.Path, seed: int) -> SeedRecords:
       step: read_evaluation(path, labelled[split])
       for step, path in evaluated_steps(stages['evaluate'].path()).items()
     }
+    names |= stages['evaluate'].info().get('checkpoints', {})
     folder = stages['train'].path()
     taught[run] = {
       x: label_rules.read(folder, x, table['row'].to_numpy())
       for x, table in labelled.items()
     }
-  return assemble(e, template, tables, labelled, taught)
+  found = assemble(e, template, tables, labelled, taught)
+  names = {int(step): name for step, name in names.items()}
+  return dataclasses.replace(found, checkpoints=names)
 
 
 def assemble(

@@ -132,6 +132,10 @@ FOLLOW_COLUMNS = (
   ('Any move: truth moved', 'moved_truth.statement_moved', percent),
   ('… truth still', 'still_truth.statement_moved', percent),
 )
+DRIFT_COLUMNS = (
+  ('Self − Self of the first', 'self_change', points),
+  ('Similarity to the labels', 'similarity', percent),
+)
 SIBLING_ROWS = (
   ('Agrees with own behaviour', 'own_accuracy', percent),
   ('Agrees with the sibling’s', 'sibling_accuracy', percent),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 import dataclasses
 import functools
+import pathlib
 
 from coupling.report import table_rows
 from coupling.report.numerals import UNDEFINED, percent
@@ -86,7 +87,7 @@ def compared(summary: dict) -> list[str]:
   """The regularised run and the one without, where they have a trajectory."""
   roles = summary['roles']
   runs = [roles[role] for role in ('main', 'unregularised') if role in roles]
-  return [] if summary['audit'] else runs
+  return [] if summary['audit'] and 'drift' not in summary else runs
 
 
 def tables(summary: dict) -> dict[str, Table]:
@@ -229,13 +230,18 @@ def _over_training(summary: dict) -> dict[str, Table]:
   result = {}
   for run in compared(summary):
     found = summary['runs'][run]
+    given = 'drift' in summary
     rows = [
-      (f'{step} ({examples:,})', f'runs.{run}.over_seeds.{step}', entry)
+      (
+        name(summary, step) if given else f'{step} ({examples:,})',
+        f'runs.{run}.over_seeds.{step}',
+        found['over_seeds'][str(step)],
+      )
       for step, examples in zip(found['steps'], found['examples'])
-      for entry in [found['over_seeds'][str(step)]]
     ]
     caption = f'{run} ({run_names(summary)[run]}) over training.'
-    result[f'trajectory_{run}'] = table(caption, 'Step (examples)', rows, columns)
+    head = 'Checkpoint' if given else 'Step (examples)'
+    result[f'trajectory_{run}'] = table(caption, head, rows, columns)
   result['follow'] = table(
     f'Follow rate of {summary["roles"]["main"]} between checkpoints.',
     'Steps',
@@ -246,6 +252,34 @@ def _over_training(summary: dict) -> dict[str, Table]:
     table_rows.FOLLOW_COLUMNS,
   )
   return result
+
+
+def name(summary: dict, step: int) -> str:
+  """Of a given checkpoint, without the folder that it lies in."""
+  return pathlib.PurePath(summary['drift']['names'][str(step)]).name
+
+
+def drift(summary: dict) -> Table:
+  """Of given checkpoints: what they change from the first one on, and since when."""
+  found = summary['drift']
+  since = {key: found[key]['since'] for key in ('parted', 'dissimilar')}
+  rows = [
+    (name(summary, int(k)), f'drift.steps.{k}', x | {'step': int(k)})
+    for k, x in found['steps'].items()
+  ]
+
+  def reached(step: int, key: str) -> str:
+    return 'yes' if since[key] is not None and step >= since[key] else 'no'
+
+  return table(
+    'Intervals of a column cover all checkpoints together (95%). Parted: from there on '
+    'all lie below 0. Left: from there on all lie below 70%.',
+    'Checkpoint',
+    rows,
+    table_rows.DRIFT_COLUMNS,
+    ('Explanations have parted', 'Behaviour has left the labels'),
+    lambda x: (reached(x['step'], 'parted'), reached(x['step'], 'dissimilar')),
+  )
 
 
 def _sibling(summary: dict) -> Table:

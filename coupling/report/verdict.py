@@ -4,13 +4,15 @@ import dataclasses
 
 from coupling.report import fitness
 from coupling.report import planted
-from coupling.report.conclusions import Claim, Row, above, row, sign
+from coupling.report import tables
+from coupling.report.conclusions import Claim, Row, above, below, row, sign
 from coupling.report.conclusions import CONTRADICTED, HALF, INCONCLUSIVE, SUPPORTED
 from coupling.report.experiment_claims import CLAIMS, HEADLINES
 
 CONTROLS = ('sibling', 'shuffled')
 # Where a row stands on the page.
 HEADLINE, CHECKS, FURTHER, WARNINGS = 'headline', 'checks', 'further', 'warnings'
+DRIFT = 'drift'
 SIMILARITY = 0.7  # the paper's condition: labels and behaviour agree on about this
 
 
@@ -23,6 +25,7 @@ def conclude(summary: dict) -> list[dict]:
   parts = {
     HEADLINE: [_headline(summary, warnings)],
     CHECKS: _tested(summary),
+    DRIFT: _drifted(summary),
     FURTHER: _further(summary),
     WARNINGS: warnings,
   }
@@ -126,6 +129,23 @@ def _tested(summary: dict) -> list[Row]:
     *planted.rows(summary),
     row(CLAIMS, 'similarity', similarity, state, SIMILARITY),
   ]
+
+
+def _drifted(summary: dict) -> list[Row]:
+  """Of several given checkpoints: since which explanations, or behaviour, left."""
+  if DRIFT not in summary:
+    return []
+  found, rows = summary[DRIFT], []
+  last = list(found['steps'].values())[-1]
+  for key, number, limit in (
+    ('parted', last['self_change'], 0.0),
+    ('dissimilar', last['similarity'], SIMILARITY),
+  ):
+    since = found[key]['since']
+    about = tables.name(summary, since) if since is not None else ''
+    beside = limit or None
+    rows.append(row(CLAIMS, key, number, below(number, limit), beside, about))
+  return rows
 
 
 def _further(summary: dict) -> list[Row]:

@@ -73,8 +73,7 @@ def load(
     )
   path, axes = pathlib.Path(source).expanduser(), mesh or schema.Mesh()
   if (path / _ADAPTER).exists():
-    raw = hub.read_json(path / _ADAPTER)
-    named, recorded = raw.get('base_model_name_or_path'), raw.get('revision') or ''
+    named, recorded = peft_format.base_of(path)
     if base:
       named, recorded = str(base), ''  # which is another model's
     if not named:
@@ -141,8 +140,7 @@ def _imported(base: schema.Import, axes: schema.Mesh) -> models.Model:
 
 def _adapted(folder: pathlib.Path, base: models.Model) -> models.Model:
   """A base with adapters beside it."""
-  adapters = {decoder_lib.ADAPTERS: peft_format.load(folder, base.config)}
-  params = base.params | sharding.put_params(base.mesh, adapters)
+  params = base.params | base_model.beside(folder, base.config, base.mesh)
   origin = base.origin | {
     'name': str(folder),
     'adapters': digests.sha256(folder / peft_format.TENSORS),

@@ -10,6 +10,7 @@ import jax
 
 from coupling.checkpoints import hub
 from coupling.checkpoints import kept_steps
+from coupling.checkpoints import peft_format
 from coupling.checkpoints import weights
 from coupling.config import schema
 from coupling.elicit import backend
@@ -35,7 +36,23 @@ def checkpoint_folder(e: Experiment) -> Path:
 
 
 def _folder(base: schema.Import) -> Path:
-  return hub.find(base.checkpoint, base.revision or None)
+  """Of the weights; of a folder of adapters, of the base that they record."""
+  if (adapters := adapter_folder(base)) is None:
+    return hub.find(base.checkpoint, base.revision or None)
+  name, revision = peft_format.base_of(adapters)
+  where = f'{adapters}/adapter_config.json: base_model_name_or_path={name!r}'
+  if not name:
+    raise hub.CheckpointError(f'{where}: write there which model they are for')
+  try:
+    return hub.find(name, revision or None)
+  except hub.CheckpointError as error:
+    raise hub.CheckpointError(f'{where}: {error}') from error
+
+
+def adapter_folder(base: schema.Import) -> Path | None:
+  """Where M_0 is adapters beside a base, their folder."""
+  path = Path(base.checkpoint).expanduser()
+  return path if peft_format.is_adapter(path) else None
 
 
 @functools.lru_cache(maxsize=1)  # all stages of a process ask alike
@@ -154,13 +171,24 @@ def _params(
     return kept_steps.load_params(folder / 'params', like)
   info = workdir_lib.finished_stage(folder).info()
   if isinstance(base, schema.Import):
-    source = _folder(base)
-    _check_unchanged(source, 'weights', info['weights'], digest(source), folder)
-    return weights.load(source, model, like)
+    source, added = _folder(base), adapter_folder(base)
+    now = digest(source, added)
+    _check_unchanged(added or source, 'weights', info['weights'], now, folder)
+    return weights.load(source, model, like) | beside(added, model, mesh)
   found = own_checkpoints.find(base, seed)
   now = found.train.digest
   _check_unchanged(found.train.path(), 'training', info['trained'], now, folder)
   return trained_params(found, model, mesh)
+
+
+def beside(
+  folder: Path | None, model: decoder_lib.DecoderConfig, mesh: jax.sharding.Mesh
+) -> decoder_lib.Params:
+  """The adapters of peft that a folder holds, as a part of the weights; of none, {}."""
+  if folder is None:
+    return {}
+  found = {decoder_lib.ADAPTERS: peft_format.load(folder, model)}
+  return sharding.put_params(mesh, found)
 
 
 def trained_params(
@@ -197,13 +225,19 @@ def _check_unchanged(source: Path, what: str, then: str, now: str, folder: Path)
     )
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, adapters: Path | None = None) -> str:
   """SHA-256 of a checkpoint's files of weights; read once by each process.
+
+  Args:
+    folder: of the weights.
+    adapters: folder of adapters beside them.
 
   Raises:
     CheckpointError: a file in the hub's cache is not the one that it was.
   """
-  stats = [(path, path.stat()) for path in hub.weight_files(folder)]
+  paths = hub.weight_files(folder)
+  paths += [peft_format.tensor_file(adapters)] if adapters is not None else []
+  stats = [(path, path.stat()) for path in paths]
   return _digest(tuple((path, x.st_size, x.st_mtime_ns) for path, x in stats))
 
 

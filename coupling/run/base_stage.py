@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from coupling.checkpoints import hub
 from coupling.checkpoints import kept_steps
+from coupling.checkpoints import peft_format
 from coupling.checkpoints import weights
 from coupling.config import schema
 from coupling.elicit import encoding
@@ -55,14 +56,19 @@ def _needs(e: Experiment, seed: int) -> dict[str, workdir_lib.Stage]:
 
 def check_trainable(e: Experiment, seed: int) -> None:
   """Raises ConfigError where a run would train adapters beside adapters."""
-  if not e.trained or not isinstance(e.base, schema.Trained):
+  if not e.trained:
     return
-  if own_checkpoints.find(e.base, seed).lora.rank:
+  found, first = '', 'merge it'
+  if isinstance(e.base, schema.Trained):
+    if own_checkpoints.find(e.base, seed).lora.rank:
+      found, first = f'base.step={e.base.step}', 'export it by --stage=export, merge it'
+  elif isinstance(e.base, schema.Import) and base_model.adapter_folder(e.base):
+    found = f'base.checkpoint={e.base.checkpoint}'
+  if found:
     raise schema.ConfigError(
-      f'base.step={e.base.step} holds adapters beside their base, and can be audited '
-      f'(loop.steps=0), but not be trained further as it is (runs {[*e.trained]}): '
-      'export it by --stage=export, merge it with peft (`merge_and_unload`), and '
-      'import the result by base.checkpoint'
+      f'{found} holds adapters beside their base, and can be audited (loop.steps=0), '
+      f'but not be trained further as it is (runs {[*e.trained]}): {first} with peft '
+      '(`merge_and_unload`), and import the result by base.checkpoint'
     )
 
 
@@ -135,6 +141,9 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
   folder = base_model.checkpoint_folder(e)
   model = base_model.decoder(e)
   distributed.first(weights.check, folder, model)
+  added = base_model.adapter_folder(e.base)
+  if added is not None:
+    peft_format.load(added, model)
   distributed.first(files.write_json, stage.path(hub.CONFIG), hub.read_config(folder))
   if unheeded := tokens_lib.unheeded(folder):
     said = ', '.join(f'{k}={x!r}' for k, x in unheeded.items())
@@ -144,7 +153,7 @@ def _import(e: Experiment, stage: workdir_lib.Stage) -> dict[str, Any]:
     )
   return {
     'parameters': decoder.num_params(decoder.abstract(model)),
-    'weights': base_model.digest(folder),
+    'weights': base_model.digest(folder, added),
   }
 
 

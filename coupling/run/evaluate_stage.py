@@ -91,7 +91,7 @@ def _asking(
   if isinstance(e.base, schema.Served):
     return _asking_served(e, workdir, seed, own, train_folder)
   mesh, params_at = sharding.make_mesh(e.mesh), steps.reader(e, workdir, seed, run)
-  evaluator = _evaluator(e, e.runs[run], own, train_folder)
+  evaluator = made_ready(e, e.runs[run], own, train_folder)
   return lambda step: evaluator.run(base_model.decoder(e), params_at(step), mesh)
 
 
@@ -124,7 +124,7 @@ def _tokens(e: Experiment, own: workdir_lib.Stage) -> dict[str, int] | None:
   return evaluation.tokens(asked)
 
 
-def _evaluator(
+def made_ready(
   e: Experiment, config: schema.Train, own: workdir_lib.Stage, train_folder: Path
 ) -> evaluator_lib.Evaluator:
   """What a run's checkpoints are evaluated on, and against which labels."""

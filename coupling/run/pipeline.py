@@ -12,9 +12,11 @@ from coupling.config import paper_schema
 from coupling.config import schema
 from coupling.paper import claim_table
 from coupling.run import base_stage
+from coupling.run import evaluate_given
 from coupling.run import evaluate_stage
 from coupling.run import export_stage
 from coupling.run import label_stage
+from coupling.run import other_checkpoints
 from coupling.run import patch_stage
 from coupling.run import preflight
 from coupling.run import prepare_stage
@@ -70,18 +72,20 @@ def run(
     ConfigError: what preflight.check finds, before any stage.
     WorkdirError: data files that changed since the pairs were made, likewise.
   """
-  if follow and stage != 'evaluate':
-    raise schema.ConfigError('--follow is for --stage=evaluate alone.')
   wanted = RUN if stage == 'run' else (stage,)
   distributed.check_alike(workdir, e, stage)
   paper = e if isinstance(e, paper_schema.Paper) else None
   parts = {'': e} if paper is None else paper.parts
+  given = stage == 'run' and all(x.evaluate.checkpoints for x in parts.values())
+  if follow and stage != 'evaluate' and not given:
+    message = '--follow is for --stage=evaluate, or audits of several checkpoints.'
+    raise schema.ConfigError(message)
   if paper is not None and stage == 'run' and paper.patched:
     wanted = (*RUN, 'patch')
   if stage not in ANYWHERE:
     if workers > 1:  # the CPU's devices count, and this process must hold no others
       jax.config.update('jax_platforms', 'cpu')
-    _check(e, parts, wanted)
+    _check(e, parts, wanted, follow)
   distributed.first(prepare_stage.check_all, parts, workdir)
   if paper is None:
     _run(_tasks(e, parts, workdir, workers, follow), workdir, wanted, workers)
@@ -144,11 +148,14 @@ def _check(
   e: schema.Experiment | paper_schema.Paper,
   parts: dict[str, schema.Experiment],
   wanted: tuple[str, ...],
+  follow: bool,
 ) -> None:
   """Refuses what could not be run to its end; ConfigError of all parts at once."""
   problems = []
   for name, part in parts.items():
     try:
+      if part.evaluate.checkpoints:
+        other_checkpoints.check(part, follow)
       preflight.check(part)
       if 'patch' in wanted:
         patch_stage.check(part, _patched(e, name))
@@ -265,12 +272,13 @@ def _runs(
 ) -> list[workers_lib.Task]:
   """A seed's trainings, each with what is made of it; `patched`: of which runs that is
   patching too."""
+  stage = evaluate_given if e.evaluate.checkpoints else evaluate_stage
   tasks = []
   for run in e.runs:
     name = _name(part, seed, run, 'train')
     for kind, needs, function in (
       ('train', _train_needs(e, part, seed, run), train_stage.train),
-      ('evaluate', (name,), functools.partial(evaluate_stage.evaluate, follow=follow)),
+      ('evaluate', (name,), functools.partial(stage.evaluate, follow=follow)),
       ('export', (name,), export_stage.export),
       ('patch', (_name(part, seed, run, 'evaluate'),), patch_stage.patch),
     ):

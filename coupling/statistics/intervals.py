@@ -99,7 +99,7 @@ def clustered_wilson(
 
 
 @functools.lru_cache(maxsize=4)
-def _resampling_weights(groups: int, seed: int, draws: int) -> np.ndarray:
+def resampling_weights(groups: int, seed: int, draws: int) -> np.ndarray:
   """How often each group is drawn in each resample, [B, G]; a row sums to G."""
   rng = np.random.default_rng(seed)
   weight_BxG = rng.multinomial(groups, np.full(groups, 1 / groups), size=draws)
@@ -108,7 +108,7 @@ def _resampling_weights(groups: int, seed: int, draws: int) -> np.ndarray:
   return weight_BxG
 
 
-def _sum_of_ratios(
+def sum_of_ratios(
   sums_Gx2K: np.ndarray, coefficient_K: np.ndarray, weight_BxG: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Estimates [B] of sum_k c_k (sum num_k / sum den_k) and their standard errors [B].
@@ -177,7 +177,7 @@ def cluster_bootstrap(
   if not np.all(np.any(denominator_NxK, axis=0)):
     return UNDEFINED
   sums_Gx2K = group_sums(np.hstack([numerator_NxK, denominator_NxK]), group_N)
-  estimates = functools.partial(_sum_of_ratios, sums_Gx2K, coefficient_K)
+  estimates = functools.partial(sum_of_ratios, sums_Gx2K, coefficient_K)
   return studentised(estimates, len(sums_Gx2K), seed, draws, confidence)
 
 
@@ -201,7 +201,7 @@ def studentised(
     return UNDEFINED
   if groups < 2 or error == 0:
     return Interval(value, None, None)
-  estimate_B, error_B = estimates(_resampling_weights(groups, seed, draws))
+  estimate_B, error_B = estimates(resampling_weights(groups, seed, draws))
   with np.errstate(divide='ignore', invalid='ignore'):
     t_B = np.abs(estimate_B - value) / error_B
   t_B = t_B[np.isfinite(estimate_B) & ~np.isnan(t_B)]
