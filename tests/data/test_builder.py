@@ -151,24 +151,6 @@ def test_a_statement_says_one_thing(questions, options):
   assert not [(a, b) for a in stated for b in stated if a != b and b.startswith(a)]
 
 
-@pytest.mark.parametrize(
-  'questions',
-  [
-    hint_mmlu.QUESTIONS,
-    jabberwocky.QUESTIONS,
-    aita.QUESTIONS,
-    refusal.QUESTIONS,
-    refusal.REPLY_QUESTIONS,
-  ],
-)
-@given(prompt=texts.TEXTS)
-@settings(deadline=None)
-def test_a_question_holds_its_prompt_as_it_is(questions, prompt):
-  for template in (questions.behavior, questions.explanation):
-    before, after = template.split('{prompt}')
-    assert template.format(prompt=prompt) == before + prompt + after
-
-
 def shown(heading: str) -> list[str]:
   """Python that docs/experiments.md shows in a section."""
   folder = pathlib.Path(__file__).parents[2] / 'docs'

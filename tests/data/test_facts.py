@@ -384,14 +384,6 @@ def test_without_the_package_the_remedy_is_said(monkeypatch):
     geography.version()
 
 
-def test_the_data_set_holds_the_pairs(tmp_path):
-  config = dataclasses.replace(SOME, hints_per_question=2)
-  built = facts.builder(config, 2, tmp_path)
-  built.download_and_prepare()
-  read = {name: pairs.read(built, name) for name in splits.SHARES}
-  assert read == builder.split(facts.make(config, 2))
-
-
 def test_the_config():
   e = validate.resolve(
     facts_config.get_config('model=local,checkpoint=there,hints=3,facts=7')

@@ -44,22 +44,6 @@ def test_prompt_and_answer_are_the_finished_conversation(family, question, answe
   assert chat_tokenizers.load(family).decode(whole[length:]).strip() == ''
 
 
-@chats.each_family
-@given(question=chats.ordinary_text, answer=chats.ordinary_text)
-@settings(deadline=None)
-def test_the_answer_is_what_transformers_masks_as_the_assistants(
-  family, question, answer
-):
-  found = chat_tokenizers.load(family).apply_chat_template(
-    chats.messages([question, answer]), return_assistant_tokens_mask=True
-  )
-  [prompt] = chats.chat(family).prompts([question])
-  [row] = chats.chat(family).answers([answer])
-  mask = [0] * len(prompt) + [1] * len(row)
-  assert found['assistant_masks'][: len(mask)] == mask
-  assert sum(found['assistant_masks']) == len(row)
-
-
 @pytest.mark.parametrize(
   ('family', 'model', 'own'),
   [
@@ -106,12 +90,6 @@ def test_a_prompt_starts_with_one_start_token(family):
   for ids in chats.chat(family).prompts(['Why?', ['a', 'b', 'c'], tokenizer.bos_token]):
     assert ids[0] == tokenizer.bos_token_id
     assert ids.count(tokenizer.bos_token_id) == 1
-
-
-def test_a_tokenizer_that_adds_a_start_token_does_not_double_it():
-  tokenizer = chat_tokenizers.load('llama')
-  text = tokenizer.apply_chat_template(chats.messages(['a']), tokenize=False)
-  assert tokenizer(text)['input_ids'].count(tokenizer.bos_token_id) == 2
 
 
 @pytest.mark.parametrize(

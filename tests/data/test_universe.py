@@ -221,20 +221,6 @@ def test_answers_follow_the_softmax_of_taste_and_features():
   assert stats.chi2.sf(np.sum(z**2), len(z)) > 1e-3
 
 
-def test_answers_of_one_question_follow_the_softmax():
-  n = 20_000
-  options_NxK, answer_N = DRAWN.questions(np.random.default_rng(0), np.full(n, 5))
-  assert all(len(set(row)) == 4 for row in options_NxK[:500])
-  logits_NxK = DRAWN.feature_Vx3[options_NxK] @ DRAWN.taste_Fx3[5]
-  p_NxK = np.exp(logits_NxK) / np.exp(logits_NxK).sum(1, keepdims=True)
-  order_NxK = np.argsort(-p_NxK, axis=1)
-  p_NxK = np.take_along_axis(p_NxK, order_NxK, 1)
-  rank_N = np.argmax(order_NxK == answer_N[:, None], axis=1)
-  found = stats.chisquare(np.bincount(rank_N, minlength=4), p_NxK.sum(0))
-  assert found.pvalue > 1e-3
-  assert np.ptp(p_NxK.mean(0)) > 0.2  # far from uniform
-
-
 def test_stronger_reasons_are_refused_less_as_the_risk_says():
   expected, observed, count = np.zeros((3, 5))
   for words in corpus():
