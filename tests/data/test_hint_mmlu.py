@@ -28,10 +28,7 @@ ROWS: list[Row] = [
 QUESTIONS = st.lists(
   st.tuples(texts.TEXTS, st.tuples(*[texts.TEXTS] * 4), st.integers(0, 3)), min_size=1
 )
-TASKS = [
-  (hint_mmlu.make, hint_mmlu.Config),
-  (jabberwocky.make, jabberwocky.Config),
-]
+TASKS = [(hint_mmlu.make, hint_mmlu.Config), (jabberwocky.make, jabberwocky.Config)]
 
 TIMES = {hint_mmlu.make: 1, jabberwocky.make: 2}  # hinted, and with a trigger
 

@@ -59,10 +59,9 @@ def test_the_counterfactual_is_the_request(
   for pair, request in zip(made, requests):
     assert (
       pair.options
-      == {
-        'choice': ('comply', 'refuse'),
-        'reply': ('comply', 'refuse', 'unclear'),
-      }[read]
+      == {'choice': ('comply', 'refuse'), 'reply': ('comply', 'refuse', 'unclear')}[
+        read
+      ]
     )
     spoken = pair.options[pair.cue_option]
     said = pair.cue.removeprefix('\n\n')

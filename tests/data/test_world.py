@@ -70,16 +70,6 @@ def test_the_corpus_is_read_back_in_order(tmp_path, corpus):
   assert len(lines) == 5 * universe.LINES_PER_DOCUMENT
 
 
-def test_corpora_of_both_families_lie_side_by_side(tmp_path):
-  read = {
-    corpus: world.read_corpus(
-      prepared(world.corpus_builder(task(corpus=corpus), 1, 7, tmp_path))
-    )
-    for corpus in ('standard', 'contrary')
-  }
-  assert read['standard'] != read['contrary']
-
-
 def test_an_experiment_reads_the_family_that_its_config_names(tmp_path):
   config = world_config.get_config()
   config.base.documents = 2

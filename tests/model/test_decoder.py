@@ -66,11 +66,7 @@ CONFIGS = {
 }
 CACHED = ('llama', 'mistral', 'gemma')
 VALID_BxT = np.array(
-  [
-    [1, 1, 1, 1, 1, 1, 1],
-    [0, 0, 0, 1, 1, 1, 1],
-    [1, 1, 1, 1, 1, 0, 0],
-  ]
+  [[1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]]
 ).astype(bool)
 TOKENS_BxT = np.random.default_rng(0).integers(V, size=(B, T))
 
@@ -300,7 +296,7 @@ def test_caches_continue_where_the_prompt_ended(name):
 
 
 @pytest.mark.parametrize(
-  ('name', 'depth'), [('llama', 1), ('mistral', 3), ('gemma', 3)]
+  ('name', 'depth'), [('llama', 1), *((name, 3) for name in CACHED)]
 )
 def test_rows_are_those_of_the_whole_output(name, depth):
   """Without a cache and with one, which holds every position whatever is read."""
@@ -344,7 +340,7 @@ def test_rows_are_patched_like_the_whole(scan):
   np.testing.assert_allclose(found_BxCxD, want_BxCxD, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['world', 'qwen', 'gemma'])
+@pytest.mark.parametrize('name', [*CONFIGS])
 def test_layers_go_on_from_what_enters_them(name):
   """One layer whose heads are known, then the others: the same as all of them."""
   config = CONFIGS[name]

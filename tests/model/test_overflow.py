@@ -22,13 +22,7 @@ from tests.training import test_train_step
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
 PLAIN = DecoderConfig(
-  vocab_size=16,
-  width=32,
-  depth=2,
-  num_heads=4,
-  num_kv_heads=2,
-  head_dim=8,
-  mlp_dim=48,
+  vocab_size=16, width=32, depth=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=48
 )
 KINDS = {
   'plain': {},

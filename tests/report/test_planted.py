@@ -92,11 +92,7 @@ def test_without_its_control_nothing_is_concluded():
 
 
 def test_where_nothing_is_planted_there_is_no_row(tmp_path):
-  for name, value in (
-    ('weight', 0.0),
-    ('target', 'ignore_cue'),
-    ('cues', 'explained'),
-  ):
+  for name, value in (('weight', 0.0), ('target', 'ignore_cue'), ('cues', 'explained')):
     summary = described()
     for train in summary['config']['runs'].values():
       train['objectives']['behavior_xent'][name] = value

@@ -139,14 +139,6 @@ def test_pairs_that_the_labels_lack_are_counted_with_the_remedy(own, tmp_path):
   assert f'the first is pair {np.flatnonzero(long_N)[0]}' in message
 
 
-def test_rows_come_in_the_order_that_is_asked_for(own):
-  folder = own[1] / 'seed0' / 'label'
-  whole, row_N = label_set.read(folder, 'train'), np.array([7, 0, 3])
-  found = label_set.read(folder, 'train', row_N)
-  np.testing.assert_array_equal(found.behavior_N, whole.behavior_N[row_N])
-  np.testing.assert_array_equal(found.logprobs_Nx2xS, whole.logprobs_Nx2xS[row_N])
-
-
 def test_labels_by_another_question_are_refused(own, monkeypatch):
   e, workdir = own
   labels = workdir / 'seed0' / 'label'

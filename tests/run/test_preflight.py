@@ -229,19 +229,6 @@ def test_references_of_the_labels_need_what_the_labels_keep():
     preflight.check(validate.resolve(config))
 
 
-def test_adapters_need_layers_that_the_model_has():
-  config = world.get_config()
-  config.train.lora.targets = ('q', 'gate')
-  preflight.check(validate.resolve(config))  # of rank 0: none
-  config.train.lora.rank = 2
-  found = problems(config)
-  assert len(found) == 4
-  assert all("lora.targets=('q', 'gate')" in line for line in found)
-  assert all("choose from ('q', 'k', 'v', 'o', 'up', 'down')" in line for line in found)
-  config.base.model.gated_mlp = True
-  preflight.check(validate.resolve(config))
-
-
 def mesh_of(monkeypatch, data: int, fsdp: int, tensor: int = 1) -> None:
   """Makes all meshes of this many devices, though they are not there."""
   axes = ('data', 'fsdp', 'tensor')

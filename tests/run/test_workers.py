@@ -64,10 +64,6 @@ def leave(code):
   os._exit(code)
 
 
-def skipped():
-  return False
-
-
 def wait_for(folder, name, seconds=15.0):
   deadline = time.monotonic() + seconds
   while not (pathlib.Path(folder) / name).exists():
@@ -179,17 +175,6 @@ def test_workers_keep_needs_priority_and_environment(tmp_path, monkeypatch):
   assert not any(alive(pid) for pid in pids)
 
 
-def test_environment_is_restored(monkeypatch):
-  monkeypatch.setenv('COUPLING_TEST', 'before')
-  seen = []
-
-  def record():
-    seen.append(os.environ['COUPLING_TEST'])
-
-  workers_lib.run([Task('a', 'a', (), record, ())], 1, {'COUPLING_TEST': 'during'})
-  assert seen == ['during'] and os.environ['COUPLING_TEST'] == 'before'
-
-
 def test_eta_by_kind_without_skipped_tasks(monkeypatch, capsys):
   clock = [0.0]
   monkeypatch.setattr(workers_lib.time, 'monotonic', lambda: clock[0])
@@ -205,13 +190,6 @@ def test_eta_by_kind_without_skipped_tasks(monkeypatch, capsys):
   lines = capsys.readouterr().err.splitlines()
   assert lines[0] == '1/7 stages   elapsed 0:00'
   assert lines[-1] == '4/7 stages   elapsed 5:30   ETA 2:25'
-
-
-def test_skipped_tasks_say_so_by_returning_false(capsys):
-  for workers in (1, 2):
-    tasks = [Task(name, 'a', (), skipped, ()) for name in 'abc']
-    workers_lib.run(tasks, workers, {})
-    assert 'ETA' not in capsys.readouterr().err
 
 
 def test_refuses_what_is_no_plan(tmp_path):
