@@ -21,6 +21,8 @@ from data import world as world_task
 GROUPS, SIZE, OPTIONS = 20, 12, 4
 RUNS = ('kl', 'no_kl', 'sibling', 'shuffled')
 STEPS = (0, 10, 20)
+BASELINES = ['majority', 'denial', 'cue_parrot', 'composition', 'input_only']
+BASELINES = (*BASELINES, 'input_and_answer')
 SELF = dict(self=0.8, orig=0.1)  # shares of statements by their source; rest: chance
 ORIG = dict(self=0.1, orig=0.8)
 CHANCE = dict(self=0.0, orig=0.0)

@@ -419,11 +419,6 @@ def test_a_reading_that_replies_lack_is_refused_before_any_is_asked(before):
     cp.label(before, PAIRS, QUESTIONS, behavior=odd)
 
 
-def test_questions_that_say_one_thing_are_refused(before):
-  with pytest.raises(schema.ConfigError, match='both'):
-    cp.label(before, PAIRS, cp.Questions(unchanged='{answer}', changed='{answer}'))
-
-
 @pytest.mark.parametrize(
   'settings, message',
   [

@@ -9,8 +9,6 @@ import transformers
 
 from data import encoder
 from data import tokens
-from data import world
-from data import world_texts
 from tests import chat_tokenizers
 
 WORDS = ('red', 'green', 'Blue.', "don't", 'x,', 'ß')
@@ -27,17 +25,6 @@ def test_words_become_their_ids_and_come_back(rows):
   assert encoded == [[IDS[word] for word in row.split()] for row in rows]
   decoded = TOKENIZER.batch_decode(encoded, skip_special_tokens=True)
   assert decoded == rows
-
-
-def test_the_padding_and_start_tokens_are_where_they_are_expected():
-  assert (TOKENIZER.pad_token_id, TOKENIZER.bos_token_id) == (0, 1)
-  assert len(TOKENIZER) == len(WORDS) + 2
-  assert len(world.tokenizer()) == len(set(world_texts.WORDS)) + 2
-
-
-def test_an_unknown_word_is_an_error_that_names_the_cause():
-  with pytest.raises(ValueError, match="'red violet'.*written for another tokenizer"):
-    encoder.Encoder(TOKENIZER).encode(['red violet'])
 
 
 @given(rows_of_ids, st.integers(6, 9))
@@ -59,13 +46,6 @@ def test_pad_refuses_to_cut(rows):
 
 def answers(texts):
   return encoder.Encoder(TOKENIZER).encode(texts)
-
-
-def test_option_tokens_are_first_tokens_padded():
-  options = [('green', 'red'), ('x, red', 'ß', "don't red"), ('red',)]
-  found = tokens.option_tokens(answers, options)
-  assert found.dtype == np.int32
-  assert found.tolist() == [[3, 2, -1], [6, 7, 5], [2, -1, -1]]
 
 
 def test_options_that_share_their_first_token_are_refused():

@@ -54,7 +54,7 @@ CONFIG = DecoderConfig(
   mlp_dim=2,
   tied_head=False,
 )
-MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
+MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1))
 OPTIONS = ('comply', 'refuse', 'unclear')
 
 

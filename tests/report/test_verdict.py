@@ -259,6 +259,6 @@ def test_similarity_is_held_against_the_paper(summary, similarity, state):
   assert states(found)['similarity'] == state
 
 
-def test_scored_statements_have_no_say(summary, tmp_path):
-  scored = summarize(tmp_path, 3, scored=recorded.CHANCE)
-  assert verdict.conclude(scored) == verdict.conclude(summary)
+def test_scored_statements_have_no_say(alone, tmp_path):
+  scored = summarize(tmp_path, scored=recorded.CHANCE)
+  assert verdict.conclude(scored) == verdict.conclude(alone)

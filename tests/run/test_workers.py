@@ -60,10 +60,6 @@ def fail_unpicklable():
   raise TwoArgumentsError('one', 'two')
 
 
-def leave(code):
-  os._exit(code)
-
-
 def wait_for(folder, name, seconds=15.0):
   deadline = time.monotonic() + seconds
   while not (pathlib.Path(folder) / name).exists():
@@ -251,11 +247,6 @@ def test_a_killed_worker_is_named_and_the_others_save(tmp_path):
   assert text.startswith(f'seed0/train: its worker process {pid} was killed by SIGKILL')
   assert 'out of memory' in text and text.endswith('the same command again: it resumes')
   assert (tmp_path / 'b.saved').exists() and not (tmp_path / 'later.start').exists()
-
-
-def test_a_worker_that_leaves():
-  with pytest.raises(WorkdirError, match='ended with exit code 3'):
-    workers_lib.run([Task('a', 'a', (), leave, (3,))], 2, {})
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
