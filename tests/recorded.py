@@ -11,12 +11,9 @@ from configs import world
 from coupling.config import validate
 from coupling.elicit import label_set
 from coupling.elicit.explanation import Explanation, phi
-from coupling.runtime import files as files_lib
-from coupling.runtime import workdir as workdir_lib
-from coupling.training import behavior_shift
-from coupling.training import label_rules
-from data import splits
-from data import world as world_task
+from coupling.runtime import files as files_lib, workdir as workdir_lib
+from coupling.training import behavior_shift, label_rules
+from data import splits, world as world_task
 
 GROUPS, SIZE, OPTIONS = 20, 12, 4
 RUNS = ('kl', 'no_kl', 'sibling', 'shuffled')

@@ -5,16 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from benchmarks import asked
-from benchmarks import smollm2
+from benchmarks import asked, smollm2
 from coupling.checkpoints import hub
 from coupling.config import schema
 from coupling.model import lora
-from data import formats
-from data import pairs as pairs_lib
-from tests import chat_tokenizers
-from tests import small_checkpoints
-from tests import training_texts
+from data import formats, pairs as pairs_lib
+from tests import chat_tokenizers, small_checkpoints, training_texts
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 

@@ -16,17 +16,12 @@ import torch
 import transformers
 
 from configs import hint_mmlu
-from coupling.checkpoints import families
-from coupling.checkpoints import hub
-from coupling.checkpoints import peft_format
-from coupling.checkpoints import weights
+from coupling.checkpoints import families, hub, peft_format, weights
 from coupling.config import validate
 from coupling.model import lora
 from coupling.run import pipeline
 from data import tokens
-from tests import chat_checkpoints
-from tests import chat_tokenizers
-from tests import small_checkpoints
+from tests import chat_checkpoints, chat_tokenizers, small_checkpoints
 
 TOKENS_BxT = np.random.default_rng(0).integers(
   small_checkpoints.VOCABULARY, size=(2, 20)

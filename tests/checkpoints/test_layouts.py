@@ -5,11 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from coupling.checkpoints import hub
-from coupling.checkpoints import tensors
-from coupling.checkpoints import weights
-from tests import small_checkpoints
-from tests import layouts
+from coupling.checkpoints import hub, tensors, weights
+from tests import small_checkpoints, layouts
 
 
 @pytest.fixture

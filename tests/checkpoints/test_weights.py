@@ -13,13 +13,10 @@ from safetensors import numpy as safetensors_numpy
 import torch
 import transformers
 
-from coupling.checkpoints import families
-from coupling.checkpoints import hub
-from coupling.checkpoints import weights
+from coupling.checkpoints import families, hub, weights
 from coupling.config import schema
 from coupling.model import sharding
-from tests import command
-from tests import small_checkpoints
+from tests import command, small_checkpoints
 
 TOKENS_BxT = np.random.default_rng(0).integers(
   small_checkpoints.VOCABULARY, size=(2, 20)
@@ -115,9 +112,7 @@ def test_each_device_reads_its_part_only(tmp_path):
   np.savez(tmp_path / 'want.npz', *jax.tree.leaves(imported('qwen3')[1]))
   code = f"""
 import jax, numpy as np
-from coupling.checkpoints import hub
-from coupling.checkpoints import tensors
-from coupling.checkpoints import weights
+from coupling.checkpoints import hub, tensors, weights
 from coupling.config import schema
 from coupling.model import sharding
 model = hub.decoder_config(hub.find({str(source)!r}))

@@ -10,14 +10,7 @@ from hypothesis import assume, given, settings, strategies as st
 import pytest
 
 from coupling.config import validate
-from data import aita
-from data import builder
-from data import cues
-from data import hint_mmlu
-from data import jabberwocky
-from data import pairs
-from data import readers
-from data import refusal
+from data import aita, builder, cues, hint_mmlu, jabberwocky, pairs, readers, refusal
 from data import splits
 from tests import texts
 

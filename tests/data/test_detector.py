@@ -6,8 +6,7 @@ import pytest
 
 from benchmarks import refusal_detector
 from data import detector
-from tests import real_data
-from tests import texts
+from tests import real_data, texts
 
 XSTEST = 'xstest/xstest_v2_completions_gpt4_gpteval.csv'
 

@@ -13,13 +13,7 @@ from scipy import stats
 
 from configs import facts as facts_config
 from coupling.config import validate
-from data import builder
-from data import facts
-from data import geography
-from data import names
-from data import pairs
-from data import readers
-from data import splits
+from data import builder, facts, geography, names, pairs, readers, splits
 
 PEOPLE = facts.Config().min_population
 

@@ -6,11 +6,8 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from data import formats
-from data import readers
-from data import tokens
-from tests import chat_tokenizers
-from tests import chats
+from data import formats, readers, tokens
+from tests import chat_tokenizers, chats
 
 WORDS = ('red', 'green', 'Blue.', 'ask')
 

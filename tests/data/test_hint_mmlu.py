@@ -10,14 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from data import builder
-from data import hint_mmlu
-from data import jabberwocky
-from data import mmlu
-from data import pairs
-from data import readers
-from tests import real_data
-from tests import texts
+from data import builder, hint_mmlu, jabberwocky, mmlu, pairs, readers
+from tests import real_data, texts
 
 Row = tuple[str, tuple[str, str, str, str], int]
 ROWS: list[Row] = [

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import transformers
 
-from data import encoder
-from data import tokens
+from data import encoder, tokens
 from tests import chat_tokenizers
 
 WORDS = ('red', 'green', 'Blue.', "don't", 'x,', 'ß')

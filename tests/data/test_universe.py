@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data import pairs
-from data import splits
-from data import universe
-from data import world
-from data import world_texts
+from data import pairs, splits, universe, world, world_texts
 
 BEHAVIORS = ('hint', 'request')
 FAMILIES = ('standard', 'contrary')

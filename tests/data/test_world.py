@@ -8,10 +8,7 @@ import tensorflow_datasets as tfds
 from coupling.config import validate
 from coupling.run import context
 from configs import world as world_config
-from data import pairs
-from data import splits
-from data import universe
-from data import world
+from data import pairs, splits, universe, world
 
 BEHAVIORS = ('hint', 'request')
 DRAWN = universe.World.draw(7)

@@ -5,14 +5,10 @@ import numpy as np
 import pytest
 
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import encoding
+from coupling.elicit import behavior, encoding
 from coupling.model.architecture import DecoderConfig
-from data import formats
-from data import pairs
-from data import tokens
-from tests import chat_tokenizers
-from tests import chats
+from data import formats, pairs, tokens
+from tests import chat_tokenizers, chats
 
 WORDS = ('a', 'b', 'c', 'q', 'hint', 'ask', 'expl', 'same')
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))

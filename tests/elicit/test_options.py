@@ -12,28 +12,16 @@ from scipy import special
 import torch
 import transformers
 
-from coupling.checkpoints import hub
-from coupling.checkpoints import weights as weights_lib
+from coupling.checkpoints import hub, weights as weights_lib
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import encoding
-from coupling.elicit import explanation
-from coupling.elicit import options as options_lib
-from coupling.model import decoder as decoder_lib
-from coupling.model import sharding
+from coupling.elicit import behavior, encoding, explanation, options as options_lib
+from coupling.model import decoder as decoder_lib, sharding
 from coupling.model.architecture import DecoderConfig
 from coupling.run import labelling
-from coupling.training import examples
-from coupling.training import train_loop
-from coupling.training import train_step
-from coupling.training import tree_batches
-from data import pairs as pairs_lib
-from data import tokens as tokens_lib
-from tests import chat_tokenizers
-from tests import chats
-from tests import small_checkpoints
+from coupling.training import examples, train_loop, train_step, tree_batches
+from data import pairs as pairs_lib, tokens as tokens_lib
+from tests import chat_tokenizers, chats, small_checkpoints, training_texts
 from tests.training import test_train_step
-from tests import training_texts
 
 MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1))
 CHAT = chats.chat('qwen')

@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 
 from coupling.config import schema
-from coupling.elicit import evaluation
-from coupling.elicit import explanation
+from coupling.elicit import evaluation, explanation
 from coupling.model import decoder
 from coupling.runtime import progress
-from coupling.training import train_loop
-from coupling.training import train_step
-from data import pairs
-from data import trees
+from coupling.training import train_loop, train_step
+from data import pairs, trees
 from tests.elicit import test_evaluation
 from tests.training import test_tree_batches
 from tests import training_texts as texts

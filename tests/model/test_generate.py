@@ -8,10 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coupling.model import decoder
-from coupling.model import generate
-from coupling.model import sharding
-from coupling.model import speculative
+from coupling.model import decoder, generate, sharding, speculative
 from coupling.model.architecture import DecoderConfig
 from data import trees
 from tests import command
@@ -247,8 +244,7 @@ def test_one_token_or_two_are_generated_whatever_the_drafts(tokens):
 _ON_DEVICES = """
 import jax, numpy as np
 from coupling.config import schema
-from coupling.model import sharding
-from coupling.model import speculative
+from coupling.model import sharding, speculative
 from tests.model import test_generate as t
 assert jax.device_count() == 4
 want_BxG = t.naive(t.GROUPED)

@@ -10,12 +10,8 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 import torch
 
-from coupling.checkpoints import families
-from coupling.checkpoints import kept_steps
-from coupling.checkpoints import peft_format
-from coupling.model import attention
-from coupling.model import decoder
-from coupling.model import lora
+from coupling.checkpoints import families, kept_steps, peft_format
+from coupling.model import attention, decoder, lora
 from coupling.model.sites import SITES
 from tests import small_checkpoints
 

@@ -14,14 +14,11 @@ import numpy as np
 import pytest
 
 from coupling.config import schema
-from coupling.model import decoder
-from coupling.model import lora
-from coupling.model import sharding
+from coupling.model import decoder, lora, sharding
 from coupling.model.architecture import DecoderConfig
 from coupling.model.sites import SITES, Patch
 from coupling.plan import costs
-from coupling.training import compiled
-from coupling.training import train_step
+from coupling.training import compiled, train_step
 from tests import command
 from tests.training import test_train_step
 

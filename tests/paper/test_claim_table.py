@@ -10,8 +10,7 @@ from coupling.config import paper_schema
 from coupling.paper import claim_table
 from coupling.report import conclusions
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
-from coupling.statistics import across_seeds
-from coupling.statistics import sequential
+from coupling.statistics import across_seeds, sequential
 from tests import studied
 
 LOOKS = (5, 10, 20)

@@ -7,18 +7,13 @@ import numpy as np
 import pytest
 
 from coupling.elicit.explanation import Explanation
-from coupling.paper import collapse
-from coupling.paper import control_claims
-from coupling.paper import paper_seeds
-from coupling.paper import planted_claims
-from coupling.paper import study_numbers
-from coupling.paper import variety_claims
+from coupling.paper import collapse, control_claims, paper_seeds, planted_claims
+from coupling.paper import study_numbers, variety_claims
 from coupling.report import conclusions
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from coupling.runtime.workdir import WorkdirError
 from coupling.statistics import scores
-from tests import patched
-from tests import studied
+from tests import patched, studied
 from tests.studied import GOOD, NEUTRAL, SEEDS, Run, small, states, study, train
 
 

@@ -7,16 +7,12 @@ import re
 import pytest
 
 from coupling import paper as paper_lib
-from coupling.paper import paper_page
-from coupling.paper import paper_seeds
-from coupling.paper import study_numbers
+from coupling.paper import paper_page, paper_seeds, study_numbers
 from coupling.report import numerals
 from coupling.report.conclusions import NOT_TESTED
 from coupling.report.tables import lookup
 from coupling.runtime.workdir import WorkdirError
-from tests import pages
-from tests import patched
-from tests import studied
+from tests import pages, patched, studied
 from tests.pages import Page
 
 

@@ -7,20 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from configs import hint_mmlu
-from configs import world
+from configs import hint_mmlu, world
 from configs.paper import label_noise
-from coupling.config import paper_parts
-from coupling.config import schema
-from coupling.config import validate
-from coupling.model import decoder
-from coupling.model import sharding
-from coupling.plan import ahead_of_time
-from coupling.plan import synthetic
+from coupling.config import paper_parts, schema, validate
+from coupling.model import decoder, sharding
+from coupling.plan import ahead_of_time, synthetic
 from coupling.run import base_model
 from coupling.training import tree_batches
-from tests import chat_checkpoints
-from tests import command
+from tests import chat_checkpoints, command
 from tests.training import test_tree_batches
 
 LENGTHS = synthetic.Lengths.of(64)

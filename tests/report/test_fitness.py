@@ -8,16 +8,10 @@ import pytest
 
 from configs import world as world_config
 from coupling.elicit.explanation import INVALID, Explanation, phi
-from coupling.report import aggregate
-from coupling.report import conclusions
-from coupling.report import fitness
-from coupling.report import verdict
+from coupling.report import aggregate, conclusions, fitness, verdict
 from coupling.statistics import variety
-from data import universe
-from data import world
-from data import world_texts
-from tests import recorded
-from tests import simulated
+from data import universe, world, world_texts
+from tests import recorded, simulated
 
 BEYOND = 1e-9
 

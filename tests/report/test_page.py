@@ -9,16 +9,10 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from coupling.report import aggregate
-from coupling.report import figures
-from coupling.report import numerals
-from coupling.report import page as page_lib
-from coupling.report import table_rows
-from coupling.report import tables
-from coupling.report import verdict
+from coupling.report import aggregate, figures, numerals, page as page_lib, table_rows
+from coupling.report import tables, verdict
 from coupling.runtime.workdir import WorkdirError
-from tests import recorded
-from tests import pages
+from tests import recorded, pages
 from tests.pages import Page
 from tests.report.test_verdict import of_main, statistic, summarize
 

@@ -7,9 +7,7 @@ import pytest
 
 from configs import jabberwocky
 from coupling.config.validate import resolve
-from coupling.report import aggregate
-from coupling.report import planted
-from coupling.report import verdict
+from coupling.report import aggregate, planted, verdict
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from data import world

@@ -6,9 +6,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from coupling.report import aggregate
-from coupling.report import experiment_claims
-from coupling.report import verdict
+from coupling.report import aggregate, experiment_claims, verdict
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from tests import recorded

@@ -9,25 +9,14 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from configs import hint_mmlu
-from coupling.config import schema
-from coupling.config import validate
-from coupling.elicit import explanation
-from coupling.elicit import label_set
+from coupling.config import schema, validate
+from coupling.elicit import explanation, label_set
 from coupling.report import records
-from coupling.run import base_model
-from coupling.run import context
-from coupling.run import other_labels
-from coupling.run import base_stage
-from coupling.run import evaluate_stage
-from coupling.run import label_stage
-from coupling.run import prepare_stage
-from coupling.run import train_stage
+from coupling.run import base_model, context, other_labels, base_stage, evaluate_stage
+from coupling.run import label_stage, prepare_stage, train_stage
 from coupling.runtime import workdir as workdir_lib
-from data import pairs as pairs_lib
-from data import splits
-from tests import chat_checkpoints
-from tests import chat_tokenizers
-from tests import chats
+from data import pairs as pairs_lib, splits
+from tests import chat_checkpoints, chat_tokenizers, chats
 
 
 def experiment(

@@ -13,20 +13,14 @@ import pytest
 import torch
 
 from configs import hint_mmlu
-from coupling.checkpoints import hub
-from coupling.checkpoints import kept_steps
-from coupling.checkpoints import peft_format
-from coupling.checkpoints import weights
-from coupling.config import schema
-from coupling.config import validate
+from coupling.checkpoints import hub, kept_steps, peft_format, weights
+from coupling.config import schema, validate
 from coupling.elicit import label_set
 from coupling.model import decoder
 from coupling.run import pipeline
 from coupling.runtime import workdir as workdir_lib
 from data import readers
-from tests import chat_checkpoints
-from tests import command
-from tests import small_checkpoints
+from tests import chat_checkpoints, command, small_checkpoints
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 

@@ -5,26 +5,14 @@ import dataclasses
 import pytest
 
 from configs import hint_mmlu
-from configs.paper import capacity
-from configs.paper import common
-from configs.paper import concurrent_refusal
-from configs.paper import concurrent_shift
-from configs.paper import label_noise
-from configs.paper import label_source
-from configs.paper import learning_rate
-from configs.paper import planted
-from configs.paper import privileged_access
-from configs.paper import regularisation
-from configs.paper import regulariser
-from configs.paper import trajectory
+from configs.paper import capacity, common, concurrent_refusal, concurrent_shift
+from configs.paper import label_noise, label_source, learning_rate, planted
+from configs.paper import privileged_access, regularisation, regulariser, trajectory
 from configs.paper import variety
-from coupling.config import paper_parts
-from coupling.config import validate
+from coupling.config import paper_parts, validate
 from coupling.run import pipeline
-from coupling.runtime import interrupt
-from coupling.runtime import workdir
-from tests import chat_checkpoints
-from tests import real_data
+from coupling.runtime import interrupt, workdir
+from tests import chat_checkpoints, real_data
 
 pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
 

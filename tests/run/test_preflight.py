@@ -10,21 +10,13 @@ import pytest
 import transformers
 
 from benchmarks import interruptions
-from configs import hint_mmlu
-from configs import refusal
-from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from configs import hint_mmlu, refusal, world
+from coupling.config import schema, validate
 from coupling.model import sharding
-from coupling.run import asking_rules
-from coupling.run import base_model
-from coupling.run import context
-from coupling.run import pipeline
-from coupling.run import preflight
+from coupling.run import asking_rules, base_model, context, pipeline, preflight
 from coupling.runtime import workdir
 from data import refusal as refusal_lib
-from tests import chat_checkpoints
-from tests import chat_tokenizers
+from tests import chat_checkpoints, chat_tokenizers
 
 
 def problems(config) -> list[str]:

@@ -23,13 +23,10 @@ from benchmarks import interruptions
 from coupling.checkpoints import kept_steps
 from coupling.config import validate
 from coupling.model import sharding
-from coupling.run import base_model
-from coupling.run import pipeline
-from coupling.run import steps
+from coupling.run import base_model, pipeline, steps
 from coupling.runtime import workdir as workdir_lib
 from coupling.training import compiled
-from tests import command
-from tests import several_hosts
+from tests import command, several_hosts
 from tests.run import test_pipeline
 from tests.training import small_trainings
 

@@ -9,30 +9,17 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from coupling.checkpoints import hub
-from coupling.checkpoints import kept_steps
-from coupling.checkpoints import peft_format
-from coupling.checkpoints import weights as weights_lib
+from coupling.checkpoints import hub, kept_steps, peft_format, weights as weights_lib
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import evaluation
-from coupling.elicit import explanation
-from coupling.elicit import label_set
-from coupling.model import decoder
-from coupling.model import generate
-from coupling.model import lora
-from coupling.model import scoring
-from coupling.model import speculative
+from coupling.elicit import behavior, evaluation, explanation, label_set
+from coupling.model import decoder, generate, lora, scoring, speculative
 from coupling.patching import engine
-from coupling.runtime import finite
-from coupling.runtime import workdir
-from coupling.training import loss
-from coupling.training import train_loop
+from coupling.runtime import finite, workdir
+from coupling.training import loss, train_loop
 from tests import small_checkpoints
 from tests.elicit import test_evaluation
 from tests.patching import test_engine
-from tests.training import small_trainings
-from tests.training import test_train_step
+from tests.training import small_trainings, test_train_step
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 

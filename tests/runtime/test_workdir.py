@@ -11,10 +11,7 @@ import time
 
 import pytest
 
-from coupling.runtime import files
-from coupling.runtime import interrupt
-from coupling.runtime import seals
-from coupling.runtime import workdir
+from coupling.runtime import files, interrupt, seals, workdir
 from coupling.runtime.workdir import WorkdirError, finished_stage, open_stage
 
 ROOT = pathlib.Path(__file__).parents[2]

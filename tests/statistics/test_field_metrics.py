@@ -4,14 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from coupling.elicit.explanation import INVALID, Explanation
-from coupling.statistics import baselines
-from coupling.statistics import field_metrics
+from coupling.statistics import baselines, field_metrics
 from coupling.statistics.items import Items
 from tests.simulated import BASE, CURRENT, make, random_items, replace_stated, values
 

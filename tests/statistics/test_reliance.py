@@ -7,9 +7,7 @@ import pytest
 
 from benchmarks.calibration import draw_behaviors, evaluation
 from coupling.elicit.explanation import INVALID, Explanation
-from coupling.statistics import baselines
-from coupling.statistics import reliance
-from coupling.statistics import sibling_control
+from coupling.statistics import baselines, reliance, sibling_control
 from coupling.statistics.contrasts import pooled_sibling
 from coupling.statistics.scores import coupling
 from tests.simulated import make, random_items, replace_stated

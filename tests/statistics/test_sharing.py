@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from coupling.patching import outcomes
-from coupling.statistics import effect_maps
-from coupling.statistics import sharing
+from coupling.statistics import effect_maps, sharing
 from coupling.statistics.effect_maps import EVERY_HEAD, Effects, Maps, Site
 
 R, GROUPS, SIZE = 30, 40, 4

@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 
 from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from coupling.config import schema, validate
 from coupling.elicit import explanation
 from coupling.training import examples
-from data import formats
-from data import pairs
-from data import tokens
-from tests import chats
-from tests import training_texts
+from data import formats, pairs, tokens
+from tests import chats, training_texts
 
 N, K = 12, 4
 OPTIONS = ('a', 'b', 'c', 'd')

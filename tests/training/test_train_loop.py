@@ -10,13 +10,9 @@ import pytest
 
 from coupling.checkpoints import kept_steps
 from coupling.config import schema
-from coupling.runtime import distributed
-from coupling.runtime import interrupt
-from coupling.training import compiled
-from coupling.training import train_loop
-from coupling.training import train_step
-from tests.training import small_trainings as small
-from tests.training import test_train_step
+from coupling.runtime import distributed, interrupt
+from coupling.training import compiled, train_loop, train_step
+from tests.training import small_trainings as small, test_train_step
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 

@@ -14,13 +14,10 @@ import pytest
 
 from coupling.checkpoints import kept_steps
 from coupling.config import schema
-from coupling.model import decoder
-from coupling.model import sharding
-from coupling.model import stack
+from coupling.model import decoder, sharding, stack
 from coupling.model.architecture import DecoderConfig
 from coupling.runtime import workdir
-from coupling.training import compiled as compiled_lib
-from coupling.training import train_step
+from coupling.training import compiled as compiled_lib, train_step
 from tests import command
 
 MODEL = DecoderConfig(

@@ -16,22 +16,13 @@ import pytest
 import torch
 import transformers
 
-from coupling.checkpoints import hub
-from coupling.checkpoints import peft_format
-from coupling.checkpoints import weights
+from coupling.checkpoints import hub, peft_format, weights
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import encoding
+from coupling.elicit import behavior, encoding
 from coupling.model import sharding
-from coupling.training import compiled
-from coupling.training import examples
-from coupling.training import train_step
-from data import loader
-from data import pairs as pairs_lib
-from tests import chat_tokenizers
-from tests import chats
-from tests import small_checkpoints
-from tests import torch_training
+from coupling.training import compiled, examples, train_step
+from data import loader, pairs as pairs_lib
+from tests import chat_tokenizers, chats, small_checkpoints, torch_training
 from tests import training_texts as texts
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')

@@ -13,15 +13,10 @@ from coupling.config import schema
 from coupling.elicit import explanation
 from coupling.model import decoder
 from coupling.model.architecture import DecoderConfig
-from coupling.training import examples
-from coupling.training import train_loop
-from coupling.training import train_step
-from coupling.training import tree_batches
-from data import loader
-from data import trees as trees_lib
-from tests import chats
+from coupling.training import examples, train_loop, train_step, tree_batches
+from data import loader, trees as trees_lib
+from tests import chats, training_texts as texts
 from tests.training import test_train_step
-from tests import training_texts as texts
 
 N, K = len(texts.PAIRS), 4
 CHAT = chats.chat('qwen')
