@@ -39,3 +39,9 @@ def few_programs():
   yield
   jax.clear_caches()
   gc.collect()
+
+
+def pytest_collection_modifyitems(items):
+  """Files with slow tests come first, so that no worker is left alone with one."""
+  slow = {item.path for item in items if item.get_closest_marker('slow')}
+  items.sort(key=lambda item: item.path not in slow)
