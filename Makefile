@@ -28,11 +28,11 @@ paper: .venv/run.stamp
 
 test: .venv/test.stamp
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist=loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder -m "not slow"
 
 test_all: .venv/test.stamp
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist=loadfile
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 .venv/run.stamp: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

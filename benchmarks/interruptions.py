@@ -43,6 +43,7 @@ REAL_TINY = ('--config.label.shard=64', '--config.train.loop.checkpoint_every=2'
 TINY = (
   '--config.task.train_pairs=512',
   '--config.base.documents=8',
+  '--config.base.model.depth=1',
   '--config.base.loop.steps=8',
   '--config.base.loop.steps_per_dispatch=2',
   '--config.base.loop.checkpoint_every=4',

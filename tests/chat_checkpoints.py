@@ -5,8 +5,7 @@ import pathlib
 
 import transformers
 
-from tests import chat_tokenizers
-from tests import small_checkpoints
+from tests import chat_tokenizers, small_checkpoints
 
 
 def save(folder: pathlib.Path, family: str = 'qwen', seed: int = 0) -> pathlib.Path:

@@ -5,8 +5,7 @@ import functools
 from hypothesis import strategies as st
 import pytest
 
-from data import encoder
-from data import formats
+from data import encoder, formats
 from tests import chat_tokenizers
 
 FAMILIES = tuple(chat_tokenizers.FAMILIES)

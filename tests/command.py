@@ -1,6 +1,6 @@
 """The command line in the test's own process: no second start, no second compilation.
 
-What is of the process itself (signals, kills, several processes) needs a real one.
+What is of the process itself (signals, kills, several devices) needs a real one.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import pathlib
 import runpy
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -104,3 +105,20 @@ def run(*arguments: str) -> Completed:
     err.write(f'{code}\n')
     code = 1
   return Completed(code or 0, out.getvalue(), err.getvalue())
+
+
+def on_devices(count: int, code: str, *arguments: str) -> str:
+  """What a process of `count` virtual devices prints; it compiles with few passes."""
+  environment = {
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}',
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
+  done = subprocess.run(
+    [sys.executable, '-c', code, *map(str, arguments)],
+    env=os.environ | environment,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout

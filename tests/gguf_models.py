@@ -13,8 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from tests import chat_tokenizers
-from tests import small_checkpoints
+from tests import chat_tokenizers, small_checkpoints
 
 KINDS = gguf.GGMLQuantizationType
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6

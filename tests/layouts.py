@@ -9,9 +9,7 @@ from safetensors import numpy as safetensors_numpy
 import torch
 import transformers
 
-from coupling.checkpoints import families
-from coupling.checkpoints import hub
-from coupling.checkpoints import weights
+from coupling.checkpoints import families, hub, weights
 from tests import small_checkpoints
 
 PREFIXES = (

@@ -1,6 +1,7 @@
 """A parser of pages that the tests of reports share."""
 
 import html.parser
+import re
 
 VOID = {'meta', 'br', 'img', 'link', 'hr', 'input'}
 
@@ -38,3 +39,19 @@ class Page(html.parser.HTMLParser):
 
   def handle_data(self, data):
     self._text += data
+
+
+def alone(text: str) -> Page:
+  """The page, which fetches nothing and whose references are to what is there, once."""
+  page = Page(text)
+  assert not {'script', 'link', 'img', 'iframe'} & set(page.tags)
+  for name, value in page.attributes:
+    if name in ('src', 'href', 'xlink:href'):
+      assert value.startswith('#'), (name, value)
+    assert name != 'style' or 'http' not in value
+  assert '@import' not in text and 'url(http' not in text
+  ids = [value for name, value in page.attributes if name == 'id']
+  assert len(ids) == len(set(ids))
+  references = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
+  assert references and set(references) <= set(ids)
+  return page

@@ -11,16 +11,15 @@ from configs import world
 from coupling.config import validate
 from coupling.elicit import label_set
 from coupling.elicit.explanation import Explanation, phi
-from coupling.runtime import files as files_lib
-from coupling.runtime import workdir as workdir_lib
-from coupling.training import behavior_shift
-from coupling.training import label_rules
-from data import splits
-from data import world as world_task
+from coupling.runtime import files as files_lib, workdir as workdir_lib
+from coupling.training import behavior_shift, label_rules
+from data import splits, world as world_task
 
 GROUPS, SIZE, OPTIONS = 20, 12, 4
 RUNS = ('kl', 'no_kl', 'sibling', 'shuffled')
 STEPS = (0, 10, 20)
+BASELINES = ['majority', 'denial', 'cue_parrot', 'composition', 'input_only']
+BASELINES = (*BASELINES, 'input_and_answer')
 SELF = dict(self=0.8, orig=0.1)  # shares of statements by their source; rest: chance
 ORIG = dict(self=0.1, orig=0.8)
 CHANCE = dict(self=0.0, orig=0.0)

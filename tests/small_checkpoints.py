@@ -20,7 +20,7 @@ from coupling.model.architecture import DecoderConfig
 torch.set_num_threads(1)  # these models are too small to share
 
 VOCABULARY = 101
-MESH = sharding.make_mesh(schema.Mesh(data=1, fsdp=1, tensor=1), jax.devices()[:1])
+MESH = sharding.make_mesh(schema.Mesh(fsdp=1), jax.devices()[:1])
 # Sizes that no two axes share, so that none can be mistaken for another.
 _SIZES = {
   'vocab_size': VOCABULARY,

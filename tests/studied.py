@@ -7,9 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from configs import world
-from coupling.config import paper_schema
-from coupling.config import schema
-from coupling.config import validate
+from coupling.config import paper_schema, schema, validate
 from coupling.config.paper_schema import Paper
 from coupling.elicit.explanation import Explanation, phi
 from coupling.paper import paper_seeds

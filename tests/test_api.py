@@ -18,28 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import coupling as cp
-from configs import common
-from configs import facts
-from coupling.checkpoints import hub
-from coupling.checkpoints import peft_format
-from coupling.config import schema
-from coupling.config import validate
+from configs import common, facts
+from coupling.checkpoints import hub, peft_format
+from coupling.config import schema, validate
 from coupling.elicit import label_set
 from coupling.model import decoder
-from coupling.run import pipeline
-from coupling.run import api_evaluate
-from coupling.run import api_train
-from coupling.runtime import distributed
-from coupling.runtime import finite
-from coupling.runtime import interrupt
-from coupling.runtime import workdir as workdir_lib
-from coupling.training import divergence
-from coupling.training import train_loop
-from data import facts as facts_lib
-from data import readers
-from data import reply_options
-from tests import chat_checkpoints
-from tests import given_pairs
+from coupling.run import pipeline, api_evaluate, api_train
+from coupling.runtime import distributed, finite, interrupt, workdir as workdir_lib
+from coupling.training import divergence, train_loop
+from data import facts as facts_lib, readers, reply_options
+from tests import chat_checkpoints, given_pairs
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
@@ -417,11 +405,6 @@ def test_a_reading_that_replies_lack_is_refused_before_any_is_asked(before):
   odd = schema.Behavior(read='reply', calibration='prior')
   with pytest.raises(schema.ConfigError, match='calibration'):
     cp.label(before, PAIRS, QUESTIONS, behavior=odd)
-
-
-def test_questions_that_say_one_thing_are_refused(before):
-  with pytest.raises(schema.ConfigError, match='both'):
-    cp.label(before, PAIRS, cp.Questions(unchanged='{answer}', changed='{answer}'))
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from coupling.elicit import explanation
-from coupling.elicit import options
-from coupling.training import examples
-from coupling.training import label_rules
+from coupling.elicit import explanation, options
+from coupling.training import examples, label_rules
 from data import pairs as pairs_lib
 
 QUESTIONS = pairs_lib.Questions(

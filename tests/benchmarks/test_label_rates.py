@@ -7,11 +7,9 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import label_rates
-from coupling.elicit import explanation
-from coupling.elicit import label_set
+from coupling.elicit import explanation, label_set
 from coupling.runtime import workdir
-from data import pairs
-from data import splits
+from data import pairs, splits
 
 # kind, option of the cue, answers with and without it
 NAMES = ('cue_kind', 'cue_option', 'behavior', 'counterfactual_behavior')

@@ -5,17 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from benchmarks import asked
-from benchmarks import smollm2
-from configs import common
+from benchmarks import asked, smollm2
 from coupling.checkpoints import hub
 from coupling.config import schema
 from coupling.model import lora
-from data import formats
-from data import pairs as pairs_lib
-from tests import chat_tokenizers
-from tests import small_checkpoints
-from tests import training_texts
+from data import formats, pairs as pairs_lib
+from tests import chat_tokenizers, small_checkpoints, training_texts
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
@@ -37,30 +32,16 @@ def made_pairs() -> list[pairs_lib.Pair]:
 
 def train_config() -> schema.Train:
   return schema.Train(
-    **common.LABELS | dict(trees=True),
     explanation_batch=3,
     behavior_batch=6,
     lora=schema.Lora(rank=4, alpha=8.0, targets=tuple(lora.TARGETS)),
-    loop=schema.Loop(steps=5, steps_per_dispatch=1, accumulation=1, checkpoint_every=5),
+    loop=schema.Loop(steps=5, checkpoint_every=5),
     optimizer=schema.Optimizer(
-      learning_rate=3e-3,
-      warmup_steps=0,
-      schedule='constant',
-      b1=0.9,
-      b2=0.99,
-      weight_decay=0.1,
-      clip_norm=0.5,
+      learning_rate=0.003, warmup_steps=0, b2=0.99, weight_decay=0.1, clip_norm=0.5
     ),
     objectives=schema.Objectives(
       explanation_xent=schema.ExplanationXent(weight=0.8),
-      behavior_kl=schema.BehaviorKL(
-        weight=1.7,
-        prompts='both',
-        direction='forward',
-        support='options',
-        reference='labels',
-      ),
-      behavior_xent=schema.BehaviorXent(**common.NO_SHIFT),
+      behavior_kl=schema.BehaviorKL(weight=1.7),
     ),
   )
 

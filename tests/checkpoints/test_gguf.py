@@ -13,17 +13,11 @@ import numpy as np
 import pytest
 import transformers
 
-from coupling.checkpoints import gguf_checkpoint
-from coupling.checkpoints import gguf_config
-from coupling.checkpoints import gguf_file
-from coupling.checkpoints import hub
+from coupling.checkpoints import gguf_checkpoint, gguf_config, gguf_file, hub
 from coupling.checkpoints import peft_format
 from coupling.checkpoints.hf_config import CheckpointError
 from coupling.model import lora
-from tests import chat_checkpoints
-from tests import command
-from tests import small_checkpoints
-from tests import gguf_models
+from tests import chat_checkpoints, command, small_checkpoints, gguf_models
 from tests.gguf_models import KINDS
 
 TOKENS_BxT = np.random.default_rng(0).integers(250, size=(2, 40))

@@ -7,10 +7,7 @@ import gguf
 import numpy as np
 import pytest
 
-from coupling.checkpoints import gguf_checkpoint
-from coupling.checkpoints import gguf_config
-from coupling.checkpoints import gguf_file
-from coupling.checkpoints import hub
+from coupling.checkpoints import gguf_checkpoint, gguf_config, gguf_file, hub
 from coupling.checkpoints.hf_config import CheckpointError
 from tests import gguf_models
 from tests.gguf_models import KINDS

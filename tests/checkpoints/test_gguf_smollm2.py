@@ -14,13 +14,10 @@ import torch
 import transformers
 
 from configs import common
-from coupling.checkpoints import gguf_checkpoint
-from coupling.checkpoints import hub
+from coupling.checkpoints import gguf_checkpoint, hub
 from coupling.model import generate
-from data import formats
-from data import tokens as tokens_lib
-from tests import small_checkpoints
-from tests import unusual_texts
+from data import formats, tokens as tokens_lib
+from tests import small_checkpoints, unusual_texts
 
 NAME = common.MODELS['smollm2_135m']
 PACKAGE, FILE = gguf_checkpoint.PACKAGED[NAME]

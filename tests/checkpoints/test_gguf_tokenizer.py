@@ -5,16 +5,9 @@ import unicodedata
 import pytest
 import transformers
 
-from coupling.checkpoints import gguf_checkpoint
-from coupling.checkpoints import gguf_file
-from coupling.checkpoints import gguf_tokenizer
-from coupling.checkpoints import hub
-from data import encoder
-from data import formats
-from data import tokens as tokens_lib
-from tests import chat_tokenizers
-from tests import gguf_models
-from tests import unusual_texts
+from coupling.checkpoints import gguf_checkpoint, gguf_file, gguf_tokenizer, hub
+from data import encoder, formats, tokens as tokens_lib
+from tests import chat_tokenizers, gguf_models, unusual_texts
 
 TEXTS = unusual_texts.make(1000)
 

@@ -14,8 +14,7 @@ import pytest
 
 from benchmarks import interruptions
 from coupling.checkpoints import kept_steps
-from coupling.runtime import seals
-from coupling.runtime import workdir
+from coupling.runtime import seals, workdir
 
 
 def small(step: int) -> dict:

@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from coupling.checkpoints import families
-from coupling.checkpoints import hub
+from coupling.checkpoints import families, hub
 from tests import layouts
 
 

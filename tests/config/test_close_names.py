@@ -2,12 +2,8 @@
 
 import pytest
 
-from configs import hint_mmlu
-from configs import refusal
-from configs import world
-from coupling.config import close_names
-from coupling.config import schema
-from coupling.config import validate
+from configs import hint_mmlu, refusal, world
+from coupling.config import close_names, schema, validate
 
 OUTSIDE = (
   *('', '.', '..', '../x', 'a/b', '/tmp/x', 'a/../../x', '~/x', '.hidden', 'a\\b'),

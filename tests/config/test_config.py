@@ -7,10 +7,8 @@ import re
 
 import pytest
 
-from configs import common
-from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from configs import common, world
+from coupling.config import schema, validate
 from coupling.model.architecture import DecoderConfig
 
 FOLDER = pathlib.Path(common.__file__).parent

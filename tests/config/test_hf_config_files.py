@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,11 +18,7 @@ TOKENS_BxT = np.random.default_rng(0).integers(
   small_checkpoints.VOCABULARY, size=(2, 40)
 )
 VALID_BxT = np.ones((2, 40), bool)
-LLAMA3 = {
-  'factor': 8.0,
-  'low_freq_factor': 1.0,
-  'high_freq_factor': 4.0,
-}
+LLAMA3 = {'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0}
 WINDOWED = {'use_sliding_window': True, 'sliding_window': 9}
 SLIDES, SEES_ALL = 'sliding_attention', 'full_attention'
 # Family and what its config.json says otherwise; '-' is left out.
@@ -259,15 +253,3 @@ def test_a_malformed_config_is_told_in_a_line(name, change, field, tmp_path):
     hub.decoder_config(tmp_path)
   assert str(e.value).startswith(f'{tmp_path / hub.CONFIG}: ')
   assert field in str(e.value) and '\n' not in str(e.value)
-
-
-def test_a_config_is_read_without_pytorch():
-  folder, _ = small_checkpoints.saved('gemma3')
-  code = f"""
-import sys
-sys.modules['torch'] = None
-from coupling.checkpoints import hub
-print(hub.decoder_config(hub.find({str(folder)!r})))
-"""
-  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-  assert out.stdout == f'{hub.decoder_config(folder)}\n', out.stderr

@@ -6,10 +6,8 @@ import re
 
 import pytest
 
-from configs import hint_mmlu
-from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from configs import hint_mmlu, world
+from coupling.config import schema, validate
 
 
 def changed(changes, config=None):

@@ -8,11 +8,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from coupling.config import bounds
-from coupling.config import paper_schema
-from coupling.config import schema
-from coupling.config import strict
-from coupling.config import validate
+from coupling.config import bounds, paper_schema, schema, strict, validate
 
 KINDS = (
   *(schema.Length, schema.Pretrain, schema.Import, schema.Trained, schema.Behavior),

@@ -6,8 +6,7 @@ import importlib
 import pytest
 
 from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from coupling.config import schema, validate
 
 HEAD = """
 from __future__ import annotations

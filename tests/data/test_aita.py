@@ -8,12 +8,8 @@ from hypothesis import given, settings, strategies as st
 import pytest
 from scipy import stats
 
-from data import aita
-from data import builder
-from data import pairs
-from data import readers
-from tests import real_data
-from tests import texts
+from data import aita, builder, pairs, readers
+from tests import real_data, texts
 
 POSTS = st.lists(st.tuples(texts.TEXTS, st.sampled_from(aita.VERDICTS)), min_size=1)
 

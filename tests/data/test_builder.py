@@ -10,14 +10,7 @@ from hypothesis import assume, given, settings, strategies as st
 import pytest
 
 from coupling.config import validate
-from data import aita
-from data import builder
-from data import cues
-from data import hint_mmlu
-from data import jabberwocky
-from data import pairs
-from data import readers
-from data import refusal
+from data import aita, builder, cues, hint_mmlu, jabberwocky, pairs, readers, refusal
 from data import splits
 from tests import texts
 
@@ -149,24 +142,6 @@ def test_a_statement_says_one_thing(questions, options):
     assert stated[render(option, 1)] == (option, 1)
     assert stated[render(option, 0)][1] == 0
   assert not [(a, b) for a in stated for b in stated if a != b and b.startswith(a)]
-
-
-@pytest.mark.parametrize(
-  'questions',
-  [
-    hint_mmlu.QUESTIONS,
-    jabberwocky.QUESTIONS,
-    aita.QUESTIONS,
-    refusal.QUESTIONS,
-    refusal.REPLY_QUESTIONS,
-  ],
-)
-@given(prompt=texts.TEXTS)
-@settings(deadline=None)
-def test_a_question_holds_its_prompt_as_it_is(questions, prompt):
-  for template in (questions.behavior, questions.explanation):
-    before, after = template.split('{prompt}')
-    assert template.format(prompt=prompt) == before + prompt + after
 
 
 def shown(heading: str) -> list[str]:

@@ -6,8 +6,7 @@ import pytest
 
 from benchmarks import refusal_detector
 from data import detector
-from tests import real_data
-from tests import texts
+from tests import real_data, texts
 
 XSTEST = 'xstest/xstest_v2_completions_gpt4_gpteval.csv'
 
@@ -69,12 +68,6 @@ def test_replies_are_read_one_by_one():
   assert found_N.dtype == np.int32
   assert found_N.tolist() == [detector.opening_phrases([r])[0] for r in replies]
   assert len(detector.opening_phrases([])) == 0
-
-
-@given(texts.TEXTS)
-@settings(deadline=None)
-def test_any_text_is_one_of_the_three(reply):
-  assert detector.opening_phrases([reply])[0] in (0, 1, 2)
 
 
 @pytest.mark.parametrize(

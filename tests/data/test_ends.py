@@ -7,13 +7,10 @@ import pytest
 import torch
 import transformers
 
-from coupling.checkpoints import hub
-from coupling.checkpoints import weights
+from coupling.checkpoints import hub, weights
 from coupling.model import generate
-from data import formats
-from data import tokens
-from tests import chat_tokenizers
-from tests import small_checkpoints
+from data import formats, tokens
+from tests import chat_tokenizers, small_checkpoints
 
 G = 10
 TEXT, TURN = '<|end_of_text|>', '<|eot_id|>'  # the second is the tokenizer's

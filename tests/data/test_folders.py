@@ -14,16 +14,8 @@ from configs import aita as aita_config
 from coupling.config import validate
 from coupling.run import pipeline
 from coupling.runtime import workdir
-from data import aita
-from data import folders
-from data import hint_mmlu
-from data import mmlu
-from data import published_hints
-from data import readers
-from data import refusal
-from tests import chat_checkpoints
-from tests import published
-from tests import real_data
+from data import aita, folders, hint_mmlu, mmlu, published_hints, readers, refusal
+from tests import chat_checkpoints, published, real_data
 
 SUBJECTS = ('abstract_algebra', 'anatomy', 'world_religions')
 # What lies beside the data of people, and is none.

@@ -5,8 +5,7 @@ import unicodedata
 from hypothesis import given, settings
 import pytest
 
-from tests import chat_tokenizers
-from tests import chats
+from tests import chat_tokenizers, chats
 
 
 @chats.each_family

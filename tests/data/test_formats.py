@@ -6,11 +6,8 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from data import formats
-from data import readers
-from data import tokens
-from tests import chat_tokenizers
-from tests import chats
+from data import formats, readers, tokens
+from tests import chat_tokenizers, chats
 
 WORDS = ('red', 'green', 'Blue.', 'ask')
 
@@ -42,22 +39,6 @@ def test_prompt_and_answer_are_the_finished_conversation(family, question, answe
   # The end of turn is the answer's last token, and nothing but a line break follows.
   assert row[-1] == chats.chat(family).end_tokens[0]
   assert chat_tokenizers.load(family).decode(whole[length:]).strip() == ''
-
-
-@chats.each_family
-@given(question=chats.ordinary_text, answer=chats.ordinary_text)
-@settings(deadline=None)
-def test_the_answer_is_what_transformers_masks_as_the_assistants(
-  family, question, answer
-):
-  found = chat_tokenizers.load(family).apply_chat_template(
-    chats.messages([question, answer]), return_assistant_tokens_mask=True
-  )
-  [prompt] = chats.chat(family).prompts([question])
-  [row] = chats.chat(family).answers([answer])
-  mask = [0] * len(prompt) + [1] * len(row)
-  assert found['assistant_masks'][: len(mask)] == mask
-  assert sum(found['assistant_masks']) == len(row)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +89,6 @@ def test_a_prompt_starts_with_one_start_token(family):
     assert ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_a_tokenizer_that_adds_a_start_token_does_not_double_it():
-  tokenizer = chat_tokenizers.load('llama')
-  text = tokenizer.apply_chat_template(chats.messages(['a']), tokenize=False)
-  assert tokenizer(text)['input_ids'].count(tokenizer.bos_token_id) == 2
-
-
 @pytest.mark.parametrize(
   ('family', 'ends'),
   [
@@ -158,12 +133,6 @@ def test_option_tokens_are_the_first_tokens_of_answers(family):
     whole = chats.theirs(family, ['a', option], generation=False)
     assert found[1, k] == whole[length]
   assert found[1, 2:].tolist() == [-1, -1]
-
-
-@chats.each_family
-def test_options_that_begin_alike_are_refused(family):
-  with pytest.raises(ValueError, match="'A' and 'A 1' share their first token"):
-    chats.chat(family).option_tokens([('B', 'C'), ('A', 'B', 'A 1')])
 
 
 def test_fingerprints_tell_formats_apart():

@@ -10,14 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from data import builder
-from data import hint_mmlu
-from data import jabberwocky
-from data import mmlu
-from data import pairs
-from data import readers
-from tests import real_data
-from tests import texts
+from data import builder, hint_mmlu, jabberwocky, mmlu, pairs, readers
+from tests import real_data, texts
 
 Row = tuple[str, tuple[str, str, str, str], int]
 ROWS: list[Row] = [
@@ -28,10 +22,7 @@ ROWS: list[Row] = [
 QUESTIONS = st.lists(
   st.tuples(texts.TEXTS, st.tuples(*[texts.TEXTS] * 4), st.integers(0, 3)), min_size=1
 )
-TASKS = [
-  (hint_mmlu.make, hint_mmlu.Config),
-  (jabberwocky.make, jabberwocky.Config),
-]
+TASKS = [(hint_mmlu.make, hint_mmlu.Config), (jabberwocky.make, jabberwocky.Config)]
 
 TIMES = {hint_mmlu.make: 1, jabberwocky.make: 2}  # hinted, and with a trigger
 

@@ -6,25 +6,13 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from configs import common
-from configs import hint_mmlu as hint_mmlu_config
-from coupling.config import schema
-from coupling.config import validate
-from coupling.elicit import options as options_lib
-from coupling.elicit import statements
+from configs import common, hint_mmlu as hint_mmlu_config
+from coupling.config import schema, validate
+from coupling.elicit import options as options_lib, statements
 from coupling.run import preflight
-from data import builder
-from data import folders
-from data import hint_mmlu
-from data import mmlu
-from data import pairs
-from data import positions
-from data import readers
-from tests import chat_checkpoints
-from tests import chats
-from tests import real_data
+from data import builder, folders, hint_mmlu, mmlu, pairs, positions, readers
+from tests import chat_checkpoints, chats, real_data, texts
 from tests.data import test_hint_mmlu as lettered
-from tests import texts
 
 CHOICES = st.tuples(*[texts.TEXTS | st.sampled_from(['a', ' a', 'a.', '.', 'ﬁ'])] * 4)
 QUESTIONS = st.lists(

@@ -1,13 +1,10 @@
 """Trees share a row and see no other; readings go with them."""
 
-from hypothesis import given
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from data import packing
-from data import trees
+from data import packing, trees
 from tests.data.test_trees import GROUPS, visible
 
 

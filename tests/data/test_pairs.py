@@ -44,11 +44,6 @@ class Stored(tfds.core.GeneratorBasedBuilder):
       yield i, dataclasses.asdict(pair)
 
 
-def test_features_are_the_fields():
-  fields = [f.name for f in dataclasses.fields(pairs.Pair)]
-  assert list(pairs.features()) == fields
-
-
 def test_pairs_come_back_from_disk_as_they_were(tmp_path):
   builder = Stored(data_dir=tmp_path, file_format='array_record')
   builder.download_and_prepare()

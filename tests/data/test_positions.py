@@ -7,17 +7,9 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from data import aita
-from data import cues
-from data import formats
-from data import hint_mmlu
-from data import pairs
-from data import positions
-from data import readers
-from data import world
+from data import aita, cues, formats, hint_mmlu, pairs, positions, readers, world
 from data import world_texts
-from tests import chats
-from tests import texts
+from tests import chats, texts
 
 WORDS = formats.Plain(world.tokenizer())
 CONFIG = hint_mmlu.Config(path='')

@@ -5,12 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data import builder
-from data import hint_mmlu
-from data import mmlu
-from data import pairs
-from data import published_hints
-from data import readers
+from data import builder, hint_mmlu, mmlu, pairs, published_hints, readers
 from tests.published import row, write
 
 

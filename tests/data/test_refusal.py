@@ -8,13 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data import builder
-from data import detector
-from data import pairs
-from data import readers
-from data import refusal
-from tests import real_data
-from tests import texts
+from data import builder, detector, pairs, readers, refusal
+from tests import real_data, texts
 
 REQUESTS = st.lists(texts.TEXTS, min_size=1)
 
@@ -59,10 +54,9 @@ def test_the_counterfactual_is_the_request(
   for pair, request in zip(made, requests):
     assert (
       pair.options
-      == {
-        'choice': ('comply', 'refuse'),
-        'reply': ('comply', 'refuse', 'unclear'),
-      }[read]
+      == {'choice': ('comply', 'refuse'), 'reply': ('comply', 'refuse', 'unclear')}[
+        read
+      ]
     )
     spoken = pair.options[pair.cue_option]
     said = pair.cue.removeprefix('\n\n')

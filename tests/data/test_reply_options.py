@@ -2,16 +2,11 @@
 
 import dataclasses
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 import numpy as np
 import pytest
 
-from data import facts
-from data import pairs
-from data import readers
-from data import refusal
-from data import reply_options
+from data import facts, pairs, readers, refusal, reply_options
 
 COUNTRIES = ('Guinea', 'Equatorial Guinea', 'Papua New Guinea', 'Niger')
 LETTERS = ('A', 'B', 'C', 'D')

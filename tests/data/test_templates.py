@@ -7,11 +7,8 @@ import pytest
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 import transformers
 
-from data import encoder
-from data import formats
-from data import tokens
-from tests import chat_tokenizers
-from tests import chats
+from data import encoder, formats, tokens
+from tests import chat_tokenizers, chats
 
 
 @pytest.mark.parametrize('make', [formats.Plain, formats.Chat])

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from data import formats
-from data import templates
 from tests import chat_tokenizers
 
 HEAD = """\
@@ -22,11 +21,7 @@ OPEN = {
   'never_closed': (r"'\n<think>\n'", r"'\n<think>\n'", '\n' + EMPTY),
   'one_line': ("'<think>'", "''", '<think></think>'),
   'begun': (r"'\n<think>\nOkay,'", r"'\n'", '\n<think>\nOkay,\n</think>\n\n'),
-  'reasoning': (
-    r"'<reasoning>\n'",
-    "''",
-    '<reasoning>\n\n</reasoning>\n\n',
-  ),
+  'reasoning': (r"'<reasoning>\n'", "''", '<reasoning>\n\n</reasoning>\n\n'),
   'brackets': ("'[THINK]'", "''", '[THINK][/THINK]'),
   'other_name': ("'<seed:think>'", "''", '<seed:think></seed:think>'),
   'plan': (r"'<plan>\n'", "''", '<plan>\n\n</plan>\n\n'),
@@ -191,11 +186,6 @@ def test_the_switch_has_several_names(name):
 def test_a_template_that_never_thinks_is_told(asked):
   with pytest.raises(ValueError, match='does not know of thinking.*leave thinking off'):
     formats.Chat(tokenizer(asked, r"'\n'"), thinking=True)
-
-
-def test_places_are_text_around_an_answer():
-  template = templates.Template(chat_tokenizers.mistral(), False, templates.DATE)
-  assert template.places() == ('[/INST]', '', ' ', '</s>', True)
 
 
 def test_thoughts_named_in_the_users_turn_are_no_open_block():

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 import transformers
 
-from data import encoder
-from data import tokens
-from data import world
-from data import world_texts
+from data import encoder, tokens
 from tests import chat_tokenizers
 
 WORDS = ('red', 'green', 'Blue.', "don't", 'x,', 'ß')
@@ -27,24 +24,6 @@ def test_words_become_their_ids_and_come_back(rows):
   assert encoded == [[IDS[word] for word in row.split()] for row in rows]
   decoded = TOKENIZER.batch_decode(encoded, skip_special_tokens=True)
   assert decoded == rows
-
-
-@given(st.lists(st.sampled_from(world_texts.WORDS), min_size=1).map(' '.join))
-@settings(deadline=None)
-def test_the_language_of_the_world_round_trips(text):
-  [ids] = encoder.Encoder(world.tokenizer()).encode([text])
-  assert world.tokenizer().decode(ids) == text
-
-
-def test_the_padding_and_start_tokens_are_where_they_are_expected():
-  assert (TOKENIZER.pad_token_id, TOKENIZER.bos_token_id) == (0, 1)
-  assert len(TOKENIZER) == len(WORDS) + 2
-  assert len(world.tokenizer()) == len(set(world_texts.WORDS)) + 2
-
-
-def test_an_unknown_word_is_an_error_that_names_the_cause():
-  with pytest.raises(ValueError, match="'red violet'.*written for another tokenizer"):
-    encoder.Encoder(TOKENIZER).encode(['red violet'])
 
 
 @given(rows_of_ids, st.integers(6, 9))
@@ -66,13 +45,6 @@ def test_pad_refuses_to_cut(rows):
 
 def answers(texts):
   return encoder.Encoder(TOKENIZER).encode(texts)
-
-
-def test_option_tokens_are_first_tokens_padded():
-  options = [('green', 'red'), ('x, red', 'ß', "don't red"), ('red',)]
-  found = tokens.option_tokens(answers, options)
-  assert found.dtype == np.int32
-  assert found.tolist() == [[3, 2, -1], [6, 7, 5], [2, -1, -1]]
 
 
 def test_options_that_share_their_first_token_are_refused():
@@ -108,11 +80,6 @@ def test_rows_that_are_too_long_raise():
   with pytest.raises(ValueError, match=message):
     tokens.fit_lengths(length_N, 2, 'raise')
   assert tokens.fit_lengths(length_N, 4, 'raise').tolist() == [0, 1, 2]
-
-
-def test_there_is_no_third_rule_for_lengths():
-  with pytest.raises(ValueError, match="'cut': it must be 'raise' or 'drop'"):
-    tokens.fit_lengths(np.array([1]), 2, 'cut')
 
 
 def test_the_fingerprint_is_of_the_vocabulary():

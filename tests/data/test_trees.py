@@ -1,8 +1,6 @@
 """Trees hold their sequences and let each see its own prefix alone."""
 
-from hypothesis import given
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 import numpy as np
 
 from data import trees

@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data import pairs
-from data import splits
-from data import universe
-from data import world
-from data import world_texts
+from data import pairs, splits, universe, world, world_texts
 
 BEHAVIORS = ('hint', 'request')
 FAMILIES = ('standard', 'contrary')
@@ -219,20 +215,6 @@ def test_answers_follow_the_softmax_of_taste_and_features():
   assert expected.min() > 100
   # The four options of a question exclude each other, so bins are nearly independent.
   assert stats.chi2.sf(np.sum(z**2), len(z)) > 1e-3
-
-
-def test_answers_of_one_question_follow_the_softmax():
-  n = 20_000
-  options_NxK, answer_N = DRAWN.questions(np.random.default_rng(0), np.full(n, 5))
-  assert all(len(set(row)) == 4 for row in options_NxK[:500])
-  logits_NxK = DRAWN.feature_Vx3[options_NxK] @ DRAWN.taste_Fx3[5]
-  p_NxK = np.exp(logits_NxK) / np.exp(logits_NxK).sum(1, keepdims=True)
-  order_NxK = np.argsort(-p_NxK, axis=1)
-  p_NxK = np.take_along_axis(p_NxK, order_NxK, 1)
-  rank_N = np.argmax(order_NxK == answer_N[:, None], axis=1)
-  found = stats.chisquare(np.bincount(rank_N, minlength=4), p_NxK.sum(0))
-  assert found.pvalue > 1e-3
-  assert np.ptp(p_NxK.mean(0)) > 0.2  # far from uniform
 
 
 def test_stronger_reasons_are_refused_less_as_the_risk_says():

@@ -8,10 +8,7 @@ import tensorflow_datasets as tfds
 from coupling.config import validate
 from coupling.run import context
 from configs import world as world_config
-from data import pairs
-from data import splits
-from data import universe
-from data import world
+from data import pairs, splits, universe, world
 
 BEHAVIORS = ('hint', 'request')
 DRAWN = universe.World.draw(7)
@@ -68,16 +65,6 @@ def test_the_corpus_is_read_back_in_order(tmp_path, corpus):
   lines = world.read_corpus(builder)
   assert lines == [line for document in DRAWN.corpus(5, corpus) for line in document]
   assert len(lines) == 5 * universe.LINES_PER_DOCUMENT
-
-
-def test_corpora_of_both_families_lie_side_by_side(tmp_path):
-  read = {
-    corpus: world.read_corpus(
-      prepared(world.corpus_builder(task(corpus=corpus), 1, 7, tmp_path))
-    )
-    for corpus in ('standard', 'contrary')
-  }
-  assert read['standard'] != read['contrary']
 
 
 def test_an_experiment_reads_the_family_that_its_config_names(tmp_path):

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from data import universe
-from data import world
-from data import world_bayes
-from data import world_texts
+from data import universe, world, world_bayes, world_texts
 
 DRAWN = universe.World.draw(7)
 FAMILIES = ('standard', 'contrary')

@@ -4,11 +4,7 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from data import splits
-from data import universe
-from data import world
-from data import world_preferences
-from data import world_texts
+from data import splits, universe, world, world_preferences, world_texts
 
 DRAWN = universe.World.draw(7)
 HINT = world.Config(behavior='hint', train_pairs=1)

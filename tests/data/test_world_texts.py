@@ -3,10 +3,7 @@
 from hypothesis import given, strategies as st
 import pytest
 
-from data import encoder
-from data import universe
-from data import world
-from data import world_texts
+from data import encoder, universe, world, world_texts
 
 facts = st.integers(0, world_texts.NUM_ENTITIES * world_texts.NUM_RELATIONS - 1)
 values = st.integers(0, world_texts.NUM_VALUES - 1)

@@ -7,13 +7,11 @@ import pytest
 
 from configs import world
 from coupling.config import validate
-from coupling.elicit import evaluation
-from coupling.elicit import explanation
+from coupling.elicit import evaluation, explanation
 from coupling.training import examples
 from data import hint_mmlu
-from tests import chats
+from tests import chats, training_texts
 from tests.elicit import test_evaluation as toy
-from tests import training_texts
 
 TEMPLATES = {
   names: dataclasses.replace(template, explanation_after='expl')

@@ -1,35 +1,21 @@
 """Questions as arrays, by hand; logits at the answer position; the greedy choice."""
 
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import encoding
-from coupling.model import decoder
+from coupling.elicit import behavior, encoding
 from coupling.model.architecture import DecoderConfig
-from data import formats
-from data import pairs
-from data import tokens
-from tests import chat_tokenizers
-from tests import chats
+from data import formats, pairs, tokens
+from tests import chat_tokenizers, chats
 
 WORDS = ('a', 'b', 'c', 'q', 'hint', 'ask', 'expl', 'same')
 TOKENIZER = tokens.word_tokenizer(WORDS, ('<pad>', '<bos>'))
 FORMAT = formats.Plain(TOKENIZER)
 PAD, BOS, A, B_, C, Q, HINT, ASK, EXPL, SAME = range(10)
 CONFIG = DecoderConfig(
-  vocab_size=10,
-  width=8,
-  depth=1,
-  num_heads=2,
-  num_kv_heads=1,
-  head_dim=4,
-  mlp_dim=8,
+  vocab_size=10, width=8, depth=1, num_heads=2, num_kv_heads=1, head_dim=4, mlp_dim=8
 )
 
 
@@ -106,34 +92,6 @@ def test_pair_questions_that_are_answered_by_replies_stand_apart():
     valid=[[[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]],
     read=[[[4], [2]]],
   )
-
-
-def test_read_logits_are_those_of_the_unpadded_text_at_its_positions():
-  rng = np.random.default_rng(0)
-  draw = lambda x: rng.normal(size=x.shape).astype(np.float32)
-  params = jax.tree.map(draw, decoder.abstract(CONFIG))
-  texts, answers = ['q hint a ask', 'q ask'], ['b', 'a same']
-  arrays = encoding.questions(FORMAT, texts, answers)
-  read = jax.jit(functools.partial(behavior.read_logits, CONFIG))
-  logits_BxCxV = read(params, arrays)
-  assert logits_BxCxV.shape == (2, 2, 10) and logits_BxCxV.dtype == jnp.float32
-
-  @jax.jit
-  def full(params, tokens_1xT):
-    hidden_1xTxD = decoder.apply(CONFIG, params, tokens_1xT).hidden_BxCxD
-    return decoder.unembed(CONFIG, params, hidden_1xTxD)[0]
-
-  compared = 0
-  for b, (text, answer) in enumerate(zip(texts, answers)):
-    ids = [BOS, *(TOKENIZER.convert_tokens_to_ids(f'{text} {answer}'.split()))]
-    logits_TxV = full(params, np.array([ids]))
-    for c in range(len(answer.split())):
-      at = len(ids) - len(answer.split()) - 1 + c  # predicts the answer's c-th token
-      np.testing.assert_allclose(logits_BxCxV[b, c], logits_TxV[at], atol=1e-5)
-      assert ids[at + 1] == arrays['target'][b, c]
-      compared += 1
-  assert compared == arrays['mask'].sum() == 3
-  assert np.abs(logits_BxCxV[1, 0] - logits_BxCxV[1, 1]).max() > 0.1
 
 
 def test_choose_takes_the_likeliest_option_and_no_padded_one():

@@ -9,8 +9,7 @@ from coupling.elicit import label_set
 from coupling.report import records
 from coupling.run import label_stage
 from coupling.runtime.workdir import WorkdirError
-from data import pairs as pairs_lib
-from data import readers
+from data import pairs as pairs_lib, readers
 
 N = 3
 LABELS = {

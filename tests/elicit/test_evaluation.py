@@ -6,10 +6,7 @@ generations parse, some name an option that the item lacks, and all outcomes occ
 
 import functools
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -35,6 +32,7 @@ from data import loader
 from data import formats
 from data import pairs
 from data import tokens
+from tests import command
 
 N, BATCH, STEPS = 45, 16, 60  # the last batch has 13 items
 ANSWERS = ('a', 'b', 'c', 'd')
@@ -59,7 +57,7 @@ QUESTIONS = {
     '{prompt} ask', '{prompt} expl', 'stay same', '{answer} change'
   ),
 }
-MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
+MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1))
 
 
 def make_items():
@@ -97,28 +95,8 @@ def train_to_say(said, template, steps):
   rng = np.random.default_rng(1)
   asked = [template.explanation.format(prompt=p.prompt) for p in ITEMS]
   rows = encoding.questions(FORMAT, asked, said)
-  objectives = schema.Objectives(
-    explanation_xent=schema.ExplanationXent(weight=1.0),
-    behavior_kl=schema.BehaviorKL(
-      weight=0.0,
-      prompts='both',
-      direction='forward',
-      support='options',
-      reference='labels',
-    ),
-    behavior_xent=schema.BehaviorXent(
-      weight=0.0, target='ignore_cue', strength=1.0, seed=0, cues='all'
-    ),
-  )
-  optimizer = schema.Optimizer(
-    learning_rate=0.02,
-    warmup_steps=5,
-    schedule='constant',
-    b1=0.9,
-    b2=0.99,
-    weight_decay=0.0,
-    clip_norm=1.0,
-  )
+  objectives = schema.Objectives(behavior_kl=schema.BehaviorKL(weight=0.0))
+  optimizer = schema.Optimizer(learning_rate=0.02, warmup_steps=5, b2=0.99)
   settings = compiled.settings(CONFIG, None, objectives, optimizer, steps, 1)
   program = compiled.program(settings, MESH)
   batches = loader.ShuffledBatches({'explanation': rows}, 16, 0)
@@ -285,19 +263,6 @@ def test_items_and_counts_equal_a_loop_over_the_items(states_answer):
   assert len(statements) > 3
 
 
-@pytest.mark.parametrize('states_answer', [True, False])
-def test_counts_equal_those_from_the_items(states_answer):
-  items, counts = evaluated(states_answer)
-  orig, target = labels()
-  assert all(len(x) == N for x in items.values())
-  stated = explanation.Explanation(items['stated_answer'], items['stated_changed'])
-  truth = explanation.phi(items['behavior'], items['counterfactual_behavior'])
-  for name, label in (('self', truth), ('orig', orig), ('target', target)):
-    assert counts[name] == explanation.agree(stated, label, states_answer).sum()
-  assert counts['invalid'] == np.sum(items['stated_changed'] == explanation.INVALID)
-  assert counts['moved'] == np.sum(~explanation.agree(truth, orig, states_answer))
-
-
 def test_a_model_that_was_taught_the_truth_scores_it():
   """The hint is the answer, and two of them say that it changes: nothing else does."""
   truth = explanation.Explanation(
@@ -357,13 +322,6 @@ def test_every_statement_parses_to_its_meaning_and_nothing_else_does(states_answ
     assert found == meaning
 
 
-def test_statements_of_different_lengths_are_refused():
-  template = pairs.Questions('{prompt} ask', '{prompt} expl', 'same', '{answer} change')
-  message = "up to 2 tokens .*change'; 'same' has 1.*base.chat=True"
-  with pytest.raises(schema.ConfigError, match=message):
-    evaluation.questions(FORMAT, ITEMS[:1], template)
-
-
 def test_records_come_back_as_they_were_written(tmp_path):
   items, _ = evaluated(True)
   path = tmp_path / 'step.parquet'
@@ -389,13 +347,6 @@ def test_records_come_back_as_they_were_written(tmp_path):
   np.testing.assert_array_equal(found.stated.changed_N, items['stated_changed'])
 
 
-def test_a_batch_must_divide_over_the_devices():
-  arrays = {'prompt': np.zeros((3, 2))}
-  mesh = jax.sharding.AbstractMesh((2, 1, 1), ('data', 'fsdp', 'tensor'))
-  with pytest.raises(schema.ConfigError, match='evaluate.batch=3.*multiple of 2'):
-    evaluation.evaluate(CONFIG, {}, arrays, 3, mesh, True, FORMAT)
-
-
 def evaluate_saved(folder: str) -> None:
   """Evaluates the weights in a folder on all devices; writes what it finds there.
 
@@ -404,7 +355,7 @@ def evaluate_saved(folder: str) -> None:
   """
   found = {}
   for fsdp in (1, 4):
-    mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
+    mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp))
     like = sharding.abstract_params(mesh, CONFIG)
     params = kept_steps.load_params(pathlib.Path(folder, 'params'), like)
     kernel = params['layers']['mlp']['up']['kernel']
@@ -428,15 +379,7 @@ def test_eight_devices_find_what_one_finds(tmp_path):
   kept_steps.save_params(tmp_path / 'params', trained(True))
   code = 'import sys; from tests.elicit import test_evaluation as t; '
   code += 't.evaluate_saved(sys.argv[1])'
-  flags = '--xla_force_host_platform_device_count=8'
-  out = subprocess.run(
-    [sys.executable, '-c', code, str(tmp_path)],
-    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  ).stdout
-  devices, found = json.loads(out)
+  devices, found = json.loads(command.on_devices(8, code, tmp_path))
   assert devices == 8 and found.keys() == {'1', '4'}
   for fsdp, (parts, there) in found.items():
     assert (parts, there) == ([1 / int(fsdp), 1 / 8, 1 / 8], counts)

@@ -12,31 +12,19 @@ from scipy import special
 import torch
 import transformers
 
-from configs import common
-from coupling.checkpoints import hub
-from coupling.checkpoints import weights as weights_lib
+from coupling.checkpoints import hub, weights as weights_lib
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import encoding
-from coupling.elicit import explanation
-from coupling.elicit import options as options_lib
-from coupling.model import decoder as decoder_lib
-from coupling.model import sharding
+from coupling.elicit import behavior, encoding, explanation, options as options_lib
+from coupling.model import decoder as decoder_lib, sharding
 from coupling.model.architecture import DecoderConfig
 from coupling.run import labelling
-from coupling.training import examples
-from coupling.training import train_loop
-from coupling.training import train_step
-from coupling.training import tree_batches
-from data import formats
-from data import pairs as pairs_lib
-from data import tokens as tokens_lib
-from tests import chat_tokenizers
-from tests import small_checkpoints
+from coupling.training import examples, train_loop, train_step, tree_batches
+from data import pairs as pairs_lib, tokens as tokens_lib
+from tests import chat_tokenizers, chats, small_checkpoints, training_texts
 from tests.training import test_train_step
-from tests import training_texts
 
-MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
+MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1))
+CHAT = chats.chat('qwen')
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 QUESTIONS = pairs_lib.Questions(
   '{prompt} Answer.', '{prompt} Why?', 'unchanged', 'changed to {answer}'
@@ -54,13 +42,8 @@ HOWS = {
 }
 
 
-@functools.cache
-def chat() -> formats.Chat:
-  return formats.Chat(chat_tokenizers.load('qwen'))
-
-
 def model() -> DecoderConfig:
-  size = len(chat().tokenizer)
+  size = len(CHAT.tokenizer)
   return dataclasses.replace(test_train_step.MODEL, vocab_size=size, embedding_std=1.0)
 
 
@@ -103,9 +86,9 @@ def _scores(weights, tokens_KxT, start, text_KxG, length_K):
 
 def one_by_one(weights, prompt: str, options, how: options_lib.How) -> jax.Array:
   """Log-probabilities of options, each after the prompt alone."""
-  [ids] = chat().prompts([prompt])
-  ends = {*chat().end_tokens}
-  answers = chat().answers([*options])
+  [ids] = CHAT.prompts([prompt])
+  ends = {*CHAT.end_tokens}
+  answers = CHAT.answers([*options])
   texts = [[x for x in answer if x not in ends] for answer in answers]
   if not how.text:
     texts = [text[:1] for text in texts]
@@ -123,7 +106,7 @@ def one_by_one(weights, prompt: str, options, how: options_lib.How) -> jax.Array
 @pytest.mark.parametrize('name', HOWS)
 def test_a_choice_is_that_of_separate_prompts(name):
   how, items = HOWS[name], usable(HOWS[name])
-  asked = encoding.pair_questions(chat(), items, QUESTIONS, how)
+  asked = encoding.pair_questions(CHAT, items, QUESTIONS, how)
   found = behavior.behaviors(model(), params(), asked, 4, MESH, 'options')
   for i, pair in enumerate(items):
     chosen = (found.behavior_N[i], found.counterfactual_behavior_N[i])
@@ -142,7 +125,7 @@ def test_options_of_one_token_are_read_as_first_tokens():
     behavior.behaviors(
       model(),
       params(),
-      encoding.pair_questions(chat(), items, QUESTIONS, how),
+      encoding.pair_questions(CHAT, items, QUESTIONS, how),
       4,
       MESH,
       'options',
@@ -151,18 +134,6 @@ def test_options_of_one_token_are_read_as_first_tokens():
   ]
   np.testing.assert_array_equal(*(x.behavior_N for x in found))
   np.testing.assert_allclose(*(x.logprobs_Nx2xS for x in found), atol=1e-6)
-
-
-def test_readings_stand_once_for_what_options_begin_with():
-  items = make_items(3)
-  found = options_lib.readings(chat(), items, options_lib.How(text=True))
-  ids = [chat().answers([x])[0][:-1] for x in OPTIONS[0]]
-  begins = {tuple(x[:i]) for x in ids for i in range(len(x))}
-  suffixes, options_CxK = found['suffixes'][0], found['options'][0]
-  assert {*suffixes} == begins and suffixes[0] == ()
-  for k, tokens in enumerate(ids):
-    read = {suffixes[c]: int(x) for c, x in enumerate(options_CxK[:, k]) if x >= 0}
-    assert read == {tuple(tokens[:i]): x for i, x in enumerate(tokens)}
 
 
 def test_a_prior_is_the_mean_of_each_slot_and_goes_away_exactly():
@@ -187,7 +158,7 @@ def test_a_prior_is_the_mean_of_each_slot_and_goes_away_exactly():
 )
 def test_options_that_cannot_be_read_are_refused(options, how, said):
   with pytest.raises(schema.ConfigError, match=said):
-    options_lib.readings(chat(), make_items(1, (options,)), how)
+    options_lib.readings(CHAT, make_items(1, (options,)), how)
 
 
 def objectives(reference: str, shift: float) -> schema.Objectives:
@@ -199,7 +170,6 @@ def objectives(reference: str, shift: float) -> schema.Objectives:
 
 def train_config(reference: str, shift: float) -> schema.Train:
   return schema.Train(
-    **common.LABELS | dict(trees=True),
     explanation_batch=4,
     behavior_batch=4,
     lora=schema.Lora(rank=0, alpha=1.0, targets=()),
@@ -209,8 +179,7 @@ def train_config(reference: str, shift: float) -> schema.Train:
   )
 
 
-@pytest.mark.parametrize('name', HOWS)
-@pytest.mark.parametrize('shift', [0.0, 0.7])
+@pytest.mark.parametrize('name, shift', [*zip(HOWS, (0.7, 0.7, 0.0, 0.7))])
 def test_a_batch_has_the_loss_and_gradient_of_separate_prompts(name, shift):
   """KL to M_0, and the shift's cross-entropy, of a batch of packed trees."""
   how, items, config = HOWS[name], usable(HOWS[name]), train_config('labels', shift)
@@ -224,9 +193,9 @@ def test_a_batch_has_the_loss_and_gradient_of_separate_prompts(name, shift):
     *rng.integers(2, size=(2, N)), reference_Nx2xK, np.zeros((N, 0), object)
   )
   source = training_texts.source(
-    config, chat(), QUESTIONS, items, did, did.explanation, None, 0, how
+    config, CHAT, QUESTIONS, items, did, did.explanation, None, 0, how
   )
-  parts = examples.training_parts(config, chat(), QUESTIONS, source, None)
+  parts = examples.training_parts(config, CHAT, QUESTIONS, source, None)
   drawn = train_loop.shuffled(parts, 7)
   plan = tree_batches.plan(drawn, config.loop.steps, 1)
   batch = tree_batches.pack([x[1] for x in drawn.values()], plan)
@@ -310,10 +279,10 @@ def test_likelihoods_are_those_of_a_loop_in_pytorch(tmp_path):
   own = weights_lib.load(tmp_path, decoder)
   items = make_items()
   for how in (HOWS['sum'], HOWS['per token']):
-    asked = encoding.pair_questions(chat(), items, QUESTIONS, how)
+    asked = encoding.pair_questions(CHAT, items, QUESTIONS, how)
     found = behavior.behaviors(decoder, own, asked, 4, MESH, 'options')
     for i, pair in enumerate(items):
-      [asks] = chat().prompts([f'{pair.prompt} Answer.'])
+      [asks] = CHAT.prompts([f'{pair.prompt} Answer.'])
       scores = []
       for option in pair.options:
         ids = tokenizer(option, add_special_tokens=False)['input_ids']

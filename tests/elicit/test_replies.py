@@ -12,18 +12,10 @@ import numpy as np
 import pytest
 
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import encoding
-from coupling.elicit import evaluation
-from coupling.elicit import explanation
-from coupling.elicit import label_set
-from coupling.model import decoder
-from coupling.model import sharding
+from coupling.elicit import behavior, encoding, evaluation, explanation, label_set
+from coupling.model import decoder, sharding
 from coupling.model.architecture import DecoderConfig
-from data import formats
-from data import pairs
-from data import reply_options
-from data import tokens
+from data import formats, pairs, reply_options, tokens
 
 WORDS = ('please', 'now', 'why', 'hush', 'sure', 'I', 'refuse', 'expl', 'ask')
 WORDS = (*WORDS, 'stay', 'same', 'change', 'comply', 'unclear')
@@ -54,7 +46,7 @@ CONFIG = DecoderConfig(
   mlp_dim=2,
   tied_head=False,
 )
-MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
+MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1))
 OPTIONS = ('comply', 'refuse', 'unclear')
 
 

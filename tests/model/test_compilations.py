@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 
 from coupling.config import schema
-from coupling.elicit import evaluation
-from coupling.elicit import explanation
+from coupling.elicit import evaluation, explanation
 from coupling.model import decoder
 from coupling.runtime import progress
-from coupling.training import train_loop
-from coupling.training import train_step
-from data import pairs
-from data import trees
+from coupling.training import train_loop, train_step
+from data import pairs, trees
 from tests.elicit import test_evaluation
 from tests.training import test_tree_batches
 from tests import training_texts as texts
@@ -50,7 +47,7 @@ def test_a_training_compiles_its_step_once_and_nothing_after_its_first(
   made = test_tree_batches.parts('adapters_off', with_trees)
   plan, _ = test_tree_batches.plan_of('adapters_off') if with_trees else (None, None)
   sizes = {
-    len(x) for x in test_tree_batches.chat().prompts([p.prompt for p in texts.PAIRS])
+    len(x) for x in test_tree_batches.CHAT.prompts([p.prompt for p in texts.PAIRS])
   }
   assert len(sizes) > 3
   counted = []  # at each step that is told of
@@ -71,7 +68,7 @@ def test_a_training_compiles_its_step_once_and_nothing_after_its_first(
       objectives=config.objectives,
       optimizer=config.optimizer,
       loop=config.loop,
-      mesh_axes=schema.Mesh(data=1, fsdp=1, tensor=1),
+      mesh_axes=schema.Mesh(fsdp=1),
       params=adapters,
       frozen=decoder.init(model, 0),
       parts=made,

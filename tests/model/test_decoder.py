@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import types
 
-from hypothesis import given, settings, strategies as st
 import jax
 from jax._src.cudnn import fused_attention_stablehlo
 import jax.numpy as jnp
@@ -67,11 +66,7 @@ CONFIGS = {
 }
 CACHED = ('llama', 'mistral', 'gemma')
 VALID_BxT = np.array(
-  [
-    [1, 1, 1, 1, 1, 1, 1],
-    [0, 0, 0, 1, 1, 1, 1],
-    [1, 1, 1, 1, 1, 0, 0],
-  ]
+  [[1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]]
 ).astype(bool)
 TOKENS_BxT = np.random.default_rng(0).integers(V, size=(B, T))
 
@@ -229,57 +224,6 @@ def test_scanned_equals_unrolled(name, atol):
   jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol), first, second)
 
 
-@given(st.integers(0, V - 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
-def test_what_padding_holds_changes_nothing(fill, seed):
-  params = random_params(LLAMA)
-  noise_BxT = np.random.default_rng(seed).integers(V, size=(B, T))
-  logits = [
-    forward(LLAMA, params, np.where(VALID_BxT, TOKENS_BxT, x), VALID_BxT)[0]
-    for x in (fill, noise_BxT)
-  ]
-  np.testing.assert_array_equal(*(np.asarray(x)[VALID_BxT] for x in logits))
-
-
-@given(st.integers(0, T - 1), st.integers(1, V - 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
-def test_a_token_changes_only_what_comes_after_it(j, change, seed):
-  params = random_params(LLAMA)
-  tokens_BxT = np.random.default_rng(seed).integers(V, size=(B, T))
-  changed_BxT = tokens_BxT.copy()
-  changed_BxT[:, j] = (tokens_BxT[:, j] + change) % V
-  every_BxT = np.ones((B, T), bool)
-  before, after = (
-    np.asarray(forward(LLAMA, params, x, every_BxT)[0])
-    for x in (tokens_BxT, changed_BxT)
-  )
-  np.testing.assert_array_equal(before[:, :j], after[:, :j])
-  assert np.all(np.any(before[:, j:] != after[:, j:], axis=-1))
-
-
-def test_positions_and_mask_are_obeyed():
-  """A tree in one sequence: two branches of one prefix that do not see each other."""
-  config = CONFIGS['qwen']
-  params = random_params(config)
-  prefix, first, second = TOKENS_BxT[:, :3], TOKENS_BxT[:, 3:5], TOKENS_BxT[:, 5:]
-  positions_BxT = np.tile([0, 1, 2, 3, 4, 3, 4], (B, 1))
-  mask_BxTxT = np.tile(np.tril(np.ones((T, T), bool)), (B, 1, 1))
-  mask_BxTxT[:, 5:, 3:5] = False
-  out = decoder.apply(
-    config,
-    params,
-    TOKENS_BxT,
-    positions_BxT=positions_BxT,
-    mask_BxTxS=mask_BxTxT,
-  )
-  logits_BxTxV = decoder.unembed(config, params, out.hidden_BxCxD)
-  for b in range(B):
-    for branch, at in ((first, slice(3, 5)), (second, slice(5, 7))):
-      alone = np.concatenate([prefix[b], branch[b]])
-      want_TxV = reference(config, params, alone)[0][3:]
-      np.testing.assert_allclose(logits_BxTxV[b, at], want_TxV, atol=1e-5, rtol=1e-5)
-
-
 def test_learned_positions_bound_positions_and_not_slots():
   """Branches of a prefix need as many as the longest of them, not one for each slot."""
   config = dataclasses.replace(CONFIGS['world'], learned_positions=5)
@@ -379,26 +323,17 @@ def test_rows_are_those_of_the_whole_output(name, depth):
   )
 
 
-def test_rows_do_not_go_with_read():
-  rows_BxC = np.zeros((B, 1), int)
-  with pytest.raises(ValueError, match='rows_BxC leaves out activations'):
-    decoder.apply(
-      LLAMA, random_params(LLAMA), TOKENS_BxT, rows_BxC=rows_BxC, read=('heads',)
-    )
-
-
 @pytest.mark.parametrize('scan', [True, False])
-@pytest.mark.parametrize('site', SITES)
-def test_rows_are_patched_like_the_whole(site, scan):
-  """In the last layer too, of which only they are computed."""
+def test_rows_are_patched_like_the_whole(scan):
+  """At every site, in the last layer too, of which only they are computed."""
   config = dataclasses.replace(LLAMA, scan_layers=scan)
   params, rng = random_params(config), np.random.default_rng(0)
   sites = decoder.apply(config, params, TOKENS_BxT, read=SITES).activations
-  value = rng.normal(size=sites[site].shape).astype(np.float32)
-  mask = rng.random((config.depth, B, T)) < 0.3
-  run = functools.partial(
-    decoder.apply, config, params, TOKENS_BxT, patch={site: Patch(value, mask)}
-  )
+  patch = {
+    site: Patch(rng.normal(size=x.shape).astype('f4'), rng.random(x.shape[:3]) < 0.15)
+    for site, x in sites.items()
+  }
+  run = functools.partial(decoder.apply, config, params, TOKENS_BxT, patch=patch)
   rows_BxC = np.array([[6, 0, 0], [3, 6, 4], [4, 1, 2]])
   want_BxCxD = np.take_along_axis(run().hidden_BxCxD, rows_BxC[..., None], axis=1)
   found_BxCxD = run(rows_BxC=rows_BxC).hidden_BxCxD
@@ -441,27 +376,6 @@ def patches(values, **masks):
   }
 
 
-def test_patching_a_run_with_its_own_values_changes_no_bit():
-  params = random_params(LLAMA)
-  logits, sites = forward(LLAMA, params, TOKENS_BxT, VALID_BxT)
-  every_LxBxT = np.ones((LLAMA.depth, B, T), bool)
-  patch = patches(sites, **dict.fromkeys(SITES, every_LxBxT))
-  patched = forward(LLAMA, params, TOKENS_BxT, VALID_BxT, patch)
-  jax.tree.map(np.testing.assert_array_equal, (logits, sites), patched)
-
-
-def test_patching_the_first_residual_gives_the_other_run():
-  params = random_params(LLAMA)
-  logits, _ = forward(LLAMA, params, TOKENS_BxT, VALID_BxT)
-  want, sites = forward(LLAMA, params, (TOKENS_BxT + 1) % V, VALID_BxT)
-  mask_LxBxT = np.zeros((LLAMA.depth, B, T), bool)
-  mask_LxBxT[0] = True
-  patch = patches(sites, residual=mask_LxBxT)
-  patched, _ = forward(LLAMA, params, TOKENS_BxT, VALID_BxT, patch)
-  np.testing.assert_allclose(patched, want, atol=1e-6)
-  assert np.all(np.any(np.abs(logits - want) > 1e-2, axis=-1))
-
-
 @pytest.mark.parametrize('site', SITES)
 def test_a_patch_replaces_what_its_mask_names(site):
   params = random_params(LLAMA)
@@ -480,12 +394,17 @@ def test_a_patch_replaces_what_its_mask_names(site):
   assert np.all(np.any(after[0, 3:] != before[0, 3:], axis=-1))
 
 
-@pytest.mark.parametrize('where', ['read', 'patch'])
-def test_an_unknown_site_raises(where):
-  params = random_params(LLAMA)
-  asked = {'read': {'read': ('mlp',)}, 'patch': {'patch': {'mlp': None}}}[where]
-  with pytest.raises(ValueError, match="unknown site 'mlp'.*residual"):
-    decoder.apply(LLAMA, params, TOKENS_BxT, **asked)
+@pytest.mark.parametrize(
+  ('asked', 'message'),
+  [
+    ({'read': ('mlp',)}, "unknown site 'mlp'.*residual"),
+    ({'patch': {'mlp': None}}, "unknown site 'mlp'.*residual"),
+    ({'read': ('heads',), 'rows_BxC': np.zeros((B, 1), int)}, 'rows_BxC leaves out'),
+  ],
+)
+def test_what_cannot_be_read_or_patched_is_refused(asked, message):
+  with pytest.raises(ValueError, match=message):
+    decoder.apply(LLAMA, random_params(LLAMA), TOKENS_BxT, **asked)
 
 
 def test_bfloat16_computes_in_bfloat16_and_gives_float32_logits():

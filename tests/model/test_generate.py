@@ -2,21 +2,16 @@
 
 import dataclasses
 import functools
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coupling.model import decoder
-from coupling.model import generate
-from coupling.model import sharding
-from coupling.model import speculative
+from coupling.model import decoder, generate, sharding, speculative
 from coupling.model.architecture import DecoderConfig
 from data import trees
+from tests import command
 from tests.small_checkpoints import MESH
 
 B, T, V, G, FILL = 4, 5, 14, 6, 12
@@ -35,12 +30,7 @@ LEARNED = dataclasses.replace(
 )
 # Unpadded, left-padded, right-padded, and padded on both sides.
 VALID_BxT = np.array(
-  [
-    [1, 1, 1, 1, 1],
-    [0, 0, 1, 1, 1],
-    [1, 1, 0, 0, 0],
-    [0, 1, 1, 1, 0],
-  ]
+  [[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 1, 1, 0]]
 ).astype(bool)
 TOKENS_BxT = np.random.default_rng(3).integers(V, size=(B, T))
 
@@ -196,9 +186,13 @@ def drafted(config, expected, end_tokens, mesh=MESH):
   return run(sharding.put_params(mesh, params_of(config)), *rows)
 
 
-@pytest.mark.parametrize('config', [GROUPED, LEARNED], ids=['grouped', 'learned'])
-@pytest.mark.parametrize('ended', [False, True])
-@pytest.mark.parametrize('unexpected', [(), (2,), (0, 1, 2, 3)])
+@pytest.mark.parametrize(
+  'config, ended, unexpected',
+  [
+    *((GROUPED, True, x) for x in ((), (2,), (0, 1, 2, 3))),
+    *((GROUPED, False, (2,)), (LEARNED, False, ()), (LEARNED, True, (2,))),
+  ],
+)
 def test_drafts_are_read_at_once_and_only_others_are_generated(
   calls, config, ended, unexpected
 ):
@@ -250,8 +244,7 @@ def test_one_token_or_two_are_generated_whatever_the_drafts(tokens):
 _ON_DEVICES = """
 import jax, numpy as np
 from coupling.config import schema
-from coupling.model import sharding
-from coupling.model import speculative
+from coupling.model import sharding, speculative
 from tests.model import test_generate as t
 assert jax.device_count() == 4
 want_BxG = t.naive(t.GROUPED)
@@ -267,8 +260,4 @@ for axes in (dict(data=2, fsdp=2, tensor=1), dict(data=2, fsdp=1, tensor=2)):
 
 def test_rows_on_several_devices_go_on_together():
   """What one row says lets all be generated, wherever they lie."""
-  env = os.environ | {'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
-  done = subprocess.run(
-    [sys.executable, '-c', _ON_DEVICES], env=env, capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
+  command.on_devices(4, _ON_DEVICES)

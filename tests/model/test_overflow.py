@@ -9,26 +9,16 @@ import numpy as np
 import pytest
 
 from coupling.config import schema
-from coupling.model import attention
-from coupling.model import decoder
-from coupling.model import layers
+from coupling.model import attention, decoder, layers
 from coupling.model.architecture import DecoderConfig
 from coupling.runtime import finite
-from coupling.training import train_loop
-from coupling.training import train_step
-from tests.training import small_trainings
-from tests.training import test_train_step
+from coupling.training import train_loop, train_step
+from tests.training import small_trainings, test_train_step
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
 PLAIN = DecoderConfig(
-  vocab_size=16,
-  width=32,
-  depth=2,
-  num_heads=4,
-  num_kv_heads=2,
-  head_dim=8,
-  mlp_dim=48,
+  vocab_size=16, width=32, depth=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=48
 )
 KINDS = {
   'plain': {},

@@ -9,19 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coupling.elicit import encoding
-from coupling.elicit import evaluation
-from coupling.model import decoder
-from coupling.model import generate
-from coupling.model import scoring
-from coupling.model import speculative
+from coupling.elicit import encoding, evaluation
+from coupling.model import decoder, generate, scoring, speculative
 from coupling.model.architecture import DecoderConfig
-from data import formats
-from data import pairs
-from data import tokens
-from tests import chat_tokenizers
-from tests import chats
-from tests import small_checkpoints
+from data import formats, pairs, tokens
+from tests import chat_tokenizers, chats, small_checkpoints
 
 WORDS = ('a', 'b', 'c', 'd', 'same', 'change', 'stay', 'hint', 'ask', 'expl', 'q')
 PLAIN = formats.Plain(tokens.word_tokenizer(WORDS, ('<pad>', '<bos>')))

@@ -3,17 +3,10 @@
 import pytest
 import transformers
 
-from coupling.config import schema
-from coupling.config import validate
-from coupling.run import base_model
-from coupling.run import label_stage
-from coupling.run import preflight
-from data import formats
-from data import pairs
-from data import readers
-from data import tokens
-from tests import chat_tokenizers
-from tests import chats
+from coupling.config import schema, validate
+from coupling.run import base_model, label_stage, preflight
+from data import formats, pairs, readers, tokens
+from tests import chat_tokenizers, chats
 from tests.run import test_preflight
 
 

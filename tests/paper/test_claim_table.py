@@ -8,11 +8,9 @@ from scipy import stats
 
 from coupling.config import paper_schema
 from coupling.paper import claim_table
-from coupling.paper import paper_seeds
 from coupling.report import conclusions
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
-from coupling.statistics import across_seeds
-from coupling.statistics import sequential
+from coupling.statistics import across_seeds, sequential
 from tests import studied
 
 LOOKS = (5, 10, 20)
@@ -162,13 +160,3 @@ def test_looks_end_with_all_seeds():
   assert paper_schema.planned(LOOKS, 10) == LOOKS
   assert paper_schema.planned(LOOKS, 7) == (5, 7)
   assert paper_schema.planned(LOOKS, 30) == (5, 10, 20, 30)
-
-
-def test_statistics_of_seeds_are_computed_once_for_all_levels():
-  paper, records = studied.paper(3)
-  parts = paper_seeds.Parts(paper, records, {}, {})
-  wide = parts.at(0.999)
-  one, other = parts.entry('main/kl')['gap'], wide.entry('main/kl')['gap']
-  assert one['per_seed'] == other['per_seed'] and other['low'] < one['low']
-  assert wide.final('main/kl', 21) is parts.final('main/kl', 21)
-  assert parts.first(2).entry('main/kl')['gap']['per_seed'] == one['per_seed'][:2]

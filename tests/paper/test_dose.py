@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from coupling.config.schema import ConfigError
-from coupling.paper import dose
-from coupling.paper import trajectory
+from coupling.paper import dose, trajectory
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from coupling.statistics import contrasts
 from tests.studied import GOOD, NEUTRAL, SEEDS, STALE, Run, small, states, study, train

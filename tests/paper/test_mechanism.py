@@ -3,18 +3,13 @@
 import numpy as np
 import pytest
 
-from coupling.paper import mechanism
-from coupling.paper import paper_seeds
-from coupling.report import patch_figures
-from coupling.report import plots
+from coupling.paper import mechanism, paper_seeds
+from coupling.report import patch_figures, plots
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from coupling.report.tables import lookup
-from coupling.statistics import effect_maps
-from coupling.statistics import intervals
-from coupling.statistics import sharing
-from tests import patched
-from tests import studied
+from coupling.statistics import effect_maps, intervals, sharing
+from tests import patched, studied
 
 RUNS = ('kl', 'no_kl', 'shuffled')
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from coupling.elicit.explanation import Explanation
-from coupling.paper import access
-from coupling.paper import paper_seeds
-from coupling.paper import source_claims
+from coupling.paper import access, paper_seeds, source_claims
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from coupling.runtime.workdir import WorkdirError

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from coupling.elicit.explanation import Explanation
-from coupling.paper import cells
-from coupling.paper import paper_seeds
-from coupling.paper import shift_claims
+from coupling.paper import cells, paper_seeds, shift_claims
 from coupling.report import records
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from coupling.statistics import contrasts

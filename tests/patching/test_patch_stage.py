@@ -5,20 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from configs import aita
-from configs import refusal
-from configs import world
+from configs import aita, refusal, world
 from configs.paper import mechanism
-from coupling.config import paper_parts
-from coupling.config import schema
-from coupling.config import validate
+from coupling.config import paper_parts, schema, validate
 from coupling.patching import aligned_prompts
-from coupling.run import patch_stage
-from coupling.run import pipeline
-from data import formats
-from data import pairs
-from data import world as world_task
-from data import world_texts
+from coupling.run import patch_stage, pipeline
+from data import formats, pairs, world as world_task, world_texts
 
 
 def test_a_task_that_cannot_move_its_cue_is_refused(tmp_path):

@@ -1,29 +1,20 @@
 """Plans: made-up batches have the form of real ones, and what is told of them holds."""
 
 import dataclasses
-import os
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
-from configs import hint_mmlu
-from configs import world
+from configs import hint_mmlu, world
 from configs.paper import label_noise
-from coupling.config import paper_parts
-from coupling.config import schema
-from coupling.config import validate
-from coupling.model import decoder
-from coupling.model import sharding
-from coupling.plan import ahead_of_time
-from coupling.plan import synthetic
+from coupling.config import paper_parts, schema, validate
+from coupling.model import decoder, sharding
+from coupling.plan import ahead_of_time, synthetic
 from coupling.run import base_model
 from coupling.training import tree_batches
-from tests import chat_checkpoints
-from tests import command
+from tests import chat_checkpoints, command
 from tests.training import test_tree_batches
 
 LENGTHS = synthetic.Lengths.of(64)
@@ -36,22 +27,15 @@ def form(batch):
 
 @pytest.mark.parametrize('case', ['options', 'adapters_off'])
 def test_made_up_batches_have_the_form_of_real_ones(case):
+  """Of trees, and of separate questions."""
   config, _ = test_tree_batches.CASES[case]
   real_plan, drawn = test_tree_batches.plan_of(case)
-  real = tree_batches.pack([x[0] for x in drawn.values()], real_plan)
-  config = dataclasses.replace(config, trees=True)
-  made = synthetic.train_batch(config, test_tree_batches.model(), LENGTHS, 1)
-  assert form(made) == form(real)
-
-
-@pytest.mark.parametrize('case', ['options', 'adapters_off'])
-def test_made_up_questions_have_the_form_of_real_ones(case):
-  config, _ = test_tree_batches.CASES[case]
-  real = {
-    name: rows for name, (rows, _) in test_tree_batches.parts(case, False).items()
-  }
-  made = synthetic.train_batch(config, test_tree_batches.model(), LENGTHS, 1)
-  assert form(made) == form(real)
+  trees = tree_batches.pack([x[0] for x in drawn.values()], real_plan)
+  parts = test_tree_batches.parts(case, False)
+  for real, of_trees in ((trees, True), ({k: x for k, (x, _) in parts.items()}, False)):
+    config = dataclasses.replace(config, trees=of_trees)
+    made = synthetic.train_batch(config, test_tree_batches.model(), LENGTHS, 1)
+    assert form(made) == form(real)
   assert len(made['explanation']['read']) == config.explanation_batch
   assert len(made['behavior']['read']) == config.behavior_batch
 
@@ -71,7 +55,7 @@ def test_memory_and_products_of_a_step(shape):
   arg = f'model=local,checkpoint={shape},path=nowhere,rank=0'
   config = hint_mmlu.get_config(arg)
   estimates = []
-  axes = schema.Mesh(data=1, fsdp=1, tensor=1)
+  axes = schema.Mesh(fsdp=1)
   mesh = sharding.make_mesh(axes, jax.devices()[:1])
   for remat in ('none', 'full'):
     config.train.remat = remat
@@ -99,18 +83,6 @@ def test_what_a_chip_has_bounds_memory_and_time(gib, fits):
   assert found.fits is fits and found.least_seconds == 2
 
 
-def start(*arguments):
-  """A process of eight devices; what it compiles is of the same form, sooner."""
-  env = {'JAX_NUM_CPU_DEVICES': '8', 'JAX_PLATFORMS': 'cpu'}
-  env |= {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-  return subprocess.run(
-    [sys.executable, *arguments],
-    env=os.environ | env,
-    capture_output=True,
-    text=True,
-  )
-
-
 @pytest.fixture(scope='module')
 def shape(tmp_path_factory):
   """A folder with no more than a config.json."""
@@ -126,9 +98,9 @@ def planned(shape) -> list[list[str]]:
   config = f'configs/hint_mmlu.py:model=local,checkpoint={shape},path=nowhere,rank=4'
   targets = (f'--target=cpu:{n}' for n in (8, 4, 1))
   more = f'--config={config}', '--tokens=64', '--config.evaluate.batch=12'
-  done = start('main.py', '--stage=plan', *more, *targets)
-  assert done.returncode == 0, done.stderr
-  return [line.split() for line in done.stdout.splitlines()]
+  code = "import runpy; runpy.run_path('main.py', run_name='__main__')"
+  done = command.on_devices(8, code, '--stage=plan', *more, *targets)
+  return [line.split() for line in done.splitlines()]
 
 
 @pytest.mark.slow
@@ -208,8 +180,7 @@ def print_sent(shape: str) -> None:
 def test_a_step_gathers_weights_and_not_activations(shape):
   """Without layers.keep_rows activations are split as weights lie, and gathered."""
   call = 'from tests.plan import test_ahead_of_time as t; t.print_sent'
-  done = start('-c', f'{call}({str(shape)!r})')
-  assert done.returncode == 0, done.stderr
-  tokens, sent = done.stdout.splitlines()[-2:]
+  done = command.on_devices(8, f'{call}({str(shape)!r})')
+  tokens, sent = done.splitlines()[-2:]
   assert 'f32[64,256]' in sent and 'f32[408,64]' in sent  # an MLP's, the embeddings
   assert not re.search(rf'\b{tokens}\b', sent)

@@ -23,6 +23,12 @@ def three(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def alone(one):
+  """All numbers of one seed."""
+  return aggregate.summarize(recorded.experiment(1), one)
+
+
+@pytest.fixture(scope='session')
 def summary(three):
   """All numbers of three seeds."""
   return aggregate.summarize(recorded.experiment(3), three)

@@ -8,15 +8,10 @@ import pytest
 
 from configs import world as world_config
 from coupling.elicit.explanation import INVALID, Explanation, phi
-from coupling.report import aggregate
-from coupling.report import conclusions
-from coupling.report import fitness
-from coupling.report import verdict
+from coupling.report import aggregate, conclusions, fitness, verdict
 from coupling.statistics import variety
-from data import universe
-from data import world_texts
-from tests import recorded
-from tests import simulated
+from data import universe, world, world_texts
+from tests import recorded, simulated
 
 BEYOND = 1e-9
 
@@ -35,30 +30,23 @@ MIXED = explanation(
 # Numbers.
 
 
-def test_labels_by_hand_where_unchanged_is_one_label():
-  """Shares 1/2, 1/4, 1/8, 1/8: 1.75 bits; with four options there are five labels."""
-  found = variety.labels(MIXED, states_answer=False, options=4)
-  assert found == {
-    'n': 8,
-    'changed': 0.5,
-    'commonest': 0.5,
-    'normalised': pytest.approx(1.75 / np.log2(5)),
-    'bits': 1.75,
-    'effective': pytest.approx(2**1.75),
-  }
-
-
-def test_labels_by_hand_where_unchanged_names_an_answer():
-  """Shares 1/4, 1/4 and four of 1/8: 2.5 bits; with four options, eight labels."""
-  found = variety.labels(MIXED, states_answer=True, options=4)
-  assert found == {
-    'n': 8,
-    'changed': 0.5,
-    'commonest': 0.25,
-    'normalised': pytest.approx(2.5 / 3),
-    'bits': 2.5,
-    'effective': pytest.approx(2**2.5),
-  }
+@pytest.mark.parametrize(
+  ('states_answer', 'commonest', 'bits', 'every'),
+  [
+    (False, 0.5, 1.75, 5),  # "unchanged" is one label: shares 1/2, 1/4, 1/8, 1/8
+    (True, 0.25, 2.5, 8),  # it names an answer: 1/4, 1/4 and four of 1/8
+  ],
+)
+def test_labels_by_hand(states_answer, commonest, bits, every):
+  normalised, effective = map(pytest.approx, (bits / np.log2(every), 2**bits))
+  assert variety.labels(MIXED, states_answer, options=4) == dict(
+    n=8,
+    changed=0.5,
+    commonest=commonest,
+    normalised=normalised,
+    bits=bits,
+    effective=effective,
+  )
 
 
 @pytest.mark.parametrize('states_answer', [True, False])
@@ -66,14 +54,6 @@ def test_one_label_has_no_entropy(states_answer):
   found = variety.labels(explanation(*[(2, 1)] * 5), states_answer, options=3)
   assert found['commonest'] == found['effective'] == found['changed'] == 1.0
   assert str(found['bits']) == str(found['normalised']) == '0.0'  # and not -0.0
-
-
-def test_equally_frequent_labels_have_all_of_it():
-  every = explanation(*((k, changed) for k in range(3) for changed in (0, 1)))
-  found = variety.labels(every, states_answer=True, options=3)
-  assert found['normalised'] == pytest.approx(1) and found[
-    'effective'
-  ] == pytest.approx(6)
 
 
 def test_no_labels_are_refused():
@@ -246,11 +226,6 @@ def test_explanations_worse_than_denial_are_warned_of_where_that_is_sure(summary
   assert (row['number'], row['reference']) == (denial - 0.1, denial)
 
 
-def test_invalid_explanations_of_several_runs_are_one_row(summary):
-  found = warned(summary, 'kl', 'no_kl', final__invalid=[0.0, 0.0, 0.9])['invalid']
-  assert found['about'] == 'kl, no_kl' and found['number'] == 0.9
-
-
 def left_out(summary, held_out, planted=0):
   """Shares in the rows of once so many pairs of the seeds were too long."""
   result = copy.deepcopy(summary)
@@ -285,24 +260,9 @@ def test_planted_lack_of_variety_is_warned_of(tmp_path):
 
 @pytest.mark.parametrize('seed', [1, 2])
 def test_the_world_has_variety_for_a_reader_who_knows_it(summary, seed):
-  """The likeliest answer, from the tastes and from how reliable each source is."""
-  task = world_config.get_config().task
-  drawn = universe.World.draw(seed)
-  pairs = list(drawn.counterfactual_pairs(task.behavior, 'train', 3_000))
-  fact_N, source_N, options_NxK = [], [], []
-  for pair in pairs:
-    entity, relation = (int(x[1:]) for x in pair.group.split())
-    fact_N.append(entity * world_texts.NUM_RELATIONS + relation)
-    source_N.append(int(pair.cue_kind.removeprefix('src')))
-    options_NxK.append([int(x[1:]) for x in pair.options])
-  logits_NxK = np.einsum(
-    'nd,nkd->nk', drawn.taste_Fx3[fact_N], drawn.feature_Vx3[options_NxK]
-  )
-  right_N = np.array(universe.SOURCE_RELIABILITY)[source_N]
-  odds_N = np.log(right_N / (1 - right_N) * (world_texts.NUM_OPTIONS - 1))
-  hinted_NxK = logits_NxK.copy()
-  hinted_NxK[np.arange(len(pairs)), [p.cue_option for p in pairs]] += odds_N
-  found = variety.labels(
-    phi(hinted_NxK.argmax(1), logits_NxK.argmax(1)), True, world_texts.NUM_OPTIONS
-  )
+  task = world.Config(behavior=world_config.get_config().task.behavior, train_pairs=1)
+  drawn = universe.World.draw(seed).counterfactual_pairs(task.behavior, 'train', 3_000)
+  prompts, options = zip(*((pair.prompt, pair.options) for pair in drawn))
+  answers = phi(*world.bayes(task, seed, prompts, options))
+  found = variety.labels(answers, True, world_texts.NUM_OPTIONS)
   assert not warned(summary, **{f'labels__{k}': found[k] for k in found})

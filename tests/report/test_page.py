@@ -9,15 +9,10 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from coupling.report import aggregate
-from coupling.report import figures
-from coupling.report import numerals
-from coupling.report import page as page_lib
-from coupling.report import table_rows
-from coupling.report import tables
-from coupling.report import verdict
+from coupling.report import aggregate, figures, numerals, page as page_lib, table_rows
+from coupling.report import tables, verdict
 from coupling.runtime.workdir import WorkdirError
-from tests import recorded
+from tests import recorded, pages
 from tests.pages import Page
 from tests.report.test_verdict import of_main, statistic, summarize
 
@@ -41,18 +36,7 @@ def test_formats_by_hand():
 
 
 def test_page_is_well_formed_and_stands_alone(written):
-  text = (written / 'index.html').read_text()
-  page = Page(text)
-  assert not {'script', 'link', 'img', 'iframe'} & set(page.tags)
-  for name, value in page.attributes:
-    if name in ('src', 'href', 'xlink:href'):
-      assert value.startswith('#'), (name, value)
-    assert name != 'style' or 'http' not in value
-  assert '@import' not in text and 'url(http' not in text
-  ids = [value for name, value in page.attributes if name == 'id']
-  assert len(ids) == len(set(ids))
-  references = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
-  assert references and set(references) <= set(ids)
+  page = pages.alone((written / 'index.html').read_text())
   assert page.tags.count('svg') == len(figures.LEAD) + len(figures.TITLES)
 
 
@@ -90,7 +74,7 @@ def test_every_number_of_the_tables_is_that_of_the_json(written):
 def test_scored_statements_have_a_table(written, tmp_path):
   for name in ('index.html', 'report.md'):
     assert 'likeliest of the allowed' not in (written / name).read_text()
-  scored = summarize(tmp_path, 3, scored=recorded.CHANCE)
+  scored = summarize(tmp_path, scored=recorded.CHANCE)
   page_lib.write(tmp_path, scored)
   page = (tmp_path / 'index.html').read_text()
   controls = page[page.index('id="controls"') : page.index('id="moved-items"')]
@@ -135,13 +119,6 @@ def test_the_fields_metrics_have_a_table(written, tmp_path):
   assert cells['runs.kl.final.field.orig.nsg'] == numerals.UNDEFINED
   assert cells['baselines.denial.field.self.phi_cct'] == numerals.UNDEFINED
   assert cells['baselines.denial.field.self.nsg'] == '0.0%'
-
-
-def test_main_gap_is_printed_digit_by_digit(written, summary):
-  gap = summary['runs']['kl']['final']['gap']
-  numbers = [f'{100 * gap[k]:+.1f}'.replace('-', '−') for k in ('mean', 'low', 'high')]
-  cells = Page((written / 'index.html').read_text()).cells
-  assert re.findall(r'[+−][\d.]+', cells['runs.kl.final.gap']) == numbers
 
 
 def test_equal_numbers_give_equal_bytes(written, summary, tmp_path):
@@ -260,32 +237,16 @@ def audit(tmp_path_factory):
   return untrained(tmp_path_factory.mktemp('audit'))
 
 
-def test_an_audit_has_the_numbers_of_the_model_after_training(audit, tmp_path):
-  whole = summarize(tmp_path)
-  assert audit['audit'] and not whole['audit']
-  assert audit['runs']['kl']['final'] == whole['runs']['kl']['final']
+def test_an_audit_has_the_numbers_of_the_model_after_training(audit, alone):
+  assert audit['audit'] and not alone['audit']
+  assert audit['runs']['kl']['final'] == alone['runs']['kl']['final']
   final = audit['runs']['kl']['final']
   assert final['gap']['mean'] != 0 and final['reliance']['self']['mean'] is not None
 
 
 def test_the_audited_model_is_no_baseline_of_itself(audit):
-  assert list(audit['baselines']) == [
-    'majority',
-    'denial',
-    'cue_parrot',
-    'composition',
-    'input_only',
-    'input_and_answer',
-  ]
-  assert list(audit['cross']) == [
-    'kl',
-    'majority',
-    'denial',
-    'cue_parrot',
-    'composition',
-    'input_only',
-    'input_and_answer',
-  ]
+  assert tuple(audit['baselines']) == recorded.BASELINES
+  assert tuple(audit['cross']) == ('kl', *recorded.BASELINES)
   # The labels stay, as a behaviour to agree with.
   assert audit['cross']['kl']['M_0'] == audit['runs']['kl']['final']['orig_accuracy']
   assert audit['follow'] == []

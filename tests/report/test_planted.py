@@ -7,9 +7,7 @@ import pytest
 
 from configs import jabberwocky
 from coupling.config.validate import resolve
-from coupling.report import aggregate
-from coupling.report import planted
-from coupling.report import verdict
+from coupling.report import aggregate, planted, verdict
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from data import world
@@ -92,11 +90,7 @@ def test_without_its_control_nothing_is_concluded():
 
 
 def test_where_nothing_is_planted_there_is_no_row(tmp_path):
-  for name, value in (
-    ('weight', 0.0),
-    ('target', 'ignore_cue'),
-    ('cues', 'explained'),
-  ):
+  for name, value in (('weight', 0.0), ('target', 'ignore_cue'), ('cues', 'explained')):
     summary = described()
     for train in summary['config']['runs'].values():
       train['objectives']['behavior_xent'][name] = value

@@ -6,9 +6,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from coupling.report import aggregate
-from coupling.report import experiment_claims
-from coupling.report import verdict
+from coupling.report import aggregate, experiment_claims, verdict
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED
 from tests import recorded
@@ -259,6 +257,6 @@ def test_similarity_is_held_against_the_paper(summary, similarity, state):
   assert states(found)['similarity'] == state
 
 
-def test_scored_statements_have_no_say(summary, tmp_path):
-  scored = summarize(tmp_path, 3, scored=recorded.CHANCE)
-  assert verdict.conclude(scored) == verdict.conclude(summary)
+def test_scored_statements_have_no_say(alone, tmp_path):
+  scored = summarize(tmp_path, scored=recorded.CHANCE)
+  assert verdict.conclude(scored) == verdict.conclude(alone)

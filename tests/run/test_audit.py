@@ -9,24 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from configs import audit
-from configs import hint_mmlu
-from configs import published_hints
-from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from configs import audit, hint_mmlu, published_hints, world
+from coupling.config import schema, validate
 from coupling.elicit import label_set
-from coupling.run import base_model
-from coupling.run import export_stage
-from coupling.run import other_labels
-from coupling.run import pipeline
-from coupling.run import base_stage
-from coupling.run import label_stage
-from coupling.run import prepare_stage
+from coupling.run import base_model, export_stage, other_labels, pipeline
 from coupling.run import own_checkpoints
 from coupling.runtime import workdir as workdir_lib
-from tests import chat_checkpoints
-from tests import published
+from tests import chat_checkpoints, published
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
@@ -137,27 +126,35 @@ def check_moved(workdir, name, step, seed):
   assert np.any(first['statement'] != last['statement'])
 
 
-@pytest.mark.parametrize('step', [4, STEPS])
-def test_an_audit_of_a_world_checkpoint_is_its_own_evaluation(of_world, tmp_path, step):
+@pytest.fixture(scope='module')
+def audited(of_world) -> tuple[schema.Experiment, pathlib.Path]:
+  """An audit of a step that is not the last."""
   config = audit_config(
-    step_of(of_world, step=step), labels_of(of_world), WORLD_SEED, 'world'
+    step_of(of_world, step=4), labels_of(of_world), WORLD_SEED, 'world'
   )
-  run(config, tmp_path)
-  check_moved(of_world, 'no_kl', step, WORLD_SEED)
-  found = evaluated(tmp_path, 'audited', 0, WORLD_SEED)
-  check_same(found, evaluated(of_world, 'no_kl', step, WORLD_SEED))
+  workdir = of_world.parent / 'audited'
+  return run(config, workdir), workdir
+
+
+def test_an_audit_of_a_world_checkpoint_is_its_own_evaluation(of_world, audited):
+  e, workdir = audited
+  check_moved(of_world, 'no_kl', 4, WORLD_SEED)
+  found = evaluated(workdir, 'audited', 0, WORLD_SEED)
+  check_same(found, evaluated(of_world, 'no_kl', 4, WORLD_SEED))
   assert found[0]['moved'] > 0  # or swapping Self and Orig would not be seen
   there, here = (
-    json.loads((w / 'report' / 'report.json').read_text()) for w in (of_world, tmp_path)
+    json.loads((w / 'report' / 'report.json').read_text()) for w in (of_world, workdir)
   )
-  final = there['runs']['no_kl']['over_seeds'][str(step)]
+  final = there['runs']['no_kl']['over_seeds']['4']
   last = here['runs']['audited']['final']
   assert {k: x for k, x in last.items() if k != 'field'} == final  # of last steps alone
-  assert not (tmp_path / f'seed{WORLD_SEED}' / 'audited' / 'train/checkpoints').exists()
+  assert not (workdir / f'seed{WORLD_SEED}' / 'audited' / 'train/checkpoints').exists()
+  with pytest.raises(schema.ConfigError, match='run audited has no steps'):
+    export_stage.export(e, workdir, WORLD_SEED, 'audited')
 
 
-@pytest.mark.parametrize('checkpoint', ['adapters', 'all', 'export'])
-def test_audits_of_adapters_all_weights_and_their_export(of_qwen, tmp_path, checkpoint):
+@pytest.mark.parametrize('checkpoint', ['adapters', 'export'])
+def test_audits_of_adapters_and_of_exported_weights(of_qwen, tmp_path, checkpoint):
   trained_by = 'all' if checkpoint == 'export' else checkpoint
   folder = step_of(of_qwen, trained_by)
   if checkpoint == 'export':
@@ -169,10 +166,10 @@ def test_audits_of_adapters_all_weights_and_their_export(of_qwen, tmp_path, chec
   check_same(evaluated(tmp_path, 'audited', 0, SEED), own)
 
 
-def test_the_source_and_the_checkpoint_are_inputs(of_world, tmp_path):
-  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
-  run(config, tmp_path)
-  root, here = of_world / f'seed{WORLD_SEED}', tmp_path / f'seed{WORLD_SEED}'
+def test_labels_are_taken_over_and_their_source_and_the_checkpoint_are_inputs(
+  of_world, audited
+):
+  root, here = (w / f'seed{WORLD_SEED}' for w in (of_world, audited[1]))
   for stage, key, source in (
     ('base', 'trained', root / 'no_kl' / 'train'),
     ('label', 'source', root / 'label'),
@@ -180,24 +177,12 @@ def test_the_source_and_the_checkpoint_are_inputs(of_world, tmp_path):
     manifest = json.loads((here / stage / 'manifest.json').read_text())
     digest = workdir_lib.finished_stage(source).digest
     assert manifest['inputs'][key] == digest
-
-
-def test_labels_are_taken_over_as_they_are(of_world, tmp_path):
-  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
-  e = validate.resolve(config)
-  for stage in (prepare_stage.prepare, base_stage.base, label_stage.label):
-    assert stage(e, tmp_path, WORLD_SEED)
   for split in ('train', 'validation', 'test'):
-    there, here = (
-      label_set.read(w / f'seed{WORLD_SEED}' / 'label', split)
-      for w in (of_world, tmp_path)
-    )
-    np.testing.assert_array_equal(here.behavior_N, there.behavior_N)
-    np.testing.assert_array_equal(
-      here.counterfactual_behavior_N, there.counterfactual_behavior_N
-    )
+    there, taken = (label_set.read(x / 'label', split) for x in (root, here))
+    for name in ('behavior_N', 'counterfactual_behavior_N'):
+      np.testing.assert_array_equal(getattr(taken, name), getattr(there, name))
     assert len(set(there.counterfactual_behavior_N)) > 1
-    assert here.logprobs_Nx2xS.shape[2] == 0  # no model was asked
+    assert taken.logprobs_Nx2xS.shape[2] == 0  # no model was asked
 
 
 def test_steps_that_are_not_kept_are_listed(of_world):
@@ -253,22 +238,17 @@ def test_a_base_that_was_made_anew_is_refused(tmp_path):
     own_checkpoints.find(schema.Trained(step=str(step)), 0)
 
 
-def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, tmp_path):
+def test_a_checkpoint_that_was_trained_anew_is_refused(of_world, audited):
   """The base stage says of which training it took note."""
-  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
-  e = validate.resolve(config)
-  assert prepare_stage.prepare(e, tmp_path, WORLD_SEED)
-  assert base_stage.base(e, tmp_path, WORLD_SEED)
-  base_model.base_params(e, tmp_path, WORLD_SEED)
+  e, workdir = audited
+  base_model.base_params(e, workdir, WORLD_SEED)
   other = small(world.get_config('seeds=1,kl=0'), steps=2)
-  run(other, tmp_path / 'other', 'prepare')
-  for stage in ('base', 'label', 'train'):
-    run(other, tmp_path / 'other', stage)
-  changed = dataclasses.replace(
-    e, base=schema.Trained(step=step_of(tmp_path / 'other', step=2))
-  )
+  for stage in ('prepare', 'base', 'label', 'train'):
+    run(other, of_world.parent / 'other', stage)
+  step = step_of(of_world.parent / 'other', step=2)
+  changed = dataclasses.replace(e, base=schema.Trained(step=step))
   with pytest.raises(workdir_lib.WorkdirError, match='the training .* changed since'):
-    base_model.base_params(changed, tmp_path, WORLD_SEED)
+    base_model.base_params(changed, workdir, WORLD_SEED)
 
 
 def test_adapters_are_not_trained_further(of_qwen, tmp_path):
@@ -300,13 +280,6 @@ def test_training_goes_on_from_a_checkpoint_of_all_weights(of_world, tmp_path):
     evaluated(tmp_path / 'again', 'audited', 0, WORLD_SEED),
     evaluated(tmp_path, 'no_kl', 2, WORLD_SEED),
   )
-
-
-def test_nothing_is_exported_where_nothing_was_trained(of_world, tmp_path):
-  config = audit_config(step_of(of_world), labels_of(of_world), WORLD_SEED, 'world')
-  e = validate.resolve(config)
-  with pytest.raises(schema.ConfigError, match='run audited has no steps'):
-    export_stage.export(e, tmp_path, WORLD_SEED, 'audited')
 
 
 @pytest.fixture(scope='module')

@@ -9,25 +9,14 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from configs import hint_mmlu
-from coupling.config import schema
-from coupling.config import validate
-from coupling.elicit import explanation
-from coupling.elicit import label_set
+from coupling.config import schema, validate
+from coupling.elicit import explanation, label_set
 from coupling.report import records
-from coupling.run import base_model
-from coupling.run import context
-from coupling.run import other_labels
-from coupling.run import base_stage
-from coupling.run import evaluate_stage
-from coupling.run import label_stage
-from coupling.run import prepare_stage
-from coupling.run import train_stage
+from coupling.run import base_model, context, other_labels, base_stage, evaluate_stage
+from coupling.run import label_stage, prepare_stage, train_stage
 from coupling.runtime import workdir as workdir_lib
-from data import pairs as pairs_lib
-from data import splits
-from tests import chat_checkpoints
-from tests import chat_tokenizers
-from tests import chats
+from data import pairs as pairs_lib, splits
+from tests import chat_checkpoints, chat_tokenizers, chats
 
 
 def experiment(
@@ -137,14 +126,6 @@ def test_pairs_that_the_labels_lack_are_counted_with_the_remedy(own, tmp_path):
   assert str(there) in message and 'Raise length.max_tokens' in message
   assert f'no labels for {long_N.sum()} of the {len(row_N)} pairs' in message
   assert f'the first is pair {np.flatnonzero(long_N)[0]}' in message
-
-
-def test_rows_come_in_the_order_that_is_asked_for(own):
-  folder = own[1] / 'seed0' / 'label'
-  whole, row_N = label_set.read(folder, 'train'), np.array([7, 0, 3])
-  found = label_set.read(folder, 'train', row_N)
-  np.testing.assert_array_equal(found.behavior_N, whole.behavior_N[row_N])
-  np.testing.assert_array_equal(found.logprobs_Nx2xS, whole.logprobs_Nx2xS[row_N])
 
 
 def test_labels_by_another_question_are_refused(own, monkeypatch):

@@ -16,12 +16,9 @@ import pytest
 from benchmarks import interruptions
 from configs import world
 from coupling.config import validate
-from coupling.elicit import explanation
-from coupling.elicit import label_set
+from coupling.elicit import explanation, label_set
 from coupling.run import evaluate_stage
-from coupling.runtime import finite
-from coupling.runtime import seals
-from coupling.runtime import workdir as workdir_lib
+from coupling.runtime import finite, seals, workdir as workdir_lib
 from tests import command
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
@@ -79,17 +76,6 @@ def test_a_second_run_does_nothing(finished):
   again = run(finished)
   assert again.returncode == 0, again.stderr
   assert contents(finished) == before
-
-
-def test_labels_are_the_behaviours_of_the_first_checkpoint(finished):
-  labels = label_set.read(finished / 'seed1' / 'label', 'test')
-  for name in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    path = finished / 'seed1' / name / 'evaluate' / 'step-000000000.parquet'
-    records = read_records(path)
-    np.testing.assert_array_equal(records['behavior'], labels.behavior_N)
-    np.testing.assert_array_equal(
-      records['counterfactual_behavior'], labels.counterfactual_behavior_N
-    )
 
 
 def test_counts_on_the_device_are_those_of_the_records(finished):
@@ -153,7 +139,7 @@ def test_patching_is_done_where_it_is_asked_for(finished, tmp_path):
   }
   counts = json.loads((folder / f'{steps[1]}.json').read_text())['counts']
   assert 0 < counts['aligned'] <= counts['asked'] == 8 <= counts['changed']
-  assert counts['passes'] > 80 * counts['aligned']
+  assert counts['passes'] > (10 + 4 * (2 + 4)) * counts['aligned']  # beside knock-outs
   again = run(workdir, *few)
   assert again.returncode == 0, again.stderr
   assert contents(folder) == before
@@ -313,44 +299,12 @@ def test_a_damaged_artefact_is_named(finished, tmp_path):
   assert 'Traceback' not in found.stderr
 
 
-def test_labels_for_other_pairs_are_refused(finished, tmp_path):
-  copy = tmp_path / 'copy'
-  shutil.copytree(finished / 'seed1' / 'label', copy)
-  manifest = json.loads((copy / 'manifest.json').read_text())
-  manifest['info']['pairs']['test'] = 'of other pairs'
-  (copy / 'manifest.json').write_text(json.dumps(manifest))
-  workdir = tmp_path / 'w'
-  shutil.copytree(finished, workdir)
-  for stale in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    shutil.rmtree(workdir / 'seed1' / stale)
-  found = run(workdir, '--stage=train', f'--config.train.labels={copy}')
-  assert found.returncode != 0
-  assert 'info.pairs' in found.stderr and 'of other pairs' in found.stderr
-  assert 'Traceback' not in found.stderr
-
-
-def test_labels_of_another_workdir_serve(finished, tmp_path):
-  workdir = tmp_path / 'w'
-  shutil.copytree(finished, workdir)
-  for stale in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    shutil.rmtree(workdir / 'seed1' / stale)
-  labels = finished / 'seed1' / 'label'
-  found = run(workdir, '--stage=train', f'--config.train.labels={labels}')
-  assert found.returncode == 0, found.stderr
-  paths = [
-    root / 'seed1' / 'kl' / 'train' / 'checkpoints' for root in (finished, workdir)
-  ]
-  assert all((path / '8').exists() for path in paths)
-
-
 def test_the_second_behaviour_and_shifts_run_to_the_end(tmp_path):
   found = run(
     tmp_path / 'w',
-    '--config.train.objectives.behavior_kl.support=options',
-    '--config.train.objectives.behavior_kl.direction=reverse',
     '--config.train.objectives.behavior_xent.weight=0.5',
     '--config.train.loop.accumulation=2',
-    config='seeds=1,behavior=request',
+    config='seeds=1,behavior=request,kl=0',
   )
   assert found.returncode == 0, found.stderr
   assert (tmp_path / 'w' / 'report' / 'index.html').exists()
@@ -361,9 +315,8 @@ def test_a_following_evaluation_evaluates_a_run_that_is_still_training(
 ):
   workdir = tmp_path / 'w'
   shutil.copytree(finished, workdir)
-  shutil.rmtree(workdir / 'report')
-  for run_name in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    shutil.rmtree(workdir / 'seed1' / run_name)
+  for made in ('report', 'seed1/kl'):
+    shutil.rmtree(workdir / made)
   follower = subprocess.Popen(
     interruptions.command(workdir, '--stage=evaluate', '--follow'),
     cwd=interruptions.ROOT,
@@ -374,7 +327,6 @@ def test_a_following_evaluation_evaluates_a_run_that_is_still_training(
   assert trained.returncode == 0, trained.stderr
   _, errors = follower.communicate(timeout=120)
   assert follower.returncode == 0, errors
-  for run_name in ('kl', 'no_kl', 'sibling', 'shuffled'):
-    name = pathlib.Path('seed1', run_name, 'evaluate', 'step-000000008.parquet')
-    found, expected = (read_records(w / name) for w in (workdir, finished))
-    np.testing.assert_array_equal(found['behavior'], expected['behavior'])
+  name = pathlib.Path('seed1', 'kl', 'evaluate', 'step-000000008.parquet')
+  found, expected = (read_records(w / name) for w in (workdir, finished))
+  np.testing.assert_array_equal(found['behavior'], expected['behavior'])

@@ -10,21 +10,13 @@ import pytest
 import transformers
 
 from benchmarks import interruptions
-from configs import hint_mmlu
-from configs import refusal
-from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from configs import hint_mmlu, refusal, world
+from coupling.config import schema, validate
 from coupling.model import sharding
-from coupling.run import asking_rules
-from coupling.run import base_model
-from coupling.run import context
-from coupling.run import pipeline
-from coupling.run import preflight
+from coupling.run import asking_rules, base_model, context, pipeline, preflight
 from coupling.runtime import workdir
 from data import refusal as refusal_lib
-from tests import chat_checkpoints
-from tests import chat_tokenizers
+from tests import chat_checkpoints, chat_tokenizers
 
 
 def problems(config) -> list[str]:
@@ -227,19 +219,6 @@ def test_references_of_the_labels_need_what_the_labels_keep():
     config.train.lora.rank = 1
     config.train.objectives.behavior_kl.update(changes)
     preflight.check(validate.resolve(config))
-
-
-def test_adapters_need_layers_that_the_model_has():
-  config = world.get_config()
-  config.train.lora.targets = ('q', 'gate')
-  preflight.check(validate.resolve(config))  # of rank 0: none
-  config.train.lora.rank = 2
-  found = problems(config)
-  assert len(found) == 4
-  assert all("lora.targets=('q', 'gate')" in line for line in found)
-  assert all("choose from ('q', 'k', 'v', 'o', 'up', 'down')" in line for line in found)
-  config.base.model.gated_mlp = True
-  preflight.check(validate.resolve(config))
 
 
 def mesh_of(monkeypatch, data: int, fsdp: int, tensor: int = 1) -> None:

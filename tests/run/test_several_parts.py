@@ -8,23 +8,15 @@ from ml_collections import ConfigDict
 import numpy as np
 import pytest
 
-from configs.paper import common
-from configs.paper import everything
+from configs.paper import common, everything
 from coupling.checkpoints import kept_steps
-from coupling.config import paper_parts
-from coupling.config import paper_schema
-from coupling.config import schema
+from coupling.config import paper_parts, paper_schema, schema
 from coupling.elicit import label_set
 from coupling.elicit.explanation import agree, phi
 from coupling.model import sharding
 from coupling.report import records
-from coupling.run import base_model
-from coupling.run import context
-from coupling.run import pipeline
-from coupling.run import own_checkpoints
-from coupling.run import report_stage
-from coupling.runtime import interrupt
-from coupling.runtime import workdir as workdir_lib
+from coupling.run import base_model, context, pipeline, own_checkpoints, report_stage
+from coupling.runtime import interrupt, workdir as workdir_lib
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 

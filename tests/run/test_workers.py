@@ -60,14 +60,6 @@ def fail_unpicklable():
   raise TwoArgumentsError('one', 'two')
 
 
-def leave(code):
-  os._exit(code)
-
-
-def skipped():
-  return False
-
-
 def wait_for(folder, name, seconds=15.0):
   deadline = time.monotonic() + seconds
   while not (pathlib.Path(folder) / name).exists():
@@ -179,17 +171,6 @@ def test_workers_keep_needs_priority_and_environment(tmp_path, monkeypatch):
   assert not any(alive(pid) for pid in pids)
 
 
-def test_environment_is_restored(monkeypatch):
-  monkeypatch.setenv('COUPLING_TEST', 'before')
-  seen = []
-
-  def record():
-    seen.append(os.environ['COUPLING_TEST'])
-
-  workers_lib.run([Task('a', 'a', (), record, ())], 1, {'COUPLING_TEST': 'during'})
-  assert seen == ['during'] and os.environ['COUPLING_TEST'] == 'before'
-
-
 def test_eta_by_kind_without_skipped_tasks(monkeypatch, capsys):
   clock = [0.0]
   monkeypatch.setattr(workers_lib.time, 'monotonic', lambda: clock[0])
@@ -205,13 +186,6 @@ def test_eta_by_kind_without_skipped_tasks(monkeypatch, capsys):
   lines = capsys.readouterr().err.splitlines()
   assert lines[0] == '1/7 stages   elapsed 0:00'
   assert lines[-1] == '4/7 stages   elapsed 5:30   ETA 2:25'
-
-
-def test_skipped_tasks_say_so_by_returning_false(capsys):
-  for workers in (1, 2):
-    tasks = [Task(name, 'a', (), skipped, ()) for name in 'abc']
-    workers_lib.run(tasks, workers, {})
-    assert 'ETA' not in capsys.readouterr().err
 
 
 def test_refuses_what_is_no_plan(tmp_path):
@@ -273,11 +247,6 @@ def test_a_killed_worker_is_named_and_the_others_save(tmp_path):
   assert text.startswith(f'seed0/train: its worker process {pid} was killed by SIGKILL')
   assert 'out of memory' in text and text.endswith('the same command again: it resumes')
   assert (tmp_path / 'b.saved').exists() and not (tmp_path / 'later.start').exists()
-
-
-def test_a_worker_that_leaves():
-  with pytest.raises(WorkdirError, match='ended with exit code 3'):
-    workers_lib.run([Task('a', 'a', (), leave, (3,))], 2, {})
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -13,16 +13,9 @@ from benchmarks import interruptions
 from configs import world
 from coupling.checkpoints import hub
 from coupling.config import validate
-from coupling.run import base_model
-from coupling.run import patch_stage
-from coupling.run import base_stage
-from coupling.run import evaluate_stage
-from coupling.run import label_stage
-from coupling.run import prepare_stage
-from coupling.run import train_stage
-from coupling.runtime import files
-from coupling.runtime import seals
-from coupling.runtime import workdir as workdir_lib
+from coupling.run import base_model, patch_stage, base_stage, evaluate_stage
+from coupling.run import label_stage, prepare_stage, train_stage
+from coupling.runtime import files, seals, workdir as workdir_lib
 from coupling.runtime.workdir import WorkdirError
 
 PARTS = ('a.parquet', 'deep/0/b', 'deep/c')

@@ -11,10 +11,7 @@ import time
 
 import pytest
 
-from coupling.runtime import files
-from coupling.runtime import interrupt
-from coupling.runtime import seals
-from coupling.runtime import workdir
+from coupling.runtime import files, interrupt, seals, workdir
 from coupling.runtime.workdir import WorkdirError, finished_stage, open_stage
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -179,11 +176,6 @@ def test_names_every_changed_field(tmp_path, finish):
   assert manifest.read_bytes() == before
 
 
-def test_tuples_are_lists(tmp_path):
-  make(tmp_path, {'widths': (1, 2)})
-  assert make(tmp_path, {'widths': [1, 2]}).finished
-
-
 def test_refuses_another_input(tmp_path):
   one, two = make(tmp_path / '1'), make(tmp_path / '2', text='other')
   folder = tmp_path / 'label'
@@ -245,12 +237,6 @@ def test_waits_for_a_lock_that_is_soon_released(tmp_path):
     start = time.monotonic()
     assert make(tmp_path, {}).finished
     assert 0.3 < time.monotonic() - start < 8
-
-
-def test_same_process_cannot_open_twice(tmp_path, monkeypatch):
-  monkeypatch.setattr(workdir, 'LOCK_SECONDS', 0.2)
-  with open_stage(tmp_path, 'base', {}, {}):
-    refused([f'process {os.getpid()} '], make, tmp_path, {})
 
 
 def test_lock_is_released_while_a_forked_child_lives(tmp_path, monkeypatch):

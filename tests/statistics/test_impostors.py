@@ -6,8 +6,7 @@ The whole table, of 300 experiments, is benchmarks/impostors.py's.
 import numpy as np
 import pytest
 
-from benchmarks import impostors
-from benchmarks import simulated_explainers as simulated
+from benchmarks import impostors, simulated_explainers as simulated
 from coupling.statistics import reliance
 
 EXPERIMENTS = 6

@@ -7,9 +7,7 @@ import pytest
 
 from benchmarks.calibration import draw_behaviors, evaluation
 from coupling.elicit.explanation import INVALID, Explanation
-from coupling.statistics import baselines
-from coupling.statistics import reliance
-from coupling.statistics import sibling_control
+from coupling.statistics import baselines, reliance, sibling_control
 from coupling.statistics.contrasts import pooled_sibling
 from coupling.statistics.scores import coupling
 from tests.simulated import make, random_items, replace_stated
@@ -242,15 +240,6 @@ def test_what_siblings_share_cancels_and_own_knowledge_comes_back(world, share):
   assert sibling_control.beyond_shared(*swapped)['smaller']['value'] == pytest.approx(
     -1.0
   )
-
-
-def test_who_of_two_knows_more_of_what_both_share_has_no_knowledge_beyond(world):
-  """The mean of both slopes would be above 0: the first explains itself by chance."""
-  items, _, other = world
-  spoken = replace_stated(items, items.truth), replace_stated(other, items.truth)
-  found = sibling_control.beyond_shared(*spoken)
-  assert found['first']['value'] == pytest.approx(1.0)
-  assert found['smaller']['value'] == pytest.approx(-1.0)
 
 
 def test_preferences_of_the_own_model_are_no_knowledge_beyond_the_sibling(world):

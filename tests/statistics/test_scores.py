@@ -5,8 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from benchmarks.calibration import calibrate
 from coupling.elicit.explanation import INVALID, Explanation, agree, phi
@@ -39,28 +38,23 @@ def test_items_refuse(change, message):
     dataclasses.replace(items, **change)
 
 
+def cued(*cue):
+  return make([0, 0], [0, 1], surface={'cue': np.array(cue)})
+
+
 @pytest.mark.parametrize(
-  'other, message',
+  'items, other, message',
   [
-    (make([0, 0], [0, 1], groups=[0, 0]), 'group_N'),
-    (make([0, 0], [0, 1], states_answer=False), 'states_answer'),
-    (make([0, 0], [0, 1], surface={'cue': np.array([0, 1])}), 'surface features'),
+    (make([0, 1], [0, 1]), make([0, 0], [0, 1], groups=[0, 0]), 'group_N'),
+    (make([0, 1], [0, 1]), make([0, 0], [0, 1], states_answer=False), 'states_answer'),
+    (make([0, 1], [0, 1]), cued(0, 1), 'surface features'),
+    (cued(0, 1), cued(1, 1), r"surface\['cue'\]"),
   ],
 )
-def test_different_items_are_not_compared(other, message):
-  items = make([0, 1], [0, 1])
-  with pytest.raises(ValueError, match=message):
-    coupling(items, other)
-  with pytest.raises(ValueError, match=message):
-    contrasts.sibling(items, other)
-
-
-def test_different_surfaces_are_not_compared():
-  first, second = (
-    make([0, 1], [0, 1], surface={'cue': np.array(cue)}) for cue in ([0, 1], [1, 1])
-  )
-  with pytest.raises(ValueError, match=r"surface\['cue'\]"):
-    coupling(first, second)
+def test_different_items_are_not_compared(items, other, message):
+  for compare in (coupling, contrasts.sibling):
+    with pytest.raises(ValueError, match=message):
+      compare(items, other)
 
 
 @settings(deadline=None)

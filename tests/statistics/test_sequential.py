@@ -1,12 +1,9 @@
 """Tests at several looks keep their error, and have the power that is promised."""
 
-from hypothesis import given
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
-from scipy import special
-from scipy import stats
+from scipy import special, stats
 
 from coupling.statistics import sequential
 

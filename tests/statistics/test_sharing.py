@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from coupling.patching import outcomes
-from coupling.statistics import effect_maps
-from coupling.statistics import sharing
+from coupling.statistics import effect_maps, sharing
 from coupling.statistics.effect_maps import EVERY_HEAD, Effects, Maps, Site
 
 R, GROUPS, SIZE = 30, 40, 4
@@ -115,14 +114,6 @@ def maps(rng, follows, n=40):
   without += [other, other]
   live_R = np.array([True] * (len(SITES) - 1) + [False])
   return Maps(SITES, np.arange(n), both, both, live_R, [[1]] * 4, *without)
-
-
-def test_what_is_compared_is_told_by_kind_group_and_what_lives():
-  live_R = maps(np.random.default_rng(0), 1).live_R
-  assert effect_maps.compared(SITES, live_R, effect_maps.COMPONENTS).tolist() == [
-    *(1, 2, 5, 6, 7, 8)
-  ]
-  assert effect_maps.compared(SITES, live_R, ('residual',)).tolist() == [0]
 
 
 def test_knocked_out_explanations_follow_as_planted():

@@ -50,7 +50,7 @@ def training(folder: pathlib.Path, run: int, **changes) -> train_loop.Training:
       test_train_step.OPTIMIZER, learning_rate=1e-2 * (1 + run)
     ),
     loop=LOOP,
-    mesh_axes=schema.Mesh(data=-1, fsdp=1, tensor=1),
+    mesh_axes=schema.Mesh(data=-1, fsdp=1),
     params=init(run),
     frozen={},
     parts={name: (part, BATCH) for name, part in rows.items()},

@@ -9,10 +9,8 @@ from scipy import special
 from configs import world
 from coupling.config import validate
 from coupling.elicit import explanation
-from coupling.run import base_model
-from coupling.run import context
-from coupling.training import behavior_shift
-from coupling.training import examples
+from coupling.run import base_model, context
+from coupling.training import behavior_shift, examples
 from data import world as world_data
 from tests import training_texts
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from configs import world
-from coupling.config import schema
-from coupling.config import validate
+from coupling.config import schema, validate
 from coupling.elicit.explanation import Explanation
 from coupling.statistics.items import label_class
 from coupling.training import label_rules

@@ -109,14 +109,6 @@ def test_behavior_kl_over_the_options_by_hand(direction):
   assert np.abs(want_BxV).max() > 0.1
 
 
-def test_restrict_picks_the_options():
-  logits_BxV = logits(6, B, V).astype(np.float32)
-  restricted_BxK = behavior.restrict(logits_BxV, OPTIONS_BxK)
-  for row_K, logits_V, options_K in zip(restricted_BxK, logits_BxV, OPTIONS_BxK):
-    for value, option in zip(row_K, options_K):
-      assert value == (-np.inf if option == -1 else logits_V[option])
-
-
 @given(
   seed=st.integers(0, 2**32 - 1),
   mask_B=hnp.arrays(bool, B),

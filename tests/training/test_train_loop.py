@@ -8,16 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from configs import common
 from coupling.checkpoints import kept_steps
 from coupling.config import schema
-from coupling.runtime import distributed
-from coupling.runtime import interrupt
-from coupling.training import compiled
-from coupling.training import train_loop
-from coupling.training import train_step
-from tests.training import small_trainings as small
-from tests.training import test_train_step
+from coupling.runtime import distributed, interrupt
+from coupling.training import compiled, train_loop, train_step
+from tests.training import small_trainings as small, test_train_step
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
@@ -123,34 +118,9 @@ def test_how_often_a_run_is_kept_changes_no_number(whole, tmp_path):
   small.compare(results(training), ({step: kept[step] for step in (0, 8)}, logged))
 
 
-def test_filling_changes_no_number_but_by_rounding(whole, tmp_path):
-  """Prompts, answers and options that are longer, by what a run leaves out."""
-  training = small.training(tmp_path, 0)
-  parts = {name: (longer(x), size) for name, (x, size) in training.parts.items()}
-  training = dataclasses.replace(training, parts=parts)
-  train_loop.fit(training)
-  for found, want in zip(results(training), whole):
-    numbers = lambda tree: [x for x in jax.tree.leaves(tree) if not isinstance(x, str)]
-    for x, y in zip(numbers(found), numbers(want), strict=True):
-      np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4)
-
-
-def longer(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Further tokens that are not valid, answers that do not count, absent options."""
-  nothing = {'options': -1, 'reference': -np.inf, 'tokens': 7, 'target': 3}
-
-  def wider(name, x):
-    # A choice is read at one position.
-    wide = [(0, 0) if size == 1 else (0, 2) for size in x.shape[1:]]
-    return np.pad(x, [(0, 0), *wide], constant_values=nothing.get(name, 0))
-
-  return {name: wider(name, x) for name, x in rows.items()}
-
-
 def test_runs_of_one_experiment_share_their_program_where_they_can(tmp_path):
   base = schema.Train(
-    **common.LABELS,
-    explanation_batch=8,
+    trees=False,
     behavior_batch=8,
     lora=schema.Lora(rank=0, alpha=1.0, targets=()),
     loop=small.LOOP,

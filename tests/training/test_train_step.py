@@ -3,10 +3,7 @@
 import dataclasses
 import functools
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +14,11 @@ import pytest
 
 from coupling.checkpoints import kept_steps
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.model import decoder
-from coupling.model import sharding
-from coupling.model import stack
+from coupling.model import decoder, sharding, stack
 from coupling.model.architecture import DecoderConfig
 from coupling.runtime import workdir
-from coupling.training import compiled as compiled_lib
-from coupling.training import train_step
+from coupling.training import compiled as compiled_lib, train_step
+from tests import command
 
 MODEL = DecoderConfig(
   vocab_size=23,
@@ -36,28 +30,12 @@ MODEL = DecoderConfig(
   mlp_dim=32,
   embedding_std=0.5,
 )
-OPTIMIZER = schema.Optimizer(
-  learning_rate=1e-2,
-  warmup_steps=2,
-  schedule='constant',
-  b1=0.9,
-  b2=0.999,
-  weight_decay=1e-3,
-  clip_norm=1.0,
-)
-LOOP = schema.Loop(steps=8, steps_per_dispatch=2, accumulation=1, checkpoint_every=4)
+OPTIMIZER = schema.Optimizer(learning_rate=0.01, warmup_steps=2, weight_decay=0.001)
+LOOP = schema.Loop(steps=8, steps_per_dispatch=2, checkpoint_every=4)
 OBJECTIVES = schema.Objectives(
   explanation_xent=schema.ExplanationXent(weight=2.0),
-  behavior_kl=schema.BehaviorKL(
-    weight=0.7,
-    prompts='both',
-    direction='forward',
-    support='options',
-    reference='labels',
-  ),
-  behavior_xent=schema.BehaviorXent(
-    weight=0.3, target='ignore_cue', strength=1.0, seed=0, cues='all'
-  ),
+  behavior_kl=schema.BehaviorKL(weight=0.7),
+  behavior_xent=schema.BehaviorXent(weight=0.3),
 )
 LORA = schema.Lora(rank=4, alpha=8.0, targets=('q', 'v', 'down'))
 # M_0 is the same weights without adapters.
@@ -104,17 +82,11 @@ def batches(first: int) -> train_step.Batch:
   return jax.tree.map(lambda *x: np.stack(x), *pair)
 
 
-def program(accumulation: int = 1, fsdp: int = 1) -> compiled_lib.Program:
-  return compiled(None, OBJECTIVES, OPTIMIZER, accumulation, fsdp)
-
-
-def compiled(
-  low_rank, objectives, optimizer, accumulation=1, fsdp=1
-) -> compiled_lib.Program:
+def compiled(low_rank, objectives, optimizer, accumulation=1) -> compiled_lib.Program:
   settings = compiled_lib.settings(
     MODEL, low_rank, objectives, optimizer, LOOP.steps, accumulation
   )
-  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
+  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1))
   return compiled_lib.program(settings, mesh)
 
 
@@ -122,8 +94,8 @@ def assert_equal(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def losses(accumulation: int = 1, fsdp: int = 1) -> list[float]:
-  p = program(accumulation, fsdp)
+def losses(accumulation: int = 1) -> list[float]:
+  p = compiled(None, OBJECTIVES, OPTIMIZER, accumulation)
   state = p.init(decoder.init(MODEL, 0))
   found = []
   for first in range(0, 8, 2):
@@ -159,79 +131,6 @@ def test_golden_step():
     'the loss or the initialisation, put the new numbers here and say why in the '
     'commit; if not, you have broken one of them.'
   )
-
-
-@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
-def test_without_a_warm_up_the_first_step_has_the_whole_learning_rate(schedule):
-  """AdamW's first step is as long as the rate, against the sign of the gradient."""
-  config = dataclasses.replace(
-    OPTIMIZER, warmup_steps=0, weight_decay=0.0, schedule=schedule
-  )
-  optimizer = train_step.make_optimizer(config, LOOP.steps, OPTIMIZER.learning_rate)
-  params_2 = jnp.zeros(2)
-  gradient_2 = jnp.array([3.0, -2.0])
-  update_2, _ = optimizer.update(gradient_2, optimizer.init(params_2), params_2)
-  rate = OPTIMIZER.learning_rate
-  np.testing.assert_allclose(update_2, [-rate, rate], rtol=1e-5)
-
-
-def test_loss_is_the_weighted_sum_of_hand_computed_terms():
-  batch, params = make_batch(3), decoder.init(MODEL, 1)
-  optimizer = optax.sgd(0.0)
-  state = {'params': params, 'opt_state': optimizer.init(params), 'step': 0}
-  _, metrics = jax.jit(one_step(optimizer))(state, batch)
-
-  def log_softmax(x):
-    shifted = x - x.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-  part = batch['explanation']
-  logits = np.asarray(behavior.read_logits(MODEL, params, part), np.float64)
-  logp = np.take_along_axis(log_softmax(logits), part['target'][..., None], -1)[..., 0]
-  xent = -(logp * part['mask']).sum() / part['mask'].sum()
-
-  part = batch['behavior']
-  logits = np.asarray(behavior.read_logits(MODEL, params, part), np.float64)[:, 0]
-  kl = []
-  options_BxK, reference_BxK = part['options'][:, 0], part['reference'][:, 0]
-  for row, options, reference in zip(logits, options_BxK, reference_BxK):
-    kept = options >= 0
-    logq = log_softmax(row[options[kept]])
-    kl.append(np.sum(np.exp(reference[kept]) * (reference[kept] - logq)))
-  shift = -np.take_along_axis(log_softmax(logits), options_BxK[:, :1], 1)
-  shift = (shift * part['shift_mask']).sum() / part['shift_mask'].sum()
-
-  assert metrics['explanation_xent'] == pytest.approx(xent, rel=1e-5)
-  assert metrics['behavior_kl'] == pytest.approx(np.mean(kl), rel=1e-5)
-  assert metrics['behavior_xent'] == pytest.approx(shift, rel=1e-5)
-  total = 2.0 * xent + 0.7 * np.mean(kl) + 0.3 * shift
-  assert metrics['loss'] == pytest.approx(total, rel=1e-5)
-
-
-def test_gradient_of_the_whole_loss_against_finite_differences():
-  batch, params = make_batch(4), decoder.init(MODEL, 2)
-  probe = optax.sgd(1.0)  # one step moves the parameters by minus the gradient
-  state = {'params': params, 'opt_state': probe.init(params), 'step': 0}
-
-  @jax.jit
-  def value(params):
-    at = {'params': params, 'opt_state': probe.init(params), 'step': 0}
-    return one_step(probe)(at, batch)[1]['loss']
-
-  moved, _ = jax.jit(one_step(probe))(state, batch)
-  gradient = jax.tree.map(jnp.subtract, params, moved['params'])
-  rng = np.random.default_rng(0)
-  for _ in range(3):
-    direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), params)
-    along = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
-    norm = float(optax.tree.norm(direction))
-    h = 2e-2 / norm
-    plus, minus = (
-      jax.tree.map(lambda p, d, by=s * h: p + by * d, params, direction)
-      for s in (1, -1)
-    )
-    numeric = (value(plus) - value(minus)) / (2 * h)
-    assert float(along) == pytest.approx(float(numeric), rel=2e-2, abs=2e-2)
 
 
 def test_accumulation_changes_nothing_though_counts_differ_between_microbatches():
@@ -275,17 +174,6 @@ def test_less_memory_for_the_backward_pass_changes_no_gradient(scan_layers):
       found[remat],
     )
   assert memory['full'] < memory['none']
-
-
-def test_terms_of_weight_zero_are_left_out():
-  none = dataclasses.replace(
-    OBJECTIVES, behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, weight=0.0)
-  )
-  left = {'explanation_xent', 'behavior_xent'}
-  assert (
-    train_step.explanation_losses(MODEL, train_step.form(none)).terms.keys() == left
-  )
-  assert train_step.hyper(none, OPTIMIZER).weights.keys() == left
 
 
 def with_numbers(rate: float, held: float, shift: float):
@@ -339,32 +227,8 @@ def test_what_compiles_is_told_by_terms_and_settings_but_not_by_whom_a_shift_con
   assert len({one, *map(train_step.form, others)}) == 5
 
 
-def test_n_steps_are_k_steps_restore_and_the_rest_bit_for_bit(tmp_path):
-  p = program()
-  whole = p.init(decoder.init(MODEL, 0))
-  for first in range(0, 8, 2):
-    whole, _ = p.run(whole, {}, HYPER, batches(first))
-
-  part = p.init(decoder.init(MODEL, 0))
-  for first in range(0, 4, 2):
-    part, _ = p.run(part, {}, HYPER, batches(first))
-  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
-  saved.save(part, {'data_seed': 5})
-  saved.close()
-
-  again = kept_steps.Checkpoints(tmp_path / 'c', 4)
-  step = max(again.steps())
-  assert step == 4
-  # What is restored into has other values: nothing is kept from it but shapes.
-  resumed = again.restore(step, p.init(decoder.init(MODEL, 9)), {'data_seed': 5})
-  again.close()
-  for first in range(int(resumed['step']), 8, 2):
-    resumed, _ = p.run(resumed, {}, HYPER, batches(first))
-  assert_equal(whole, resumed)
-
-
 def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
-  p = program()
+  p = compiled(None, OBJECTIVES, OPTIMIZER)
   state = p.init(decoder.init(MODEL, 0))
   saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
   saved.save(state, {'data_seed': 5})
@@ -383,18 +247,6 @@ def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
   shutil.rmtree(tmp_path / '.seals')  # as in a finished stage of an earlier version
   with pytest.raises(workdir.WorkdirError, match='torn or was edited'):
     kept_steps.read_params(tmp_path / 'c', 0, state['params'])
-
-
-def test_kept_steps_are_the_multiples_and_the_latest(tmp_path):
-  p = program()
-  state = p.init(decoder.init(MODEL, 0))
-  saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
-  saved.save(state, {})
-  for first in range(0, 6, 2):
-    state, _ = p.run(state, {}, HYPER, batches(first))
-    saved.save(state, {})
-  saved.close()
-  assert sorted(int(p.name) for p in (tmp_path / 'c').iterdir()) == [0, 4, 6]
 
 
 def test_a_checkpoint_holds_the_values_at_its_step_though_training_goes_on(tmp_path):
@@ -420,19 +272,8 @@ def test_a_checkpoint_holds_the_values_at_its_step_though_training_goes_on(tmp_p
   assert float(state['params']['w0'][0]) == 3
 
 
-def adapter_program(fsdp: int = 1) -> compiled_lib.Program:
-  return compiled(LORA, HELD, OPTIMIZER, fsdp=fsdp)
-
-
-def adapter_losses(
-  p: compiled_lib.Program, frozen: decoder.Params
-) -> list[dict[str, float]]:
-  state = p.init(train_step.fresh_adapters(MODEL, LORA, 0))
-  found = []
-  for first in range(0, 8, 2):
-    state, metrics = p.run(state, frozen, HYPER, batches(first))
-    found.append({name: float(x.mean()) for name, x in metrics.items()})
-  return found
+def adapter_program() -> compiled_lib.Program:
+  return compiled(LORA, HELD, OPTIMIZER)
 
 
 def test_adapters_alone_are_trained_kept_and_saved(tmp_path):
@@ -462,23 +303,19 @@ def test_adapters_alone_are_trained_kept_and_saved(tmp_path):
   assert sorted(x.size for x in jax.tree.leaves(kept)) == sorted(sizes)
 
 
-def test_the_kl_of_adapters_is_to_the_model_without_them():
-  found = adapter_losses(adapter_program(), decoder.init(MODEL, 0))
-  kl = [metrics['behavior_kl'] for metrics in found]
-  # The warm-up begins at a rate of 0: the first two steps see unchanged adapters.
-  assert kl[0] == 0 < min(kl[1:])
-
-
 def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
   p, frozen = adapter_program(), decoder.init(MODEL, 0)
   fresh = lambda seed: p.init(train_step.fresh_adapters(MODEL, LORA, seed))
-  whole = fresh(0)
+  whole, kl = fresh(0), []
   saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
   for first in range(0, 8, 2):
     if first == 4:
       saved.save(whole, {'data_seed': 5})
-    whole, _ = p.run(whole, frozen, HYPER, batches(first))
+    whole, metrics = p.run(whole, frozen, HYPER, batches(first))
+    kl.append(float(metrics['behavior_kl'].mean()))
   saved.close()
+  # To the model without them; a warm-up begins at a rate of 0, so two steps see it.
+  assert kl[0] == 0 < min(kl[1:])
   again = kept_steps.Checkpoints(tmp_path / 'c', 4)
   resumed = again.restore(4, fresh(9), {'data_seed': 5})
   params = again.restore_params(4, train_step.fresh_adapters(MODEL, LORA, 9))
@@ -487,37 +324,6 @@ def test_n_steps_with_adapters_are_k_steps_restore_and_the_rest(tmp_path):
   for first in range(int(resumed['step']), 8, 2):
     resumed, _ = p.run(resumed, frozen, HYPER, batches(first))
   assert_equal(whole, resumed)
-
-
-def adapters_on_devices(fsdp: int) -> tuple[list[float], list[float]]:
-  """Shares that a device of all holds, and the losses of adapters on that mesh."""
-  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=fsdp, tensor=1))
-  p = adapter_program(fsdp)
-  frozen = sharding.put_params(mesh, decoder.init(MODEL, 0))
-  state = p.init(train_step.fresh_adapters(MODEL, LORA, 0))
-  adapter = state['params'][decoder.ADAPTERS].weights['q']['a']
-  parts = (adapter, frozen['layers']['mlp']['up']['kernel'])
-  shares = [x.addressable_shards[0].data.size / x.size for x in parts]
-  return shares, [metrics['loss'] for metrics in adapter_losses(p, frozen)]
-
-
-def all_on_devices(fsdp: int) -> tuple[int, list[float]]:
-  """Numbers of a kernel that a device of all holds, and the losses of this module."""
-  state = program(1, fsdp).init(decoder.init(MODEL, 0))
-  kernel = state['params']['layers']['mlp']['up']['kernel']
-  return kernel.addressable_shards[0].data.size, losses(1, fsdp)
-
-
-def run_on_devices(count: int, code: str) -> str:
-  """What a process of `count` virtual devices prints."""
-  flags = f'--xla_force_host_platform_device_count={count}'
-  return subprocess.run(
-    [sys.executable, '-c', code],
-    env=os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  ).stdout
 
 
 def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
@@ -547,51 +353,16 @@ def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
   return found
 
 
-def print_on_devices() -> None:
-  found = {
-    'devices': jax.device_count(),
-    'all': {fsdp: all_on_devices(fsdp) for fsdp in (1, 4)},
-    'adapters': adapters_on_devices(4),
-    'three axes': split_losses(2, 2, 2),
-  }
-  print(json.dumps(found))
-
-
-@pytest.fixture(scope='module')
-def eight() -> dict:
-  """What a process of eight virtual devices finds."""
-  code = 'from tests.training import test_train_step as t; t.print_on_devices()'
-  found = json.loads(run_on_devices(8, code))
-  assert found['devices'] == 8
-  return found
-
-
-@pytest.mark.parametrize('fsdp', [1, 4])
-def test_eight_devices_give_the_losses_of_one(eight, fsdp):
-  held, found = eight['all'][str(fsdp)]
-  assert held == 2 * 16 * 32 // fsdp
-  np.testing.assert_allclose(found, losses(), rtol=1e-5)
-
-
-def test_adapters_on_eight_devices_give_the_losses_of_one(eight):
-  shares, found = eight['adapters']
-  assert shares == [1 / 4, 1 / 4]
-  alone = adapter_losses(adapter_program(), decoder.init(MODEL, 0))
-  np.testing.assert_allclose(found, [m['loss'] for m in alone], rtol=1e-5)
-
-
-def test_a_mesh_of_three_axes_gives_the_losses_of_one_device(eight):
-  found, alone = eight['three axes'], split_losses(1, 1, 1)
+def test_eight_devices_give_the_losses_of_one():
+  """Rows apart alone, and a mesh of three axes."""
+  code = 'import json, jax; from tests.training import test_train_step as t; '
+  code += 'found = [t.split_losses(8, 1, 1), t.split_losses(2, 2, 2)]; '
+  code += 'print(json.dumps([jax.device_count(), *found]))'
+  devices, rows, three = json.loads(command.on_devices(8, code))
+  assert devices == 8 and {*rows[4:6], *rows[10:]} == {1}
   # Weights over fsdp and tensor; of the adapters what goes into features or comes out.
-  assert found[4:6] == found[10:12] == [1 / 4, 1 / 4]
-  assert found[12:] == [1 / 4, 1 / 4, 1 / 2]
-  losses = lambda x: x[:4] + x[6:10]
-  np.testing.assert_allclose(losses(found), losses(alone), rtol=1e-5)
-
-
-def test_meshes_and_batches_that_do_not_fit_are_refused():
-  with pytest.raises(schema.ConfigError, match='mesh.data=3'):
-    sharding.make_mesh(schema.Mesh(data=3, fsdp=1, tensor=1))
-  mesh = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
-  with pytest.raises(schema.ConfigError, match='batch of x=9'):
-    sharding.check_batch(mesh, 'batch of x', 9, 2)
+  assert three[4:6] == three[10:12] == [1 / 4, 1 / 4]
+  assert three[12:] == [1 / 4, 1 / 4, 1 / 2]
+  losses, alone = lambda x: x[:4] + x[6:10], split_losses(1, 1, 1)
+  for found in (rows, three):
+    np.testing.assert_allclose(losses(found), losses(alone), rtol=1e-5)

@@ -16,28 +16,20 @@ import pytest
 import torch
 import transformers
 
-from configs import common
-from coupling.checkpoints import hub
-from coupling.checkpoints import peft_format
-from coupling.checkpoints import weights
+from coupling.checkpoints import hub, peft_format, weights
 from coupling.config import schema
-from coupling.elicit import behavior
-from coupling.elicit import encoding
+from coupling.elicit import behavior, encoding
 from coupling.model import sharding
-from coupling.training import compiled
-from coupling.training import examples
-from coupling.training import train_step
-from data import formats
-from data import loader
-from data import pairs as pairs_lib
-from tests import chat_tokenizers
-from tests import small_checkpoints
-from tests import torch_training
+from coupling.training import compiled, examples, train_step
+from data import loader, pairs as pairs_lib
+from tests import chat_tokenizers, chats, small_checkpoints, torch_training
 from tests import training_texts as texts
 
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
 STEPS, DATA_SEED = 20, 3
+CHAT = chats.chat('qwen')
+MESH = sharding.make_mesh(schema.Mesh(data=-1, fsdp=1))
 FULL = schema.Lora(rank=0, alpha=1.0, targets=())
 LORA = schema.Lora(rank=8, alpha=20.0, targets=('q', 'k', 'v', 'o', 'up', 'down'))
 
@@ -53,18 +45,15 @@ def train_config(
   accumulation=1,
 ) -> schema.Train:
   return schema.Train(
-    **common.LABELS,
+    trees=False,
     explanation_batch=6,
     behavior_batch=8,
     lora=low_rank,
-    loop=schema.Loop(
-      steps=STEPS, steps_per_dispatch=1, accumulation=accumulation, checkpoint_every=5
-    ),
+    loop=schema.Loop(steps=STEPS, accumulation=accumulation, checkpoint_every=5),
     optimizer=schema.Optimizer(
-      learning_rate=3e-3,
+      learning_rate=0.003,
       warmup_steps=4,
       schedule=schedule,
-      b1=0.9,
       b2=0.98,
       weight_decay=0.1,
       clip_norm=4.0,
@@ -72,15 +61,9 @@ def train_config(
     objectives=schema.Objectives(
       explanation_xent=schema.ExplanationXent(weight=0.8),
       behavior_kl=schema.BehaviorKL(
-        weight=1.7,
-        prompts='both',
-        direction=direction,
-        support=support,
-        reference=reference,
+        weight=1.7, direction=direction, support=support, reference=reference
       ),
-      behavior_xent=schema.BehaviorXent(
-        weight=shift, target='ignore_cue', strength=1.0, seed=0, cues='unexplained'
-      ),
+      behavior_xent=schema.BehaviorXent(weight=shift, cues='unexplained'),
     ),
   )
 
@@ -137,21 +120,11 @@ def imported():
   """The decoder's config, its weights, and M_0's own choices and distributions."""
   config = hub.decoder_config(checkpoint())
   params = weights.load(checkpoint(), config)
-  asked = encoding.pair_questions(chat(), texts.PAIRS, texts.QUESTIONS)
+  asked = encoding.pair_questions(CHAT, texts.PAIRS, texts.QUESTIONS)
   found = behavior.behaviors(
-    config, params, asked, len(texts.PAIRS), mesh(), 'vocabulary'
+    config, params, asked, len(texts.PAIRS), MESH, 'vocabulary'
   )
   return config, params, found
-
-
-@functools.cache
-def chat() -> formats.Chat:
-  return formats.Chat(chat_tokenizers.load('qwen'))
-
-
-@functools.cache
-def mesh():
-  return sharding.make_mesh(schema.Mesh(data=-1, fsdp=1, tensor=1))
 
 
 @dataclasses.dataclass
@@ -171,7 +144,7 @@ def ours(case: Case) -> Run:
   config = case.config
   source = texts.source(
     config,
-    chat(),
+    CHAT,
     case.template,
     texts.PAIRS,
     reference,
@@ -179,7 +152,7 @@ def ours(case: Case) -> Run:
     None,
     0,
   )
-  parts = examples.training_parts(config, chat(), case.template, source, None)
+  parts = examples.training_parts(config, CHAT, case.template, source, None)
   settings = compiled.settings(
     model,
     config.lora,
@@ -188,7 +161,7 @@ def ours(case: Case) -> Run:
     config.loop.steps,
     config.loop.accumulation,
   )
-  program = compiled.program(settings, mesh())
+  program = compiled.program(settings, MESH)
   hyper = train_step.hyper(config.objectives, config.optimizer)
   adapters = train_step.fresh_adapters(model, config.lora, 0)
   start, frozen = (adapters, params) if adapters else (params, {})
@@ -283,14 +256,3 @@ def test_twenty_steps_are_those_of_pytorch(name, tmp_path):
   assert loss_S[-1] < 0.9 * loss_S[0]
   clip = case.config.optimizer.clip_norm
   assert norm_S.min() < clip < norm_S.max()
-
-
-def test_what_is_saved_of_a_lora_run_are_adapters_alone():
-  run = ours(CASES['lora_options_reverse'])
-  assert run.state['params'].keys() == {'adapters'}
-  model, params, _ = imported()
-  shapes = lambda tree: sorted(x.shape for x in jax.tree.leaves(tree) if x.ndim)
-  adapters = shapes(run.start)
-  assert shapes(run.state['params']) == adapters
-  assert shapes(run.state) == sorted(3 * adapters)  # with their two moments
-  assert not set(adapters) & set(shapes(params))

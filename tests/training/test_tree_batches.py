@@ -9,30 +9,24 @@ import numpy as np
 import optax
 import pytest
 
-from configs import common
 from coupling.config import schema
 from coupling.elicit import explanation
 from coupling.model import decoder
 from coupling.model.architecture import DecoderConfig
-from coupling.training import examples
-from coupling.training import train_loop
-from coupling.training import train_step
-from coupling.training import tree_batches
-from data import formats
-from data import loader
-from data import trees as trees_lib
-from tests import chat_tokenizers
+from coupling.training import examples, train_loop, train_step, tree_batches
+from data import loader, trees as trees_lib
+from tests import chats, training_texts as texts
 from tests.training import test_train_step
-from tests import training_texts as texts
 
 N, K = len(texts.PAIRS), 4
+CHAT = chats.chat('qwen')
 pytestmark = pytest.mark.usefixtures('few_optimizations')
 
 
 def make_config(support, reference, low_rank=None, shift=0.0) -> schema.Train:
   of = test_train_step.OBJECTIVES
   return schema.Train(
-    **common.LABELS,
+    trees=False,
     explanation_batch=5,
     behavior_batch=4,
     lora=low_rank or schema.Lora(rank=0, alpha=1.0, targets=()),
@@ -57,13 +51,8 @@ CASES = {  # with planted cues, which are shifted and never explained; and repli
 }
 
 
-@functools.cache
-def chat() -> formats.Chat:
-  return formats.Chat(chat_tokenizers.load('qwen'))
-
-
 def model() -> DecoderConfig:
-  size = len(chat().tokenizer)
+  size = len(CHAT.tokenizer)
   return dataclasses.replace(test_train_step.MODEL, vocab_size=size, embedding_std=1.0)
 
 
@@ -84,10 +73,8 @@ def parts(case: str, trees: bool):
   )
   config = dataclasses.replace(config, trees=trees)
   labels = texts.made_up_labels().explanation
-  source = texts.source(
-    config, chat(), template, texts.PAIRS, reference, labels, None, 0
-  )
-  return examples.training_parts(config, chat(), template, source, None)
+  source = texts.source(config, CHAT, template, texts.PAIRS, reference, labels, None, 0)
+  return examples.training_parts(config, CHAT, template, source, None)
 
 
 EXPLAINED_N = np.array([pair.cue_kind != 'planted' for pair in texts.PAIRS])
