@@ -1,7 +1,8 @@
 """Model families as data: the hub's config.json and weight names <-> our decoder.
 
-Llama 3.x, Mistral, Qwen2.5, Qwen3 and Gemma 3 (text). A config.json whose arithmetic
-this decoder would not follow is refused; fields that change none are ignored.
+Llama 3.x, Mistral, Qwen2.5, Qwen3, Gemma 3 (text), OLMo 2 and 3. A config.json whose
+arithmetic this decoder would not follow is refused; fields that change none are
+ignored.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from coupling.checkpoints import hf_config
+from coupling.checkpoints import hf_layers
 from coupling.checkpoints.hf_config import CheckpointError, Fields, HFConfig
 from coupling.model.architecture import DecoderConfig
 
@@ -26,12 +28,20 @@ _GEMMA_ARITHMETIC = {
   'offset_norms': True,
   'scaled_embedding': True,
 }
+_OLMO_ARITHMETIC = {
+  'qk_norm': True,
+  'joint_qk_norm': True,
+  'pre_norms': False,
+  'post_norms': True,
+}
 FAMILIES = {
   'llama': Family('LlamaForCausalLM', {}),
   'mistral': Family('MistralForCausalLM', {}),
   'qwen2': Family('Qwen2ForCausalLM', {'qkv_bias': True}),
   'qwen3': Family('Qwen3ForCausalLM', {'qk_norm': True}),
   hf_config.ITS_TEXT: Family('Gemma3ForCausalLM', _GEMMA_ARITHMETIC),
+  'olmo2': Family('Olmo2ForCausalLM', _OLMO_ARITHMETIC),
+  'olmo3': Family('Olmo3ForCausalLM', _OLMO_ARITHMETIC),
 }
 
 _ACTIVATIONS = {'silu': 'silu', 'relu': 'relu', 'gelu_pytorch_tanh': 'gelu_tanh'}
@@ -71,8 +81,8 @@ def from_hf(
   if activation not in _ACTIVATIONS:
     field = 'hidden_activation' if gemma else 'hidden_act'
     raise fields.error(field, f'supported are {", ".join(_ACTIVATIONS)}', activation)
-  window, full_layers = hf_config.windows(fields)
-  theta, scaling, window_theta = hf_config.rope(fields)
+  window, full_layers = hf_layers.windows(fields)
+  rope = hf_layers.rope(fields)
   heads = there.num_attention_heads
   return DecoderConfig(
     vocab_size=there.vocab_size,
@@ -85,11 +95,11 @@ def from_hf(
     activation=_ACTIVATIONS[activation],
     tied_head=there.tie_word_embeddings,
     query_scalar=there.query_pre_attn_scalar if gemma else 0,
-    rope_theta=theta,
-    rope_scaling=scaling,
+    rope_theta=rope.theta,
+    rope_scaling=rope.scaling,
     window=window,
     full_layers=full_layers,
-    window_rope_theta=window_theta if window else 0.0,
+    window_rope_theta=rope.window_theta if window else 0.0,
     norm_eps=there.rms_norm_eps,
     dtype=dtype,
     param_dtype=param_dtype,
@@ -117,7 +127,12 @@ def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
     untied = {} if config.tied_head else {'tie_word_embeddings': False}
     candidates = [hf_config.text_config(like) | untied]
   for raw in candidates:
-    there = dataclasses.replace(from_hf(raw), **same)
+    try:
+      there = dataclasses.replace(from_hf(raw), **same)
+    except CheckpointError:
+      if like:
+        raise
+      continue  # a family that has no way to say it
     differing = [
       f'{field}={value!r}'
       for field, value in dataclasses.asdict(config).items()
@@ -155,26 +170,27 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
     'hidden_activation' if gemma else 'hidden_act': hf_activation,
     'rms_norm_eps': c.norm_eps,
     'tie_word_embeddings': c.tied_head,
-    'rope_theta': c.rope_theta,
     'max_position_embeddings': 32_768,  # a limit of others, not of this decoder
     'bos_token_id': None,
     'eos_token_id': None,
     'pad_token_id': None,
   }
-  if c.rope_scaling is not None:
-    raw['rope_scaling'] = {'rope_type': 'linear', 'factor': c.rope_scaling.factor}
-    if c.rope_scaling.original_length:
-      raw['rope_scaling'] |= {
-        'rope_type': 'llama3',
-        'low_freq_factor': c.rope_scaling.low_freq_factor,
-        'high_freq_factor': c.rope_scaling.high_freq_factor,
-        'original_max_position_embeddings': c.rope_scaling.original_length,
-      }
-  if name != 'llama':
+  scaling = hf_layers.raw_scaling(c.rope_scaling)
+  if name == 'olmo3':
+    unscaled = {'rope_type': 'default', 'rope_theta': c.rope_theta}
+    raw['rope_parameters'] = {
+      hf_config.SLIDING: unscaled
+      | ({'rope_theta': c.window_rope_theta} if c.window_rope_theta else {}),
+      hf_config.FULL: unscaled | scaling,
+    }
+  else:
+    raw |= {'rope_theta': c.rope_theta}
+    raw |= {'rope_scaling': scaling} if scaling else {}
+  if name not in hf_layers.NEVER_SLIDE:
     raw['sliding_window'] = c.window or None
   if name in ('qwen2', 'qwen3'):
     raw['use_sliding_window'] = bool(c.window)
-  if name in ('qwen2', 'qwen3', hf_config.ITS_TEXT) or c.full_layers:
+  if name in ('qwen2', 'qwen3', *hf_config.BY_KIND) or c.full_layers:
     slides = [c.window and i not in c.full_layers for i in range(c.depth)]
     raw['layer_types'] = [hf_config.SLIDING if x else hf_config.FULL for x in slides]
   if gemma:

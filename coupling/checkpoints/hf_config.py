@@ -13,12 +13,12 @@ from typing import Any
 import transformers
 
 from coupling.config import schema
-from coupling.model.architecture import RopeScaling
 
 HFConfig = dict[str, Any]
 
 SLIDING, FULL = 'sliding_attention', 'full_attention'
 MULTIMODAL, ITS_TEXT = 'gemma3', 'gemma3_text'  # model_type, and of its language model
+BY_KIND = (ITS_TEXT, 'olmo3')  # rotate by themselves where they slide
 
 # Field of config.json -> values under which the arithmetic is this decoder's.
 _SUPPORTED = {
@@ -60,6 +60,9 @@ _NUMBERS = (
   'factor',
   'low_freq_factor',
   'high_freq_factor',
+  'beta_slow',
+  'beta_fast',
+  'attention_factor',
 )
 _ROPE = ('rope_parameters', 'rope_scaling')
 
@@ -144,7 +147,7 @@ class Fields:
       if not isinstance(section, dict | None):
         raise self.error(field, 'a section or null is expected', section)
       parts = (section or {}).items()
-      if self.model_type != ITS_TEXT and any(isinstance(x, dict) for _, x in parts):
+      if self.model_type not in BY_KIND and any(isinstance(x, dict) for _, x in parts):
         raise self.error(field, 'one set for all layers is supported', section)
       for name, part in parts:
         if name in (SLIDING, FULL) and not isinstance(part, dict | None):
@@ -194,58 +197,3 @@ def _malformed(name: str, value: Any) -> str | None:
   if name in _NUMBERS and not (number and value > 0):
     return 'a positive number is expected'
   return None
-
-
-def windows(fields: Fields) -> tuple[int, tuple[int, ...]]:
-  """The sliding window, 0 if no layer slides, and the layers that do not."""
-  config = fields.config
-  if fields.model_type == 'llama':
-    return 0, ()
-  window = config.sliding_window
-  types = getattr(config, 'layer_types', None)
-  if types is None:  # of a plain Mistral
-    return window or 0, ()
-  full = tuple(i for i, kind in enumerate(types) if kind == FULL)
-  if len(full) == config.num_hidden_layers:
-    return 0, ()
-  if window is None:
-    raise fields.error('sliding_window', f'layer_types has layers of {SLIDING}')
-  return window, full
-
-
-def rope(fields: Fields) -> tuple[float, RopeScaling | None, float]:
-  """Theta and scaling; the theta of sliding layers where it is another, or else 0."""
-  found, window_theta = fields.config.rope_parameters, 0.0
-  if fields.model_type == ITS_TEXT:
-    own, found = found[SLIDING], found[FULL]
-    if own['rope_type'] != 'default':
-      reason = 'sliding layers are supported without scaling'
-      raise fields.error(f'rope_parameters.{SLIDING}', reason, own)
-    window_theta = _theta(fields, own)
-  theta, kind = _theta(fields, found), found['rope_type']
-  if found.get('partial_rotary_factor', 1.0) != 1.0:
-    raise fields.error('rope_parameters', 'no partial rotation is supported', found)
-  if kind == 'default':
-    return theta, None, window_theta
-  needed = {'linear': ['factor']}
-  needed['llama3'] = ['factor', 'low_freq_factor', 'high_freq_factor']
-  if kind not in needed:
-    reason = f'supported are default, {", ".join(needed)}'
-    raise fields.error('rope_type (in rope_scaling)', reason, kind)
-  if missing := [name for name in needed[kind] if found.get(name) is None]:
-    raise fields.error('rope_scaling', f'it lacks {", ".join(missing)}', found)
-  if kind == 'linear':
-    return theta, RopeScaling(factor=float(found['factor'])), window_theta
-  values = {key: float(found[key]) for key in needed[kind]}
-  if values['low_freq_factor'] >= values['high_freq_factor']:
-    reason = 'high_freq_factor must be above low_freq_factor'
-    raise fields.error('rope_scaling', reason, found)
-  original = found['original_max_position_embeddings']
-  return theta, RopeScaling(**values, original_length=original), window_theta
-
-
-def _theta(fields: Fields, parameters: Mapping[str, Any]) -> float:
-  theta = parameters.get('rope_theta')
-  if theta is None:
-    raise fields.error('rope_theta', 'a positive number is expected')
-  return float(theta)

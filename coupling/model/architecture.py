@@ -10,13 +10,16 @@ class RopeScaling:
   With `original_length` 0, all are divided by `factor` (Chen et al. 2023). Otherwise as
   in Llama 3.1: those that turn fewer than `low_freq_factor` times in that length are
   divided, those that turn more than `high_freq_factor` times are kept, and those
-  between are interpolated.
+  between are interpolated: by their turns, or in YaRN (Peng et al. 2023) by their
+  number, between the whole ones next to these two.
   """
 
   factor: float
   low_freq_factor: float = 1.0
   high_freq_factor: float = 4.0
   original_length: int = 0  # tokens
+  yarn: bool = False
+  attention_factor: float = 1.0  # sines and cosines are multiplied by it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,9 @@ class DecoderConfig:
   gated_mlp: bool = True
   qkv_bias: bool = False
   qk_norm: bool = False
-  post_norms: bool = False  # also of what attention and MLP add to the residual
+  joint_qk_norm: bool = False  # over all heads together, not each by itself
+  pre_norms: bool = True  # of what enters attention and MLP
+  post_norms: bool = False  # of what attention and MLP add to the residual
   offset_norms: bool = False  # norms multiply by 1 + scale
   tied_head: bool = True
   scaled_embedding: bool = False  # tokens' embeddings times the root of the width

@@ -25,6 +25,7 @@ LLAMA3 = {
   'low_freq_factor': 1.0,
   'high_freq_factor': 4.0,
 }
+YARN = {'type': 'yarn', 'factor': 4.0}
 WINDOWED = {'use_sliding_window': True, 'sliding_window': 9}
 SLIDES, SEES_ALL = 'sliding_attention', 'full_attention'
 # Family and what its config.json says otherwise; '-' is left out.
@@ -48,6 +49,12 @@ SAYS = [
       'rope_scaling': {'rope_type': 'llama3', **LLAMA3},
       'original_max_position_embeddings': 16,
     },
+  ),
+  ('llama', {'rope_scaling': YARN, 'max_position_embeddings': 16}),
+  ('llama', {'rope_scaling': YARN, 'original_max_position_embeddings': 16}),
+  (
+    'qwen3',
+    {'rope_scaling': YARN | {'attention_factor': 1.5, 'beta_fast': 5, 'beta_slow': 2}},
   ),
   ('llama', {'num_key_value_heads': 4}),
   ('llama', {'sliding_window': 5, 'layer_types': [SLIDES] * 3}),
@@ -77,6 +84,13 @@ SAYS = [
   ('gemma3', {'rope_parameters': {SLIDES: {'rope_theta': 9.0}}}),
   ('gemma3', {'rope_parameters': {'rope_type': 'linear', 'factor': 2.0}}),
   ('gemma3', {'query_pre_attn_scalar': '-'}),
+  ('olmo3', {'layer_types': '-', 'num_hidden_layers': 5}),
+  ('olmo3', {'rope_parameters': '-'}),
+  (
+    'olmo3',
+    {'rope_parameters': '-', 'rope_theta': 60.0, 'rope_scaling': YARN},
+  ),
+  ('olmo2', {'rope_parameters': '-', 'rope_theta': 50.0}),
 ]
 
 
@@ -196,7 +210,7 @@ MALFORMED = [
   ),
   *(
     ('llama', {'rope_scaling': {'rope_type': x, 'factor': 2.0}}, 'rope_type')
-    for x in ('yarn', 'dynamic', 'longrope', 'mine', 7, None, ['linear'])
+    for x in ('dynamic', 'longrope', 'mine', 7, None, ['linear'])
   ),
   (
     'llama',
@@ -239,6 +253,10 @@ MALFORMED = [
   ),
   ('gemma3', {'rope_parameters': {SLIDES: 'default'}}, SLIDES),
   ('gemma3', {'rope_parameters': {SEES_ALL: {'rope_theta': '1'}}}, 'rope_theta'),
+  *(
+    ('llama', {'rope_scaling': YARN | {x: 0}}, x)
+    for x in ('beta_fast', 'beta_slow', 'attention_factor')
+  ),
   ('llama', {'is_causal': False}, 'is_causal'),
   ('llama', {'per_layer_config': {'0': {}}}, 'per_layer_config'),
   ('llama', {'configuration_files': ['config.4.json']}, 'configuration_files'),

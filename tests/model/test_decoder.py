@@ -65,7 +65,25 @@ CONFIGS = {
     window_rope_theta=5.0,
   ),
 }
-CACHED = ('llama', 'mistral', 'gemma')
+CONFIGS['olmo'] = dataclasses.replace(
+  CONFIGS['mistral'],
+  qk_norm=True,
+  joint_qk_norm=True,
+  pre_norms=False,
+  post_norms=True,
+  full_layers=(1,),
+  window_rope_theta=50.0,
+  head_dim=8,
+  rope_scaling=RopeScaling(
+    factor=4.0,
+    low_freq_factor=1.0,
+    high_freq_factor=3.0,
+    original_length=40,
+    yarn=True,
+    attention_factor=1.3,
+  ),
+)
+CACHED = ('llama', 'mistral', 'gemma', 'olmo')
 VALID_BxT = np.array(
   [
     [1, 1, 1, 1, 1, 1, 1],
@@ -107,6 +125,13 @@ def frequency64(theta, i, half, scaling):
   if not scaling.original_length:
     return frequency / scaling.factor
   low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  if scaling.yarn:  # Peng et al. 2023, as transformers rounds it
+    turns = lambda x: scaling.original_length * theta ** (-x / half) / (2 * np.pi)
+    every = np.arange(2 * half)
+    first = max((x for x in every if turns(x) >= high), default=0)
+    last = min((x for x in every if turns(x) <= low), default=2 * half - 1)
+    smooth = 1 - np.clip((i - first) / (last - first), 0, 1)
+    return (1 - smooth) * frequency / scaling.factor + smooth * frequency
   wavelength = 2 * np.pi / frequency
   if wavelength < scaling.original_length / high:
     return frequency
@@ -123,6 +148,7 @@ def rotate64(x_TxH, theta, scaling):
     for i in range(half):
       angle = t * frequency64(theta, i, half, scaling)
       pair = (x_H[i] + 1j * x_H[i + half]) * np.exp(1j * angle)
+      pair *= 1 if scaling is None else scaling.attention_factor
       out_TxH[t, i], out_TxH[t, i + half] = pair.real, pair.imag
   return out_TxH
 
@@ -157,7 +183,12 @@ def reference(c, params, tokens_T):
     own_rope = slides and c.window_rope_theta
     rope = (c.window_rope_theta, None) if own_rope else (c.rope_theta, c.rope_scaling)
     sites['residual'].append(x_TxD)
-    y_TxD = norm(x_TxD, w['attention_norm'])
+    y_TxD = norm(x_TxD, w['attention_norm']) if c.pre_norms else x_TxD
+    joint = {}
+    for name in ('q', 'k'):
+      if c.joint_qk_norm:
+        every = y_TxD @ w['attention'][name]['kernel']
+        joint[name] = norm(every, w['attention'][f'{name}_norm'])
     heads_TxNxH = np.zeros((T, c.num_heads, c.head_dim))
     for n in range(c.num_heads):
       shared = n // (c.num_heads // c.num_kv_heads)
@@ -169,7 +200,10 @@ def reference(c, params, tokens_T):
         if c.qkv_bias:
           part[name] = part[name] + linear['bias'][columns]
       for name in ('q', 'k'):
-        if c.qk_norm:
+        if c.joint_qk_norm:
+          head = n if name == 'q' else shared
+          part[name] = joint[name][:, head * c.head_dim : (head + 1) * c.head_dim]
+        elif c.qk_norm:
           part[name] = norm(part[name], w['attention'][f'{name}_norm'])
         part[name] = rotate64(part[name], *rope)
       for t in range(T):
@@ -183,7 +217,7 @@ def reference(c, params, tokens_T):
       attended = norm(attended, w['attention_post_norm'])
     sites['attention_out'].append(attended)
     x_TxD = x_TxD + attended
-    y_TxD = norm(x_TxD, w['mlp_norm'])
+    y_TxD = norm(x_TxD, w['mlp_norm']) if c.pre_norms else x_TxD
     up = y_TxD @ w['mlp']['up']['kernel']
     if c.gated_mlp:
       inner = act64(c.activation, y_TxD @ w['mlp']['gate']['kernel']) * up
