@@ -55,6 +55,9 @@ CONFIGS = {
   'llama': lambda: transformers.LlamaConfig(
     **_SIZES, rope_theta=10_000.0, rope_scaling=_LLAMA3
   ),
+  'llama_biased': lambda: transformers.LlamaConfig(
+    **_SIZES, attention_bias=True, mlp_bias=True
+  ),
   'mistral': lambda: transformers.MistralConfig(**_SIZES, sliding_window=9),
   'qwen2': lambda: transformers.Qwen2Config(**_QWEN2, rope_theta=1e6),
   'qwen2_windowed': lambda: transformers.Qwen2Config(
@@ -79,6 +82,17 @@ CONFIGS = {
     sliding_window=9,
     rope_theta=10_000.0,
     rope_scaling=_YARN,
+  ),
+  'smollm3': lambda: transformers.SmolLM3Config(**_SIZES, no_rope_layers=[1, 0, 1]),
+  'granite': lambda: transformers.GraniteConfig(
+    **_SIZES,
+    embedding_multiplier=3.0,
+    residual_multiplier=0.4,
+    attention_multiplier=0.15,
+    logits_scaling=5.0,
+  ),
+  'phi3': lambda: transformers.Phi3Config(
+    **_SIZES, partial_rotary_factor=0.75, sliding_window=9
   ),
 }
 # As google/gemma-3-4b-it: a language model within a model that also sees.

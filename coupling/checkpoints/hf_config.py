@@ -18,8 +18,22 @@ HFConfig = dict[str, Any]
 
 SLIDING, FULL = 'sliding_attention', 'full_attention'
 MULTIMODAL, ITS_TEXT = 'gemma3', 'gemma3_text'  # model_type, and of its language model
+FUSED = 'phi3'  # of which one tensor holds q, k and v, and one gate and up
 BY_KIND = (ITS_TEXT, 'olmo3')  # rotate by themselves where they slide
 
+# Families whose models have biases where these fields say so.
+BIASES = {
+  'attention_bias': (
+    'llama',
+    'qwen3',
+    ITS_TEXT,
+    'olmo2',
+    'olmo3',
+    'smollm3',
+    'granite',
+  ),
+  'mlp_bias': ('llama', 'smollm3', 'granite'),
+}
 # Field of config.json -> values under which the arithmetic is this decoder's.
 _SUPPORTED = {
   'attention_bias': (False, None),
@@ -35,6 +49,7 @@ _SUPPORTED = {
   'per_layer_config': (None,),
   'configuration_files': (None,),  # another file would be read instead of this one
 }
+_FOLLOWED = {**BIASES, 'partial_rotary_factor': (FUSED,)}  # whatever they say
 _NEEDED = (
   'vocab_size',
   'hidden_size',
@@ -52,6 +67,7 @@ _COUNTS = (
   'sliding_window',
   'sliding_window_pattern',
   'query_pre_attn_scalar',
+  'no_rope_layer_interval',
 )
 _NUMBERS = (
   'rms_norm_eps',
@@ -63,6 +79,7 @@ _NUMBERS = (
   'beta_slow',
   'beta_fast',
   'attention_factor',
+  'partial_rotary_factor',
 )
 _ROPE = ('rope_parameters', 'rope_scaling')
 
@@ -129,6 +146,8 @@ class Fields:
 
   def _refuse_others(self, raw: HFConfig) -> None:
     for field, supported in _SUPPORTED.items():
+      if raw.get('model_type') in _FOLLOWED.get(field, ()):
+        continue
       if raw.get(field) not in supported:
         raise self.error(field, f'only {supported[0]} is supported', raw[field])
     if not isinstance(raw.get('text_config', {}), dict):

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 import math
 from typing import Any, NamedTuple
 
-from coupling.checkpoints.hf_config import BY_KIND, FULL, SLIDING, Fields
+from coupling.checkpoints.hf_config import BY_KIND, FULL, FUSED, SLIDING, Fields
 from coupling.model.architecture import RopeScaling
 
-NEVER_SLIDE = ('llama', 'olmo2')  # whatever their files say
+NEVER_SLIDE = ('llama', 'olmo2', 'granite')  # whatever their files say
 # Kinds of scaling, and the fields that each needs.
 _SCALINGS = {
   'linear': ('factor',),
@@ -23,14 +23,27 @@ def windows(fields: Fields) -> tuple[int, tuple[int, ...]]:
     return 0, ()
   window = config.sliding_window
   types = getattr(config, 'layer_types', None)
-  if types is None:  # of a plain Mistral
+  if types is None or fields.model_type == FUSED:  # or of a plain Mistral
     return window or 0, ()
   full = tuple(i for i, kind in enumerate(types) if kind == FULL)
   if len(full) == config.num_hidden_layers:
     return 0, ()
   if window is None:
     raise fields.error('sliding_window', f'layer_types has layers of {SLIDING}')
+  if not getattr(config, 'use_sliding_window', True):
+    raise fields.error('use_sliding_window', f'layer_types has layers of {SLIDING}')
   return window, full
+
+
+def without_rope(fields: Fields) -> tuple[int, ...]:
+  """The layers that do not rotate."""
+  if fields.model_type != 'smollm3':
+    return ()
+  rotates, depth = fields.config.no_rope_layers, fields.config.num_hidden_layers
+  if len(rotates) < depth or any(x not in (0, 1) for x in rotates):
+    reason = f'a list of {depth} numbers is expected, 1 where a layer rotates, else 0'
+    raise fields.error('no_rope_layers', reason, rotates)
+  return tuple(i for i in range(depth) if not rotates[i])
 
 
 class Rope(NamedTuple):
@@ -38,6 +51,7 @@ class Rope(NamedTuple):
 
   theta: float
   scaling: RopeScaling | None
+  dims: int  # of a head, those that rotate; 0: all
   window_theta: float  # of sliding layers, where they rotate by themselves; or 0
 
 
@@ -50,9 +64,26 @@ def rope(fields: Fields) -> Rope:
       reason = 'sliding layers are supported without scaling'
       raise fields.error(f'rope_parameters.{SLIDING}', reason, own)
     window_theta = _theta(fields, own)
-  if found.get('partial_rotary_factor', 1.0) != 1.0:
+  return Rope(
+    _theta(fields, found), _scaling(fields, found), _dims(fields, found), window_theta
+  )
+
+
+def _dims(fields: Fields, found: Mapping[str, Any]) -> int:
+  """Of a head, the dimensions that rotate; 0: all."""
+  share = found.get('partial_rotary_factor', 1.0)
+  if share == 1:
+    return 0
+  if fields.model_type != FUSED:
     raise fields.error('rope_parameters', 'no partial rotation is supported', found)
-  return Rope(_theta(fields, found), _scaling(fields, found), window_theta)
+  config = fields.config
+  heads, width = config.num_attention_heads, config.hidden_size
+  all_of_it = getattr(config, 'head_dim', None) or width // heads
+  dims = int(all_of_it * share)
+  if not 0 < dims < all_of_it or dims % 2:
+    reason = f'an even number of the {all_of_it} dimensions of a head can rotate'
+    raise fields.error('partial_rotary_factor', reason, share)
+  return dims
 
 
 def _scaling(fields: Fields, found: Mapping[str, Any]) -> RopeScaling | None:

@@ -25,12 +25,16 @@ class Kind(NamedTuple):
   """What sets layers of one model apart."""
 
   slides: bool
+  rotates: bool
 
 
 def layer_kinds(config: DecoderConfig) -> tuple[list[Kind], np.ndarray]:
   """The kinds of layers that there are, and int32 [L]: which of them each layer is."""
   layers_L = [
-    Kind(bool(config.window) and i not in config.full_layers)
+    Kind(
+      slides=bool(config.window) and i not in config.full_layers,
+      rotates=i not in config.no_rope_layers,
+    )
     for i in range(config.depth)
   ]
   kinds = sorted(set(layers_L))
@@ -79,12 +83,15 @@ def _view_of(kind, config, positions_BxC, key_positions_BxS, mask_BxCxS) -> View
     config = dataclasses.replace(
       config, rope_theta=config.window_rope_theta, rope_scaling=None
     )
-  return View(rope_tables(positions_BxC, config), mask_BxCxS)
+  sin, cos = rope_tables(positions_BxC, config)
+  if not kind.rotates:
+    sin, cos = jnp.zeros_like(sin), jnp.ones_like(cos)
+  return View((sin, cos), mask_BxCxS)
 
 
 def rope_tables(positions_BxT: jax.Array, config: DecoderConfig):
-  """Sines and cosines of the rotary angles, [B, T, 1, H/2] each."""
-  half, scaling = config.head_dim // 2, config.rope_scaling
+  """Sines and cosines of the rotary angles, [B, T, 1, H/2], of H that rotate."""
+  half, scaling = (config.rotary_dims or config.head_dim) // 2, config.rope_scaling
   frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
   if scaling is not None:
     frequency = frequency * _stretch(frequency, scaling, config.rope_theta)
@@ -118,10 +125,14 @@ def _stretch(
 
 
 def rotate(x_BxTxNxH: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Rotary position embedding, halves convention (Su et al. 2021; as in Llama)."""
+  """Rotary position embedding, halves convention (Su et al. 2021; as in Llama).
+
+  Of a head's first dimensions, as many as there are angles for.
+  """
   sin, cos = rope
-  a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
-  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  half = sin.shape[-1]
+  a, b, rest = jnp.split(x_BxTxNxH.astype(jnp.float32), [half, 2 * half], axis=-1)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)
   return rotated.astype(x_BxTxNxH.dtype)
 
 
@@ -234,7 +245,7 @@ class Attention(nnx.Module):
     self.q = linear(c.width, c.num_heads * c.head_dim, use_bias=c.qkv_bias)
     self.k = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
     self.v = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
-    self.out = linear(c.num_heads * c.head_dim, c.width)
+    self.out = linear(c.num_heads * c.head_dim, c.width, use_bias=c.out_bias)
     if c.qk_norm:
       queries, keys = (c.num_heads, c.num_kv_heads) if c.joint_qk_norm else (1, 1)
       self.q_norm = layers.make_norm(c, queries * c.head_dim, rngs)
@@ -258,7 +269,7 @@ class Attention(nnx.Module):
     q_BxCxNxH = rotate(q_BxCxNxH, queries.view.rope)
     k_BxTxKxH = rotate(k_BxTxKxH, rope)
     new = Seen(k_BxTxKxH.transpose(0, 2, 3, 1), v_BxTxKxH.swapaxes(1, 2))
-    q_BxCxNxH = q_BxCxNxH * (c.query_scalar or c.head_dim) ** -0.5
+    q_BxCxNxH = q_BxCxNxH * (c.attention_multiplier or c.head_dim**-0.5)
     mask_BxCxS = queries.view.mask_BxCxS
     if caches or queries.rows_BxC is not None:
       heads_BxCxNxH = attend(q_BxCxNxH, [*caches, new], mask_BxCxS)

@@ -53,13 +53,20 @@ class Block(nnx.Module):
     attended_BxCxD, new = self.attention(entering_BxTxD, queries, rope, caches, hooks)
     if self.config.post_norms:
       attended_BxCxD = self.attention_post_norm(attended_BxCxD)
-    attended_BxCxD = hooks.site('attention_out', attended_BxCxD)
+    attended_BxCxD = self._added('attention_out', attended_BxCxD, hooks)
     x_BxCxD = layers.take(x_BxTxD, queries.rows_BxC) + attended_BxCxD
     entering_BxCxD = self.mlp_norm(x_BxCxD) if self.config.pre_norms else x_BxCxD
     fed_BxCxD = self.mlp(entering_BxCxD, hooks)
     if self.config.post_norms:
       fed_BxCxD = self.mlp_post_norm(fed_BxCxD)
-    return layers.keep_rows(x_BxCxD + hooks.site('mlp_out', fed_BxCxD)), new
+    fed_BxCxD = self._added('mlp_out', fed_BxCxD, hooks)
+    return layers.keep_rows(x_BxCxD + fed_BxCxD), new
+
+  def _added(self, site, x_BxCxD, hooks):
+    """What is added to the residual stream."""
+    if self.config.residual_multiplier != 1:
+      x_BxCxD = x_BxCxD * self.config.residual_multiplier
+    return hooks.site(site, x_BxCxD)
 
 
 class Decoder(nnx.Module):
@@ -134,8 +141,8 @@ class Decoder(nnx.Module):
   def _embedded(self, tokens_BxT, positions_BxT):
     """What enters the first layer."""
     x_BxTxD = self.embed(tokens_BxT)
-    if self.config.scaled_embedding:
-      x_BxTxD = x_BxTxD * jnp.asarray(self.config.width**0.5, x_BxTxD.dtype)
+    if self.config.embedding_multiplier != 1:
+      x_BxTxD = x_BxTxD * jnp.asarray(self.config.embedding_multiplier, x_BxTxD.dtype)
     if self.config.learned_positions:
       x_BxTxD = x_BxTxD + self.position_embed(positions_BxT)
     return x_BxTxD
@@ -147,7 +154,9 @@ class Decoder(nnx.Module):
     else:
       weight, dims = self.head.kernel[...], '...d,dv->...v'
     weight = weight.astype(hidden.dtype)
-    return jnp.einsum(dims, hidden, weight, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(dims, hidden, weight, preferred_element_type=jnp.float32)
+    divisor = self.config.logits_divisor
+    return logits if divisor == 1 else logits / divisor
 
 
 def _block(

@@ -91,6 +91,21 @@ SAYS = [
     {'rope_parameters': '-', 'rope_theta': 60.0, 'rope_scaling': YARN},
   ),
   ('olmo2', {'rope_parameters': '-', 'rope_theta': 50.0}),
+  *(
+    (name, {'attention_bias': True})
+    for name in ('llama', 'qwen3', 'gemma3', 'olmo2', 'olmo3', 'smollm3', 'granite')
+  ),
+  *((name, {'mlp_bias': True}) for name in ('llama', 'smollm3', 'granite')),
+  ('phi3', {'rope_parameters': '-', 'rope_theta': 60.0, 'sliding_window': None}),
+  ('phi3', {'rope_parameters': {'partial_rotary_factor': 0.25, 'rope_theta': 9.0}}),
+  ('phi3', {'rope_parameters': '-', 'partial_rotary_factor': 0.5}),
+  ('smollm3', {'no_rope_layers': '-', 'layer_types': '-', 'num_hidden_layers': 5}),
+  (
+    'smollm3',
+    WINDOWED | {'no_rope_layers': '-', 'layer_types': '-', 'no_rope_layer_interval': 2},
+  ),
+  ('smollm3', {'no_rope_layers': [0, 1, 1, 0], 'rope_scaling': YARN}),
+  ('granite', {'logits_scaling': '-', 'attention_multiplier': 1}),
 ]
 
 
@@ -123,6 +138,7 @@ def test_a_config_is_read_as_transformers_reads_it(name, change, tmp_path):
 # Fields that the modelling code of transformers reads and that change no logits here.
 NO_MATTER = {
   'attention_dropout',  # of training
+  'resid_pdrop',
   'pad_token_id',  # its embedding's gradient
   '_attn_implementation',
   'image_token_id',
@@ -133,6 +149,7 @@ NO_MATTER = {
   'attention_chunk_size',  # of chunked layers, which layer_types would name
   'layer_types',
   'max_position_embeddings',
+  'original_max_position_embeddings',  # of longrope, which is refused
 }
 READ_HERE = {
   'hidden_act',
@@ -148,6 +165,13 @@ READ_HERE = {
   'vocab_size',
   'sliding_window',
   'query_pre_attn_scalar',
+  'no_rope_layers',
+  'partial_rotary_factor',
+  'use_sliding_window',
+  'embedding_multiplier',
+  'residual_multiplier',
+  'attention_multiplier',
+  'logits_scaling',
 }
 REFUSED = {
   'attention_bias',
@@ -256,6 +280,21 @@ MALFORMED = [
   *(
     ('llama', {'rope_scaling': YARN | {x: 0}}, x)
     for x in ('beta_fast', 'beta_slow', 'attention_factor')
+  ),
+  *(
+    ('smollm3', {'no_rope_layers': x}, 'no_rope_layers')
+    for x in ([1, 0], [1, 0, 2], 'all', [1, 0, None])
+  ),
+  ('smollm3', {'layer_types': [SLIDES] * 3, 'sliding_window': 9}, 'use_sliding_window'),
+  ('smollm3', {'no_rope_layers': '-', 'no_rope_layer_interval': 0}, 'interval'),
+  *(
+    ('phi3', {'rope_parameters': '-', 'partial_rotary_factor': x}, 'partial_rotary')
+    for x in (0, 1.5, '1')
+  ),
+  *(
+    ('granite', {field: x}, field)
+    for field in ('residual_multiplier', 'attention_multiplier', 'logits_scaling')
+    for x in (0, -1.0, '2')
   ),
   ('llama', {'is_causal': False}, 'is_causal'),
   ('llama', {'per_layer_config': {'0': {}}}, 'per_layer_config'),

@@ -57,8 +57,8 @@ CONFIGS = {
     qk_norm=True,
     post_norms=True,
     offset_norms=True,
-    scaled_embedding=True,
-    query_scalar=9,
+    embedding_multiplier=8**0.5,
+    attention_multiplier=9**-0.5,
     rope_scaling=RopeScaling(factor=2.0),
     window=3,
     full_layers=(1,),
@@ -83,7 +83,18 @@ CONFIGS['olmo'] = dataclasses.replace(
     attention_factor=1.3,
   ),
 )
-CACHED = ('llama', 'mistral', 'gemma', 'olmo')
+CONFIGS['granite'] = dataclasses.replace(
+  LLAMA,
+  embedding_multiplier=2.0,
+  residual_multiplier=0.3,
+  attention_multiplier=0.4,
+  logits_divisor=3.0,
+)
+CONFIGS['smollm3'] = dataclasses.replace(
+  LLAMA, no_rope_layers=(1,), window=3, full_layers=(2,)
+)  # three kinds of layers
+CONFIGS['phi'] = dataclasses.replace(LLAMA, head_dim=8, rotary_dims=6)
+CACHED = ('llama', 'mistral', 'gemma', 'olmo', 'smollm3')
 VALID_BxT = np.array(
   [
     [1, 1, 1, 1, 1, 1, 1],
@@ -141,9 +152,9 @@ def frequency64(theta, i, half, scaling):
   return (1 - smooth) * frequency / scaling.factor + smooth * frequency
 
 
-def rotate64(x_TxH, theta, scaling):
-  half = x_TxH.shape[1] // 2
-  out_TxH = np.empty_like(x_TxH)
+def rotate64(x_TxH, theta, scaling, dims=0):
+  half = (dims or x_TxH.shape[1]) // 2
+  out_TxH = x_TxH.copy()
   for t, x_H in enumerate(x_TxH):
     for i in range(half):
       angle = t * frequency64(theta, i, half, scaling)
@@ -172,8 +183,7 @@ def reference(c, params, tokens_T):
     return norm64(x, weights['scale'] + c.offset_norms, c.norm_eps)
 
   x_TxD = p['embed']['embedding'][tokens_T]
-  if c.scaled_embedding:
-    x_TxD = x_TxD * np.sqrt(c.width)
+  x_TxD = x_TxD * c.embedding_multiplier
   if c.learned_positions:
     x_TxD = x_TxD + p['position_embed']['embedding'][:T]
   sites = {name: [] for name in SITES}
@@ -205,18 +215,20 @@ def reference(c, params, tokens_T):
           part[name] = joint[name][:, head * c.head_dim : (head + 1) * c.head_dim]
         elif c.qk_norm:
           part[name] = norm(part[name], w['attention'][f'{name}_norm'])
-        part[name] = rotate64(part[name], *rope)
+        if depth not in c.no_rope_layers:
+          part[name] = rotate64(part[name], *rope, c.rotary_dims)
       for t in range(T):
         seen = slice(max(0, t + 1 - c.window) if slides else 0, t + 1)
-        score_S = part['k'][seen] @ part['q'][t] / np.sqrt(c.query_scalar or c.head_dim)
+        score_S = part['k'][seen] @ part['q'][t]
+        score_S = score_S * (c.attention_multiplier or c.head_dim**-0.5)
         weight_S = np.exp(score_S - score_S.max())
         heads_TxNxH[t, n] = weight_S / weight_S.sum() @ part['v'][seen]
     sites['heads'].append(heads_TxNxH)
     attended = heads_TxNxH.reshape(T, -1) @ w['attention']['out']['kernel']
     if c.post_norms:
       attended = norm(attended, w['attention_post_norm'])
-    sites['attention_out'].append(attended)
-    x_TxD = x_TxD + attended
+    sites['attention_out'].append(attended * c.residual_multiplier)
+    x_TxD = x_TxD + sites['attention_out'][-1]
     y_TxD = norm(x_TxD, w['mlp_norm']) if c.pre_norms else x_TxD
     up = y_TxD @ w['mlp']['up']['kernel']
     if c.gated_mlp:
@@ -224,11 +236,14 @@ def reference(c, params, tokens_T):
     else:
       inner = act64(c.activation, up)
     fed = inner @ w['mlp']['down']['kernel']
-    sites['mlp_out'].append(norm(fed, w['mlp_post_norm']) if c.post_norms else fed)
+    fed = norm(fed, w['mlp_post_norm']) if c.post_norms else fed
+    sites['mlp_out'].append(fed * c.residual_multiplier)
     x_TxD = x_TxD + sites['mlp_out'][-1]
   hidden_TxD = norm(x_TxD, p['final_norm'])
   head_DxV = p['embed']['embedding'].T if c.tied_head else p['head']['kernel']
-  return hidden_TxD @ head_DxV, {k: np.stack(v) for k, v in sites.items()}
+  return hidden_TxD @ head_DxV / c.logits_divisor, {
+    k: np.stack(v) for k, v in sites.items()
+  }
 
 
 @pytest.mark.parametrize('name', CONFIGS)
