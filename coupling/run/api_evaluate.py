@@ -12,6 +12,7 @@ from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import evaluation
 from coupling.elicit import evaluator as evaluator_lib
+from coupling.elicit import label_file
 from coupling.elicit import models
 from coupling.report import aggregate
 from coupling.report import figures
@@ -112,6 +113,10 @@ class Result:
   def to_html(self, path: str | pathlib.Path) -> None:
     """Writes the report, one page that stands alone."""
     files.write_bytes(pathlib.Path(path), page.html(self.summary).encode())
+
+  def save(self, path: str | pathlib.Path) -> None:
+    """Writes the items as a .jsonl or .parquet file; DataError for another ending."""
+    label_file.write(path, self.items)
 
   def _final(self, name: str) -> Interval:
     return _interval(self.summary['runs'][RUN]['final'][name])

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import pathlib
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import fitting
+from coupling.elicit import label_file
 from coupling.elicit import label_set
 from coupling.elicit import models
 from coupling.elicit import options
@@ -65,6 +67,17 @@ class Labels:
   too_long: Mapping[str, int]
   made: Mapping[str, Any]
   of_base: dict[Any, pa.Table] = dataclasses.field(default_factory=dict, init=False)
+
+  def save(self, path: str | pathlib.Path) -> None:
+    """Writes them as one .jsonl or .parquet file, which `read_labels` reads.
+
+    Columns as of label_file.COLUMNS and OPTIONAL; DataError for another ending.
+    """
+    found = {
+      split: label_file.Labelled(pairs, self.row[split], self.behaviors[split])
+      for split, pairs in self.pairs.items()
+    }
+    label_file.write(path, label_file.table(found, self.questions))
 
   def table(self, split: str) -> pa.Table:
     """One row a pair, as the label stage writes it: see label_set.table."""
@@ -131,6 +144,45 @@ def label(
       vary (config.stop_if_constant); prompts that are all too long.
   """
   template = questions or getattr(pairs, 'questions', pairs_lib.Questions())
+  template, behavior, config, length = settings(template, behavior, config, length)
+  begun, started = time.monotonic(), manifests.provenance()
+  task = getattr(pairs, 'task', None)
+  check = builder.check if task else builder.check_asked
+  every = {
+    split: reply_options.with_unnamed(template, found)
+    for split, found in builder.split(pairs, check).items()
+  }
+  row = {
+    split: fitting_rows(model, template, behavior, config, length, split, found)
+    for split, found in every.items()
+  }
+  kept = {split: [every[split][i] for i in row_N] for split, row_N in row.items()}
+  choice = how(model, template, behavior, config, kept['train'])
+  asks = labelling.asking(model, template, config, choice, config.reference)
+  found = _behaviors(asks, config, kept, row)
+  return Labels(
+    model=model,
+    questions=template,
+    task=task,
+    behavior=behavior,
+    how=choice,
+    config=config,
+    length=length,
+    pairs=kept,
+    row=row,
+    behaviors=found,
+    too_long={split: len(every[split]) - len(x) for split, x in kept.items()},
+    made=started | {'seconds': round(time.monotonic() - begun, 3)},
+  )
+
+
+def settings(
+  template: pairs_lib.Questions,
+  behavior: schema.Behavior | None,
+  config: schema.Label | None,
+  length: schema.Length | None,
+) -> tuple[pairs_lib.Questions, schema.Behavior, schema.Label, schema.Length]:
+  """How to ask, with what is not given, checked."""
   config, length = config or schema.Label(), length or schema.Length()
   behavior = behavior or (schema.Behavior() if template.detect else TEXT)
   if behavior.read == 'reply':
@@ -142,40 +194,25 @@ def label(
     asking_rules.template_problems('questions', template),
     asking_rules.reading_problems(behavior, config, {}, template),
   )
-  begun, started = time.monotonic(), manifests.provenance()
-  task = getattr(pairs, 'task', None)
-  check = builder.check if task else builder.check_asked
-  every = {
-    split: reply_options.with_unnamed(template, found)
-    for split, found in builder.split(pairs, check).items()
-  }
-  row = {
-    split: _fitting(model, template, behavior, config, length, split, found)
-    for split, found in every.items()
-  }
-  kept = {split: [every[split][i] for i in row_N] for split, row_N in row.items()}
-  ask = functools.partial(labelling.asking, model, template, config)
-  how = options.How.of(behavior)
-  if behavior.calibration == 'prior':
-    how = options.How.of(behavior, labelling.prior(ask(how, 'options'), kept['train']))
-  found = _behaviors(ask(how, config.reference), config, kept, row)
-  return Labels(
-    model=model,
-    questions=template,
-    task=task,
-    behavior=behavior,
-    how=how,
-    config=config,
-    length=length,
-    pairs=kept,
-    row=row,
-    behaviors=found,
-    too_long={split: len(every[split]) - len(x) for split, x in kept.items()},
-    made=started | {'seconds': round(time.monotonic() - begun, 3)},
-  )
+  return template, behavior, config, length
 
 
-def _fitting(
+def how(
+  model: models.Model,
+  template: pairs_lib.Questions,
+  behavior: schema.Behavior,
+  config: schema.Label,
+  train: Pairs,
+) -> options.How:
+  """How a choice is read, with the prior of M_0 where that is taken away."""
+  choice = options.How.of(behavior)
+  if behavior.calibration != 'prior':
+    return choice
+  asks = labelling.asking(model, template, config, choice, 'options')
+  return options.How.of(behavior, labelling.prior(asks, train))
+
+
+def fitting_rows(
   model: models.Model,
   template: pairs_lib.Questions,
   behavior: schema.Behavior,
