@@ -6,9 +6,8 @@ Claim (arXiv 2606.32038): after explanation training on fixed labels, Self > Ori
 model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
-After `make demo`: 21 s on two cores, the numbers of that run. Arguments: task, model,
-checkpoint, path, seed; checkpoints (a folder); endpoint (a URL); labels (of a stage,
-task, own; first or base of the checkpoints).
+After `make demo`: 21 s on two cores. Arguments: task, model, checkpoint, path, seed;
+checkpoints (a folder); endpoint (a URL); labels (a stage, task, own, first or base).
 """
 
 import dataclasses

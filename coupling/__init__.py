@@ -18,6 +18,7 @@ _WHERE = {
   'evaluate': 'coupling.run.api_evaluate',
   'label': 'coupling.run.api_label',
   'load': 'coupling.run.api_load',
+  'read_labels': 'coupling.run.api_read',
   'tasks': 'coupling.run',
   'train': 'coupling.run.api_train',
 }
@@ -28,6 +29,7 @@ __all__ = [
   'evaluate',
   'label',
   'load',
+  'read_labels',
   'tasks',
   'train',
 ]

@@ -65,6 +65,16 @@ def with_unnamed(
   return [dataclasses.replace(pair, options=(*pair.options, UNNAMED)) for pair in found]
 
 
+def bare(asked: pairs.Questions, found: Sequence[pairs.Pair]) -> list[pairs.Pair]:
+  """Pairs without the option that `with_unnamed` gave them, where it did."""
+  if asked.detect is not detect:
+    return [*found]
+  return [
+    dataclasses.replace(pair, options=tuple(x for x in pair.options if x != UNNAMED))
+    for pair in found
+  ]
+
+
 def unnamed(options: Sequence[tuple[str, ...]], option_N: np.ndarray) -> np.ndarray:
   """Whether behaviours are UNNAMED, bool [N]; `options`: of each pair."""
   chosen = (x[k] if k >= 0 else '' for x, k in zip(options, option_N, strict=True))

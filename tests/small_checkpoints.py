@@ -42,10 +42,21 @@ _LLAMA3 = {
   'high_freq_factor': 4.0,
   'original_max_position_embeddings': 64,
 }
+_YARN = {
+  'rope_type': 'yarn',
+  'factor': 8.0,
+  'beta_fast': 4.0,
+  'beta_slow': 1.0,
+  'original_max_position_embeddings': 64,
+  'attention_factor': 1.2079441541679836,
+}
 _QWEN2 = {k: v for k, v in _SIZES.items() if k != 'head_dim'}
 CONFIGS = {
   'llama': lambda: transformers.LlamaConfig(
     **_SIZES, rope_theta=10_000.0, rope_scaling=_LLAMA3
+  ),
+  'llama_biased': lambda: transformers.LlamaConfig(
+    **_SIZES, attention_bias=True, mlp_bias=True
   ),
   'mistral': lambda: transformers.MistralConfig(**_SIZES, sliding_window=9),
   'qwen2': lambda: transformers.Qwen2Config(**_QWEN2, rope_theta=1e6),
@@ -62,6 +73,26 @@ CONFIGS = {
       'full_attention': {'rope_type': 'linear', 'factor': 8.0, 'rope_theta': 1e4},
       'sliding_attention': {'rope_type': 'default', 'rope_theta': 100.0},
     },
+  ),
+  'olmo2': lambda: transformers.Olmo2Config(**_SIZES),
+  # As allenai/Olmo-3-1025-7B.
+  'olmo3': lambda: transformers.Olmo3Config(
+    **_SIZES,
+    layer_types=['sliding_attention', 'full_attention', 'sliding_attention'],
+    sliding_window=9,
+    rope_theta=10_000.0,
+    rope_scaling=_YARN,
+  ),
+  'smollm3': lambda: transformers.SmolLM3Config(**_SIZES, no_rope_layers=[1, 0, 1]),
+  'granite': lambda: transformers.GraniteConfig(
+    **_SIZES,
+    embedding_multiplier=3.0,
+    residual_multiplier=0.4,
+    attention_multiplier=0.15,
+    logits_scaling=5.0,
+  ),
+  'phi3': lambda: transformers.Phi3Config(
+    **_SIZES, partial_rotary_factor=0.75, sliding_window=9
   ),
 }
 # As google/gemma-3-4b-it: a language model within a model that also sees.

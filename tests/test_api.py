@@ -21,6 +21,7 @@ import coupling as cp
 from configs import common, facts
 from coupling.checkpoints import hub, peft_format
 from coupling.config import schema, validate
+from coupling.elicit import label_file
 from coupling.elicit import label_set
 from coupling.model import decoder
 from coupling.run import pipeline, api_evaluate, api_train
@@ -136,6 +137,55 @@ def test_a_result_gives_its_numbers_its_items_a_figure_and_a_page(result, tmp_pa
     result.plot('none')
   result.to_html(tmp_path / 'report.html')
   assert 'data-path' in (tmp_path / 'report.html').read_text()
+
+
+@pytest.mark.parametrize('ending', ['.jsonl', '.parquet'])
+def test_labels_that_were_saved_are_read_and_give_the_same_numbers(
+  before, labels, after, result, tmp_path, ending
+):
+  path = tmp_path / f'labels{ending}'
+  labels.save(path)
+  found = cp.read_labels(path, before, QUESTIONS)
+  assert found.digest == labels.digest and found.how == labels.how
+  for split in SPLITS:
+    assert found.table(split).equals(labels.table(split))
+  if ending == '.jsonl':  # once is enough
+    again = cp.evaluate(after, found)
+    assert again.items.equals(result.items)
+    for name in ('runs', 'baselines', 'items'):
+      assert repr(again.summary[name]) == repr(result.summary[name])
+
+
+def test_a_saved_file_says_what_was_done_in_words(labels, result, tmp_path):
+  labels.save(tmp_path / 'labels.jsonl')
+  rows = [*map(json.loads, (tmp_path / 'labels.jsonl').read_text().splitlines())]
+  assert [*rows[0]][:8] == [*label_file.COLUMNS]
+  changed = next(x for x in rows if x['behavior'] != x['counterfactual_behavior'])
+  want = f'changed to {changed["counterfactual_behavior"]}'
+  assert changed['explanation'] == want
+  result.save(tmp_path / 'items.parquet')
+  assert pq.read_table(tmp_path / 'items.parquet').equals(result.items)
+  result.save(tmp_path / 'items.jsonl')
+  said = [*map(json.loads, (tmp_path / 'items.jsonl').read_text().splitlines())]
+  assert [x['self'] for x in said] == result.items['self'].to_pylist()
+  with pytest.raises(readers.DataError, match='items.csv'):
+    result.save(tmp_path / 'items.csv')
+
+
+def test_labels_that_others_give_need_no_more_than_the_columns(
+  before, labels, after, tmp_path
+):
+  """Neither places nor distributions; KL is then refused before it is trained."""
+  path = tmp_path / 'labels.jsonl'
+  labels.save(path)
+  rows = [*map(json.loads, path.read_text().splitlines())]
+  few = [{name: row[name] for name in label_file.COLUMNS} for row in rows]
+  path.write_text(''.join(f'{json.dumps(row)}\n' for row in few))
+  found = cp.read_labels(path, before, QUESTIONS)
+  orig = cp.evaluate(after, found).orig_accuracy
+  assert orig.value == cp.evaluate(after, labels).orig_accuracy.value
+  with pytest.raises(schema.ConfigError, match='column reference.*kl=0'):
+    cp.train(before, found, **SETTINGS)
 
 
 def test_a_model_that_was_not_trained_here_is_audited(before, labels):

@@ -1,14 +1,17 @@
 """Model families as data: the hub's config.json and weight names <-> our decoder.
 
-Llama 3.x, Mistral, Qwen2.5, Qwen3 and Gemma 3 (text). A config.json whose arithmetic
-this decoder would not follow is refused; fields that change none are ignored.
+Llama 3.x, Mistral, Qwen2.5, Qwen3, Gemma 3 (text), OLMo 2 and 3, SmolLM3, Granite,
+Phi-3 and Phi-4. A config.json whose arithmetic this decoder would not follow is
+refused; fields that change none are ignored.
 """
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 from coupling.checkpoints import hf_config
+from coupling.checkpoints import hf_layers
 from coupling.checkpoints.hf_config import CheckpointError, Fields, HFConfig
 from coupling.model.architecture import DecoderConfig
 
@@ -24,7 +27,12 @@ _GEMMA_ARITHMETIC = {
   'qk_norm': True,
   'post_norms': True,
   'offset_norms': True,
-  'scaled_embedding': True,
+}
+_OLMO_ARITHMETIC = {
+  'qk_norm': True,
+  'joint_qk_norm': True,
+  'pre_norms': False,
+  'post_norms': True,
 }
 FAMILIES = {
   'llama': Family('LlamaForCausalLM', {}),
@@ -32,9 +40,20 @@ FAMILIES = {
   'qwen2': Family('Qwen2ForCausalLM', {'qkv_bias': True}),
   'qwen3': Family('Qwen3ForCausalLM', {'qk_norm': True}),
   hf_config.ITS_TEXT: Family('Gemma3ForCausalLM', _GEMMA_ARITHMETIC),
+  'olmo2': Family('Olmo2ForCausalLM', _OLMO_ARITHMETIC),
+  'olmo3': Family('Olmo3ForCausalLM', _OLMO_ARITHMETIC),
+  'smollm3': Family('SmolLM3ForCausalLM', {}),
+  'granite': Family('GraniteForCausalLM', {}),
+  hf_config.FUSED: Family('Phi3ForCausalLM', {}),
 }
 
 _ACTIVATIONS = {'silu': 'silu', 'relu': 'relu', 'gelu_pytorch_tanh': 'gelu_tanh'}
+_GRANITE = {  # multipliers, as its files call them
+  'embedding_multiplier': 'embedding_multiplier',
+  'residual_multiplier': 'residual_multiplier',
+  'attention_multiplier': 'attention_multiplier',
+  'logits_divisor': 'logits_scaling',
+}
 # What a config.json does not say of a decoder.
 _OWN_MATTER = ('embedding_std', 'dtype', 'param_dtype', 'scan_layers')
 
@@ -71,8 +90,8 @@ def from_hf(
   if activation not in _ACTIVATIONS:
     field = 'hidden_activation' if gemma else 'hidden_act'
     raise fields.error(field, f'supported are {", ".join(_ACTIVATIONS)}', activation)
-  window, full_layers = hf_config.windows(fields)
-  theta, scaling, window_theta = hf_config.rope(fields)
+  window, full_layers = hf_layers.windows(fields)
+  rope = hf_layers.rope(fields)
   heads = there.num_attention_heads
   return DecoderConfig(
     vocab_size=there.vocab_size,
@@ -84,18 +103,54 @@ def from_hf(
     mlp_dim=there.intermediate_size,
     activation=_ACTIVATIONS[activation],
     tied_head=there.tie_word_embeddings,
-    query_scalar=there.query_pre_attn_scalar if gemma else 0,
-    rope_theta=theta,
-    rope_scaling=scaling,
+    rotary_dims=rope.dims,
+    rope_theta=rope.theta,
+    rope_scaling=rope.scaling,
     window=window,
     full_layers=full_layers,
-    window_rope_theta=window_theta if window else 0.0,
+    window_rope_theta=rope.window_theta if window else 0.0,
+    no_rope_layers=hf_layers.without_rope(fields),
     norm_eps=there.rms_norm_eps,
     dtype=dtype,
     param_dtype=param_dtype,
     scan_layers=scan_layers,
+    **_biases(fields),
+    **_multipliers(fields),
     **FAMILIES[name].arithmetic,
   )
+
+
+def _biases(fields: Fields) -> dict[str, bool]:
+  """Fields of DecoderConfig, but for a family that has always the same."""
+  says = {
+    field: fields.model_type in families and getattr(fields.config, field)
+    for field, families in hf_config.BIASES.items()
+  }
+  if not any(says.values()):
+    return {}
+  attention = bool(says['attention_bias'])
+  return {
+    'qkv_bias': attention,
+    'out_bias': attention,
+    'mlp_bias': bool(says['mlp_bias']),
+  }
+
+
+def _multipliers(fields: Fields) -> dict[str, float]:
+  """Fields of DecoderConfig."""
+  there = fields.config
+  if fields.model_type == hf_config.ITS_TEXT:
+    return {
+      'embedding_multiplier': there.hidden_size**0.5,
+      'attention_multiplier': there.query_pre_attn_scalar**-0.5,
+    }
+  if fields.model_type != 'granite':
+    return {}
+  found = {ours: getattr(there, theirs) for ours, theirs in _GRANITE.items()}
+  for ours, value in found.items():
+    if not 0 < value < math.inf:
+      raise fields.error(_GRANITE[ours], 'a positive number is expected', value)
+  return {ours: float(value) for ours, value in found.items()}
 
 
 def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
@@ -117,7 +172,12 @@ def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
     untied = {} if config.tied_head else {'tie_word_embeddings': False}
     candidates = [hf_config.text_config(like) | untied]
   for raw in candidates:
-    there = dataclasses.replace(from_hf(raw), **same)
+    try:
+      there = dataclasses.replace(from_hf(raw), **same)
+    except CheckpointError:
+      if like:
+        raise
+      continue  # a family that has no way to say it
     differing = [
       f'{field}={value!r}'
       for field, value in dataclasses.asdict(config).items()
@@ -155,29 +215,40 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
     'hidden_activation' if gemma else 'hidden_act': hf_activation,
     'rms_norm_eps': c.norm_eps,
     'tie_word_embeddings': c.tied_head,
-    'rope_theta': c.rope_theta,
     'max_position_embeddings': 32_768,  # a limit of others, not of this decoder
     'bos_token_id': None,
     'eos_token_id': None,
     'pad_token_id': None,
   }
-  if c.rope_scaling is not None:
-    raw['rope_scaling'] = {'rope_type': 'linear', 'factor': c.rope_scaling.factor}
-    if c.rope_scaling.original_length:
-      raw['rope_scaling'] |= {
-        'rope_type': 'llama3',
-        'low_freq_factor': c.rope_scaling.low_freq_factor,
-        'high_freq_factor': c.rope_scaling.high_freq_factor,
-        'original_max_position_embeddings': c.rope_scaling.original_length,
-      }
-  if name != 'llama':
+  scaling = hf_layers.raw_scaling(c.rope_scaling)
+  if name == 'olmo3':
+    unscaled = {'rope_type': 'default', 'rope_theta': c.rope_theta}
+    raw['rope_parameters'] = {
+      hf_config.SLIDING: unscaled
+      | ({'rope_theta': c.window_rope_theta} if c.window_rope_theta else {}),
+      hf_config.FULL: unscaled | scaling,
+    }
+  else:
+    raw |= {'rope_theta': c.rope_theta}
+    raw |= {'rope_scaling': scaling} if scaling else {}
+  if name not in hf_layers.NEVER_SLIDE:
     raw['sliding_window'] = c.window or None
-  if name in ('qwen2', 'qwen3'):
+  if name in ('qwen2', 'qwen3', 'smollm3'):
     raw['use_sliding_window'] = bool(c.window)
-  if name in ('qwen2', 'qwen3', hf_config.ITS_TEXT) or c.full_layers:
+  if name in ('qwen2', 'qwen3', 'smollm3', *hf_config.BY_KIND) or c.full_layers:
     slides = [c.window and i not in c.full_layers for i in range(c.depth)]
     raw['layer_types'] = [hf_config.SLIDING if x else hf_config.FULL for x in slides]
   if gemma:
-    raw['query_pre_attn_scalar'] = c.query_scalar or c.head_dim
+    scale = c.attention_multiplier or c.head_dim**-0.5
+    raw['query_pre_attn_scalar'] = round(scale**-2)
     raw['rope_local_base_freq'] = c.window_rope_theta or c.rope_theta
+  for field, has in (('attention_bias', c.out_bias), ('mlp_bias', c.mlp_bias)):
+    if name in hf_config.BIASES[field]:
+      raw[field] = has
+  if name == 'granite':
+    raw |= {theirs: getattr(c, ours) for ours, theirs in _GRANITE.items()}
+  if name == hf_config.FUSED:
+    raw['partial_rotary_factor'] = (c.rotary_dims or c.head_dim) / c.head_dim
+  if name == 'smollm3':
+    raw['no_rope_layers'] = [int(i not in c.no_rope_layers) for i in range(c.depth)]
   return raw

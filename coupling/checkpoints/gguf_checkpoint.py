@@ -28,7 +28,6 @@ from coupling.checkpoints import gguf_file
 from coupling.checkpoints import gguf_tokenizer
 from coupling.checkpoints import weight_names
 from coupling.checkpoints.hf_config import CheckpointError
-from coupling.model.architecture import DecoderConfig
 from coupling.runtime import files as files_lib
 from coupling.runtime import interrupt
 from coupling.runtime import progress
@@ -137,7 +136,7 @@ class _Read(NamedTuple):
 def _read(file: gguf_file.GGUF) -> _Read:
   try:
     raw = gguf_config.config(file)
-    names = _names(file, families.from_hf(raw, str(file.path)))
+    names = _names(file, raw)
     tokenizer = gguf_tokenizer.build(file)
     return _Read(raw, names, tokenizer, gguf_tokenizer.end_ids(file))
   except CheckpointError:
@@ -187,17 +186,18 @@ def _check_tokenizer(file: gguf_file.GGUF, ours: Tokenizer, read: Tokenizer) -> 
     )
 
 
-def _names(file: gguf_file.GGUF, decoder: DecoderConfig) -> dict[str, str]:
+def _names(file: gguf_file.GGUF, raw: families.HFConfig) -> dict[str, str]:
   """Name in the hub's format -> in the file, of every tensor.
 
   Raises:
     CheckpointError: tensors that are missing, not expected, or of another shape.
   """
   architecture = file['general.architecture']
+  decoder = families.from_hf(raw, str(file.path))
   (kind,) = (k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == architecture)
   there = gguf.get_tensor_name_map(kind, decoder.depth)
   names, problems = {}, []
-  for weight in weight_names.table(decoder):
+  for weight in weight_names.table(decoder, raw):
     for name in weight.tensors:
       found = there.get_name(name, try_suffixes=('.weight', '.bias'))
       names[name] = found

@@ -13,13 +13,27 @@ from typing import Any
 import transformers
 
 from coupling.config import schema
-from coupling.model.architecture import RopeScaling
 
 HFConfig = dict[str, Any]
 
 SLIDING, FULL = 'sliding_attention', 'full_attention'
 MULTIMODAL, ITS_TEXT = 'gemma3', 'gemma3_text'  # model_type, and of its language model
+FUSED = 'phi3'  # of which one tensor holds q, k and v, and one gate and up
+BY_KIND = (ITS_TEXT, 'olmo3')  # rotate by themselves where they slide
 
+# Families whose models have biases where these fields say so.
+BIASES = {
+  'attention_bias': (
+    'llama',
+    'qwen3',
+    ITS_TEXT,
+    'olmo2',
+    'olmo3',
+    'smollm3',
+    'granite',
+  ),
+  'mlp_bias': ('llama', 'smollm3', 'granite'),
+}
 # Field of config.json -> values under which the arithmetic is this decoder's.
 _SUPPORTED = {
   'attention_bias': (False, None),
@@ -35,6 +49,7 @@ _SUPPORTED = {
   'per_layer_config': (None,),
   'configuration_files': (None,),  # another file would be read instead of this one
 }
+_FOLLOWED = {**BIASES, 'partial_rotary_factor': (FUSED,)}  # whatever they say
 _NEEDED = (
   'vocab_size',
   'hidden_size',
@@ -52,6 +67,7 @@ _COUNTS = (
   'sliding_window',
   'sliding_window_pattern',
   'query_pre_attn_scalar',
+  'no_rope_layer_interval',
 )
 _NUMBERS = (
   'rms_norm_eps',
@@ -60,6 +76,10 @@ _NUMBERS = (
   'factor',
   'low_freq_factor',
   'high_freq_factor',
+  'beta_slow',
+  'beta_fast',
+  'attention_factor',
+  'partial_rotary_factor',
 )
 _ROPE = ('rope_parameters', 'rope_scaling')
 
@@ -126,6 +146,8 @@ class Fields:
 
   def _refuse_others(self, raw: HFConfig) -> None:
     for field, supported in _SUPPORTED.items():
+      if raw.get('model_type') in _FOLLOWED.get(field, ()):
+        continue
       if raw.get(field) not in supported:
         raise self.error(field, f'only {supported[0]} is supported', raw[field])
     if not isinstance(raw.get('text_config', {}), dict):
@@ -144,7 +166,7 @@ class Fields:
       if not isinstance(section, dict | None):
         raise self.error(field, 'a section or null is expected', section)
       parts = (section or {}).items()
-      if self.model_type != ITS_TEXT and any(isinstance(x, dict) for _, x in parts):
+      if self.model_type not in BY_KIND and any(isinstance(x, dict) for _, x in parts):
         raise self.error(field, 'one set for all layers is supported', section)
       for name, part in parts:
         if name in (SLIDING, FULL) and not isinstance(part, dict | None):
@@ -194,58 +216,3 @@ def _malformed(name: str, value: Any) -> str | None:
   if name in _NUMBERS and not (number and value > 0):
     return 'a positive number is expected'
   return None
-
-
-def windows(fields: Fields) -> tuple[int, tuple[int, ...]]:
-  """The sliding window, 0 if no layer slides, and the layers that do not."""
-  config = fields.config
-  if fields.model_type == 'llama':
-    return 0, ()
-  window = config.sliding_window
-  types = getattr(config, 'layer_types', None)
-  if types is None:  # of a plain Mistral
-    return window or 0, ()
-  full = tuple(i for i, kind in enumerate(types) if kind == FULL)
-  if len(full) == config.num_hidden_layers:
-    return 0, ()
-  if window is None:
-    raise fields.error('sliding_window', f'layer_types has layers of {SLIDING}')
-  return window, full
-
-
-def rope(fields: Fields) -> tuple[float, RopeScaling | None, float]:
-  """Theta and scaling; the theta of sliding layers where it is another, or else 0."""
-  found, window_theta = fields.config.rope_parameters, 0.0
-  if fields.model_type == ITS_TEXT:
-    own, found = found[SLIDING], found[FULL]
-    if own['rope_type'] != 'default':
-      reason = 'sliding layers are supported without scaling'
-      raise fields.error(f'rope_parameters.{SLIDING}', reason, own)
-    window_theta = _theta(fields, own)
-  theta, kind = _theta(fields, found), found['rope_type']
-  if found.get('partial_rotary_factor', 1.0) != 1.0:
-    raise fields.error('rope_parameters', 'no partial rotation is supported', found)
-  if kind == 'default':
-    return theta, None, window_theta
-  needed = {'linear': ['factor']}
-  needed['llama3'] = ['factor', 'low_freq_factor', 'high_freq_factor']
-  if kind not in needed:
-    reason = f'supported are default, {", ".join(needed)}'
-    raise fields.error('rope_type (in rope_scaling)', reason, kind)
-  if missing := [name for name in needed[kind] if found.get(name) is None]:
-    raise fields.error('rope_scaling', f'it lacks {", ".join(missing)}', found)
-  if kind == 'linear':
-    return theta, RopeScaling(factor=float(found['factor'])), window_theta
-  values = {key: float(found[key]) for key in needed[kind]}
-  if values['low_freq_factor'] >= values['high_freq_factor']:
-    reason = 'high_freq_factor must be above low_freq_factor'
-    raise fields.error('rope_scaling', reason, found)
-  original = found['original_max_position_embeddings']
-  return theta, RopeScaling(**values, original_length=original), window_theta
-
-
-def _theta(fields: Fields, parameters: Mapping[str, Any]) -> float:
-  theta = parameters.get('rope_theta')
-  if theta is None:
-    raise fields.error('rope_theta', 'a positive number is expected')
-  return float(theta)

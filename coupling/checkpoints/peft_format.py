@@ -8,7 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from coupling.checkpoints import families
 from coupling.checkpoints import hub
+from coupling.checkpoints import peft_layers
 from coupling.checkpoints import tensors
 from coupling.checkpoints import weight_names
 from coupling.checkpoints import weights
@@ -18,7 +20,7 @@ from coupling.model.architecture import DecoderConfig
 
 _CONFIG = 'adapter_config.json'
 TENSORS = 'adapter_model.safetensors'
-_MATRICES = {'a': 'lora_A', 'b': 'lora_B'}
+_MATRICES = ('lora_A', 'lora_B')
 _MODEL = 'base_model.model.'  # how peft calls the model that it adapts
 # Where the layers stand in it: text models; multimodal ones, now and before.
 _LAYERS = (
@@ -31,6 +33,7 @@ _EXCLUDED = rf'.*({"|".join(weight_names.OTHER_PARTS)})\..*'
 # Fields under which the arithmetic is x A B * alpha / r, whatever they say, or that are
 # looked at here. Any other, when set, may change it.
 _KNOWN = {
+  'alpha_pattern',
   'auto_mapping',
   'base_model_name_or_path',
   'bias',
@@ -48,6 +51,7 @@ _KNOWN = {
   'peft_version',
   'qalora_group_size',
   'r',
+  'rank_pattern',
   'revision',
   'runtime_config',
   'target_modules',
@@ -109,7 +113,10 @@ def save(
   if base:
     raw = hub.read_config(hub.find(base, revision))
     named = hub.identity(base, revision)
-  layers = weight_names.layers(raw)
+  layers, modules = weight_names.layers(raw), peft_layers.adapted(raw, adapters)
+  several = {
+    peft_layers.last(module): len(x) for module, x in modules.items() if len(x) > 1
+  }
   config = dict(
     peft_type='LORA',
     task_type='CAUSAL_LM',
@@ -117,22 +124,30 @@ def save(
     revision=named[1],
     r=adapters.rank,
     lora_alpha=adapters.alpha,
+    rank_pattern={name: n * adapters.rank for name, n in several.items()},
+    alpha_pattern={name: n * adapters.alpha for name, n in several.items()},
     lora_dropout=0.0,
     bias='none',
-    target_modules=[
-      weight_names.linear(target).split('.')[-1] for target in adapters.weights
-    ],
+    target_modules=[peft_layers.last(module) for module in modules],
     # None: all layers.
     layers_to_transform=[*range(first, first + adapters.depth)] if first else None,
     exclude_modules=_EXCLUDED if weight_names.is_multimodal(raw) else None,
     inference_mode=True,
   )
+  weights_of = {
+    target: [np.asarray(low_rank[part]).swapaxes(1, 2) for part in 'ab']
+    for target, low_rank in adapters.weights.items()
+  }
   data = {}
-  for target, low_rank in adapters.weights.items():
-    for part, x in low_rank.items():
-      for layer, matrix in enumerate(np.asarray(x), first):
-        name = _name(layers, target, part, layer)
-        data[name] = np.ascontiguousarray(matrix.T)
+  for module, targets in modules.items():
+    for i in range(adapters.depth):
+      some = {t: [x[i] for x in weights_of[t]] for t in targets if t in weights_of}
+      pair = some.get(targets[0])
+      if len(targets) > 1:
+        pair = peft_layers.fuse(families.from_hf(raw), targets, some, adapters.rank)
+      for part, matrix in zip(_MATRICES, pair, strict=True):
+        name = _name(layers, module, part, first + i)
+        data[name] = np.ascontiguousarray(matrix)
   with weights.new_folder(folder) as partial:
     (partial / _CONFIG).write_text(json.dumps(config, indent=2))
     weights.save_tensors(partial / TENSORS, data)
@@ -165,35 +180,49 @@ def load(
       (x for x in _LAYERS if any(n.startswith(f'{_MODEL}{x}.') for n in files.names)),
       _LAYERS[0],
     )
-    targets = tuple(
-      t for t in lora.TARGETS if _name(layers, t, 'a', first) in files.names
-    )
-    if not targets:
+    modules = {
+      module: targets
+      for module, targets in peft_layers.EVERY.items()
+      if _name(layers, module, _MATRICES[0], first) in files.names
+    }
+    if not modules:
       raise CheckpointError(
         f'{folder / TENSORS}: no adapter of {", ".join(lora.TARGETS)} is here.'
       )
-    like = lora.abstract(
-      config, rank=rank, alpha=alpha, targets=targets, first=first, dtype=dtype
-    )
+    times = peft_layers.times(path, raw, modules, rank, alpha)
     files.check(
-      _expected(layers, like, first),
+      {
+        _name(layers, module, part, layer): shape
+        for module, targets in modules.items()
+        for part, shape in zip(
+          _MATRICES, peft_layers.shapes(config, targets, rank, times[module])
+        )
+        for layer in range(first, config.depth)
+      },
       lambda name: False,
       str(folder / TENSORS),
       f'They were compared with r={rank} of {path} and with the base model: use '
       'the adapter with the model that it was trained on.',
     )
-
-    def stacked(target, part):
-      matrices = [
-        files.read(
-          _name(layers, target, part, i), (slice(None),) * 2, jnp.dtype(dtype)
-        ).T
-        for i in range(first, config.depth)
-      ]
-      return jnp.asarray(np.stack(matrices))
-
-    found = {t: {part: stacked(t, part) for part in _MATRICES} for t in targets}
-  return lora.Adapters(found, like.alpha)
+    found: dict[str, list[peft_layers.Pair]] = {}
+    for module, targets in modules.items():
+      for layer in range(first, config.depth):
+        names = [_name(layers, module, part, layer) for part in _MATRICES]
+        pair = [files.read(x, (slice(None),) * 2, jnp.dtype(dtype)) for x in names]
+        where = f'{folder / TENSORS}: {names[1]}'
+        for target, own in peft_layers.split(config, targets, pair, rank, where):
+          found.setdefault(target, []).append(own)
+  return lora.Adapters(
+    {
+      target: {
+        part: jnp.asarray(np.stack([pair[k].T for pair in found[target]]))
+        for k, part in enumerate('ab')
+      }
+      for target in lora.TARGETS
+      if target in found
+    },
+    float(alpha),
+  )
 
 
 def _check_plain(path: pathlib.Path, raw: dict[str, Any]) -> None:
@@ -209,18 +238,6 @@ def _check_plain(path: pathlib.Path, raw: dict[str, Any]) -> None:
       f'{path}: {found}: only plain LoRA is supported; merge such an adapter into its '
       'base with peft (`merge_and_unload`), and use the merged model.'
     )
-
-
-def _expected(
-  layers: str, like: lora.Adapters, first: int
-) -> dict[str, tuple[int, ...]]:
-  """Shapes of peft's matrices by name."""
-  return {
-    _name(layers, target, part, layer): x.shape[:0:-1]
-    for target, low_rank in like.weights.items()
-    for part, x in low_rank.items()
-    for layer in range(first, first + x.shape[0])
-  }
 
 
 def _scale(path: pathlib.Path, raw: dict[str, Any]) -> tuple[int, float]:
@@ -249,6 +266,5 @@ def _first(path: pathlib.Path, raw: dict[str, Any], depth: int) -> int:
   return min(numbers)
 
 
-def _name(layers: str, target: str, part: str, layer: int) -> str:
-  module = weight_names.linear(target)
-  return f'{_MODEL}{layers}.{layer}.{module}.{_MATRICES[part]}.weight'
+def _name(layers: str, module: str, part: str, layer: int) -> str:
+  return f'{_MODEL}{layers}.{layer}.{module}.{part}.weight'

@@ -38,18 +38,27 @@ _BLOCK = {
   'attention.k.bias': 'self_attn.k_proj.bias',
   'attention.v.bias': 'self_attn.v_proj.bias',
   'attention.out.kernel': 'self_attn.o_proj.weight',
+  'attention.out.bias': 'self_attn.o_proj.bias',
   'attention.q_norm.scale': 'self_attn.q_norm.weight',
   'attention.k_norm.scale': 'self_attn.k_norm.weight',
   'mlp_norm.scale': 'post_attention_layernorm.weight',
   'mlp.gate.kernel': 'mlp.gate_proj.weight',
   'mlp.up.kernel': 'mlp.up_proj.weight',
   'mlp.down.kernel': 'mlp.down_proj.weight',
+  'mlp.gate.bias': 'mlp.gate_proj.bias',
+  'mlp.up.bias': 'mlp.up_proj.bias',
+  'mlp.down.bias': 'mlp.down_proj.bias',
 }
 # With norms on both sides of a layer, the one before the MLP goes by another name.
 _POST_NORMS = {
   'attention_post_norm.scale': 'post_attention_layernorm.weight',
   'mlp_norm.scale': 'pre_feedforward_layernorm.weight',
   'mlp_post_norm.scale': 'post_feedforward_layernorm.weight',
+}
+# Some families have several of them in one tensor, one below the other.
+_FUSED = {
+  'self_attn.qkv_proj': ('attention.q', 'attention.k', 'attention.v'),
+  'mlp.gate_up_proj': ('mlp.gate', 'mlp.up'),
 }
 
 
@@ -63,11 +72,18 @@ class Weight(NamedTuple):
   tensors: tuple[str, ...]  # one, or one a layer if stacked
   stacked: bool
   transposed: bool
-  shape: tuple[int, ...]  # of one tensor, as it is there
+  shape: tuple[int, ...]  # of its part of one tensor, as it is there
+  first: int  # row of the tensor that is its own
+  rows: int  # of the tensor
+
+  @property
+  def whole(self) -> tuple[int, ...]:
+    """The shape of one tensor."""
+    return self.rows, *self.shape[1:]
 
 
-def table(config: DecoderConfig) -> list[Weight]:
-  """Every parameter of a decoder, in the order of its tree."""
+def table(config: DecoderConfig, raw: hf_config.HFConfig) -> list[Weight]:
+  """Every parameter of a decoder, in the order of its tree, as config.json's family."""
   block = _BLOCK | (_POST_NORMS if config.post_norms else {})
   weights = []
   for keys, x in jax.tree_util.tree_leaves_with_path(decoder.abstract(config)):
@@ -80,14 +96,39 @@ def table(config: DecoderConfig) -> list[Weight]:
       tensors = (_MODEL['.'.join(path)],)
     shape = x.shape[1:] if stacked else x.shape
     shape = shape[::-1] if transposed else shape
-    weights.append(Weight(path, tensors, stacked, transposed, shape))
-  return weights
+    weights.append(Weight(path, tensors, stacked, transposed, shape, 0, shape[0]))
+  return _fused(weights) if is_fused(raw) else weights
 
 
-def linear(target: str) -> str:
-  """A LoRA target's layer, by the name that it has in a hub checkpoint's block."""
-  kernel = '.'.join((*lora.TARGETS[target], 'kernel'))
-  return _BLOCK[kernel].removesuffix('.weight')
+def _fused(weights: list[Weight]) -> list[Weight]:
+  """The table of a family that has several parameters in one tensor."""
+  found = {'.'.join(weight.path): weight for weight in weights}
+  for module, parts in _FUSED.items():
+    names = [f'layers.{part}.kernel' for part in parts]
+    first, rows = 0, sum(found[name].rows for name in names)
+    for name in names:
+      weight = found[name]
+      tensors = tuple(
+        f'model.layers.{i}.{module}.weight' for i in range(len(weight.tensors))
+      )
+      found[name] = weight._replace(tensors=tensors, first=first, rows=rows)
+      first += weight.rows
+  return list(found.values())
+
+
+def modules(fused: bool) -> dict[str, tuple[str, ...]]:
+  """Linear layers of a hub checkpoint's block: name -> the LoRA targets in it."""
+  targets = {'.'.join(path): target for target, path in lora.TARGETS.items()}
+  found = {}
+  if fused:
+    found = {m: tuple(map(targets.pop, parts)) for m, parts in _FUSED.items()}
+  names = {_BLOCK[f'{path}.kernel']: (target,) for path, target in targets.items()}
+  return found | {name.removesuffix('.weight'): x for name, x in names.items()}
+
+
+def is_fused(raw: hf_config.HFConfig) -> bool:
+  """Whether one tensor holds several parameters."""
+  return raw.get('model_type') == hf_config.FUSED
 
 
 def is_multimodal(raw: hf_config.HFConfig) -> bool:

@@ -68,7 +68,8 @@ def check(folder: pathlib.Path, config: DecoderConfig) -> None:
   with _checked(folder, config) as (files, table):
     for weight in table:
       for name in weight.tensors:
-        files.read(name, ...)
+        rows = slice(weight.first, weight.first + weight.shape[0])
+        files.read(name, (rows,))
 
 
 @contextlib.contextmanager
@@ -76,7 +77,8 @@ def _checked(
   folder: pathlib.Path, config: DecoderConfig
 ) -> Iterator[tuple[tensors.TensorFiles, list[Weight]]]:
   """A checkpoint's open files, and its weights by their names there."""
-  raw, table = hub.read_config(folder), weight_names.table(config)
+  raw = hub.read_config(folder)
+  table = weight_names.table(config, raw)
   with tensors.TensorFiles(hub.weight_files(folder)) as files:
     rename = weight_names.renaming(raw, files.names)
     embedding, head = weight_names.tied_names(raw, files.names)
@@ -85,7 +87,7 @@ def _checked(
     table = [w._replace(tensors=tuple(map(rename, w.tensors))) for w in table]
     spare = config.tied_head and weight_names.is_tied(files, raw)
     files.check(
-      {name: weight.shape for weight in table for name in weight.tensors},
+      {name: weight.whole for weight in table for name in weight.tensors},
       lambda name: _ignored(name) or (spare and name == head),
       str(folder),
       f'They were compared with {folder / hub.CONFIG}: correct its model_type and '
@@ -127,6 +129,8 @@ def _read(
     by_layer = out if weight.stacked else out[None]
     for i, layer in enumerate(layers):
       there = rest[::-1] if weight.transposed else rest
+      rows = slice(there[0].start + weight.first, there[0].stop + weight.first)
+      there = (rows, *there[1:])
       data = files.read(weight.tensors[layer], there, out.dtype)
       by_layer[i] = data.T if weight.transposed else data
     return out
@@ -169,9 +173,9 @@ def save(
       tokenizer.save_pretrained(partial)
     if source is not None and (source / hub.GENERATION).exists():
       shutil.copyfile(source / hub.GENERATION, partial / hub.GENERATION)
-    table = weight_names.table(config)
+    table = weight_names.table(config, raw)
     sizes = {
-      name: math.prod(weight.shape) * _at(params, weight.path).dtype.itemsize
+      name: math.prod(weight.whole) * _at(params, weight.path).dtype.itemsize
       for weight in table
       for name in weight.tensors
     }
@@ -198,11 +202,22 @@ _layer = jax.jit(lambda x, layer: x[layer])  # one program for all layers of a s
 
 def _tensors(table: list[Weight], params: decoder.Params) -> Iterator:
   """(name, array) of every tensor, in the order of the table."""
+  parts: dict[str, list[tuple[int, Weight, int]]] = {}
   for weight in table:
-    x = _at(params, weight.path)
     for layer, name in enumerate(weight.tensors):
-      data = np.asarray(_layer(x, layer) if weight.stacked else x)
-      yield name, np.ascontiguousarray(data.T if weight.transposed else data)
+      parts.setdefault(name, []).append((weight.first, weight, layer))
+
+  def part(weight, layer):
+    x = _at(params, weight.path)
+    data = np.asarray(_layer(x, layer) if weight.stacked else x)
+    return data.T if weight.transposed else data
+
+  for name, some in parts.items():
+    data = [part(weight, layer) for _, weight, layer in sorted(some)]
+    yield (
+      name,
+      np.ascontiguousarray(data[0] if len(data) == 1 else np.concatenate(data)),
+    )
 
 
 def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:

@@ -10,13 +10,16 @@ class RopeScaling:
   With `original_length` 0, all are divided by `factor` (Chen et al. 2023). Otherwise as
   in Llama 3.1: those that turn fewer than `low_freq_factor` times in that length are
   divided, those that turn more than `high_freq_factor` times are kept, and those
-  between are interpolated.
+  between are interpolated: by their turns, or in YaRN (Peng et al. 2023) by their
+  number, between the whole ones next to these two.
   """
 
   factor: float
   low_freq_factor: float = 1.0
   high_freq_factor: float = 4.0
   original_length: int = 0  # tokens
+  yarn: bool = False
+  attention_factor: float = 1.0  # sines and cosines are multiplied by it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,17 +40,25 @@ class DecoderConfig:
   activation: str = 'silu'
   gated_mlp: bool = True
   qkv_bias: bool = False
+  out_bias: bool = False  # of what attention adds
+  mlp_bias: bool = False
   qk_norm: bool = False
-  post_norms: bool = False  # also of what attention and MLP add to the residual
+  joint_qk_norm: bool = False  # over all heads together, not each by itself
+  pre_norms: bool = True  # of what enters attention and MLP
+  post_norms: bool = False  # of what attention and MLP add to the residual
   offset_norms: bool = False  # norms multiply by 1 + scale
   tied_head: bool = True
-  scaled_embedding: bool = False  # tokens' embeddings times the root of the width
-  query_scalar: int = 0  # scores are divided by its root; 0: head_dim
+  embedding_multiplier: float = 1.0  # of tokens' embeddings
+  residual_multiplier: float = 1.0  # of what attention and MLP add to the residual
+  attention_multiplier: float = 0.0  # of scores; 0: 1 / root of head_dim
+  logits_divisor: float = 1.0
+  rotary_dims: int = 0  # of a head, those that rotate; 0: all
   rope_theta: float = 10_000.0
   rope_scaling: RopeScaling | None = None
   window: int = 0  # tokens that a sliding layer sees, itself included; 0: none slides
   full_layers: tuple[int, ...] = ()  # with a window: layers that see everything
   window_rope_theta: float = 0.0  # of sliding layers, unscaled; 0: as all layers
+  no_rope_layers: tuple[int, ...] = ()  # layers that do not rotate
   learned_positions: int = 0  # longest sequence with an embedding per position; 0: none
   norm_eps: float = 1e-6
   embedding_std: float = 0.02  # of fresh weights

@@ -21,11 +21,31 @@ from coupling.model.architecture import DecoderConfig, RopeScaling
 BLOCK = 128  # queries whose scores are computed together: see attend_causally
 
 
+class Kind(NamedTuple):
+  """What sets layers of one model apart."""
+
+  slides: bool
+  rotates: bool
+
+
+def layer_kinds(config: DecoderConfig) -> tuple[list[Kind], np.ndarray]:
+  """The kinds of layers that there are, and int32 [L]: which of them each layer is."""
+  layers_L = [
+    Kind(
+      slides=bool(config.window) and i not in config.full_layers,
+      rotates=i not in config.no_rope_layers,
+    )
+    for i in range(config.depth)
+  ]
+  kinds = sorted(set(layers_L))
+  return kinds, np.array([kinds.index(kind) for kind in layers_L], np.int32)
+
+
 class View(NamedTuple):
   """What positions see, and how they are rotated.
 
-  Where some layers slide and some do not, every leaf has a leading axis of two: the
-  view of full layers, then that of sliding ones.
+  Where layers are of several kinds, every leaf has a leading axis: the view of each
+  kind, in the order of `layer_kinds`.
   """
 
   rope: tuple[jax.Array, jax.Array]
@@ -45,48 +65,74 @@ def make_view(
   key_positions_BxS: jax.Array,
   mask_BxCxS: jax.Array,
 ) -> View:
-  """The view of the positions, or of both kinds of layers where a config has both."""
-  scaled = rope_tables(positions_BxC, config)
-  full = View(scaled, mask_BxCxS)
-  if not config.window:
-    return full
-  distance_BxCxS = positions_BxC[:, :, None] - key_positions_BxS[:, None]
-  near = View(scaled, mask_BxCxS & (distance_BxCxS < config.window))
-  if config.window_rope_theta:
-    own = dataclasses.replace(
+  """The view of the positions, or of each kind of layers where a config has several."""
+  views = [
+    _view_of(kind, config, positions_BxC, key_positions_BxS, mask_BxCxS)
+    for kind in layer_kinds(config)[0]
+  ]
+  if len(views) == 1:
+    return views[0]
+  return jax.tree.map(lambda *x: jnp.stack(jnp.broadcast_arrays(*x)), *views)
+
+
+def _view_of(kind, config, positions_BxC, key_positions_BxS, mask_BxCxS) -> View:
+  if kind.slides:
+    distance_BxCxS = positions_BxC[:, :, None] - key_positions_BxS[:, None]
+    mask_BxCxS = mask_BxCxS & (distance_BxCxS < config.window)
+  if kind.slides and config.window_rope_theta:
+    config = dataclasses.replace(
       config, rope_theta=config.window_rope_theta, rope_scaling=None
     )
-    near = near._replace(rope=rope_tables(positions_BxC, own))
-  if not config.full_layers:
-    return near
-  return jax.tree.map(lambda *x: jnp.stack(jnp.broadcast_arrays(*x)), full, near)
+  sin, cos = rope_tables(positions_BxC, config)
+  if not kind.rotates:
+    sin, cos = jnp.zeros_like(sin), jnp.ones_like(cos)
+  return View((sin, cos), mask_BxCxS)
 
 
 def rope_tables(positions_BxT: jax.Array, config: DecoderConfig):
-  """Sines and cosines of the rotary angles, [B, T, 1, H/2] each."""
-  half = config.head_dim // 2
+  """Sines and cosines of the rotary angles, [B, T, 1, H/2], of H that rotate."""
+  half, scaling = (config.rotary_dims or config.head_dim) // 2, config.rope_scaling
   frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if config.rope_scaling is not None:
-    frequency = frequency * _stretch(frequency, config.rope_scaling)
+  if scaling is not None:
+    frequency = frequency * _stretch(frequency, scaling, config.rope_theta)
   angle = positions_BxT[:, :, None, None] * frequency
-  return jnp.sin(angle), jnp.cos(angle)
+  sin, cos = jnp.sin(angle), jnp.cos(angle)
+  if scaling is not None and scaling.attention_factor != 1:
+    sin, cos = sin * scaling.attention_factor, cos * scaling.attention_factor
+  return sin, cos
 
 
-def _stretch(frequency: jax.Array, scaling: RopeScaling) -> jax.Array | float:
+def _stretch(
+  frequency: jax.Array, scaling: RopeScaling, theta: float
+) -> jax.Array | float:
   """What each frequency is multiplied by: 1 keeps it, 1 / factor stretches it."""
   if not scaling.original_length:
     return 1 / scaling.factor
   low, high = scaling.low_freq_factor, scaling.high_freq_factor
-  turns = scaling.original_length * frequency / (2 * math.pi)
-  kept = jnp.clip((turns - low) / (high - low), 0, 1)
+  if scaling.yarn:
+    half = len(frequency)
+    number = lambda turns: (
+      half * math.log(scaling.original_length / (turns * 2 * math.pi)) / math.log(theta)
+    )
+    first = max(math.floor(number(high)), 0)
+    last = min(math.ceil(number(low)), 2 * half - 1)
+    last = last + 0.001 if last == first else last  # as transformers
+    kept = 1 - jnp.clip((jnp.arange(half) - first) / (last - first), 0, 1)
+  else:
+    turns = scaling.original_length * frequency / (2 * math.pi)
+    kept = jnp.clip((turns - low) / (high - low), 0, 1)
   return kept + (1 - kept) / scaling.factor
 
 
 def rotate(x_BxTxNxH: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Rotary position embedding, halves convention (Su et al. 2021; as in Llama)."""
+  """Rotary position embedding, halves convention (Su et al. 2021; as in Llama).
+
+  Of a head's first dimensions, as many as there are angles for.
+  """
   sin, cos = rope
-  a, b = jnp.split(x_BxTxNxH.astype(jnp.float32), 2, axis=-1)
-  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  half = sin.shape[-1]
+  a, b, rest = jnp.split(x_BxTxNxH.astype(jnp.float32), [half, 2 * half], axis=-1)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)
   return rotated.astype(x_BxTxNxH.dtype)
 
 
@@ -199,10 +245,11 @@ class Attention(nnx.Module):
     self.q = linear(c.width, c.num_heads * c.head_dim, use_bias=c.qkv_bias)
     self.k = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
     self.v = linear(c.width, c.num_kv_heads * c.head_dim, use_bias=c.qkv_bias)
-    self.out = linear(c.num_heads * c.head_dim, c.width)
+    self.out = linear(c.num_heads * c.head_dim, c.width, use_bias=c.out_bias)
     if c.qk_norm:
-      self.q_norm = layers.make_norm(c, c.head_dim, rngs)
-      self.k_norm = layers.make_norm(c, c.head_dim, rngs)
+      queries, keys = (c.num_heads, c.num_kv_heads) if c.joint_qk_norm else (1, 1)
+      self.q_norm = layers.make_norm(c, queries * c.head_dim, rngs)
+      self.k_norm = layers.make_norm(c, keys * c.head_dim, rngs)
 
   def __call__(self, x_BxTxD, queries, rope, caches, hooks):
     c = self.config
@@ -212,15 +259,17 @@ class Attention(nnx.Module):
     q_BxCxF = hooks.adapt('q', asked_BxCxD, self.q(asked_BxCxD))
     k_BxTxF = hooks.adapt('k', x_BxTxD, self.k(x_BxTxD))
     v_BxTxF = hooks.adapt('v', x_BxTxD, self.v(x_BxTxD))
+    if c.qk_norm and c.joint_qk_norm:
+      q_BxCxF, k_BxTxF = self.q_norm(q_BxCxF), self.k_norm(k_BxTxF)
     q_BxCxNxH = q_BxCxF.reshape(B, C, c.num_heads, c.head_dim)
     k_BxTxKxH = k_BxTxF.reshape(B, T, c.num_kv_heads, c.head_dim)
     v_BxTxKxH = v_BxTxF.reshape(B, T, c.num_kv_heads, c.head_dim)
-    if c.qk_norm:
+    if c.qk_norm and not c.joint_qk_norm:
       q_BxCxNxH, k_BxTxKxH = self.q_norm(q_BxCxNxH), self.k_norm(k_BxTxKxH)
     q_BxCxNxH = rotate(q_BxCxNxH, queries.view.rope)
     k_BxTxKxH = rotate(k_BxTxKxH, rope)
     new = Seen(k_BxTxKxH.transpose(0, 2, 3, 1), v_BxTxKxH.swapaxes(1, 2))
-    q_BxCxNxH = q_BxCxNxH * (c.query_scalar or c.head_dim) ** -0.5
+    q_BxCxNxH = q_BxCxNxH * (c.attention_multiplier or c.head_dim**-0.5)
     mask_BxCxS = queries.view.mask_BxCxS
     if caches or queries.rows_BxC is not None:
       heads_BxCxNxH = attend(q_BxCxNxH, [*caches, new], mask_BxCxS)

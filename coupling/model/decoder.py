@@ -191,11 +191,13 @@ def some_layers(
   below = config.depth if adapters is None else config.depth - adapters.depth
   if stop > below:
     some[ADAPTERS] = cut(adapters, max(first - below, 0), stop - below)
+  those = lambda layers: tuple(i - first for i in layers if first <= i < stop)
   config = dataclasses.replace(
     config,
     depth=stop - first,
     scan_layers=config.scan_layers and stop - first > 1,
-    full_layers=tuple(i - first for i in config.full_layers if first <= i < stop),
+    full_layers=those(config.full_layers),
+    no_rope_layers=those(config.no_rope_layers),
   )
   return config, some
 

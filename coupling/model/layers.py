@@ -117,7 +117,7 @@ class MLP(nnx.Module):
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
     self.config = config
-    make = linear(config, rngs)
+    make = functools.partial(linear(config, rngs), use_bias=config.mlp_bias)
     if config.gated_mlp:
       self.gate = make(config.width, config.mlp_dim)
     self.up = make(config.width, config.mlp_dim)

@@ -28,16 +28,18 @@ class Output(NamedTuple):
 
 
 class Block(nnx.Module):
-  """Pre-norm residual block: attention, then MLP.
+  """Residual block: attention, then MLP, with norms before them, after, or both.
 
   All T positions give keys and values; the C of `queries` are computed further.
   """
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
     self.config = config
-    self.attention_norm = layers.make_norm(config, config.width, rngs)
+    if config.pre_norms:
+      self.attention_norm = layers.make_norm(config, config.width, rngs)
     self.attention = attention.Attention(config, rngs)
-    self.mlp_norm = layers.make_norm(config, config.width, rngs)
+    if config.pre_norms:
+      self.mlp_norm = layers.make_norm(config, config.width, rngs)
     self.mlp = layers.MLP(config, rngs)
     if config.post_norms:
       self.attention_post_norm = layers.make_norm(config, config.width, rngs)
@@ -45,17 +47,26 @@ class Block(nnx.Module):
 
   def __call__(self, x_BxTxD, queries, rope, caches, hooks):
     x_BxTxD = hooks.site('residual', x_BxTxD)
-    attended_BxCxD, new = self.attention(
-      self.attention_norm(x_BxTxD), queries, rope, caches, hooks
-    )
+    entering_BxTxD = x_BxTxD
+    if self.config.pre_norms:
+      entering_BxTxD = self.attention_norm(x_BxTxD)
+    attended_BxCxD, new = self.attention(entering_BxTxD, queries, rope, caches, hooks)
     if self.config.post_norms:
       attended_BxCxD = self.attention_post_norm(attended_BxCxD)
-    attended_BxCxD = hooks.site('attention_out', attended_BxCxD)
+    attended_BxCxD = self._added('attention_out', attended_BxCxD, hooks)
     x_BxCxD = layers.take(x_BxTxD, queries.rows_BxC) + attended_BxCxD
-    fed_BxCxD = self.mlp(self.mlp_norm(x_BxCxD), hooks)
+    entering_BxCxD = self.mlp_norm(x_BxCxD) if self.config.pre_norms else x_BxCxD
+    fed_BxCxD = self.mlp(entering_BxCxD, hooks)
     if self.config.post_norms:
       fed_BxCxD = self.mlp_post_norm(fed_BxCxD)
-    return layers.keep_rows(x_BxCxD + hooks.site('mlp_out', fed_BxCxD)), new
+    fed_BxCxD = self._added('mlp_out', fed_BxCxD, hooks)
+    return layers.keep_rows(x_BxCxD + fed_BxCxD), new
+
+  def _added(self, site, x_BxCxD, hooks):
+    """What is added to the residual stream."""
+    if self.config.residual_multiplier != 1:
+      x_BxCxD = x_BxCxD * self.config.residual_multiplier
+    return hooks.site(site, x_BxCxD)
 
 
 class Decoder(nnx.Module):
@@ -130,8 +141,8 @@ class Decoder(nnx.Module):
   def _embedded(self, tokens_BxT, positions_BxT):
     """What enters the first layer."""
     x_BxTxD = self.embed(tokens_BxT)
-    if self.config.scaled_embedding:
-      x_BxTxD = x_BxTxD * jnp.asarray(self.config.width**0.5, x_BxTxD.dtype)
+    if self.config.embedding_multiplier != 1:
+      x_BxTxD = x_BxTxD * jnp.asarray(self.config.embedding_multiplier, x_BxTxD.dtype)
     if self.config.learned_positions:
       x_BxTxD = x_BxTxD + self.position_embed(positions_BxT)
     return x_BxTxD
@@ -143,7 +154,9 @@ class Decoder(nnx.Module):
     else:
       weight, dims = self.head.kernel[...], '...d,dv->...v'
     weight = weight.astype(hidden.dtype)
-    return jnp.einsum(dims, hidden, weight, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(dims, hidden, weight, preferred_element_type=jnp.float32)
+    divisor = self.config.logits_divisor
+    return logits if divisor == 1 else logits / divisor
 
 
 def _block(
@@ -156,7 +169,7 @@ def _block(
   """A layer of the stack: stack.Block, and which `queries` are asked of it."""
 
   def block(x_BxTxD, layer, queries=every):
-    (state, seen, patches, slides), low_rank = layer
+    (state, seen, patches, kind), low_rank = layer
     activations = {}
 
     def site(name, value):
@@ -172,8 +185,8 @@ def _block(
     def adapt(name, x, y):
       return y + adapters.delta(low_rank[name], x) if name in low_rank else y
 
-    rope = _of_kind(slides, every.view).rope
-    queries = queries._replace(view=_of_kind(slides, queries.view))
+    rope = _of_kind(kind, every.view).rope
+    queries = queries._replace(view=_of_kind(kind, queries.view))
     x_BxCxD, new = nnx.merge(graphdef, state)(
       x_BxTxD, queries, rope, seen, Hooks(site, adapt)
     )
@@ -183,15 +196,14 @@ def _block(
 
 
 def _kinds(config: DecoderConfig) -> np.ndarray | None:
-  """int32 [L]: 1 where a layer slides; None where all layers are of one kind."""
-  if not (config.window and config.full_layers):
-    return None
-  return np.array([i not in config.full_layers for i in range(config.depth)], np.int32)
+  """int32 [L]: of attention.layer_kinds; None where all layers are of one kind."""
+  kinds, kind_L = attention.layer_kinds(config)
+  return kind_L if len(kinds) > 1 else None
 
 
-def _of_kind(slides: jax.Array | None, view: attention.View) -> attention.View:
+def _of_kind(kind: jax.Array | None, view: attention.View) -> attention.View:
   """A layer's own view; see attention.View."""
-  if slides is None:
+  if kind is None:
     return view
-  pick = functools.partial(jax.lax.dynamic_index_in_dim, index=slides, keepdims=False)
+  pick = functools.partial(jax.lax.dynamic_index_in_dim, index=kind, keepdims=False)
   return jax.tree.map(pick, view)

@@ -13,6 +13,7 @@ from coupling.config import validate
 from coupling.elicit import evaluation
 from coupling.elicit import evaluator as evaluator_lib
 from coupling.elicit import backend
+from coupling.elicit import label_file
 from coupling.elicit import models
 from coupling.elicit import text_answers
 from coupling.report import aggregate
@@ -115,6 +116,10 @@ class Result:
   def to_html(self, path: str | pathlib.Path) -> None:
     """Writes the report, one page that stands alone."""
     files.write_bytes(pathlib.Path(path), page.html(self.summary).encode())
+
+  def save(self, path: str | pathlib.Path) -> None:
+    """Writes the items as a .jsonl or .parquet file; DataError for another ending."""
+    label_file.write(path, self.items)
 
   def _final(self, name: str) -> Interval:
     return _interval(self.summary['runs'][RUN]['final'][name])

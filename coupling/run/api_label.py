@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import pathlib
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit import backend
 from coupling.elicit import fitting
+from coupling.elicit import label_file
 from coupling.elicit import label_set
 from coupling.elicit import models
 from coupling.elicit import options
@@ -67,6 +69,17 @@ class Labels:
   too_long: Mapping[str, int]
   made: Mapping[str, Any]
   of_base: dict[Any, pa.Table] = dataclasses.field(default_factory=dict, init=False)
+
+  def save(self, path: str | pathlib.Path) -> None:
+    """Writes them as one .jsonl or .parquet file, which `read_labels` reads.
+
+    Columns as of label_file.COLUMNS and OPTIONAL; DataError for another ending.
+    """
+    found = {
+      split: label_file.Labelled(pairs, self.row[split], self.behaviors[split])
+      for split, pairs in self.pairs.items()
+    }
+    label_file.write(path, label_file.table(found, self.questions))
 
   def table(self, split: str) -> pa.Table:
     """One row a pair, as the label stage writes it: see label_set.table."""
@@ -137,18 +150,8 @@ def label(
   """
   model = served_model.asked(model)
   template = questions or getattr(pairs, 'questions', pairs_lib.Questions())
-  config, length = config or schema.Label(), length or schema.Length()
-  behavior = behavior or _customary(model, pairs, template)
-  if behavior.read == 'reply':
-    template = reply_options.questions(template)
-  for name, one in dict(behavior=behavior, label=config, length=length).items():
-    validate.section(type(one), dataclasses.asdict(one), name)
-  schema.ConfigError.refuse(
-    ['label.source: is for configs (main.py) alone'] if config.source else [],
-    asking_rules.template_problems('questions', template),
-    asking_rules.reading_problems(behavior, config, {}, template),
-    served_model.api_problems(model, behavior, config, template),
-  )
+  behavior = behavior or customary(model, pairs, template)
+  template, config, length = settings(model, template, behavior, config, length)
   begun, started = time.monotonic(), manifests.provenance()
   task = getattr(pairs, 'task', None)
   check = builder.check if task else builder.check_asked
@@ -157,21 +160,19 @@ def label(
     for split, found in builder.split(pairs, check).items()
   }
   row = {
-    split: _fitting(model, template, behavior, config, length, split, found)
+    split: fitting_rows(model, template, behavior, config, length, split, found)
     for split, found in every.items()
   }
   kept = {split: [every[split][i] for i in row_N] for split, row_N in row.items()}
-  ask = functools.partial(labelling.asking, model, template, config)
-  how = options.How.of(behavior)
-  if behavior.calibration == 'prior':
-    how = options.How.of(behavior, labelling.prior(ask(how, 'options'), kept['train']))
-  found = _behaviors(ask(how, config.reference), config, kept, row)
+  choice = how(model, template, behavior, config, kept['train'])
+  asks = labelling.asking(model, template, config, choice, config.reference)
+  found = _behaviors(asks, config, kept, row)
   return Labels(
     model=model,
     questions=template,
     task=task,
     behavior=behavior,
-    how=how,
+    how=choice,
     config=config,
     length=length,
     pairs=kept,
@@ -182,7 +183,29 @@ def label(
   )
 
 
-def _customary(
+def settings(
+  model: models.Model | backend.Asked,
+  template: pairs_lib.Questions,
+  behavior: schema.Behavior,
+  config: schema.Label | None,
+  length: schema.Length | None,
+) -> tuple[pairs_lib.Questions, schema.Label, schema.Length]:
+  """How to ask, with what is not given, checked."""
+  config, length = config or schema.Label(), length or schema.Length()
+  if behavior.read == 'reply':
+    template = reply_options.questions(template)
+  for name, one in dict(behavior=behavior, label=config, length=length).items():
+    validate.section(type(one), dataclasses.asdict(one), name)
+  schema.ConfigError.refuse(
+    ['label.source: is for configs (main.py) alone'] if config.source else [],
+    asking_rules.template_problems('questions', template),
+    asking_rules.reading_problems(behavior, config, {}, template),
+    served_model.api_problems(model, behavior, config, template),
+  )
+  return template, config, length
+
+
+def customary(
   model: models.Model | backend.Asked, pairs: Pairs, template: pairs_lib.Questions
 ) -> schema.Behavior:
   """How a choice is read where nothing is said."""
@@ -193,7 +216,22 @@ def _customary(
   return TEXT
 
 
-def _fitting(
+def how(
+  model: models.Model | backend.Asked,
+  template: pairs_lib.Questions,
+  behavior: schema.Behavior,
+  config: schema.Label,
+  train: Pairs,
+) -> options.How:
+  """How a choice is read, with the prior of M_0 where that is taken away."""
+  choice = options.How.of(behavior)
+  if behavior.calibration != 'prior':
+    return choice
+  asks = labelling.asking(model, template, config, choice, 'options')
+  return options.How.of(behavior, labelling.prior(asks, train))
+
+
+def fitting_rows(
   model: models.Model | backend.Asked,
   template: pairs_lib.Questions,
   behavior: schema.Behavior,

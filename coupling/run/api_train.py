@@ -207,6 +207,7 @@ def _check(
     )
   schema.ConfigError.refuse(
     problems,
+    _reference_problems(labels, config.objectives),
     run_rules.loop_problems('train', config),
     run_rules.objective_problems('train', config),
     run_rules.precision_problems('train', config, model.config),
@@ -218,6 +219,25 @@ def _check(
       labels.behavior, labels.config, {'train': config}, labels.questions
     ),
   )
+
+
+def _reference_problems(
+  labels: api_label.Labels, objectives: schema.Objectives
+) -> list[str]:
+  """What behaviour objectives want of M_0 and labels from another's file lack."""
+  did, kl = labels.behaviors['train'], objectives.behavior_kl
+  wanted, there = 'replies', did.replies_Nx2.size
+  needed = kl.weight or objectives.behavior_xent.weight
+  if labels.questions.detect is None:
+    wanted, there = 'reference', did.logprobs_Nx2xS.size
+    needed = kl.weight and kl.reference == 'labels' or objectives.behavior_xent.weight
+  if there or not needed:
+    return []
+  return [
+    f'labels: they were read from a file without the column {wanted}, which behaviour '
+    'objectives need: set kl=0 and train.objectives.behavior_xent.weight=0, or label '
+    'the pairs anew (coupling.label)'
+  ]
 
 
 def taught(

@@ -182,6 +182,8 @@ def test_adapters_that_peft_made_of_a_multimodal_model_are_imported(older, tmp_p
     *({'peft_type': 'IA3'}, {'use_dora': True}, {'use_rslora': True}, {'bias': 'all'}),
     *({'rank_pattern': {'q_proj': 2}}, {'modules_to_save': ['lm_head']}),
     {'init_lora_weights': 'pissa'},
+    {'rank_pattern': {'q_proj': 8}},
+    {'alpha_pattern': {'qkv_proj': 9}},
   ],
   ids=str,
 )
@@ -202,6 +204,33 @@ def test_what_peft_writes_by_itself_is_read(tmp_path):
   said = peft.PeftConfig.from_pretrained(tmp_path / 'a')
   said.save_pretrained(tmp_path / 'a')
   assert peft_format.load(tmp_path / 'a', config).rank == 5
+
+
+def test_adapters_that_peft_made_of_several_layers_in_one_are_imported(tmp_path):
+  """Each has the same A."""
+  source, _ = small_checkpoints.saved('phi3')
+  modules = ['qkv_proj', 'o_proj', 'gate_up_proj']
+  base = transformers.AutoModelForCausalLM.from_pretrained(
+    source, attn_implementation='eager'
+  )
+  model = of_peft(base, peft.LoraConfig(r=4, target_modules=modules), tmp_path)
+  config, params = small_checkpoints.imported(source)
+  adapters = peft_format.load(tmp_path, config)
+  assert set(adapters.weights) == {'q', 'k', 'v', 'o', 'gate', 'up'}
+  check_logits(model, config, params, adapters)
+
+
+def test_an_adapter_that_mixes_layers_in_one_is_refused(tmp_path):
+  source, _ = small_checkpoints.saved('phi3')
+  config, _ = small_checkpoints.imported(source)
+  folder = tmp_path / 'a'
+  peft_format.save(folder, adapters_of(config), base=str(source))
+  data = safetensors_numpy.load_file(folder / peft_format.TENSORS)
+  name = next(x for x in data if 'qkv_proj.lora_B' in x)
+  data[name] = data[name] + 1
+  weights.save_tensors(folder / peft_format.TENSORS, data)
+  with pytest.raises(families.CheckpointError, match=f'{name}: .*3 blocks.*merge'):
+    peft_format.load(folder, config)
 
 
 @pytest.mark.parametrize('name', ALL)

@@ -12,6 +12,7 @@ from coupling.checkpoints import families
 from coupling.checkpoints import hub
 from coupling.model import decoder
 from coupling.model import generate
+from coupling.model import speculative
 from data import packing
 from data import tokens as tokens_lib
 from data import trees
@@ -64,10 +65,22 @@ def test_logits_are_those_of_transformers(name):
     ('gemma3', {'full_layers': (0,)}),
     ('gemma3', {'window_rope_theta': 0.0}),
     ('gemma3', {'rope_scaling': None}),
-    ('gemma3', {'query_scalar': 0}),
+    ('gemma3', {'attention_multiplier': 0.0}),
     ('gemma3', {'offset_norms': False}),
-    ('gemma3', {'scaled_embedding': False}),
+    ('gemma3', {'embedding_multiplier': 1.0}),
     ('gemma3', {'activation': 'silu'}),
+    ('olmo3', {'window': 0, 'full_layers': ()}),
+    ('olmo3', {'full_layers': (0,)}),
+    ('olmo3', {'window_rope_theta': 0.0}),
+    ('olmo3', {'rope_scaling': None}),
+    ('smollm3', {'no_rope_layers': ()}),
+    ('smollm3', {'no_rope_layers': (0,)}),
+    ('phi3', {'rotary_dims': 0}),
+    ('phi3', {'window': 0}),
+    ('granite', {'embedding_multiplier': 1.0}),
+    ('granite', {'residual_multiplier': 1.0}),
+    ('granite', {'attention_multiplier': 0.0}),
+    ('granite', {'logits_divisor': 1.0}),
   ],
   ids=str,
 )
@@ -87,6 +100,11 @@ def test_what_sets_a_family_apart_matters(name, without):
     ('qwen3', 'k_norm'),
     ('gemma3', 'attention_post_norm'),
     ('gemma3', 'mlp_post_norm'),
+    ('llama_biased', 'bias'),
+    ('olmo2', 'attention_post_norm'),
+    ('olmo2', 'mlp_post_norm'),
+    ('olmo2', 'q_norm'),
+    ('olmo2', 'k_norm'),
   ],
 )
 def test_weights_that_set_a_family_apart_matter(name, part):
@@ -98,7 +116,7 @@ def test_weights_that_set_a_family_apart_matter(name, part):
   assert small_checkpoints.worst_relative(found_BxTxV, want_BxTxV, VALID_BxT) > 1e-2
 
 
-@pytest.mark.parametrize('name', ['llama', 'mistral', 'qwen2', 'qwen3', 'gemma3'])
+@pytest.mark.parametrize('name', small_checkpoints.CONFIGS)
 def test_greedy_generations_are_those_of_transformers(name):
   """Prompts longer than the window, padded left, right and on both sides."""
   config, params, _ = case(name)
@@ -193,12 +211,39 @@ def test_a_multimodal_gemma_gives_its_language_model():
   assert config.tied_head
 
 
+_YARN = {'rope_type': 'yarn', 'factor': 2.0}
+
+
 @pytest.mark.parametrize(
   ('name', 'change', 'message'),
   [
-    ('llama', {'attention_bias': True}, 'attention_bias=True.*only False'),
-    ('llama', {'mlp_bias': True}, 'mlp_bias=True'),
+    ('llama', {'model_type': 'gpt2'}, "model_type='gpt2' is not among.*qwen3"),
+    ('qwen2', {'attention_bias': True}, 'attention_bias=True.*only False'),
+    ('qwen3', {'mlp_bias': True}, 'mlp_bias=True'),
+    ('phi3', {'partial_rotary_factor': 0.7, 'head_dim': 10}, 'partial_rotary_factor'),
+    (
+      'phi3',
+      {
+        'rope_scaling': {
+          'type': 'longrope',
+          'short_factor': [1.0] * 2,
+          'long_factor': [2.0] * 2,
+        }
+      },
+      "rope_type.*'longrope'.*supported are default",
+    ),
+    ('llama', {'hidden_size': None}, 'hidden_size=None.*a value is needed'),
+    ('llama', {'hidden_act': 'gelu_new'}, "hidden_act='gelu_new'.*silu"),
     ('llama', {'quantization_config': {'bits': 4}}, 'quantization_config'),
+    ('llama', {'rope_scaling': {'type': 'dynamic', 'factor': 2.0}}, "rope_type.*'dyn"),
+    ('llama', {'rope_scaling': _YARN | {'mscale': 0.7}}, 'no mscale'),
+    ('llama', {'rope_scaling': _YARN | {'truncate': False}}, 'truncate=False'),
+    ('llama', {'rope_scaling': _YARN | {'beta_slow': 32.0}}, 'beta_fast must be'),
+    (
+      'llama',
+      {'rope_parameters': None, 'rope_scaling': {'rope_type': 'linear'}},
+      'rope_parameters.*linear.*factor',
+    ),
     ('llama', {'rope_parameters': {'partial_rotary_factor': 0.5}}, 'partial rotation'),
     ('qwen3', {'rope_parameters': {'full_attention': {}}}, 'one set for all layers'),
     ('qwen3', {'partial_rotary_factor': 0.5}, 'partial_rotary_factor=0.5'),
@@ -279,7 +324,7 @@ def test_sequences_of_packed_trees_have_the_logits_that_they_have_alone(name):
       m += 1
 
 
-@pytest.mark.parametrize('name', ['mistral', 'qwen3', 'gemma3'])
+@pytest.mark.parametrize('name', small_checkpoints.CONFIGS)
 def test_a_branch_is_continued_as_it_is_alone(name):
   """Longer than the window, with branches before and after it."""
   config, params, _ = case(name)
@@ -309,3 +354,39 @@ def test_a_branch_is_continued_as_it_is_alone(name):
     last_B = np.array([place[branch][-1] for place in places])
     want_BxG = alone(params, np.array([group[branch] for group in groups]))
     np.testing.assert_array_equal(in_tree(params, last_B), want_BxG)
+
+
+@pytest.mark.parametrize('name', small_checkpoints.CONFIGS)
+def test_drafts_are_followed_as_far_as_they_are_greedy(name):
+  """One row's second draft is what it would say; of another's, neither is."""
+  config, params, _ = case(name)
+  tokens_BxT, valid_BxT = TOKENS_BxT[:2, :P], np.ones((2, P), bool)
+  how, mesh, N = dict(end_tokens=(), fill=0), small_checkpoints.MESH, 12
+
+  @jax.jit
+  def begun(params):
+    prompts = generate.of_rows(tokens_BxT, valid_BxT)
+    return generate.begin(config, params, prompts, mesh)[0]
+
+  @jax.jit
+  def alone(params):
+    found = begun(params)
+    return generate.greedy(config, params, found, mesh, max_new_tokens=N, **how)
+
+  @jax.jit
+  def by_drafts(params, drafts):
+    found = begun(params)
+    followed = speculative.follow(config, params, found, drafts, **how)
+    said_BxN, _ = speculative.greedy_from_drafts(
+      config, params, found, drafts, mesh, **how
+    )
+    return followed.found_B, said_BxN
+
+  want_BxN = np.asarray(alone(params))
+  other_BxN = want_BxN.copy()
+  other_BxN[:, 7] = (other_BxN[:, 7] + 1) % small_checkpoints.VOCABULARY
+  second_BxN = np.stack([want_BxN[0], other_BxN[1][::-1]])
+  drafts = speculative.make_drafts(np.stack([other_BxN, second_BxN], axis=1), ())
+  found_B, said_BxN = by_drafts(params, drafts)
+  assert found_B.tolist() == [True, False]
+  np.testing.assert_array_equal(said_BxN, want_BxN)

@@ -19,6 +19,7 @@ TOKENS_BxT = np.random.default_rng(0).integers(
 )
 VALID_BxT = np.ones((2, 40), bool)
 LLAMA3 = {'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0}
+YARN = {'type': 'yarn', 'factor': 4.0}
 WINDOWED = {'use_sliding_window': True, 'sliding_window': 9}
 SLIDES, SEES_ALL = 'sliding_attention', 'full_attention'
 # Family and what its config.json says otherwise; '-' is left out.
@@ -42,6 +43,12 @@ SAYS = [
       'rope_scaling': {'rope_type': 'llama3', **LLAMA3},
       'original_max_position_embeddings': 16,
     },
+  ),
+  ('llama', {'rope_scaling': YARN, 'max_position_embeddings': 16}),
+  ('llama', {'rope_scaling': YARN, 'original_max_position_embeddings': 16}),
+  (
+    'qwen3',
+    {'rope_scaling': YARN | {'attention_factor': 1.5, 'beta_fast': 5, 'beta_slow': 2}},
   ),
   ('llama', {'num_key_value_heads': 4}),
   ('llama', {'sliding_window': 5, 'layer_types': [SLIDES] * 3}),
@@ -71,6 +78,28 @@ SAYS = [
   ('gemma3', {'rope_parameters': {SLIDES: {'rope_theta': 9.0}}}),
   ('gemma3', {'rope_parameters': {'rope_type': 'linear', 'factor': 2.0}}),
   ('gemma3', {'query_pre_attn_scalar': '-'}),
+  ('olmo3', {'layer_types': '-', 'num_hidden_layers': 5}),
+  ('olmo3', {'rope_parameters': '-'}),
+  (
+    'olmo3',
+    {'rope_parameters': '-', 'rope_theta': 60.0, 'rope_scaling': YARN},
+  ),
+  ('olmo2', {'rope_parameters': '-', 'rope_theta': 50.0}),
+  *(
+    (name, {'attention_bias': True})
+    for name in ('llama', 'qwen3', 'gemma3', 'olmo2', 'olmo3', 'smollm3', 'granite')
+  ),
+  *((name, {'mlp_bias': True}) for name in ('llama', 'smollm3', 'granite')),
+  ('phi3', {'rope_parameters': '-', 'rope_theta': 60.0, 'sliding_window': None}),
+  ('phi3', {'rope_parameters': {'partial_rotary_factor': 0.25, 'rope_theta': 9.0}}),
+  ('phi3', {'rope_parameters': '-', 'partial_rotary_factor': 0.5}),
+  ('smollm3', {'no_rope_layers': '-', 'layer_types': '-', 'num_hidden_layers': 5}),
+  (
+    'smollm3',
+    WINDOWED | {'no_rope_layers': '-', 'layer_types': '-', 'no_rope_layer_interval': 2},
+  ),
+  ('smollm3', {'no_rope_layers': [0, 1, 1, 0], 'rope_scaling': YARN}),
+  ('granite', {'logits_scaling': '-', 'attention_multiplier': 1}),
 ]
 
 
@@ -103,6 +132,7 @@ def test_a_config_is_read_as_transformers_reads_it(name, change, tmp_path):
 # Fields that the modelling code of transformers reads and that change no logits here.
 NO_MATTER = {
   'attention_dropout',  # of training
+  'resid_pdrop',
   'pad_token_id',  # its embedding's gradient
   '_attn_implementation',
   'image_token_id',
@@ -113,6 +143,7 @@ NO_MATTER = {
   'attention_chunk_size',  # of chunked layers, which layer_types would name
   'layer_types',
   'max_position_embeddings',
+  'original_max_position_embeddings',  # of longrope, which is refused
 }
 READ_HERE = {
   'hidden_act',
@@ -128,6 +159,13 @@ READ_HERE = {
   'vocab_size',
   'sliding_window',
   'query_pre_attn_scalar',
+  'no_rope_layers',
+  'partial_rotary_factor',
+  'use_sliding_window',
+  'embedding_multiplier',
+  'residual_multiplier',
+  'attention_multiplier',
+  'logits_scaling',
 }
 REFUSED = {
   'attention_bias',
@@ -190,7 +228,7 @@ MALFORMED = [
   ),
   *(
     ('llama', {'rope_scaling': {'rope_type': x, 'factor': 2.0}}, 'rope_type')
-    for x in ('yarn', 'dynamic', 'longrope', 'mine', 7, None, ['linear'])
+    for x in ('dynamic', 'longrope', 'mine', 7, None, ['linear'])
   ),
   (
     'llama',
@@ -233,6 +271,25 @@ MALFORMED = [
   ),
   ('gemma3', {'rope_parameters': {SLIDES: 'default'}}, SLIDES),
   ('gemma3', {'rope_parameters': {SEES_ALL: {'rope_theta': '1'}}}, 'rope_theta'),
+  *(
+    ('llama', {'rope_scaling': YARN | {x: 0}}, x)
+    for x in ('beta_fast', 'beta_slow', 'attention_factor')
+  ),
+  *(
+    ('smollm3', {'no_rope_layers': x}, 'no_rope_layers')
+    for x in ([1, 0], [1, 0, 2], 'all', [1, 0, None])
+  ),
+  ('smollm3', {'layer_types': [SLIDES] * 3, 'sliding_window': 9}, 'use_sliding_window'),
+  ('smollm3', {'no_rope_layers': '-', 'no_rope_layer_interval': 0}, 'interval'),
+  *(
+    ('phi3', {'rope_parameters': '-', 'partial_rotary_factor': x}, 'partial_rotary')
+    for x in (0, 1.5, '1')
+  ),
+  *(
+    ('granite', {field: x}, field)
+    for field in ('residual_multiplier', 'attention_multiplier', 'logits_scaling')
+    for x in (0, -1.0, '2')
+  ),
   ('llama', {'is_causal': False}, 'is_causal'),
   ('llama', {'per_layer_config': {'0': {}}}, 'per_layer_config'),
   ('llama', {'configuration_files': ['config.4.json']}, 'configuration_files'),

@@ -56,15 +56,44 @@ CONFIGS = {
     qk_norm=True,
     post_norms=True,
     offset_norms=True,
-    scaled_embedding=True,
-    query_scalar=9,
+    embedding_multiplier=8**0.5,
+    attention_multiplier=9**-0.5,
     rope_scaling=RopeScaling(factor=2.0),
     window=3,
     full_layers=(1,),
     window_rope_theta=5.0,
   ),
 }
-CACHED = ('llama', 'mistral', 'gemma')
+CONFIGS['olmo'] = dataclasses.replace(
+  CONFIGS['mistral'],
+  qk_norm=True,
+  joint_qk_norm=True,
+  pre_norms=False,
+  post_norms=True,
+  full_layers=(1,),
+  window_rope_theta=50.0,
+  head_dim=8,
+  rope_scaling=RopeScaling(
+    factor=4.0,
+    low_freq_factor=1.0,
+    high_freq_factor=3.0,
+    original_length=40,
+    yarn=True,
+    attention_factor=1.3,
+  ),
+)
+CONFIGS['granite'] = dataclasses.replace(
+  LLAMA,
+  embedding_multiplier=2.0,
+  residual_multiplier=0.3,
+  attention_multiplier=0.4,
+  logits_divisor=3.0,
+)
+CONFIGS['smollm3'] = dataclasses.replace(
+  LLAMA, no_rope_layers=(1,), window=3, full_layers=(2,)
+)  # three kinds of layers
+CONFIGS['phi'] = dataclasses.replace(LLAMA, head_dim=8, rotary_dims=6)
+CACHED = ('llama', 'mistral', 'gemma', 'olmo', 'smollm3')
 VALID_BxT = np.array(
   [[1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]]
 ).astype(bool)
@@ -102,6 +131,13 @@ def frequency64(theta, i, half, scaling):
   if not scaling.original_length:
     return frequency / scaling.factor
   low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  if scaling.yarn:  # Peng et al. 2023, as transformers rounds it
+    turns = lambda x: scaling.original_length * theta ** (-x / half) / (2 * np.pi)
+    every = np.arange(2 * half)
+    first = max((x for x in every if turns(x) >= high), default=0)
+    last = min((x for x in every if turns(x) <= low), default=2 * half - 1)
+    smooth = 1 - np.clip((i - first) / (last - first), 0, 1)
+    return (1 - smooth) * frequency / scaling.factor + smooth * frequency
   wavelength = 2 * np.pi / frequency
   if wavelength < scaling.original_length / high:
     return frequency
@@ -111,13 +147,14 @@ def frequency64(theta, i, half, scaling):
   return (1 - smooth) * frequency / scaling.factor + smooth * frequency
 
 
-def rotate64(x_TxH, theta, scaling):
-  half = x_TxH.shape[1] // 2
-  out_TxH = np.empty_like(x_TxH)
+def rotate64(x_TxH, theta, scaling, dims=0):
+  half = (dims or x_TxH.shape[1]) // 2
+  out_TxH = x_TxH.copy()
   for t, x_H in enumerate(x_TxH):
     for i in range(half):
       angle = t * frequency64(theta, i, half, scaling)
       pair = (x_H[i] + 1j * x_H[i + half]) * np.exp(1j * angle)
+      pair *= 1 if scaling is None else scaling.attention_factor
       out_TxH[t, i], out_TxH[t, i + half] = pair.real, pair.imag
   return out_TxH
 
@@ -141,8 +178,7 @@ def reference(c, params, tokens_T):
     return norm64(x, weights['scale'] + c.offset_norms, c.norm_eps)
 
   x_TxD = p['embed']['embedding'][tokens_T]
-  if c.scaled_embedding:
-    x_TxD = x_TxD * np.sqrt(c.width)
+  x_TxD = x_TxD * c.embedding_multiplier
   if c.learned_positions:
     x_TxD = x_TxD + p['position_embed']['embedding'][:T]
   sites = {name: [] for name in SITES}
@@ -152,7 +188,12 @@ def reference(c, params, tokens_T):
     own_rope = slides and c.window_rope_theta
     rope = (c.window_rope_theta, None) if own_rope else (c.rope_theta, c.rope_scaling)
     sites['residual'].append(x_TxD)
-    y_TxD = norm(x_TxD, w['attention_norm'])
+    y_TxD = norm(x_TxD, w['attention_norm']) if c.pre_norms else x_TxD
+    joint = {}
+    for name in ('q', 'k'):
+      if c.joint_qk_norm:
+        every = y_TxD @ w['attention'][name]['kernel']
+        joint[name] = norm(every, w['attention'][f'{name}_norm'])
     heads_TxNxH = np.zeros((T, c.num_heads, c.head_dim))
     for n in range(c.num_heads):
       shared = n // (c.num_heads // c.num_kv_heads)
@@ -164,32 +205,40 @@ def reference(c, params, tokens_T):
         if c.qkv_bias:
           part[name] = part[name] + linear['bias'][columns]
       for name in ('q', 'k'):
-        if c.qk_norm:
+        if c.joint_qk_norm:
+          head = n if name == 'q' else shared
+          part[name] = joint[name][:, head * c.head_dim : (head + 1) * c.head_dim]
+        elif c.qk_norm:
           part[name] = norm(part[name], w['attention'][f'{name}_norm'])
-        part[name] = rotate64(part[name], *rope)
+        if depth not in c.no_rope_layers:
+          part[name] = rotate64(part[name], *rope, c.rotary_dims)
       for t in range(T):
         seen = slice(max(0, t + 1 - c.window) if slides else 0, t + 1)
-        score_S = part['k'][seen] @ part['q'][t] / np.sqrt(c.query_scalar or c.head_dim)
+        score_S = part['k'][seen] @ part['q'][t]
+        score_S = score_S * (c.attention_multiplier or c.head_dim**-0.5)
         weight_S = np.exp(score_S - score_S.max())
         heads_TxNxH[t, n] = weight_S / weight_S.sum() @ part['v'][seen]
     sites['heads'].append(heads_TxNxH)
     attended = heads_TxNxH.reshape(T, -1) @ w['attention']['out']['kernel']
     if c.post_norms:
       attended = norm(attended, w['attention_post_norm'])
-    sites['attention_out'].append(attended)
-    x_TxD = x_TxD + attended
-    y_TxD = norm(x_TxD, w['mlp_norm'])
+    sites['attention_out'].append(attended * c.residual_multiplier)
+    x_TxD = x_TxD + sites['attention_out'][-1]
+    y_TxD = norm(x_TxD, w['mlp_norm']) if c.pre_norms else x_TxD
     up = y_TxD @ w['mlp']['up']['kernel']
     if c.gated_mlp:
       inner = act64(c.activation, y_TxD @ w['mlp']['gate']['kernel']) * up
     else:
       inner = act64(c.activation, up)
     fed = inner @ w['mlp']['down']['kernel']
-    sites['mlp_out'].append(norm(fed, w['mlp_post_norm']) if c.post_norms else fed)
+    fed = norm(fed, w['mlp_post_norm']) if c.post_norms else fed
+    sites['mlp_out'].append(fed * c.residual_multiplier)
     x_TxD = x_TxD + sites['mlp_out'][-1]
   hidden_TxD = norm(x_TxD, p['final_norm'])
   head_DxV = p['embed']['embedding'].T if c.tied_head else p['head']['kernel']
-  return hidden_TxD @ head_DxV, {k: np.stack(v) for k, v in sites.items()}
+  return hidden_TxD @ head_DxV / c.logits_divisor, {
+    k: np.stack(v) for k, v in sites.items()
+  }
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -78,15 +78,25 @@ def torch_contrast(model, asked, n, k, edit=lambda prompt, answer: ()):
   return d[0] - d[1]
 
 
-def torch_sites(model, kind):
-  """Layer -> module whose input (True) or output is a site."""
-  layers = model.model.layers
+def torch_inputs(layers):
   return {
     'residual': [(x, True) for x in layers],
     'heads': [(x.self_attn.o_proj, True) for x in layers],
+  }
+
+
+def torch_sites(model):
+  """Site -> layer -> module whose input (True) or output it is."""
+  layers = model.model.layers
+  if not hasattr(layers[0], 'input_layernorm'):  # what norms make of them is added
+    return torch_inputs(layers) | {
+      'attention_out': [(x.post_attention_layernorm, False) for x in layers],
+      'mlp_out': [(x.post_feedforward_layernorm, False) for x in layers],
+    }
+  return torch_inputs(layers) | {
     'attention_out': [(x.self_attn, False) for x in layers],
     'mlp_out': [(x.mlp, False) for x in layers],
-  }[kind]
+  }
 
 
 def torch_hook(module, before, change):
@@ -112,11 +122,11 @@ def torch_patched(model, asked, n, sites, head_dim):
     kept = {}
 
     def keep(site):
-      module, before = torch_sites(model, site.kind)[site.layer]
+      module, before = torch_sites(model)[site.kind][site.layer]
       return torch_hook(module, before, lambda x: kept.setdefault(site, x.clone()))
 
     def put(site):
-      module, before = torch_sites(model, site.kind)[site.layer]
+      module, before = torch_sites(model)[site.kind][site.layer]
       at = np.flatnonzero(names == site.group)
       part = slice(None)
       if site.head != EVERY_HEAD:
@@ -140,7 +150,13 @@ def torch_patched(model, asked, n, sites, head_dim):
 
 
 @pytest.mark.parametrize(
-  'family, G, scan', [('llama', 3, False), ('qwen3', 3, True), ('qwen3', 1, False)]
+  'family, G, scan',
+  [
+    ('llama', 3, False),
+    ('qwen3', 3, True),
+    ('qwen3', 1, False),
+    ('olmo3', 1, True),
+  ],
 )
 def test_every_site_is_what_hooks_on_pytorch_make_it(family, G, scan):
   folder, model = small_checkpoints.saved(family)
