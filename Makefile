@@ -1,11 +1,11 @@
 # `make demo`: set-up, the built-in experiment, its report. `make real`: the same of a
 # real language model; with QUICK=1 one run of it, without controls. `make paper`: set-up,
-# every experiment of the paper; with SEEDS=20 what five seeds leave open goes on.
+# every experiment of the paper; with SEEDS=20 what ten seeds leave open goes on.
 # `make test`: set-up, tests; `make test_all`: slow ones too.
 PYTHON ?= python3
 WORKDIR ?= runs/world
 PAPER ?= runs/paper
-SEEDS ?= 5
+SEEDS ?= 10
 QUICK ?=
 REAL ?= configs/facts.py:$(if $(filter 1,$(QUICK)),quick=1$(comma)steps=100$(comma)facts=1$(comma)hints=1)
 REAL_WORKDIR ?= runs/$(if $(filter 1,$(QUICK)),real_quick,real)

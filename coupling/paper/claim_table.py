@@ -37,17 +37,19 @@ def decide(rows: Rows, parts: Parts, earlier: list[dict]) -> list[dict]:
 
   Returns:
     The fields of each Row, and study, its name; seeds, at which it was decided or last
-    looked at; level, the nominal coverage of its interval; needed, the look by which an
-    effect of the size that matters is decided with a probability of POWER, None if none
-    is planned, and power, at the last look; both None where nothing that matters was
-    planned, and where seeds share M_0 or the held-out texts.
+    looked at; level, the nominal coverage of its interval; alone, the Row by the
+    intervals of `parts`, as if it were the only claim at the only look; needed, the
+    look by which an effect of the size that matters is decided with a probability of
+    POWER, None if none is planned, and power, at the last look; both None where nothing
+    that matters was planned, and where seeds share M_0 or the held-out texts.
   """
   seeds, looks, alpha = len(parts.seeds), parts.paper.looks, FALSE
+  alone = rows(parts)
   if seeds == 1:  # its intervals are those within the run, and nothing is corrected
-    return _table(rows(parts), seeds, parts.confidence, earlier)
+    return _table(alone, alone, seeds, parts.confidence, earlier)
   while True:
     level = 1 - sequential.level(alpha, looks, seeds)
-    found = _table(rows(parts.at(level)), seeds, level, earlier)
+    found = _table(rows(parts.at(level)), alone, seeds, level, earlier)
     tested = [x for x in found if x['state'] != conclusions.NOT_TESTED]
     count = sum(x['state'] in DECIDED for x in tested)
     fewer = FALSE * max(1, count) / max(1, len(tested))
@@ -68,14 +70,20 @@ def _key(row: dict) -> tuple[str, str, str]:
 
 
 def _table(
-  rows: dict[str, list[Row]], seeds: int, level: float, earlier: list[dict]
+  rows: dict[str, list[Row]],
+  alone: dict[str, list[Row]],
+  seeds: int,
+  level: float,
+  earlier: list[dict],
 ) -> list[dict]:
   """Rows of this look, and of earlier ones where they were decided or have ended."""
   nothing = dict(seeds=seeds, level=level, needed=None, power=None)
   every = [
-    {'study': study} | dataclasses.asdict(row) | nothing
+    {'study': study, 'alone': dataclasses.asdict(one)}
+    | dataclasses.asdict(row)
+    | nothing
     for study, of in rows.items()
-    for row in of
+    for row, one in zip(of, alone[study], strict=True)
   ]
   here = {_key(x): x for x in every}
   before = {

@@ -133,7 +133,9 @@ class Parts:
       self._found[key] = function(self, *args, seed)
     return self._found[key]
 
-  def over(self, function: Function, *args: Hashable, shares: bool = False) -> dict:
+  def over(
+    self, function: Function, *args: Hashable, shares: bool | None = None
+  ) -> dict:
     """Statistics over seeds of function(parts, *args, seed)."""
     found = [self.of_seed(function, args, seed) for seed in self.seeds]
     return aggregate.over_seeds(found, shares, self.shared_items, self.confidence)
@@ -146,7 +148,7 @@ class Parts:
     self, first: str, second: str, keys: tuple[str, ...], share: float = 1.0
   ) -> dict:
     """A share of one run's numbers minus those of another, paired by seed."""
-    return self.over(_contrast, first, second, keys, share)
+    return self.over(_contrast, first, second, keys, share, shares=False)
 
   def over_shuffled(self, name: str) -> dict:
     """Gap and weights on v' minus those of shuffled labels; {} without such a run."""

@@ -90,7 +90,7 @@ def _beside(
   """What the main run is held against: controls and explainers without training."""
   main = roles['main']
 
-  def over(function: Callable, *names, shares: bool = False) -> dict:
+  def over(function: Callable, *names, shares: bool | None = None) -> dict:
     return across([function(*names, s) for s in seeds], shares)
 
   result = {

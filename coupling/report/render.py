@@ -88,6 +88,7 @@ def _environment() -> jinja2.Environment:
     'seconds': numerals.seconds,
     'cell': _cell,
     'by_median': _by_median,
+    'interval': _interval,
   }
   environment.globals['symbols'] = SYMBOLS
   return environment
@@ -96,6 +97,12 @@ def _environment() -> jinja2.Environment:
 def _number(row: dict) -> str:
   """The number of a row with its interval, in its unit."""
   return getattr(numerals, row['unit'])(row | {'mean': row['number']})
+
+
+def _interval(row: dict) -> str:
+  """The interval of a row alone, in its unit."""
+  _, bracket, bounds = _number(row).partition('[')
+  return bracket + bounds
 
 
 def _by_median(row: dict) -> bool:

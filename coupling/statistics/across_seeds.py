@@ -28,7 +28,7 @@ SHARE_GROUPS |= {'label', 'change', 'answer', 'companion'}
 class _How:
   """How values become a statistic: see across_seeds."""
 
-  shares: bool
+  shares: bool | None
   shared_items: bool
   confidence: float
 
@@ -43,9 +43,11 @@ def _interval(values_S: list, path: tuple[str, ...], how: _How) -> Interval:
 
 
 def _is_share(path: tuple[str, ...], how: _How) -> bool:
+  if how.shares is not None:
+    return how.shares
   name, group = path[-1], path[-2] if len(path) > 1 else ''
   grouped = group in SHARE_GROUPS and name not in ('difference', 'ratio', 'gain')
-  return how.shares or name in SHARES or grouped
+  return name in SHARES or grouped
 
 
 def _widened(
@@ -93,7 +95,7 @@ def _across(values_S: list, path: tuple[str, ...], how: _How) -> dict:
 
 def across_seeds(
   results: list[dict],
-  shares: bool = False,
+  shares: bool | None = None,
   shared_items: bool = False,
   confidence: float = CONFIDENCE,
 ) -> dict:
@@ -108,7 +110,8 @@ def across_seeds(
 
   Args:
     results: dicts of `coupling` or of comparisons, one a seed, of equal structure.
-    shares: whether all of their numbers are shares, whatever their names.
+    shares: whether all of their numbers are shares, or none is, as of differences;
+      None: those are that SHARES and SHARE_GROUPS name.
     shared_items: whether seeds have M_0 or the held-out texts in common. That cancels
       from the variation over seeds, so the uncertainty within a run is added to it.
       Numbers without an interval within a run have Student's t alone.

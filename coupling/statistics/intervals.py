@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-9  # of shares
 DRAWS = 2000
 FEWEST_SEEDS = 5  # for an interval of a median
 
@@ -252,7 +253,12 @@ def seed_share_interval(
   Args:
     values_S: shares, each in [0, 1].
     confidence: nominal coverage.
+
+  Raises:
+    ValueError: a value that is no share, as a difference of shares may be.
   """
+  if np.min(values_S) < -ROUNDING or np.max(values_S) > 1 + ROUNDING:
+    raise ValueError(f'seed_share_interval: found {values_S}, no shares of 0 to 1')
   plain = seed_interval(values_S, confidence)
   mean = plain.value
   if plain.low is None or not 0 < mean < 1:

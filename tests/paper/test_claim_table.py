@@ -73,6 +73,7 @@ def test_one_claim_is_tested_at_the_level_of_its_look():
   [expected] = rows(drawn.at(found['level']))['0']
   assert (found['low'], found['high']) == (expected.low, expected.high)
   assert found['state'] == SUPPORTED and found['seeds'] == 5
+  assert found['alone'] == dataclasses.asdict(rows(drawn)['0'][0])
 
 
 def test_levels_are_benjamini_and_hochbergs():

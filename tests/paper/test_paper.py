@@ -17,6 +17,7 @@ from coupling.paper import variety_claims
 from coupling.report import conclusions
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, SUPPORTED
 from coupling.runtime.workdir import WorkdirError
+from coupling.statistics import intervals
 from coupling.statistics import scores
 from tests import patched
 from tests import studied
@@ -99,9 +100,11 @@ def test_refreshed_labels_that_help_agree_and_those_that_do_not_disagree():
   assert decided[:3] == [SUPPORTED] * 3 and decided[3] != CONTRADICTED
   last = found['rounds'][-1]
   gains = zip(*(last[x]['self_accuracy']['per_seed'] for x in ('refreshed', 'fixed')))
-  assert last['contrast']['self_accuracy']['per_seed'] == pytest.approx(
-    [a - b for a, b in gains]
-  )
+  more = last['contrast']['self_accuracy']
+  assert more['per_seed'] == pytest.approx([a - b for a, b in gains])
+  # A difference of shares is none: its interval is not held between 0 and 1.
+  plain = intervals.seed_interval(more['per_seed'])
+  assert (more['low'], more['high']) == pytest.approx(plain[1:])
   assert rounds(STALE, GOOD)[1][:2] == [CONTRADICTED] * 2
   assert rounds(GOOD, STALE)[1][2] == CONTRADICTED
   assert rounds(GOOD, GOOD, second=STALE)[1][3] == CONTRADICTED  # it has not settled

@@ -143,6 +143,10 @@ def test_shares_over_seeds_stay_between_0_and_1():
   assert ones['mean'] == 1.0 and ones['low'] is ones['high'] is None
   named = across_seeds.across_seeds([{'kl': 0.9}, {'kl': 1.0}], shares=True)['kl']
   assert named['high'] < 1
+  with pytest.raises(ValueError, match='no shares'):
+    across_seeds.across_seeds([{'kl': 0.9}, {'kl': -0.1}], shares=True)
+  difference = across_seeds.across_seeds([{'drift': 0.1}, {'drift': 0.0}], False)
+  assert difference['drift']['low'] < 0
 
 
 def test_of_shared_items_the_interval_within_a_run_is_added_by_squares():
