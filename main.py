@@ -90,9 +90,12 @@ flags.register_multi_flags_validator(
 )
 flags.register_multi_flags_validator(
   ['fail_below', 'stage'],
-  lambda given: given['fail_below'] is None or given['stage'] in REPORTING,
-  message='--fail_below goes with --stage=run and --stage=report, which make the '
-  'numbers that it is about.',
+  lambda given: (
+    given['fail_below'] is None
+    or (given['stage'] in REPORTING and given['fail_below'] == given['fail_below'])
+  ),
+  message='--fail_below is a number, and goes with --stage=run and --stage=report, '
+  'which make the numbers that it is about.',
 )
 flags.register_multi_flags_validator(
   ['distributed', 'stage', 'workers', 'follow'],
@@ -147,6 +150,8 @@ def main(_) -> None:
     if STAGE.value == 'plan':
       ahead_of_time.run(experiment, TARGET.value, TOKENS.value)
       return
+    if FAIL_BELOW.value is not None:
+      last_numbers.check(experiment)
     converted = str(folder.absolute() / gguf_checkpoint.FOLDER)
     os.environ.setdefault(gguf_checkpoint.CACHE, converted)
     pipeline.run(experiment, folder, STAGE.value, WORKERS.value, FOLLOW.value)

@@ -104,7 +104,7 @@ def _source(args: dict, checkpoints: str) -> str:
     return wanted
   if wanted == OWN and not checkpoints:
     return ''
-  if not checkpoints or (wanted == BASE) != bool(args['model']):
+  if not checkpoints or wanted == OWN or (wanted == BASE) != bool(args['model']):
     raise ValueError(
       f"config argument labels='{wanted}': {FIRST} is for checkpoints= without model=, "
       f'{BASE} for checkpoints= with model= (and checkpoint=), what they began as, and '

@@ -80,8 +80,9 @@ def served_problems(section: str, base: schema.Served) -> Iterator[str]:
   except ValueError:
     right = False
   if not right:
+    shown = base.url.rpartition('@')[2]  # what stands before may be secret
     yield (
-      f'{section}.url={base.url!r}: no address of a server; give one such as '
+      f'{section}.url={shown!r}: no address of a server; give one such as '
       'http://localhost:8000/v1'
     )
   elif url.username or url.password or url.query or url.fragment:
@@ -131,7 +132,7 @@ def checkpoints(
   if not (text := evaluate.checkpoints):
     return
   where = f'{checkpoint_lists.FIELD}={text!r}'
-  if isinstance(base, schema.Pretrain):
+  if isinstance(base, schema.Pretrain | schema.Served):
     yield f'{where}: M_0 (base) must be one too: give base.checkpoint or base.step'
   if trained := [name for name, train in runs.items() if train.loop.steps]:
     yield (

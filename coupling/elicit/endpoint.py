@@ -15,6 +15,7 @@ import math
 import os
 import threading
 import time
+import urllib.parse
 from typing import Any
 
 import httpx2
@@ -68,6 +69,12 @@ class Endpoint:
         f'key={config.key}: this variable of the environment holds signs that no API '
         'key has; export it anew'
       )
+    if self._key and config.key == schema.KEY and _in_the_open(config.url):
+      progress.line(
+        f'{self._url} is not https: the key of {schema.KEY} is not sent there; name '
+        'the variable of a key for it by key='
+      )
+      self._key = ''
     headers = {'Authorization': f'Bearer {self._key}'} if self._key else {}
     self._client = httpx2.Client(
       timeout=config.timeout,
@@ -98,6 +105,12 @@ class Endpoint:
   def generate(self, prompts: Sequence[str], max_tokens: int) -> list[str]:
     """See backend.Backend; raises EndpointError."""
     found = self._answers([self._text_body(x, max_tokens) for x in prompts])
+    if cut := sum(x['thinks'] for x in found):
+      progress.line(
+        f'WARNING: {self.config.model}: {cut} of {len(found)} answers are thoughts '
+        'that do not end, and count as empty: raise thoughts '
+        f'({self.config.thoughts}), in another --workdir'
+      )
     return [served_answers.spoken(x) for x in found]
 
   def choose(
@@ -312,6 +325,13 @@ class Endpoint:
 
   def _hidden(self, text: str) -> str:
     return text.replace(self._key, '***') if self._key else text
+
+
+def _in_the_open(url: str) -> bool:
+  """Whether what is sent can be read on its way to another machine."""
+  parts = urllib.parse.urlsplit(url)
+  host = parts.hostname or ''
+  return parts.scheme == 'http' and not (host == 'localhost' or host.startswith('127.'))
 
 
 class _NoSuchPage(Exception):

@@ -34,6 +34,7 @@ COLUMNS = (
 # Of the pair and of its place; without them they are as of pairs that are given.
 PAIR = ('cue', 'cue_kind', 'cue_option', 'provenance')
 OPTIONAL = (*PAIR, 'row', 'reference', 'replies')
+ROUNDING = 1e-5  # of log-probabilities
 _KINDS = {'cue': str, 'cue_kind': str, 'cue_option': int, 'provenance': str, 'row': int}
 
 
@@ -172,10 +173,20 @@ def _label(row: readers.Row, questions: pairs_lib.Questions) -> dict[str, Any]:
   if row.values['explanation'] != want:
     reason = f'the behaviours, and the questions given here, make it {want!r}'
     raise _error(row, 'explanation', reason)
-  said['reference'], said['replies'] = (
-    row.values.get(name) for name in ('reference', 'replies')
-  )
+  for name, right in (('reference', _is_logprob), ('replies', _is_text)):
+    said[name] = found = row.values.get(name)
+    if found is not None and not (isinstance(found, list) and all(map(right, found))):
+      raise _error(row, name, 'expected a list of log-probabilities, or of texts')
   return said
+
+
+def _is_logprob(x: Any) -> bool:
+  """Null stands for minus infinity; rounding may lift one a little above 0."""
+  return x is None or (type(x) in (int, float) and x <= ROUNDING)
+
+
+def _is_text(x: Any) -> bool:
+  return x is None or isinstance(x, str)
 
 
 def _cell(row: readers.Row, name: str) -> Any:
@@ -183,6 +194,8 @@ def _cell(row: readers.Row, name: str) -> Any:
   value = row.values.get(name)
   if value is not None and type(value) is not _KINDS[name]:
     raise _error(row, name, f'expected {_KINDS[name].__name__}')
+  if name == 'row' and value is not None and value < 0:
+    raise _error(row, name, 'expected a place, 0 or more')
   return value
 
 

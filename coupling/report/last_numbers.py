@@ -16,6 +16,15 @@ _NUMBERS = {
 }
 
 
+def check(e: Any) -> None:
+  """Raises ConfigError where what is run will have no such numbers."""
+  if not getattr(e, 'report', None) or not e.report.main:
+    raise ConfigError(
+      '--fail_below is about one experiment with a report: leave it out, or name '
+      'report.main'
+    )
+
+
 def read(workdir: pathlib.Path, limit: float) -> dict[str, Any]:
   """What the report in a workdir says of the last checkpoint of its main run.
 

@@ -54,6 +54,11 @@ def read_labels(
   )
   begun, started = time.monotonic(), manifests.provenance()
   found = label_file.read(path, template)
+  if not template.detect and any(did.replies_Nx2.size for *_, did in found.values()):
+    raise schema.ConfigError(
+      f'read_labels({str(path)!r}): behavior.read={behavior.read}, but these labels '
+      "were read from replies: give behavior=schema.Behavior(read='reply')"
+    )
   pairs, row, behaviors, too_long = {}, {}, {}, {}
   for split, (every, row_N, did) in found.items():
     every = reply_options.with_unnamed(template, reply_options.bare(template, every))

@@ -11,6 +11,7 @@ together.
 import functools
 import pathlib
 
+from coupling.checkpoints import hub
 from coupling.config import schema
 from coupling.elicit import evaluation
 from coupling.elicit import evaluator as evaluator_lib
@@ -74,8 +75,13 @@ def evaluate(
         if one.finished:
           continue
         progress.line(title, given.name(step))
-        with finite.during(f'{title}, {given.name(step)}'):
-          _measure(e, given, step, made(), one)
+        try:
+          with finite.during(f'{title}, {given.name(step)}'):
+            _measure(e, given, step, made(), one)
+        except (OSError, hub.CheckpointError):
+          if not given.gone(step):
+            raise
+          progress.line(f'{given.name(step)} was removed while it was read: left out')
     result = {'train': trained.digest, 'devices': context.devices()}
     result |= {'checkpoints': distributed.first(_put_together, apart, whole)}
     result |= {'tokens': evaluation.tokens(made().asked)}

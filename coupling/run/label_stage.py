@@ -136,8 +136,12 @@ def _labeller(
   support = 'options' if labels else e.label.reference
   model = base_model.model(e, workdir, seed, borrowed_labels.earlier_step(labels))
   if run := borrowed_labels.other_run(labels):
-    params = steps.reader(e, workdir, seed, run)(e.runs[run].loop.steps)
-    model = dataclasses.replace(model, params=params)
+    trained = steps.read_trained(e, workdir, seed, run, e.runs[run].loop.steps)
+    model = dataclasses.replace(model, params=model.params | trained)
+    # Read as all that it does is: with the prior of M_0.
+    own = context.stage(e, workdir, seed, 'label')
+    ask = labelling.asking
+    return ask(model, context.questions(e), e.label, context.how(e, own), support)
   asks = functools.partial(labelling.asking, model, context.questions(e), e.label)
   if e.behavior.calibration == 'prior':
     path = stage.path(label_set.PRIOR)

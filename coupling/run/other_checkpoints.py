@@ -137,6 +137,11 @@ class Given:
     """Folder, or NAME@REVISION, of a step that `kept` has given."""
     return self._name_of[step]
 
+  def gone(self, step: int) -> bool:
+    """Whether the folder of a step that `kept` has given is there no more."""
+    folder = self._folder(self._name_of[step])
+    return folder is not None and not folder.is_dir()
+
   def more(self, steps: set[int]) -> list[str]:
     """Names of checkpoints that are there now, beside those of some steps."""
     names = self._list()

@@ -53,6 +53,11 @@ def check(e: Experiment, runs: Sequence[str]) -> None:
       f'patch: base.url={e.base.url} is served, and its activations cannot be reached: '
       'give the checkpoint itself by base.checkpoint'
     )
+  if e.evaluate.checkpoints:
+    found.append(
+      f'patch: evaluate.checkpoints={e.evaluate.checkpoints!r} are not patched; audit '
+      'one of them alone, by base.checkpoint or base.step'
+    )
   if not hasattr(module, 'aligned'):
     found.append(
       f'task.module={e.task.module!r} cannot move a cue: give it a function '

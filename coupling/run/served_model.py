@@ -23,6 +23,7 @@ from coupling.runtime.answer_log import AnswerLog
 from data import pairs as pairs_lib
 
 ANSWERS = 'answers.jsonl'  # of a seed, beside its stages
+PROBED = 'probed'  # what the server said of itself when answers were first kept
 
 
 def fingerprint(base: schema.Served) -> str:
@@ -47,13 +48,30 @@ def model(base: schema.Served, answers: pathlib.Path) -> backend.Asked:
 
   Raises:
     ConfigError: see `seen`.
-    WorkdirError: the file cannot be read.
+    WorkdirError: the file cannot be read, or holds the answers of another model.
   """
   origin = {'name': f'{base.model} at {base.url}', 'kind': 'OpenAI-compatible API'}
   sent = dataclasses.asdict(base)
   origin |= {k: x for k, x in sent.items() if k not in context.SERVING}
-  found = endpoint.Endpoint(base, AnswerLog(answers))
-  return backend.Asked(found, origin | seen(base), section=base)
+  log, now = AnswerLog(answers), seen(base)
+  if PROBED not in log:
+    log.keep(PROBED, now)
+  _check_same(f'{answers}: move it away to ask anew', base, log[PROBED], now)
+  return backend.Asked(endpoint.Endpoint(base, log), origin | now, section=base)
+
+
+def _check_same(
+  where: str, base: schema.Served, then: dict[str, Any], now: dict[str, Any]
+) -> None:
+  """Raises WorkdirError where most of the answers to PROBES are others than before."""
+  same = sum(x == y for x, y in zip(then['probe'], now['probe']))
+  if same < len(endpoint.PROBES) / 2:
+    raise workdir_lib.WorkdirError(
+      f'{where}: base.url={base.url} answers {now["probe"]} to {endpoint.PROBES} now, '
+      f'and answered {then["probe"]} before: another model is served there under the '
+      'same name, or answers are drawn at random. Serve the same again, or use another '
+      '--workdir or answers=.'
+    )
 
 
 def load(
@@ -71,8 +89,11 @@ def load(
     ConfigError: fields that are unknown or wrong; see also `seen`.
     WorkdirError: the file cannot be read.
   """
-  if wrong := [name for name, value in others.items() if value]:
-    raise schema.ConfigError(f'load: {", ".join(wrong)}: not for a URL; leave out')
+  if wrong := [name for name, value in others.items() if value not in (None, '')]:
+    raise schema.ConfigError(
+      f'load: {", ".join(wrong)}: not for a URL; leave out (completions=True asks '
+      'without a chat)'
+    )
   section = validate.section(schema.Served, {'url': url} | fields, 'load')
   schema.ConfigError.refuse(section_rules.served_problems('load', section))
   seen.cache_clear()  # it may be another one by now
@@ -90,15 +111,8 @@ def of_seed(e: schema.Experiment, workdir: pathlib.Path, seed: int) -> backend.A
     WorkdirError: another one answers there than when the base stage was made.
   """
   root = workdir / f'seed{seed}'
-  then = workdir_lib.finished_stage(root / 'base').info()['probe']
-  now = seen(e.base)['probe']
-  if not any(x == y for x, y in zip(then, now)):
-    raise workdir_lib.WorkdirError(
-      f'{root / "base"}: base.url={e.base.url} answers {now} to {endpoint.PROBES} now, '
-      f'and answered {then} when this was made: another model is served there under '
-      'the same name, or answers are drawn at random. Serve the same again, or use '
-      'another --workdir.'
-    )
+  then = workdir_lib.finished_stage(root / 'base').info()
+  _check_same(str(root / 'base'), e.base, then, seen(e.base))
   return model(e.base, root / ANSWERS)
 
 
@@ -107,6 +121,11 @@ def problems(e: schema.Experiment, questions: pairs_lib.Questions) -> list[str]:
   name, replies = f'base.url={e.base.url}', questions.detect is not None
   found = backend.problems(name, True, e.behavior, e.label, replies)
   found += [NO_LIKELIHOOD] if e.evaluate.likelihood else []
+  if e.base.thoughts and not replies and e.behavior.read == 'first_token':
+    found.append(
+      f'base.thoughts={e.base.thoughts}: the first token of an answer is then of a '
+      'thought; set behavior.read to reply, or switch thinking off at the server'
+    )
   if distributed.several():
     found.append(f'base.url={e.base.url}: one process asks; leave out --distributed')
   try:
