@@ -96,7 +96,9 @@ def split(
   """
   by_split = {name: [] for name in splits.SHARES}
   seen, repeated = set(), 0
-  for pair in made:
+  for number, pair in enumerate(made):
+    if not isinstance(pair, pairs.Pair):
+      raise readers.DataError(f'pair {number}: found {pair!r:.80}: give a Pair.')
     texts = (pair.prompt, pair.counterfactual, pair.options)
     if texts in seen:
       repeated += 1

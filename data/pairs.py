@@ -48,6 +48,12 @@ class Pair:
   provenance: str | None = None
 
   def __post_init__(self):
+    for name in ('prompt', 'counterfactual'):
+      if not isinstance(getattr(self, name), str):
+        raise TypeError(f'Pair: {name}={getattr(self, name)!r}: give a text')
+    given = self.options
+    if isinstance(given, str) or not all(isinstance(x, str) for x in given):
+      raise TypeError(f"Pair: options={given!r}: give texts, such as ('yes', 'no')")
     found = {'options': tuple(self.options)}
     if self.cue is None:
       found['cue'] = _difference(self.prompt, self.counterfactual)

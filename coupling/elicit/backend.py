@@ -6,6 +6,7 @@ Shapes: N prompts, K options of a prompt.
 from collections.abc import Sequence
 import dataclasses
 import math
+import pathlib
 from typing import Any, Protocol
 
 from coupling.config import schema
@@ -66,6 +67,13 @@ class Asked:
 def asked(backend: Any) -> Asked:
   """A Python object as a model; raises ConfigError where it lacks `generate`."""
   name = type(backend).__qualname__
+  if isinstance(backend, str | pathlib.Path):
+    raise schema.ConfigError(f'model={str(backend)!r}: give cp.load({str(backend)!r})')
+  if isinstance(backend, type):
+    name = backend.__qualname__
+    raise schema.ConfigError(
+      f'model={name}: is a class; give an object of it, {name}()'
+    )
   if not callable(getattr(backend, 'generate', None)):
     raise schema.ConfigError(
       f'model: {name} is neither a model of cp.load nor a backend: it has no '
@@ -116,7 +124,12 @@ def problems(
 
 def generate(model: Asked, prompts: Sequence[str], max_tokens: int) -> list[str]:
   """N greedy answers; raises ConfigError where it gives anything but N texts."""
-  texts = list(model.backend.generate(prompts, max_tokens))
+  texts = model.backend.generate(prompts, max_tokens)
+  if not isinstance(texts, Sequence) or isinstance(texts, str):
+    raise schema.ConfigError(
+      f'{model}: generate gave {texts!r:.80}: expected a list of {len(prompts)} texts'
+    )
+  texts = list(texts)
   _check_count(model, 'generate', texts, prompts)
   for prompt, text in zip(prompts, texts):
     if not isinstance(text, str):

@@ -6,6 +6,7 @@ others need COLUMNS alone. Shapes: N pairs of a split, S log-probabilities.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import json
 import math
 import pathlib
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from coupling.config import schema
+from coupling.config import validate
 from coupling.elicit.explanation import Behaviors
 from coupling.runtime import files
 from data import builder
@@ -33,7 +36,9 @@ COLUMNS = (
 )
 # Of the pair and of its place; without them they are as of pairs that are given.
 PAIR = ('cue', 'cue_kind', 'cue_option', 'provenance')
-OPTIONAL = (*PAIR, 'row', 'reference', 'replies')
+# How behaviours were read, alike in all rows: the fields of schema.Behavior.
+READ = ('read', 'per_token', 'calibration')
+OPTIONAL = (*PAIR, 'row', 'reference', 'replies', *READ)
 ROUNDING = 1e-5  # of log-probabilities
 _KINDS = {'cue': str, 'cue_kind': str, 'cue_option': int, 'provenance': str, 'row': int}
 
@@ -52,9 +57,13 @@ def statement(questions: pairs_lib.Questions, before: str, without: str) -> str:
   return template.format(answer=without)
 
 
-def table(found: Mapping[str, Labelled], questions: pairs_lib.Questions) -> pa.Table:
+def table(
+  found: Mapping[str, Labelled],
+  questions: pairs_lib.Questions,
+  behavior: schema.Behavior,
+) -> pa.Table:
   """One row a pair of every split: COLUMNS, and OPTIONAL as far as there are any."""
-  rows = []
+  rows, read = [], dataclasses.asdict(behavior)
   for split, (pairs, row_N, did) in found.items():
     for i, pair in enumerate(pairs):
       chosen = did.behavior_N[i], did.counterfactual_behavior_N[i]
@@ -67,6 +76,7 @@ def table(found: Mapping[str, Labelled], questions: pairs_lib.Questions) -> pa.T
         'explanation': statement(questions, before, without),
         **{name: getattr(pair, name) for name in PAIR},
         'row': int(row_N[i]),
+        **read,
       }
       if did.logprobs_Nx2xS.size:
         row['reference'] = did.logprobs_Nx2xS[i].ravel().tolist()
@@ -87,6 +97,8 @@ def write(path: str | pathlib.Path, found: pa.Table) -> None:
     DataError: another ending.
   """
   path = pathlib.Path(path)
+  if not path.parent.is_dir():
+    raise readers.DataError(f'{path}: there is no folder {path.parent}; make it first.')
   if path.suffix == '.parquet':
     files.write_table(path, found)
   elif path.suffix == '.jsonl':
@@ -102,6 +114,24 @@ def _finite(value: Any) -> Any:
   if isinstance(value, list):
     return [_finite(x) for x in value]
   return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def behavior(path: str | pathlib.Path) -> schema.Behavior | None:
+  """How the labels of a file were read; None where it does not say so.
+
+  Raises:
+    DataError: rows that differ in that.
+  """
+  said = {}
+  for row in readers.rows(pathlib.Path(path), COLUMNS):
+    said.setdefault(tuple(row.values.get(x) for x in READ), row)
+  if len(said) > 1:
+    one, two = [*said.values()][:2]
+    raise _error(two, READ[0], f'read otherwise than {one.where}')
+  found = [*said][0] if said else (None,)
+  if None in found:
+    return None
+  return validate.section(schema.Behavior, dict(zip(READ, found)), str(path))
 
 
 def read(

@@ -142,6 +142,8 @@ def state(view: dict, weights: dict | None) -> str:
 
 def decided(cell: dict, view: str) -> str:
   """Whether a cell agrees with the claim, which is made of similar behaviour alone."""
+  if cell['similar'] == conclusions.CONTRADICTED:
+    return conclusions.NOT_TESTED  # no number of seeds makes it one
   if cell['similar'] != conclusions.SUPPORTED:
     return conclusions.INCONCLUSIVE
   if cell['states'][view] == TRACKS:

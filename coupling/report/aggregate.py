@@ -16,6 +16,7 @@ import numpy as np
 
 from coupling.config.schema import Experiment, Pretrain
 from coupling.elicit.explanation import Explanation, agree
+from coupling.report import drift_numbers
 from coupling.report import explainers
 from coupling.report import provenance
 from coupling.report import records
@@ -25,7 +26,6 @@ from coupling.runtime import workdir as workdir_lib
 from coupling.statistics import across_seeds
 from coupling.statistics import baselines
 from coupling.statistics import contrasts
-from coupling.statistics import drift
 from coupling.statistics import reliance
 from coupling.statistics import scores
 from coupling.statistics import variety
@@ -78,7 +78,7 @@ def of_records(
     'runs': runs,
     **_beside(e, roles, list(seeds.values()), across),
     'follow': _follow(roles['main'], list(seeds.values()), across),
-    **_drift(roles['main'], next(iter(seeds.values()))),
+    **_drift(drift_numbers.numbers(roles['main'], next(iter(seeds.values())))),
     'examples': _examples(roles['main'], seeds[e.seeds[0]]),
     'provenance': made,
   }
@@ -298,14 +298,11 @@ def _likelihood(run: str, s: SeedRecords) -> dict:
   return contrasts.likelihood(s.final(run), s.scored(run), s.orig)
 
 
-def _drift(main: str, s: SeedRecords) -> dict:
-  """See drift.drift, with the names of checkpoints; of an audit of several alone."""
-  if not s.checkpoints:
+def _drift(found: dict) -> dict:
+  """Of drift_numbers.numbers; of an audit of several checkpoints alone."""
+  if not found:
     return {}
-  found = drift.drift(s.items[main], s.targets[main])
-  over = {step: _alone(x) for step, x in found['steps'].items()}
-  names = {str(step): name for step, name in s.checkpoints.items()}
-  return {'drift': found | {'steps': over, 'names': names}}
+  return {'drift': found | {'steps': {k: _alone(x) for k, x in found['steps'].items()}}}
 
 
 def _follow(main: str, seeds: list[SeedRecords], across: Callable) -> list[dict]:

@@ -135,6 +135,8 @@ FOLLOW_COLUMNS = (
 DRIFT_COLUMNS = (
   ('Self − Self of the first', 'self_change', points),
   ('Similarity to the labels', 'similarity', percent),
+  ('Invalid', 'invalid', percent),
+  ('“Changed” is true of', 'changed', percent),
 )
 SIBLING_ROWS = (
   ('Agrees with own behaviour', 'own_accuracy', percent),

@@ -79,7 +79,7 @@ class Labels:
       split: label_file.Labelled(pairs, self.row[split], self.behaviors[split])
       for split, pairs in self.pairs.items()
     }
-    label_file.write(path, label_file.table(found, self.questions))
+    label_file.write(path, label_file.table(found, self.questions, self.behavior))
 
   def table(self, split: str) -> pa.Table:
     """One row a pair, as the label stage writes it: see label_set.table."""

@@ -35,20 +35,27 @@ def read_labels(
     path: a .jsonl or .parquet file, which says of every pair in which split it is.
     model: M_0, whose labels they are taken to be.
     questions: how they were asked, and how they are worded; default: as of `label`.
-    behavior, config, length: as of `label`, for the behaviours of models to come.
+    behavior: how they were read; default: as the file says, else as of `label`.
+    config, length: as of `label`, for the behaviours of models to come.
 
   Raises:
     DataError: what the file lacks, or has otherwise, by file, row and field.
     ConfigError: as of `label`.
   """
   model = served_model.asked(model)
+  template, said = questions or pairs_lib.Questions(), label_file.behavior(path)
+  behavior = behavior or said
   if behavior is None and isinstance(model, backend.Asked):
     raise schema.ConfigError(
-      f'read_labels({str(path)!r}): behavior: say how these labels were read, such as '
-      f"schema.Behavior(read='reply'): {model} has no customary way"
+      f'read_labels({str(path)!r}): the file does not say how behaviours were read '
+      f'(fields {label_file.READ}): give behavior=, the way that gave these labels'
     )
-  template = questions or pairs_lib.Questions()
   behavior = behavior or api_label.customary(model, (), template)
+  if said not in (None, behavior):
+    raise schema.ConfigError(
+      f'read_labels({str(path)!r}): behavior={behavior}, but these labels were read by '
+      f'{said}, and only what is read alike can be compared: leave it out'
+    )
   template, config, length = api_label.settings(
     model, template, behavior, config, length
   )

@@ -17,7 +17,8 @@ from scipy import special
 
 DELTA = 0.25
 PATHS = 200_000
-# Below this level too few simulated paths cross; then all looks share it (Bonferroni).
+# Below this level too few simulated paths cross; then the looks share it (Bonferroni),
+# in the proportion that they have at this level.
 FEWEST = 100
 
 
@@ -37,11 +38,18 @@ def level(alpha: float, looks: tuple[int, ...], seeds: int) -> float:
   if len(looks) == 1:
     return alpha
   scaled_P = _null(looks)
-  if alpha * len(scaled_P) < FEWEST:
-    return alpha / len(looks)
-  constant = np.quantile(scaled_P, 1 - alpha, method='higher')
-  found = 2 * special.ndtr(-constant * _shape(looks)[looks.index(seeds)])
+  least = FEWEST / len(scaled_P)
+  found_L = _levels(max(alpha, least), scaled_P, looks)
+  if alpha < least:
+    found_L *= alpha / max(least, found_L.sum())
+  found = found_L[looks.index(seeds)]
   return float(min(alpha, found))  # by the simulation's error it may be above
+
+
+def _levels(alpha: float, scaled_P: np.ndarray, looks: tuple[int, ...]) -> np.ndarray:
+  """The nominal levels of all looks, [L]."""
+  constant = np.quantile(scaled_P, 1 - alpha, method='higher')
+  return 2 * special.ndtr(-constant * _shape(looks))
 
 
 def power(effect: float, alpha: float, looks: tuple[int, ...]) -> dict[int, float]:

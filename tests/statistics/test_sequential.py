@@ -74,6 +74,15 @@ def test_levels_grow_from_look_to_look_and_stay_below_alpha(alpha, looks):
   assert sum(levels) >= 0.9 * alpha  # Bonferroni's, but for the simulation's error
 
 
+@pytest.mark.parametrize('looks', [LOOKS, (5, 8), (10, 20)])
+def test_a_stricter_error_has_stricter_levels_at_every_look(looks):
+  """Also across the alpha below which the simulation is not asked."""
+  alphas = [*np.geomspace(1e-5, 0.05, 40), 0.00049, 0.0005, 0.00051]
+  for seeds in looks:
+    found = [sequential.level(alpha, looks, seeds) for alpha in sorted(alphas)]
+    assert found == sorted(found)
+
+
 def test_a_look_that_is_not_planned_is_refused():
   with pytest.raises(ValueError, match='no look is planned at 7'):
     sequential.level(0.05, LOOKS, 7)
