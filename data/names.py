@@ -24,8 +24,11 @@ def alike(a: str, b: str) -> bool:
 
 def plain(text: str) -> str:
   """A text's words in small letters, without accents and other marks."""
-  letters = re.sub("['’]", '', text).casefold()
+  letters = re.sub("['’]", '', text)
   if not letters.isascii():
+    # Before small letters and after: some marks and letters come out of either alone.
+    letters = unicodedata.normalize('NFKD', letters).casefold()
     letters = unicodedata.normalize('NFKD', letters)
     letters = ''.join(c for c in letters if not unicodedata.combining(c))
+  letters = letters.casefold()
   return ' '.join(re.findall(r'[^\W_]+', letters))

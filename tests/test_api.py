@@ -186,6 +186,9 @@ def test_labels_that_others_give_need_no_more_than_the_columns(
   assert orig.value == cp.evaluate(after, labels).orig_accuracy.value
   with pytest.raises(schema.ConfigError, match='column reference.*kl=0'):
     cp.train(before, found, **SETTINGS)
+  labels.save(path)
+  with pytest.raises(schema.ConfigError, match="behavior=.*read='reply'.*read by"):
+    cp.read_labels(path, before, QUESTIONS, behavior=schema.Behavior(read='reply'))
 
 
 def test_a_model_that_was_not_trained_here_is_audited(before, labels):

@@ -8,9 +8,11 @@ from benchmarks import serve
 from coupling.config import schema
 from data import facts
 
-# Measured: see docs/experiments.md. The server multiplies numbers of a few bits, this
-# program float32, so that near ties of a model that knows little fall otherwise.
-AGREED = 0.85
+# The server multiplies numbers of a few bits, this program float32, so that near ties
+# of a model that knows little fall otherwise: 40 of 48 agree here, of one relation alone
+# 80 of 82 (docs/experiments.md). Below 0.7 lies the 95% interval of neither; by chance
+# about a third would.
+AGREED = 0.7
 REPLY = schema.Behavior(read='reply')
 SHORT = schema.Label(reply_tokens=12, stop_if_constant=False)
 

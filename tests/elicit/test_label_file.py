@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from coupling.config import schema
 from coupling.elicit import label_file
 from coupling.elicit.explanation import Behaviors
 from data import pairs
@@ -58,7 +59,7 @@ def test_what_is_written_is_read(ending, tmp_path):
       pairs.Pair(f'{i} {n}\u2028\n hint', f'{i} {n}', options=OPTIONS, cue_kind='é')
       for n in range(4)
     ]
-    logprobs = rng.normal(size=(4, 2, 5)).astype(np.float32)
+    logprobs = -rng.exponential(size=(4, 2, 5)).astype(np.float32)
     logprobs[:, :, 3:] = -np.inf
     did = Behaviors(
       rng.integers(3, size=4),
@@ -68,8 +69,10 @@ def test_what_is_written_is_read(ending, tmp_path):
     )
     found[split] = label_file.Labelled(some, np.array([0, 2, 5, 6]), did)
   path = tmp_path / f'labels{ending}'
-  label_file.write(path, label_file.table(found, QUESTIONS))
+  how = schema.Behavior(read='reply', calibration='none')
+  label_file.write(path, label_file.table(found, QUESTIONS, how))
   again = label_file.read(path, QUESTIONS)
+  assert label_file.behavior(path) == how
   assert again.keys() == found.keys()
   for split, (some, row_N, did) in found.items():
     assert again[split].pairs == some
@@ -94,6 +97,10 @@ WRONG = {
   'an option of the cue': (({'cue_option': 3},), 'row 1.*cue_option'),
   'a text for a number': (({'cue_option': '1'},), 'row 1.*cue_option.*int'),
   'an odd list': (({'reference': [0.0]},), 'reference.*train'),
+  'no probability': (({'reference': [0.5, -1.0]},), 'row 1.*reference'),
+  'no number': (({'reference': [float('nan'), -1.0]},), 'row 1.*reference'),
+  'no replies': (({'replies': 'yes'},), 'row 1.*replies'),
+  'no place': (({'row': -1},), 'row 1.*row.*0 or more'),
 }
 
 
@@ -103,6 +110,20 @@ def test_what_is_wrong_is_named(what, tmp_path):
   path = save(tmp_path / 'a.jsonl', *changes)
   with pytest.raises(readers.DataError, match=f'(?s){path}.*{message}'):
     label_file.read(path, QUESTIONS)
+
+
+def test_how_labels_were_read_is_of_a_whole_file(tmp_path):
+  path = save(tmp_path / 'a.jsonl')
+  assert label_file.behavior(path) is None  # another's file, which does not say so
+  how = {'read': 'text', 'per_token': True, 'calibration': 'none'}
+  save(path, how, how, how)
+  assert label_file.behavior(path) == schema.Behavior(read='text', per_token=True)
+  save(path, how, how, how | {'read': 'reply'})
+  with pytest.raises(readers.DataError, match='row 3, field read.*row 1'):
+    label_file.behavior(path)
+  save(path, *[how | {'read': 'lips'}] * 3)
+  with pytest.raises(schema.ConfigError, match='read'):
+    label_file.behavior(path)
 
 
 @pytest.mark.parametrize('field', ['prompt', 'row'])
