@@ -127,8 +127,8 @@ def torch_model(config: transformers.PreTrainedConfig, seed: int = 0):
         p.add_(0.3 * torch.randn_like(p))
       elif 'embed' in name and config.model_type.startswith('gemma3'):
         p.normal_(0, 0.02)  # is scaled up; layers must count beside it
-      elif name.endswith(('o_proj.bias', 'down_proj.bias')):
-        p.normal_(0, 0.05)  # or every position would say one word
+      elif name.endswith('bias') and getattr(config, 'mlp_bias', False):
+        p.normal_(0, 0.15)  # of so many, or every position would say one word
       elif p.ndim == 1 or 'embed' in name:
         p.normal_(0, 0.5)
       else:

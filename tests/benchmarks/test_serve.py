@@ -9,9 +9,9 @@ from coupling.config import schema
 from data import facts
 
 # The server multiplies numbers of a few bits, this program float32, so that near ties
-# of a model that knows little fall otherwise: 40 of 48 agree here, of one relation alone
-# 80 of 82 (docs/experiments.md). Below 0.7 lies the 95% interval of neither; by chance
-# about a third would.
+# of a model that knows little fall otherwise: 40 of 48 agree here, and of one relation
+# 80 of 82 (docs/experiments.md). Both intervals of 95% lie above 0.7, all of chance,
+# about a third, below it.
 AGREED = 0.7
 REPLY = schema.Behavior(read='reply')
 SHORT = schema.Label(reply_tokens=12, stop_if_constant=False)
