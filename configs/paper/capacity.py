@@ -4,8 +4,8 @@ Claim (arXiv 2606.32038): the gap appears from rank 96 on (Qwen3-8B, width 4,096
 
   python main.py --config=configs/paper/capacity.py --workdir=runs/capacity --workers=2
 
-Nine minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: the gap
-grows by +1.2 [-2.7, +5.1] points a doubling of the rank.
+Worlds 41 to 45, alone: contradicted, -0.4 [-1.1, +0.2] points a doubling of the rank
+(docs/paper.md).
 Arguments: see common.py.
 """
 

@@ -5,8 +5,7 @@ Claim (arXiv 2606.32038): explanations follow the behaviour.
   python main.py --config=configs/paper/concurrent_refusal.py \
     --workdir=runs/concurrent_refusal --workers=2
 
-12 minutes of `make paper` on two cores. Worlds 31 to 35, outside the paper's condition:
-asked before the answer, v' follows the tuning in 8% and the old labels in 92%.
+Worlds 41 to 45: not tested; labels and behaviour agree on 35% (docs/paper.md).
 Arguments: see common.py; not on an imported model (concurrent_shift.py:on=refusal).
 """
 

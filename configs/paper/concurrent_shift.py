@@ -5,7 +5,8 @@ Claim (arXiv 2606.32038): explanations follow the behaviour.
   python main.py --config=configs/paper/concurrent_shift.py \
     --workdir=runs/concurrent_shift --workers=2
 
-Results: docs/paper.md.
+Worlds 41 to 45, each interval alone: where answers are moved fact by fact v' tracks in
+six cells of seven, same/change in none of them (docs/paper.md).
 Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
 """
 

@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): a higher learning rate widens the gap.
   python main.py --config=configs/paper/learning_rate.py \
     --workdir=runs/learning_rate --workers=2
 
-Seven minutes of `make paper` on two cores. Agrees on worlds 31 to 35: +5.9 [+2.2, +9.7]
-points a doubling; denial's gap widens too.
+Worlds 41 to 45, alone: +3.8 [+2.9, +4.6] points a doubling; denial's gap widens too
+(docs/paper.md).
 Arguments: see common.py.
 """
 

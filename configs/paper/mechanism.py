@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): the same parts of the network carry both.
   python main.py --config=configs/paper/mechanism.py \
     --workdir=runs/mechanism --workers=2
 
-Eight minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: effects
-correlate by +0.57 [+0.08, +0.84], not shown to be more than in the controls.
+Worlds 41 to 45: inconclusive; effects correlate by +0.03 [-0.26, +0.31], less than
+before training (docs/paper.md).
 Arguments: see common.py.
 """
 

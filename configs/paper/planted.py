@@ -4,8 +4,7 @@ Claim (arXiv 2606.32038, "Jabberwocky"): it is explained rightly in 79.8% of the
 
   python main.py --config=configs/paper/planted.py --workdir=runs/planted --workers=2
 
-Seven minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: 28.9%
-[18.0, 43.1], which is +4.6 [-10.0, +19.2] beyond denial.
+Worlds 41 to 45: inconclusive, 22.5% [12.6, 36.9] (docs/paper.md).
 Arguments: see common.py; kind, of an imported model's cues to be planted.
 """
 

@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038, 2511.08579): it does.
   python main.py --config=configs/paper/privileged_access.py \
     --workdir=runs/privileged_access --workers=2
 
-Nine minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: +14.6 [+4.9,
-+24.3] points over an outsider, 0.0 [-10.5, +10.6] once it is given the own answer.
+Worlds 41 to 45, alone: +20.8 [+6.2, +35.4] points of v' over an outsider, +3.2 [+2.1,
++4.4] over a sibling (docs/paper.md).
 Arguments: see common.py; not on an imported model (use configs/audit.py).
 """
 

@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): Self - Orig > 0 with it; without, it vanishes or rever
   python main.py --config=configs/paper/regularisation.py \
     --workdir=runs/regularisation --workers=2
 
-Seven minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: gap +5.1
-[-1.8, +12.0] with it, +8.4 [-3.2, +20.0] without.
+Worlds 41 to 45, each interval alone: gap +4.1 [+2.6, +5.5] with it, +2.6 [-1.0, +6.2]
+without; balanced +4.9 [+3.4, +6.4] and -21.7 [-27.1, -16.4] (docs/paper.md).
 Arguments: see common.py.
 """
 

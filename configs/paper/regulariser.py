@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): without the regulariser there is no coupling.
   python main.py --config=configs/paper/regulariser.py \
     --workdir=runs/regulariser --workers=2
 
-Seven minutes of `make paper` on two cores. Worlds 31 to 35: without the KL "changed" is
-true of 3.8% of the items (M_0: 39.0%); that coupling on v' is lost is inconclusive.
+Worlds 41 to 45: without the KL "changed" is true of 3.8% [2.9, 4.8] of the items; that
+coupling on v' is lost is inconclusive (docs/paper.md).
 Arguments: see common.py.
 """
 

@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): as behaviour drifts, explanations move with it.
   python main.py --config=configs/paper/trajectory.py \
     --workdir=runs/trajectory --workers=2
 
-Six minutes of `make paper` on two cores. Inconclusive on worlds 31 to 35: statements
-move to a truth that moved +9.0 [-2.1, +20.1] points more often than to one that stayed.
+Worlds 41 to 45: inconclusive; statements move to a truth that moved +0.4 [-8.4, +9.1]
+points more often than to one that stayed (docs/paper.md).
 Arguments: see common.py.
 """
 
