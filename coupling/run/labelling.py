@@ -131,7 +131,9 @@ def hardly_varies(found: Behaviors) -> str | None:
   if found.replies_Nx2.size:
     empty = np.mean(found.replies_Nx2 == '')
     remedy = (
-      f'{empty:.1%} of the replies are empty, as those that are cut within thoughts '
+      f'The first reply is {found.replies_Nx2[0, 0]!r:.80}; the last option may stand '
+      f'for “no single option”. {empty:.1%} of the replies are empty, as those that are '
+      'cut within thoughts '
       'are: allow longer ones (label.reply_tokens), read options (behavior.read=text), '
       'or use other cues.'
     )
