@@ -132,9 +132,9 @@ def hardly_varies(found: Behaviors) -> str | None:
     empty = np.mean(found.replies_Nx2 == '')
     remedy = (
       f'The first reply is {found.replies_Nx2[0, 0]!r:.80}; the last option may stand '
-      f'for “no single option”. {empty:.1%} of the replies are empty, as those are that '
-      'are cut within thoughts: allow longer ones (label.reply_tokens), read options '
-      '(behavior.read=text), '
+      f'for “no single option”. {empty:.1%} of the replies are empty, as those are '
+      'that are cut within thoughts: allow longer ones (label.reply_tokens), read '
+      'options (behavior.read=text), '
       'or use other cues.'
     )
   return (
