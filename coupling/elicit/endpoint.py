@@ -7,14 +7,11 @@ question. A request that fails for a passing reason is repeated after a pause.
 
 from collections.abc import Callable, Sequence
 from concurrent import futures
-import email.utils
 import functools
 import hashlib
 import json
-import math
 import os
 import threading
-import time
 import urllib.parse
 from typing import Any
 
@@ -262,7 +259,9 @@ class Endpoint:
         if response.is_success:
           return read(response.json())
         problem, remedy, lasting = self._status(response)
-        pause = max(pause, _asked_pause(response))
+        pause = max(
+          pause, served_answers.asked_pause(response.headers.get('retry-after', ''))
+        )
       except httpx2.TimeoutException:
         problem = f'no answer within {self.config.timeout:g} s'
         remedy = 'raise timeout, or lower concurrency'
@@ -336,17 +335,3 @@ def _in_the_open(url: str) -> bool:
 
 class _NoSuchPage(Exception):
   """A list of models that the server does not have."""
-
-
-def _asked_pause(response: httpx2.Response) -> float:
-  """Seconds that the server asks to wait: a number, or a date; 0 for none."""
-  given = response.headers.get('retry-after', '')
-  try:
-    seconds = float(given)
-  except ValueError:
-    try:
-      then = email.utils.parsedate_to_datetime(given).timestamp()
-    except ValueError:
-      return 0.0
-    seconds = then - time.time()
-  return max(0.0, seconds) if math.isfinite(seconds) else 0.0

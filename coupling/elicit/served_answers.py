@@ -1,7 +1,9 @@
 """What an OpenAI-compatible server answers: its shapes, and how they are read."""
 
 from collections.abc import Sequence
+import email.utils
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -113,3 +115,16 @@ def letters(answer: dict[str, Any], options: Sequence[str]) -> list[float]:
   bound = min(min(x for _, x in top), math.log(max(rest, 1e-12)))
   missing = bound - math.log(2)  # so that even the last that is listed comes before it
   return [float(np.logaddexp.reduce(x)) if x else missing for x in mass.values()]
+
+
+def asked_pause(given: str) -> float:
+  """Seconds that a server asks to wait, by Retry-After: a number, or a date; else 0."""
+  try:
+    seconds = float(given)
+  except ValueError:
+    try:
+      then = email.utils.parsedate_to_datetime(given).timestamp()
+    except ValueError:
+      return 0.0
+    seconds = then - time.time()
+  return max(0.0, seconds) if math.isfinite(seconds) else 0.0

@@ -299,10 +299,9 @@ def _likelihood(run: str, s: SeedRecords) -> dict:
 
 
 def _drift(found: dict) -> dict:
-  """Of drift_numbers.numbers; of an audit of several checkpoints alone."""
-  if not found:
-    return {}
-  return {'drift': found | {'steps': {k: _alone(x) for k, x in found['steps'].items()}}}
+  """Of drift_numbers.numbers; {} of anything but an audit of several checkpoints."""
+  steps = {k: _alone(x) for k, x in found.get('steps', {}).items()}
+  return {'drift': found | {'steps': steps}} if found else {}
 
 
 def _follow(main: str, seeds: list[SeedRecords], across: Callable) -> list[dict]:
