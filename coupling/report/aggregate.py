@@ -228,7 +228,7 @@ def _variety(run: str, seeds: list[SeedRecords], across: Callable) -> dict:
   labels = [
     variety.labels(x, s.orig.states_answer, s.options) for x, s in zip(trained, seeds)
   ]
-  numbers = [{k: found[k] for k in variety.NOT_SHARES} for found in labels]
+  numbers = [{k: found.pop(k) for k in variety.NOT_SHARES} for found in labels]
   said = [variety.statements(s.final(run), x) for x, s in zip(trained, seeds)]
   return {
     'labels': across(labels, shares=True) | across(numbers),
