@@ -38,7 +38,6 @@ COLUMNS = (
 PAIR = ('cue', 'cue_kind', 'cue_option', 'provenance')
 # How behaviours were read, alike in all rows: the fields of schema.Behavior.
 READ = ('read', 'per_token', 'calibration')
-OPTIONAL = (*PAIR, 'row', 'reference', 'replies', *READ)
 ROUNDING = 1e-5  # of log-probabilities
 _KINDS = {'cue': str, 'cue_kind': str, 'cue_option': int, 'provenance': str, 'row': int}
 
@@ -62,7 +61,8 @@ def table(
   questions: pairs_lib.Questions,
   behavior: schema.Behavior,
 ) -> pa.Table:
-  """One row a pair of every split: COLUMNS, and OPTIONAL as far as there are any."""
+  """One row a pair of every split: COLUMNS, PAIR, `row` and READ; and, as far as there
+  are any, `reference` and `replies`."""
   rows, read = [], dataclasses.asdict(behavior)
   for split, (pairs, row_N, did) in found.items():
     for i, pair in enumerate(pairs):

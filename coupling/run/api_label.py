@@ -73,7 +73,7 @@ class Labels:
   def save(self, path: str | pathlib.Path) -> None:
     """Writes them as one .jsonl or .parquet file, which `read_labels` reads.
 
-    Columns as of label_file.COLUMNS and OPTIONAL; DataError for another ending.
+    Columns as of label_file.table; DataError for another ending.
     """
     found = {
       split: label_file.Labelled(pairs, self.row[split], self.behaviors[split])

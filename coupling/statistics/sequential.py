@@ -19,7 +19,7 @@ DELTA = 0.25
 PATHS = 200_000
 # Below this level too few simulated paths cross; then the looks share it (Bonferroni),
 # in the proportion that they have at this level.
-FEWEST = 1_000
+FEWEST = 500
 
 
 def level(alpha: float, looks: tuple[int, ...], seeds: int) -> float:
