@@ -1,6 +1,8 @@
 """Pages point to files, headings and configs that are there; docstrings are short."""
 
 import ast
+import collections
+import itertools
 import json
 import pathlib
 import re
@@ -130,3 +132,40 @@ def test_the_walk_names_functions_that_are_there():
     file = next(x for x in (ROOT / 'coupling' / path, ROOT / path) if x.exists())
     code = ast.parse(file.read_text())
     assert not function or function in {getattr(x, 'name', '') for x in code.body}, path
+
+
+REPORTS = ('paper', 'paper_outside', 'mechanism')
+INTERVAL = re.compile(r'\[[+−-]?[\d.]+,\s+[+−-]?[\d.]+\]')
+
+
+@pytest.mark.parametrize(
+  'name', ['docs/paper.md', *(x for x in CONFIGS if x.startswith('configs/paper/'))]
+)
+def test_intervals_of_the_paper_are_those_of_its_reports(name):
+  text = (ROOT / name).read_text()
+  if name.endswith('.py'):
+    text = ast.get_docstring(ast.parse(text)) or ''
+  reports = ''.join((RESULTS.parent / f'{x}.md').read_text() for x in REPORTS)
+  for found in INTERVAL.findall(text):
+    found = re.sub(r'\s+', ' ', found).replace('-', '−')
+    assert found in reports, f'{name}: {found}: in none of the reports {REPORTS}'
+
+
+def test_counts_of_the_paper_are_those_of_its_report():
+  """States by the own interval ("alone", where they differ), and by the corrected."""
+  lines = (RESULTS.parent / 'paper.md').read_text().splitlines()
+  start = next(i for i, x in enumerate(lines) if x.startswith('| Study | Claim'))
+  own, corrected = collections.Counter(), collections.Counter()
+  for line in itertools.takewhile(lambda x: x.startswith('|'), lines[start + 2 :]):
+    first, *rest = line.split(' | ')[5].split(', ')
+    alone = next((x for x in rest if x.startswith('alone: ')), first)
+    own[alone.removeprefix('alone: ')] += 1
+    corrected[first] += 1
+  page, readme = ((ROOT / x).read_text() for x in ('docs/paper.md', 'README.md'))
+  states = ('supported', 'contradicted', 'inconclusive', 'not tested')
+  for found in (own, corrected):
+    assert ' | '.join(str(found[x]) for x in states) + ' |' in page
+  assert f'of {own.total()} statements' in page and f'of {own.total()} st' in readme
+  assert f'{own[states[0]]} are supported, {own[states[1]]} contradicted' in readme
+  decided = corrected[states[0]] + corrected[states[1]]
+  assert f'{decided} are decided' in readme
