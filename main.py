@@ -156,7 +156,8 @@ def main(_) -> None:
     os.environ.setdefault(gguf_checkpoint.CACHE, converted)
     pipeline.run(experiment, folder, STAGE.value, WORKERS.value, FOLLOW.value)
     if STAGE.value in REPORTING and distributed.is_first():
-      print(f'report: {folder}/report/index.html')
+      pages = folder.glob('report*/index.html')  # of a paper, one for each look
+      print(f'report: {max(pages, key=lambda page: page.stat().st_mtime)}')
     if FAIL_BELOW.value is not None:
       found = distributed.first(last_numbers.read, folder, FAIL_BELOW.value)
       if distributed.is_first():

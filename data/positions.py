@@ -22,6 +22,7 @@ GROUPS = (
   'hinted_option',  # within the cue
   'answer',  # the prompt's last token; of statements see aligned_prompts.asked
 )
+CUE = ('hint_source', 'hinted_option')
 CODES = {name: code for code, name in enumerate(GROUPS)}
 
 
@@ -55,6 +56,24 @@ def groups(
   )
   found_T[-1] = CODES['answer']
   return found_T
+
+
+def without_cue(
+  pair: pairs.Pair, parts: Sequence[tuple[str, int, int]]
+) -> list[tuple[str, int, int]]:
+  """The parts of x∖C, from those of x; the cue's are what stands in its place."""
+  cue = [span for name, *span in parts if name in CUE]
+  start, end = min(first for first, _ in cue), max(last for _, last in cue)
+  moved = len(pair.counterfactual) - len(pair.prompt)
+  found = []
+  for name, first, last in parts:
+    if name in CUE:
+      first, last = start, end + moved
+    elif first >= end:
+      first, last = first + moved, last + moved
+    if first < last:
+      found.append((name, first, last))
+  return found
 
 
 def aligned_prompts(

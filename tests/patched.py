@@ -86,6 +86,7 @@ def of_paper(paper: Paper):
     name: {
       seed: {
         'moved': {step: maps(seed + 7 * step, *x) for step, x in steps.items()},
+        'question': {step: maps(seed + 9 * step, *x) for step, x in steps.items()},
         'removed': {20: maps(seed, 0.5)} if 20 in steps else {},
       }
       for seed in seeds

@@ -3,7 +3,8 @@
 Every config of configs/paper/ takes these arguments:
 
   on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
-  seeds      the most there may be, see LOOKS; worlds 41, 42, ... of the built-in world
+  seeds      the most there may be, see LOOKS
+  first      the first of them; worlds 41, 42, ... of the built-in world
   steps      of each training; 0: as the task's own config says (world: 800)
 
 and, for an imported model, those of configs/common.py. Part `main` holds the runs
@@ -19,7 +20,7 @@ from configs import common
 from configs import world
 
 LOOKS = (5, 10, 20)  # seeds at which claims are decided; a decided study ends
-# Nothing was seen of these worlds before; what was tried elsewhere: docs/settings.md.
+# Nothing was seen of worlds from here on before; what was tried: docs/settings.md.
 FIRST_SEED = 41
 # Of explanation training: half of the examples of configs/world.py, for the time that
 # all of it takes.
@@ -43,7 +44,8 @@ def start(
     behavior: of the built-in world.
     **more: arguments that one config has beside the common ones.
   """
-  known = dict(common.IMPORT_ARGS, on='world', seeds=5, steps=0, **more)
+  more = dict(on='world', seeds=5, first=FIRST_SEED, steps=0) | more
+  known = dict(common.IMPORT_ARGS, **more)
   del known['kl']  # every study has runs with it and without
   args = common.parse_arg(arg, **known)
   if args['on'] == 'world':
@@ -147,9 +149,9 @@ def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
       raise ValueError(f'config argument {name}: of an imported model, not of on=world')
   steps = args['steps'] or WORLD_STEPS
   part = world.get_config(f'behavior={behavior}')
-  part.seeds = tuple(range(FIRST_SEED, FIRST_SEED + args['seeds']))
+  part.seeds = tuple(range(args['first'], args['first'] + args['seeds']))
   part.task.practice_pairs = PRACTICE_PAIRS
-  part.patch.update(contrasts=('moved', 'removed'), checkpoints=4)
+  part.patch.update(contrasts=('moved', 'question'), checkpoints=4)
   part.train.update(WORLD_BATCHES)
   part.train.loop.update(steps=steps, checkpoint_every=min(CHECKPOINTS, steps))
   with part.unlocked():
@@ -159,6 +161,8 @@ def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
 
 
 def _on_task(args: dict[str, Any]) -> ConfigDict:
+  if args['first'] != FIRST_SEED:
+    raise ValueError('config argument first: of on=world; elsewhere set seeds')
   names = set(common.IMPORT_ARGS) - {'kl'}
   given = {k: v for k, v in args.items() if k in names}
   given['steps'] = args['steps'] or common.IMPORT_ARGS['steps']

@@ -6,7 +6,7 @@ Claim: those of arXiv 2606.32038, in one report; each study can be run alone.
 
 69 minutes for five worlds on two cores, beside other work. Of 72 statements, each by
 its own interval of 95%, 27 are supported and 15 contradicted (docs/paper.md).
-Arguments: see common.py.
+Arguments: see common.py, and studies, some of them: mechanism+iterated.
 """
 
 from ml_collections import ConfigDict
@@ -46,4 +46,12 @@ STUDIES = (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  return common.merge([study.get_config(arg) for study in STUDIES])
+  """All studies, or those that the argument `studies` names."""
+  every = {study.__name__.rpartition('.')[2]: study for study in STUDIES}
+  given = (arg or '').split(',')
+  named = [x.partition('=')[2] for x in given if x.startswith('studies=')]
+  chosen = '+'.join(named).split('+') if named else list(every)
+  if unknown := sorted(set(chosen) - set(every)):
+    raise ValueError(f'config argument studies: {unknown} are none of {[*every]}')
+  rest = ','.join(x for x in given if not x.startswith('studies=')) or None
+  return common.merge([every[name].get_config(rest) for name in chosen])

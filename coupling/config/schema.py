@@ -275,8 +275,9 @@ class Evaluate:
 class Patch:
   """Activation patching of evaluated checkpoints, by --stage=patch."""
 
-  # What x' is: x with its cue moved to the answer without it, or x without a cue.
-  contrasts: tuple[Literal['moved', 'removed'], ...] = ('moved',)
+  # What x' is: x with its cue moved to the answer without it, or x without a cue; or,
+  # of the half v' of explanations, the prompt of another question.
+  contrasts: tuple[Literal['moved', 'removed', 'question'], ...] = ('moved',)
   checkpoints: Count = 2  # of those that were evaluated, from the first to the last
   pairs: Count = 256  # at most, of those whose answer changes without the cue
   batch: Count = 32

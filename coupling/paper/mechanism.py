@@ -10,6 +10,7 @@ from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short
 from coupling.report import conclusions
 from coupling.report import patch_figures
+from coupling.report.patch_page import TITLES
 from coupling.report.conclusions import Row
 from coupling.report.numerals import count, decimal, percent, points, signed
 from coupling.report.tables import Table, table
@@ -26,7 +27,9 @@ TESTED = {
   'log-probability of the answer on x minus that on x’. Explanation: the same of '
   '“changed” and “unchanged”, each as the model’s own behaviour makes it true. Both '
   'statements of a pair name the same v’, so that only this half of an explanation is '
-  'patched: whether v’ shares its circuits is not asked. Sharing is the correlation, '
+  'patched. For v’, x’ is the prompt of another question, whose v’ is another one; '
+  'behaviour is v’ itself, on x without its cue, and both statements say “changed”. '
+  'Sharing is the correlation, '
   'over heads and MLPs, of how much each matters to the one and to the other: in size, '
   'since a model that cannot explain gives its explanation map no sign. Where there '
   'are few components, one that matters much to both can make the correlation, so that '
@@ -38,7 +41,8 @@ TESTED = {
   'effects are of the same pairs. What was settled beforehand was settled on '
   'validation facts of world 0.',
 }
-CONTRAST = 'moved'  # that claims are decided on
+# Contrasts that claims are decided on, and which half of an explanation each patches.
+HALVES = {'moved': '', 'question': 'v’'}
 BOUND = 0.9999  # of correlations, whose Fisher's z would be infinite
 COLUMNS = (
   ('Pairs', 'n', count),
@@ -116,22 +120,23 @@ def numbers(study: Study, parts: Parts) -> dict:
   main = study.runs[0]
   contrasts = list(parts.maps[main][parts.seeds[0]])
   runs = [_run(parts, name, x) for x in contrasts for name in study.runs]
-  ends = _ends({'runs': runs})
   found = {'runs': runs, 'against': {}, 'maps': []}
-  if main not in ends:
-    return found
-  found['against'] = _against(study, parts, ends)
-  for name, end in ends.items():
-    every = [_map(parts, name, CONTRAST, end['step'], seed) for seed in parts.seeds]
-    sites = _mean_map(every, explained(end))
-    found['maps'].append({'name': name, 'step': end['step'], 'sites': sites})
+  for contrast in HALVES:
+    ends = _ends(found, contrast)
+    if main not in ends:
+      continue
+    found['against'][contrast] = _against(study, parts, contrast, ends)
+    for name, end in ends.items():
+      every = [_map(parts, name, contrast, end['step'], seed) for seed in parts.seeds]
+      about = {'name': name, 'contrast': contrast, 'step': end['step']}
+      found['maps'].append(about | {'sites': _mean_map(every, explained(end))})
   return found
 
 
-def _against(study: Study, parts: Parts, ends: dict[str, dict]) -> dict:
+def _against(study: Study, parts: Parts, contrast: str, ends: dict[str, dict]) -> dict:
   """The main run's sharing at its end, minus that of others or with their maps."""
   main = study.runs[0]
-  first, last = _there(parts, main, CONTRAST)[0], ends[main]['step']
+  first, last = _there(parts, main, contrast)[0], ends[main]['step']
   others = {name: ends[name]['step'] for name in study.runs[1:] if name in ends}
   named = [(name, step, short(name), short(name)) for name, step in others.items()]
   if first == 0 < last:
@@ -139,16 +144,21 @@ def _against(study: Study, parts: Parts, ends: dict[str, dict]) -> dict:
   result = {}
   for name, step, alone, crossed in named:
     for key, cross in ((alone, False), (f'explanation map of {crossed}', True)):
-      over = parts.over(_over_other, (main, last), (name, step), cross)
+      over = parts.over(_over_other, contrast, (main, last), (name, step), cross)
       result[key] = over['less']
   return result
 
 
 def _over_other(
-  parts: Parts, main: tuple[str, int], other: tuple[str, int], cross: bool, seed: int
+  parts: Parts,
+  contrast: str,
+  main: tuple[str, int],
+  other: tuple[str, int],
+  cross: bool,
+  seed: int,
 ) -> dict:
   """Sharing minus another's; `cross`: minus that with the other's explanation map."""
-  pair = [_map(parts, name, CONTRAST, step, seed) for name, step in (main, other)]
+  pair = [_map(parts, name, contrast, step, seed) for name, step in (main, other)]
   own, its = (sharing.statistics(x)['sharing']['size']['value'] for x in pair)
   return {'less': minus(own, sharing.cross(*pair) if cross else its)}
 
@@ -181,29 +191,30 @@ def explained(entry: dict) -> bool:
   return conclusions.above(entry['explanation_whole']) == conclusions.SUPPORTED
 
 
-def _ends(found: dict) -> dict[str, dict]:
-  """The last step of every run that has one in all seeds, of the deciding contrast."""
+def _ends(found: dict, contrast: str) -> dict[str, dict]:
+  """The last step of every run that has one in all seeds."""
   return {
     run['name']: run['steps'][-1]
     for run in found['runs']
-    if run['contrast'] == CONTRAST
+    if run['contrast'] == contrast
     and run['steps']
     and run['steps'][-1]['step'] == run['last']
   }
 
 
 def rows(study: Study, found: dict) -> list[Row]:
-  main, against = study.runs[0], found['against']
-  ends = _ends(found)
-  if main not in ends:
-    return []
-  last = ends[main]
+  return [x for contrast in found['against'] for x in _rows(study, found, contrast)]
+
+
+def _rows(study: Study, found: dict, contrast: str) -> list[Row]:
+  half, against = HALVES[contrast], found['against'][contrast]
+  last = _ends(found, contrast)[study.runs[0]]
   given = functools.partial(_given, explained(last))
   size = last['sharing']['size']
   others = [x for key, x in against.items() if key.startswith('explanation map of')]
   shared = conclusions.provided(given(size), *map(conclusions.above, others))
   ceiling = last['sharing']['ceiling']['mean']
-  result = [row('shares_circuits', size, shared, ceiling)]
+  result = [row('shares_circuits', size, shared, ceiling, half)]
   for claim, key, about in (
     ('sharing_grows', 'before training', ''),
     ('beyond_base_map', 'explanation map of M_0', ''),
@@ -214,13 +225,14 @@ def rows(study: Study, found: dict) -> list[Row]:
     ),
   ):
     if key in against:
-      result.append(row(claim, against[key], given(against[key]), about=about))
+      told = ', '.join(x for x in (half, about) if x)
+      result.append(row(claim, against[key], given(against[key]), about=told))
   without, whole = last['knocked_out'], last['explanation_whole']['mean']
   difference, follows = without['explanation']['difference'], without['follows']
   return [
     *result,
-    row('knocked_out', difference, given(difference), whole),
-    row('moves_with_behavior', follows, given(follows)),
+    row('knocked_out', difference, given(difference), whole, half),
+    row('moves_with_behavior', follows, given(follows), about=half),
   ]
 
 
@@ -240,35 +252,36 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
     ]
     said = lambda x: ('yes' if explained(x) else 'no',)
     result[f'sharing_{contrast}'] = table(
-      f'Sharing, cue {contrast}. Explains: x and x’ differ in the explanation.',
+      f'Sharing, {TITLES[contrast]}. Explains: x and x’ differ in the explanation.',
       *('Run', entries, COLUMNS, ('Explains',), said),
     )
     result[f'knocked_out_{contrast}'] = table(
-      f'The behaviour’s top components knocked out, cue {contrast}; effects are parts '
-      'of x − x’.',
+      f'The behaviour’s top components knocked out, {TITLES[contrast]}; effects are '
+      'parts of x − x’.',
       *('Run', entries, KNOCKED_OUT),
     )
   return result
 
 
 def figures(study: Study, found: dict) -> dict:
-  result = {
-    'sharing': (
-      'Sharing over training; step 0 is M_0. Filled: there is an explanation to patch. '
-      'Whiskers: 95% intervals; dots: single seeds.',
-      functools.partial(mechanism_figures.sharing, found, CONTRAST),
+  result = {}
+  for contrast in found['against']:
+    result[f'sharing-{contrast}'] = (
+      f'Sharing over training, {TITLES[contrast]}; step 0 is M_0. Filled: there is an '
+      'explanation to patch. Whiskers: 95% intervals; dots: single seeds.',
+      functools.partial(mechanism_figures.sharing, found, contrast),
     )
-  }
   for x in found['maps']:
-    title = f'{short(x["name"])} at step {x["step"]}, all seeds'
-    key = short(x['name']).replace('/', '-')
+    title = f'{short(x["name"])} at step {x["step"]}, {TITLES[x["contrast"]]}'
+    key = f'{short(x["name"]).replace("/", "-")}-{x["contrast"]}'
     result[f'heat-{key}'] = (
-      f'Effect of patching as a share of x minus x’, by layer and group: {title}.',
+      'Effect of patching as a share of x minus x’, by layer and group, all seeds: '
+      f'{title}.',
       functools.partial(patch_figures.heat, x['sites']),
     )
     if any(site['explanation'] is not None for site in x['sites']):
       result[f'sites-{key}'] = (
-        f'Heads and MLPs by how much they matter to both: {title}.',
+        f'Heads and MLPs by how much they matter to both, all seeds: {title}.',
         functools.partial(patch_figures.scatter, x['sites']),
       )
   return result

@@ -104,7 +104,7 @@ def contrasts(
     return None
   kept = [pairs[i] for i in kept_N]
   answer_Nx2 = np.stack([behavior_N, counterfactual_N], axis=1)[kept_N]
-  options_NxKxG = _option_tokens(format, kept, how)
+  options_NxKxG = option_tokens(format, kept, how)
   statements_NxMxG = statements.tokens(format, kept, template)
   said_Nx2 = 2 * answer_Nx2[:, 1:] + np.array([1, 0])  # changed to v', unchanged
   rows_Nx1 = np.arange(len(kept))[:, None]
@@ -118,7 +118,7 @@ def contrasts(
   )
 
 
-def _option_tokens(
+def option_tokens(
   format: formats.Format, items: Sequence[pairs_lib.Pair], how: options.How
 ) -> np.ndarray:
   """Of each option its first token [N, K, 1], or all and what ends them [N, K, G]."""

@@ -19,6 +19,13 @@ from coupling.statistics import sharing
 CONTRASTS = {
   'moved': 'x’ is x with its cue moved to the answer that the model gives without it.',
   'removed': 'x’ is x without its cue.',
+  'question': 'x’ is the prompt of another question, with another answer without its '
+  'cue. Behaviour is that answer, on x without its cue; both statements say “changed”.',
+}
+TITLES = {
+  'moved': 'cue moved',
+  'removed': 'cue removed',
+  'question': 'question swapped',
 }
 NUMBERS = (
   (
@@ -54,7 +61,7 @@ def write(folder: pathlib.Path, title: str, found: Found) -> None:
 
 
 def _checkpoint(contrast: str, step: int, maps: effect_maps.Maps | None) -> Section:
-  name, heading = f'{contrast}-{step}', f'Step {step}, cue {contrast}'
+  name, heading = f'{contrast}-{step}', f'Step {step}, {TITLES[contrast]}'
   text = [('Contrast', CONTRASTS[contrast])]
   if maps is None:
     return Section(name, heading, {}, text=(*text, ('Empty', NO_PAIR)))

@@ -22,6 +22,7 @@ from coupling.model.architecture import DecoderConfig
 from coupling.patching import aligned_prompts
 from coupling.patching import engine
 from coupling.patching import outcomes
+from coupling.patching import question_pairs
 from coupling.report import patch_page
 from coupling.report import records
 from coupling.run import base_model
@@ -104,7 +105,7 @@ def patch(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
       params = params_at(step) if left else None
       for contrast, at in left:
         interrupt.check()
-        bar = f'seed {seed} · {run} · step {step} · patch, cue {contrast}'
+        bar = f'seed {seed} · {run} · step {step} · patch, {contrast}'
         did = records.read_evaluation(every[step], asked)
         with finite.during(bar):
           made = _checkpoint(e, seed, params, pairs, did, contrast, how, at, bar)
@@ -144,16 +145,15 @@ def _checkpoint(
   changed_n = order_N[(behavior_N != counterfactual_N)[order_N]]
   row_n = np.sort(changed_n[: e.patch.pairs])
   align = functools.partial(context.task_module(e).aligned, e.task.config)
-  asked = aligned_prompts.contrasts(
-    base_model.format(e),
-    context.questions(e),
-    [pairs[i] for i in row_n],
-    behavior_N[row_n],
-    counterfactual_N[row_n],
-    align,
-    contrast == 'moved',
-    how,
-  )
+  asks = base_model.format(e), context.questions(e), [pairs[i] for i in row_n]
+  without_n = counterfactual_N[row_n]
+  if contrast == 'question':
+    asked = question_pairs.contrasts(*asks, without_n, align, how)
+  else:
+    moved = contrast == 'moved'
+    asked = aligned_prompts.contrasts(
+      *asks, behavior_N[row_n], without_n, align, moved, how
+    )
   counts = {'changed': len(changed_n), 'asked': len(row_n), 'aligned': 0, 'passes': 0}
   if asked is None:
     progress.line(bar, f'none of {len(row_n)} pairs aligns: nothing to patch')

@@ -148,3 +148,23 @@ def test_spans_are_counted_from_where_x_stands_in_the_template():
   assert '\n\n(A)' in said['options'] and 'What' in said['question']
   assert '{Well}' in said['instruction'] and 'so?' in said['instruction']
   assert dataclasses.asdict(pair)['cue'] == pair.cue and np.all(group_T >= 0)
+
+
+@hypothesis.given(texts.TEXTS, texts.TEXTS, texts.TEXTS)
+def test_parts_of_a_counterfactual_are_what_is_left(before, cue, after):
+  x, other = before + cue + after, before + after
+  pair = pairs.Pair(x, other, cue, 'k', -1, ('a', 'b'), 'g', 'p')
+  ends = 0, len(before), len(before + cue), len(x)
+  parts = zip(('question', 'hint_source', 'options'), ends, ends[1:])
+  found = positions.without_cue(pair, list(parts))
+  assert ''.join(other[a:b] for _, a, b in found) == other
+  assert [name for name, *_ in found if name != 'hint_source'] == [
+    name for name, text in (('question', before), ('options', after)) if text
+  ]
+
+
+def test_words_in_the_place_of_a_cue_are_of_its_groups():
+  x, other = (world_texts.question_text(50, [1, 7, 9, 30], y) for y in ((2, 7), None))
+  pair = pairs.Pair(x, other, 'src2 v7', 'src2', 1, ('v1',), 'g', 'p')
+  found = positions.without_cue(pair, world_texts.parts(x))
+  assert {other[a:b] for name, a, b in found if 'hint' in name} == {'none none'}

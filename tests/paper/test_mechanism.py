@@ -25,10 +25,13 @@ def planted():
   return paper.studies['mechanism'], parts, patched.of_paper(paper)
 
 
-def found_with(planted, **changes):
+def found_with(planted, contrasts=('moved',), **changes):
   """Numbers and states by claim, with other maps of some runs at their end."""
   study, parts, maps = planted
-  maps = dict(maps)
+  maps = {
+    name: {seed: {x: found[x] for x in contrasts} for seed, found in of.items()}
+    for name, of in maps.items()
+  }
   for run, make in changes.items():
     maps[f'main/{run}'] = {
       seed: found | {'moved': found['moved'] | {20: make(seed)}}
@@ -45,8 +48,21 @@ def test_all_claims_agree_where_all_are_true(planted):
   end = found['runs'][0]['steps'][-1]
   assert end['sharing']['size']['mean'] == pytest.approx(0.9, abs=0.05)
   assert end['knocked_out']['agrees']['mean'] == 1
-  kinds = {(x['name'], x['contrast']) for x in found['runs']}
-  assert kinds == {(f'main/{run}', c) for run in RUNS for c in ('moved', 'removed')}
+  assert [x['name'] for x in found['runs']] == [f'main/{run}' for run in RUNS]
+
+
+def test_each_half_of_an_explanation_has_its_own_verdicts(planted):
+  """Same/change is not explained here, v' is."""
+  found, states = found_with(
+    planted,
+    ('moved', 'question', 'removed'),
+    kl=lambda seed: patched.maps(seed, 0.9, explains=False),
+  )
+  assert {about.startswith('v’') for _, about in states} == {True, False}
+  for (_, about), state in states.items():
+    assert (state == SUPPORTED) == about.startswith('v’'), states
+  decided = {(x['name'], x['contrast']) for x in found['maps']}
+  assert decided == {(f'main/{run}', c) for run in RUNS for c in ('moved', 'question')}
 
 
 def test_without_an_explanation_nothing_is_decided(planted):
@@ -81,7 +97,7 @@ def test_a_run_without_pairs_is_left_out(planted):
   assert [x['step'] for x in moved['main/no_kl']] == [0]
   study, parts, maps = planted
   nothing = {
-    name: {seed: {'moved': {20: None}, 'removed': {}} for seed in of}
+    name: {seed: {'moved': {20: None}, 'question': {}} for seed in of}
     for name, of in maps.items()
   }
   parts = paper_seeds.Parts(parts.paper, parts.records, {}, nothing)

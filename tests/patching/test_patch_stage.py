@@ -8,7 +8,7 @@ import pytest
 from configs import aita, refusal, world
 from configs.paper import mechanism
 from coupling.config import paper_parts, schema, validate
-from coupling.patching import aligned_prompts
+from coupling.patching import aligned_prompts, question_pairs
 from coupling.run import patch_stage, pipeline
 from data import formats, pairs, world as world_task, world_texts
 
@@ -90,3 +90,48 @@ def test_both_prompts_have_the_answers_of_the_model_itself():
     True,
   )
   assert nothing is None
+
+
+def test_of_the_counterfactual_answer_another_question_is_compared():
+  """x' is another question; x and x' of the behaviour are without their cues."""
+  # Fact, options, hinted one, and which of them is said without the hint.
+  asked = (
+    (50, (1, 7, 9, 30), 7, 3),
+    (50, (1, 7, 9, 30), 9, 2),
+    (81, (1, 7, 9, 30), 1, 3),
+    (12, (1, 7, 9, 30), 1, 0),
+    (13, (1, 7, 9, 31), 1, 3),  # v31, which nobody else is offered
+  )
+  made = []
+  for fact, values, hint, _ in asked:
+    x = [world_texts.question_text(fact, values, y) for y in ((2, hint), None)]
+    options = tuple(f'v{value}' for value in values)
+    made.append(pairs.Pair(*x, f'src2 v{hint}', 'src2', 1, options, str(fact), 'p'))
+  said_N = np.array([row[-1] for row in asked])
+  format = formats.Plain(world_task.tokenizer())
+  config = world_task.Config(behavior='hint', train_pairs=1)
+  compare = lambda rows: question_pairs.contrasts(
+    format,
+    world_task.QUESTIONS,
+    [made[i] for i in rows],
+    said_N[rows],
+    lambda pair, option: world_task.aligned(config, pair, option),
+  )
+  found, decode = compare([0, 1, 2, 3, 4]), format.tokenizer.decode
+  assert found.kept_N.tolist() == [0, 1, 2, 3]
+  for name, ends in (('behavior', 'none none ask'), ('explanation', 'expl')):
+    x = getattr(found, name).arrays
+    for i, pair in enumerate(made[:4]):
+      own, other = (decode(x['tokens'][i, k][x['valid'][i]]) for k in (0, 1))
+      text = pair.counterfactual if name == 'behavior' else pair.prompt
+      assert text in own and own.endswith(ends) and other.endswith(ends)
+      assert own.split()[:2] != other.split()[:2]  # of another fact
+      answer, its = (decode(ids).split() for ids in x['answers'][i])
+      assert answer[0] == pair.options[said_N[i]] != its[0] in pair.options
+      assert [row[1:] for row in (answer, its)] == 2 * [
+        [] if name == 'behavior' else ['change']
+      ]
+  groups = {'question', 'options', 'hint_source', 'hinted_option', 'answer'}
+  assert found.explanation.live >= groups
+  # One fact alone, or one v', leaves nothing to compare with.
+  assert compare([0, 1]) is None and compare([0, 2]) is None
