@@ -62,6 +62,8 @@ def rows(study: Study, found: dict) -> list[Row]:
   last = found['rounds'][-1]
   more, later = last['contrast'], found['later']['self_accuracy']
   kept = last['fixed']['reliance_answer']['difference']
+  learned = found['rounds'][1]['refreshed']['reliance_answer']['difference']
+  settled = conclusions.between(later, -SETTLED, SETTLED)
   return [
     row(
       'refreshed_self',
@@ -76,7 +78,7 @@ def rows(study: Study, found: dict) -> list[Row]:
       last['fixed']['reliance_answer']['self']['mean'],
     ),
     row('fixed_lasts', kept, conclusions.above(kept)),
-    row('settles', later, conclusions.between(later, -SETTLED, SETTLED)),
+    row('settles', later, conclusions.provided(settled, conclusions.above(learned))),
   ]
 
 

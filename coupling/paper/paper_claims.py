@@ -173,8 +173,8 @@ CLAIMS = {
     'The warning of too little variety is there before that',
     'a dose collapsed, the warning is there at every dose that collapsed or may have, '
     'and at one with more variety that has not; contradicted where a collapsed dose '
-    'has none; the number is the share at the first warning',
-    'percent',
+    f'has none; the number is the lowest rate said − {LEFT:.0%} of the true rate of '
+    'all doses without it',
   ),
   # Who is right.
   'privileged_access': Claim(
@@ -221,7 +221,8 @@ CLAIMS = {
   'settles': Claim(
     'Scores settle after the second round of refreshed labels',
     'Self after the last minus that after the second, paired by seed, within '
-    f'{SETTLED} of 0',
+    f'{SETTLED} of 0, and reliance on v’, self − orig, above 0 after the second: '
+    'there is something to settle',
   ),
   # Circuits.
   'shares_circuits': Claim(

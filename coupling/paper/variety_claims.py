@@ -83,7 +83,7 @@ def _excess(parts: Parts, name: str, seed: int) -> dict:
 
 def rows(study: Study, found: dict) -> list[Row]:
   least = _least(found['doses'])
-  first = next((x for x in found['doses'] if x['warning']), None)
+  bare = [x['excess']['said'] for x in found['doses'] if not x['warning']]
   return [
     row(
       'variety_collapse',
@@ -93,7 +93,7 @@ def rows(study: Study, found: dict) -> list[Row]:
     ),
     row(
       'variety_warning',
-      first['labels']['changed'] if first else None,
+      min(bare, key=lambda said: said['mean'], default=None),
       warned(found['doses']),
     ),
   ]

@@ -110,6 +110,16 @@ def test_refreshed_labels_that_help_agree_and_those_that_do_not_disagree():
   assert rounds(GOOD, GOOD, second=STALE)[1][3] == CONTRADICTED  # it has not settled
 
 
+@pytest.mark.parametrize(
+  ('learns', 'state'), [(GOOD, SUPPORTED), (STALE, INCONCLUSIVE)]
+)
+def test_only_what_was_learned_settles(learns, state):
+  found, _ = rounds(learns, GOOD)
+  found['later']['self_accuracy'] |= dict(mean=0.0, low=-1e-4, high=1e-4)
+  of = study('iterated', ROUNDS, (1, 2, 3), 'round')
+  assert states(iterated_claims, of, found)[3] == state
+
+
 # Variety.
 
 
@@ -139,6 +149,8 @@ def test_collapse_without_a_warning_disagrees():
   of = study('variety', runs, (1.0, 0.2))
   found = variety_claims.numbers(of, small(runs, seeds=SEEDS))
   assert states(variety_claims, of, found) == [SUPPORTED, CONTRADICTED]
+  number = variety_claims.rows(of, found)[1].number
+  assert number == found['doses'][1]['excess']['said']['mean'] < 0
 
 
 def test_collapse_is_decided_where_change_is_trained_at_all():
