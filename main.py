@@ -16,6 +16,7 @@ from ml_collections import config_flags
 
 from coupling.checkpoints import gguf_checkpoint
 from coupling.config import close_names
+from coupling.config import field_flags
 from coupling.config import paper_parts
 from coupling.config import schema
 from coupling.config import validate
@@ -123,11 +124,15 @@ def parse_flags(argv: list[str]) -> list[str]:
   except Exception as error:  # of many kinds: the config's file is run here
     if isinstance(error, flags.Error) and '--config' not in str(error):
       sys.exit(f'{error}\n--help tells the flags')
+    if found := field_flags.problems(argv):
+      sys.exit('\n  '.join(('wrong fields:', *found)))
     cause = error
     while deeper := cause.__cause__ or (
       None if cause.__suppress_context__ else cause.__context__
     ):
       cause = deeper
+    if isinstance(cause, readers.DataError):  # of pairs that the config looked into
+      sys.exit(f'DataError: {cause}')
     given = ' '.join(x for x in argv if x.startswith('--config')) or 'no --config'
     sys.exit(
       f'{type(cause).__name__}: {cause}\nin {given}: give an existing config file, '

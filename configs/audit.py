@@ -6,12 +6,13 @@ Claim (arXiv 2606.32038): after explanation training on fixed labels, Self > Ori
 model=local,checkpoint=runs/world/seed{seed}/kl/train/checkpoints/1200,\
 labels=runs/world/seed{seed}/label,seed=1
 
-After `make demo`: 21 s on two cores. Arguments: task, model, checkpoint, path, seed;
-checkpoints (a folder); endpoint (a URL); labels (a stage, task, own, first or base).
+After `make demo`: 21 s. Arguments: task (one's own module too), path, pairs (a file),
+model, checkpoint, checkpoints, endpoint, seed; labels (a stage, task, own, first, base)
 """
 
 import dataclasses
-import importlib
+import difflib
+import importlib.util
 import pathlib
 
 from ml_collections import ConfigDict
@@ -21,6 +22,7 @@ from configs import common
 from configs import world
 from coupling.config import checkpoint_lists
 from coupling.config import schema
+from data import pair_file
 
 WORLD = 'world'
 TASKS = (
@@ -32,6 +34,7 @@ TASKS = (
   'facts',
   WORLD,
 )
+NO_TASKS = ('audit', 'common', 'paper')  # of configs/
 RUN = 'audited'
 # Labels that are made here: of the model; of the first checkpoint, or of their base.
 OWN, FIRST, BASE = 'own', 'first', 'base'
@@ -40,7 +43,8 @@ OWN, FIRST, BASE = 'own', 'first', 'base'
 def get_config(arg: str | None = None) -> ConfigDict:
   args = common.parse_arg(
     arg,
-    task='published_hints',
+    task='',  # default published_hints
+    pairs='',
     model='',  # default qwen3_8b
     checkpoint='',
     checkpoints='',
@@ -49,8 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     path='',
     seed=0,
   )
-  if args['task'] not in TASKS:
-    raise ValueError(f"config argument task='{args['task']}': choose from {TASKS}")
+  _check_task(args)
   if not args['labels']:
     raise ValueError(
       "config argument labels='': give the folder of a label stage, task for answers "
@@ -88,7 +91,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if args['endpoint']:
     audited += f' at {args["endpoint"]}'
   config.report = dict(
-    title=f'Audit of {audited} on {args["task"]}',
+    title=f'Audit of {audited} on {args["task"] or pathlib.Path(args["pairs"]).name}',
     main=RUN,
     unregularised='',
     sibling='',
@@ -117,13 +120,70 @@ def _of_world() -> ConfigDict:
   return world.get_config('kl=0').unlock()
 
 
+def _check_task(args: dict) -> None:
+  """Raises ValueError unless it is one of TASKS, a module, or a file of pairs."""
+  if args['pairs'] and (args['task'] or args['path']):
+    raise ValueError(
+      f"config argument pairs='{args['pairs']}': leave out task= and path=, which are "
+      'of pairs that a task makes'
+    )
+  args['task'] = name = args['task'] or ('' if args['pairs'] else 'published_hints')
+  if not name or name in TASKS:
+    return
+  try:
+    there = name not in NO_TASKS and importlib.util.find_spec(name) is not None
+  except (ImportError, ValueError):  # of a.b without a; of '.'
+    there = False
+  if not there:
+    near = difflib.get_close_matches(name, TASKS, 1)
+    raise ValueError(
+      f"config argument task='{name}': "
+      + ''.join(f'did you mean {x}? ' for x in near)
+      + f'choose from {TASKS}, name a module of your own, beside main.py or on '
+      'PYTHONPATH, or give pairs=, a file of them'
+    )
+
+
 def _of_imported(args: dict) -> ConfigDict:
   """That of the task's own config, of which an audit leaves out the training."""
   given = {k: args[k] for k in ('model', 'checkpoint', 'path') if args[k]}
   if args['endpoint']:
     given |= dict(model=common.LOCAL, checkpoint='replaced by the endpoint')
-  module = importlib.import_module(f'configs.{args["task"]}')
-  return module.get_config(','.join(f'{k}={x}' for k, x in given.items())).unlock()
+  if args['pairs']:
+    task = dict(module='data.pair_file', path=args['pairs'])
+    config = common.on_checkpoint(common.IMPORT_ARGS | given, '', task)
+    config.behavior.update(_reading(args['pairs'], args['labels']))
+    return config.unlock()
+  own = f'configs.{args["task"]}'
+  if '.' not in args['task'] and importlib.util.find_spec(own):
+    module = importlib.import_module(own)
+    return module.get_config(','.join(f'{k}={x}' for k, x in given.items())).unlock()
+  task = dict(module=args['task']) | {k: x for k, x in given.items() if k == 'path'}
+  return common.on_checkpoint(common.IMPORT_ARGS | given, '', task).unlock()
+
+
+def _reading(path: str, labels: str) -> dict:
+  """Fields of behavior: as the answers were read that are the labels, else by letters
+  or texts, as the options are.
+
+  Raises:
+    DataError: pairs, or answers, that are none; by file, row and field.
+    ValueError: answers are the labels, and there are none.
+  """
+  rows = [*pair_file.rows(path)]
+  options = {x for row in rows for x in pair_file.pair(row, '').options}
+  if labels == schema.TASK:
+    if any(name not in row.values for row in rows for name in pair_file.ANSWERS):
+      raise ValueError(
+        f"config argument labels='{labels}': {path} lacks the fields "
+        f'{pair_file.ANSWERS}: give labels={OWN} for those of the model itself, or the '
+        'folder of a label stage'
+      )
+    if said := pair_file.read_by(rows):
+      return dict(zip(pair_file.READ, said))
+  if all(len(x) == 1 and x.isalnum() for x in options):
+    return {}
+  return dict(read='text', per_token=True)
 
 
 def _serve(config: ConfigDict, args: dict) -> None:

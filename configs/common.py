@@ -73,30 +73,34 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     name -> value.
 
   Raises:
-    ValueError: an unknown or repeated argument, or a value that is not of the type.
+    ValueError: every unknown or repeated argument, and value that is not of its type.
   """
-  values = dict(defaults)
+  values, problems = dict(defaults), []
   seen = set()
   for part in (arg or '').split(','):
     if not part.strip():
       if arg:
-        raise ValueError(f'config argument {arg!r}: empty part; write name=value,...')
+        problems.append(f'config argument {arg!r}: empty part; write name=value,...')
       continue
     name, equals, text = (x.strip() for x in part.partition('='))
     if name not in defaults:
-      raise ValueError(
+      problems.append(
         f'config argument {name!r} is unknown; known: '
         + ', '.join(f'{k}={v!r}' for k, v in defaults.items())
       )
+      continue
     if name in seen or not equals:
-      raise ValueError(f'config argument {name!r}: write {name}=value, once')
+      problems.append(f'config argument {name!r}: write {name}=value, once')
+      continue
     seen.add(name)
     kind = type(defaults[name])
     try:
       values[name] = {'0': False, '1': True}[text] if kind is bool else kind(text)
     except (KeyError, ValueError):
       wanted = '0 or 1' if kind is bool else kind.__name__
-      raise ValueError(f'config argument {name}={text!r}: expected {wanted}') from None
+      problems.append(f'config argument {name}={text!r}: expected {wanted}')
+  if problems:
+    raise ValueError('\n  '.join(problems))
   return values
 
 
@@ -214,7 +218,7 @@ def _defaults(module: str) -> dict[str, Any]:
   """What a task's Config assumes where nothing is said."""
   try:
     fields = dataclasses.fields(importlib.import_module(module).Config)
-  except ImportError as e:
+  except (ImportError, AttributeError, TypeError) as e:  # TypeError: of a relative name
     raise ValueError(
       f'task.module={module!r}: {e}; a task of your own lies beside main.py, or '
       'somewhere on PYTHONPATH'

@@ -26,13 +26,15 @@ from data import readers
 from data import splits
 
 Make = Callable[[Any, int], Iterable[pairs.Pair]]
+BySplit = Callable[[Iterable[pairs.Pair]], dict[str, list[pairs.Pair]]]
 
 
 @dataclasses.dataclass(kw_only=True)
 class PairsConfig(tfds.core.BuilderConfig):
-  """How to make a task's pairs: make(task, seed)."""
+  """How to make a task's pairs: by_split(make(task, seed))."""
 
   make: Make
+  by_split: BySplit
   task: Any  # the task's Config
   seed: int
 
@@ -53,7 +55,7 @@ class CounterfactualPairs(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     del dl_manager  # nothing to download
     config = self.builder_config
-    by_split = split(config.make(config.task, config.seed))
+    by_split = config.by_split(config.make(config.task, config.seed))
     return {name: self._generate_examples(found) for name, found in by_split.items()}
 
   def _generate_examples(self, found: list[pairs.Pair]):
@@ -62,7 +64,11 @@ class CounterfactualPairs(tfds.core.GeneratorBasedBuilder):
 
 
 def build(
-  make: Make, config: Any, seed: int, data_dir: str | pathlib.Path
+  make: Make,
+  config: Any,
+  seed: int,
+  data_dir: str | pathlib.Path,
+  by_split: BySplit | None = None,
 ) -> tfds.core.GeneratorBasedBuilder:
   """The builder of a task's pairs; `download_and_prepare` writes them to data_dir.
 
@@ -71,11 +77,16 @@ def build(
     config: the task's Config, a dataclass.
     seed: of what is drawn at random.
     data_dir: where data sets lie; each module, config and seed has a folder there.
+    by_split: the pairs of every split; default: `split`.
   """
   task = make.__module__.rpartition('.')[-1]
   fields = hashlib.sha256(repr(dataclasses.astuple(config)).encode()).hexdigest()
   named = PairsConfig(
-    name=f'{task}-seed{seed}-{fields[:8]}', make=make, task=config, seed=seed
+    name=f'{task}-seed{seed}-{fields[:8]}',
+    make=make,
+    by_split=by_split or split,
+    task=config,
+    seed=seed,
   )
   return CounterfactualPairs(
     config=named, data_dir=data_dir, file_format='array_record'
@@ -83,13 +94,16 @@ def build(
 
 
 def split(
-  made: Iterable[pairs.Pair], checked: Callable[[pairs.Pair], None] | None = None
+  made: Iterable[pairs.Pair],
+  checked: Callable[[pairs.Pair], None] | None = None,
+  split_of: Callable[[str], str] = splits.split_of,
 ) -> dict[str, list[pairs.Pair]]:
   """Pairs by split, each checked; one that repeats another's texts is left out.
 
   Args:
     made: the pairs.
     checked: raises DataError for a pair that is none; default: `check`.
+    split_of: the split of a group.
 
   Raises:
     DataError: a pair that is none, or a split without pairs.
@@ -105,7 +119,7 @@ def split(
       continue
     seen.add(texts)
     (checked or check)(pair)
-    by_split[splits.split_of(pair.group)].append(pair)
+    by_split[split_of(pair.group)].append(pair)
   if repeated:
     warnings.warn(
       f'{repeated} pairs repeat the texts of another and were left out', stacklevel=2

@@ -19,7 +19,7 @@ from coupling.config import schema
 from coupling.config import validate
 from coupling.elicit.explanation import Behaviors
 from coupling.runtime import files
-from data import builder
+from data import pair_file
 from data import pairs as pairs_lib
 from data import readers
 from data import splits
@@ -34,12 +34,7 @@ COLUMNS = (
   'counterfactual_behavior',
   'explanation',
 )
-# Of the pair and of its place; without them they are as of pairs that are given.
-PAIR = ('cue', 'cue_kind', 'cue_option', 'provenance')
-# How behaviours were read, alike in all rows: the fields of schema.Behavior.
-READ = ('read', 'per_token', 'calibration')
 ROUNDING = 1e-5  # of log-probabilities
-_KINDS = {'cue': str, 'cue_kind': str, 'cue_option': int, 'provenance': str, 'row': int}
 
 
 class Labelled(NamedTuple):
@@ -50,19 +45,13 @@ class Labelled(NamedTuple):
   behaviors: Behaviors
 
 
-def statement(questions: pairs_lib.Questions, before: str, without: str) -> str:
-  """The explanation label of two behaviours, given as texts."""
-  template = questions.unchanged if before == without else questions.changed
-  return template.format(answer=without)
-
-
 def table(
   found: Mapping[str, Labelled],
   questions: pairs_lib.Questions,
   behavior: schema.Behavior,
 ) -> pa.Table:
-  """One row a pair of every split: COLUMNS, PAIR, `row` and READ; and, as far as there
-  are any, `reference` and `replies`."""
+  """One row a pair of every split: COLUMNS, what else there is of a pair, `row` and how
+  behaviours were read; and, as far as there are any, `reference` and `replies`."""
   rows, read = [], dataclasses.asdict(behavior)
   for split, (pairs, row_N, did) in found.items():
     for i, pair in enumerate(pairs):
@@ -73,8 +62,8 @@ def table(
         'options': list(pair.options),
         'behavior': before,
         'counterfactual_behavior': without,
-        'explanation': statement(questions, before, without),
-        **{name: getattr(pair, name) for name in PAIR},
+        'explanation': pair_file.statement(questions, before, without),
+        **{name: getattr(pair, name) for name in pair_file.OPTIONAL},
         'row': int(row_N[i]),
         **read,
       }
@@ -122,16 +111,11 @@ def behavior(path: str | pathlib.Path) -> schema.Behavior | None:
   Raises:
     DataError: rows that differ in that.
   """
-  said = {}
-  for row in readers.rows(pathlib.Path(path), COLUMNS):
-    said.setdefault(tuple(row.values.get(x) for x in READ), row)
-  if len(said) > 1:
-    one, two = [*said.values()][:2]
-    raise _error(two, READ[0], f'read otherwise than {one.where}')
-  found = [*said][0] if said else (None,)
-  if None in found:
+  found = pair_file.read_by(readers.rows(pathlib.Path(path), COLUMNS))
+  if found is None:
     return None
-  return validate.section(schema.Behavior, dict(zip(READ, found)), str(path))
+  named = dict(zip(pair_file.READ, found))
+  return validate.section(schema.Behavior, named, str(path))
 
 
 def read(
@@ -156,18 +140,20 @@ def read(
   for row in readers.rows(path, COLUMNS):
     split = row.text('split')
     if split not in by_split:
-      raise _error(row, 'split', f'expected one of {[*by_split]}')
-    pair, label = _pair(row), _label(row, questions)
-    place = _cell(row, 'row')
+      raise pair_file.error(row, 'split', f'expected one of {[*by_split]}')
+    row.text('group')
+    pair = pair_file.pair(row, f'{path.name} row {row.number}')
+    label = _label(row, questions)
+    place = pair_file.cell(row, 'row')
     place = len(by_split[split]) if place is None else place
     group_of = seen.setdefault(('group', pair.group), row)
     if group_of.values['split'] != split:
-      raise _error(row, 'group', f'it is in the split of {group_of.where} too')
+      raise pair_file.error(row, 'group', f'it is in the split of {group_of.where} too')
     for key in ((pair.prompt, pair.counterfactual, pair.options), (split, place)):
       first = seen.setdefault(key, row)
       if first is not row:
         what = 'row' if key == (split, place) else 'prompt'
-        raise _error(row, what, f'the same as in {first.where}')
+        raise pair_file.error(row, what, f'the same as in {first.where}')
     by_split[split].append((pair, place, label))
   if empty := [split for split, some in by_split.items() if not some]:
     raise readers.DataError(
@@ -176,37 +162,17 @@ def read(
   return {split: _labelled(path, split, some) for split, some in by_split.items()}
 
 
-def _pair(row: readers.Row) -> pairs_lib.Pair:
-  options = row.values['options']
-  if not isinstance(options, list) or not all(isinstance(x, str) for x in options):
-    raise _error(row, 'options', 'expected a list of texts')
-  texts = {name: row.text(name) for name in ('prompt', 'counterfactual', 'group')}
-  found = {name: _cell(row, name) for name in PAIR}
-  given = {name: x for name, x in found.items() if x is not None}
-  where = {'provenance': f'{row.path.name} row {row.number}'}
-  pair = pairs_lib.Pair(**where | given | texts, options=tuple(options))
-  try:
-    builder.check_asked(pair)
-  except readers.DataError as e:
-    raise readers.DataError(f'{row.where}: {e}') from e
-  return pair
-
-
 def _label(row: readers.Row, questions: pairs_lib.Questions) -> dict[str, Any]:
   """What the row says of behaviours: option indices, log-probabilities, replies."""
-  options, said = row.values['options'], {}
-  for name in ('behavior', 'counterfactual_behavior'):
-    if row.values[name] not in options:
-      raise _error(row, name, f'it is none of the options {options}')
-    said[name] = options.index(row.values[name])
-  want = statement(questions, *(row.values[name] for name in said))
-  if row.values['explanation'] != want:
-    reason = f'the behaviours, and the questions given here, make it {want!r}'
-    raise _error(row, 'explanation', reason)
+  options, texts = row.values['options'], pair_file.answers(row)
+  said = {name: options.index(x) for name, x in zip(pair_file.ANSWERS, texts)}
+  pair_file.check_explanation(row, questions)
   for name, right in (('reference', _is_logprob), ('replies', _is_text)):
     said[name] = found = row.values.get(name)
     if found is not None and not (isinstance(found, list) and all(map(right, found))):
-      raise _error(row, name, 'expected a list of log-probabilities, or of texts')
+      raise pair_file.error(
+        row, name, 'expected a list of log-probabilities, or of texts'
+      )
   return said
 
 
@@ -217,16 +183,6 @@ def _is_logprob(x: Any) -> bool:
 
 def _is_text(x: Any) -> bool:
   return x is None or isinstance(x, str)
-
-
-def _cell(row: readers.Row, name: str) -> Any:
-  """An optional cell; None where it is empty or not there."""
-  value = row.values.get(name)
-  if value is not None and type(value) is not _KINDS[name]:
-    raise _error(row, name, f'expected {_KINDS[name].__name__}')
-  if name == 'row' and value is not None and value < 0:
-    raise _error(row, name, 'expected a place, 0 or more')
-  return value
 
 
 def _labelled(path: pathlib.Path, split: str, some: list) -> Labelled:
@@ -257,11 +213,4 @@ def _labelled(path: pathlib.Path, split: str, some: list) -> Labelled:
       reference_NxS.reshape(len(pairs), 2, reference_NxS.shape[1] // 2),
       lists['replies'],
     ),
-  )
-
-
-def _error(row: readers.Row, name: str, reason: str) -> readers.DataError:
-  found = row.values.get(name)
-  return readers.DataError(
-    f'{row.where}, field {name}: found {found!r}: {reason}; correct or remove the row.'
   )

@@ -13,6 +13,7 @@ from coupling.run import api_label
 from coupling.run import labelling
 from coupling.run import served_model
 from coupling.runtime import manifests
+from data import pair_file
 from data import pairs as pairs_lib
 from data import reply_options
 
@@ -48,7 +49,7 @@ def read_labels(
   if behavior is None and isinstance(model, backend.Asked):
     raise schema.ConfigError(
       f'read_labels({str(path)!r}): the file does not say how behaviours were read '
-      f'(fields {label_file.READ}): give behavior=, the way that gave these labels'
+      f'(fields {pair_file.READ}): give behavior=, the way that gave these labels'
     )
   behavior = behavior or api_label.customary(model, (), template)
   if said not in (None, behavior):

@@ -28,6 +28,7 @@ from coupling.runtime import finite
 from coupling.runtime import progress
 from coupling.runtime import workdir as workdir_lib
 from data import loader
+from data import pair_file
 from data import pairs as pairs_lib
 from data import readers
 from data import reply_options
@@ -160,6 +161,7 @@ def _taking(e: Experiment, source: workdir_lib.Stage | None) -> labelling.Labell
     if source is None:
       chosen = context.task_module(e).behaviors(e.task.config, pairs)
       _check(e.task.module, pairs, chosen)
+      _check_read(e)
       replies_Nx2 = np.zeros((len(pairs), 0), object)
     else:
       found = label_set.read(source.path(), split, row_N)
@@ -188,6 +190,19 @@ def _check(module: str, pairs: Sequence[pairs_lib.Pair], chosen: Any) -> None:
           f'{module}.behaviors, {name} of {pair.provenance}: found {option!r} '
           f'({option_N.dtype}), expected an integer, the index of one of {size} options'
         )
+
+
+def _check_read(e: Experiment) -> None:
+  """Raises ConfigError where a file's answers were read otherwise than behaviour is."""
+  if e.task.module != pair_file.__name__:
+    return
+  said = pair_file.read_by(pair_file.rows(e.task.config.path))
+  if said not in (None, dataclasses.astuple(e.behavior)):
+    raise schema.ConfigError(
+      f'behavior={e.behavior}: the answers in {e.task.config.path}, which are the '
+      f'labels, were read by {dict(zip(pair_file.READ, said))}, and only what is read '
+      'alike can be compared: set behavior to that, or label the pairs anew'
+    )
 
 
 def _without_distributions(taken: dict[str, np.ndarray]) -> Behaviors:
