@@ -178,7 +178,7 @@ def _options(row: readers.Row) -> tuple[str, ...]:
   options = row.values['options']
   if not isinstance(options, list) or not all(isinstance(x, str) for x in options):
     raise error(row, 'options', 'expected a list of texts')
-  replies = row.values.get('read') == 'reply'
+  replies = row.values.get('read') in (None, 'reply')
   return tuple(x for x in options if not (replies and x == reply_options.UNNAMED))
 
 

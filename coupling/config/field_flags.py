@@ -9,7 +9,7 @@ from absl import flags
 import ml_collections
 from ml_collections import config_flags
 
-NEAR = 0.75  # of letters, for a name to be taken for another
+NEAR = 0.7  # of the letters of each name, for it to be taken for another
 
 
 def problems(argv: Sequence[str]) -> list[str]:
@@ -56,8 +56,10 @@ def _overrides(argv: Sequence[str]) -> Iterator[list[str]]:
 def _unknown(path: str, known: Sequence[str]) -> str:
   """What was meant: a field by a name like it, or that is elsewhere; else what is."""
   same = [x for x in known if x.rpartition('.')[2] == path.rpartition('.')[2]]
-  if near := difflib.get_close_matches(path, known, 1, NEAR) or same[:3]:
-    return f'there is no such field; did you mean {" or ".join(near)}?'
+  same.sort(key=lambda x: x.count('.'))
+  near = max(known, key=lambda x: _alike(x, path))
+  if meant := [near] if _alike(near, path) > NEAR else same[:3]:
+    return f'there is no such field; did you mean {" or ".join(meant)}?'
   place = path.rpartition('.')[0]
   while place and place not in known:
     place = place.rpartition('.')[0]
@@ -66,6 +68,14 @@ def _unknown(path: str, known: Sequence[str]) -> str:
   here = ', '.join(x for x in rest if '.' not in x)
   here = here or 'none: what a run changes is set in the file of the config'
   return f'there is no such field; those of {place or "the config"}: {here}'
+
+
+def _alike(one: str, other: str) -> float:
+  """Of two paths of one depth, how alike those names are that are least alike."""
+  names = [*zip(one.split('.'), other.split('.'))]
+  if one.count('.') != other.count('.'):
+    return 0.0
+  return min(difflib.SequenceMatcher(None, *x).ratio() for x in names)
 
 
 def _paths(config: ml_collections.ConfigDict, prefix: str = '') -> Iterator[str]:
