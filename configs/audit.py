@@ -171,7 +171,8 @@ def _reading(path: str, labels: str) -> dict:
     ValueError: answers are the labels, and there are none.
   """
   rows = [*pair_file.rows(path)]
-  options = {x for row in rows for x in pair_file.pair(row, '').options}
+  made = pair_file.make(pair_file.Config(path=path), 0)
+  options = {x for pair in made for x in pair.options}
   if labels == schema.TASK:
     if any(name not in row.values for row in rows for name in pair_file.ANSWERS):
       raise ValueError(

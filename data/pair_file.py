@@ -55,7 +55,7 @@ def make(config: Config, seed: int) -> Iterator[pairs.Pair]:
   """The pairs in the order of the rows; nothing is drawn."""
   del seed
   for row in rows(config.path):
-    yield pair(row, row.source(config.path))
+    yield _bare(row, pair(row, row.source(config.path)))
 
 
 def behaviors(
@@ -73,8 +73,9 @@ def behaviors(
     said = answers(row)
     if row.values.get('explanation') is not None:
       check_explanation(row, asked)
-    texts = tuple(row.values[name] for name in COLUMNS[:2])
-    found.setdefault((*texts, _options(row)), (row, said))
+    made = _bare(row, pair(row, ''))
+    key = made.prompt, made.counterfactual, made.options
+    found.setdefault(key, (row, said))
   chosen = []
   for item in items:
     own = tuple(x for x in item.options if x != reply_options.UNNAMED)
@@ -107,10 +108,13 @@ def pair(row: readers.Row, source: str) -> pairs.Pair:
   Raises:
     DataError: a cell is of another kind, or the pair cannot be asked about.
   """
+  options = row.values['options']
+  if not isinstance(options, list) or not all(isinstance(x, str) for x in options):
+    raise error(row, 'options', 'expected a list of texts')
   texts = {name: row.text(name) for name in COLUMNS[:2]}
   found = {name: cell(row, name) for name in OPTIONAL}
   given = {name: x for name, x in found.items() if x is not None}
-  made = pairs.Pair(**{'provenance': source} | given | texts, options=_options(row))
+  made = pairs.Pair(**{'provenance': source} | given | texts, options=options)
   try:
     builder_lib.check_asked(made)
   except readers.DataError as e:
@@ -173,13 +177,12 @@ def error(row: readers.Row, name: str, reason: str) -> readers.DataError:
   )
 
 
-def _options(row: readers.Row) -> tuple[str, ...]:
-  """A row's options, without the one that stands for replies that name none."""
-  options = row.values['options']
-  if not isinstance(options, list) or not all(isinstance(x, str) for x in options):
-    raise error(row, 'options', 'expected a list of texts')
-  replies = row.values.get('read') in (None, 'reply')
-  return tuple(x for x in options if not (replies and x == reply_options.UNNAMED))
+def _bare(row: readers.Row, made: pairs.Pair) -> pairs.Pair:
+  """A row's pair without the option that stands for replies that name none."""
+  if row.values.get('read') not in (None, 'reply'):
+    return made
+  own = tuple(x for x in made.options if x != reply_options.UNNAMED)
+  return dataclasses.replace(made, options=own)
 
 
 def _split(path: str, made: Iterable[pairs.Pair]) -> dict[str, list[pairs.Pair]]:
