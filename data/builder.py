@@ -34,9 +34,9 @@ class PairsConfig(tfds.core.BuilderConfig):
   """How to make a task's pairs: by_split(make(task, seed))."""
 
   make: Make
-  by_split: BySplit
   task: Any  # the task's Config
   seed: int
+  by_split: BySplit | None = None  # default: split
 
 
 class CounterfactualPairs(tfds.core.GeneratorBasedBuilder):
@@ -55,7 +55,8 @@ class CounterfactualPairs(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     del dl_manager  # nothing to download
     config = self.builder_config
-    by_split = config.by_split(config.make(config.task, config.seed))
+    made = config.make(config.task, config.seed)
+    by_split = (config.by_split or split)(made)
     return {name: self._generate_examples(found) for name, found in by_split.items()}
 
   def _generate_examples(self, found: list[pairs.Pair]):
@@ -77,14 +78,14 @@ def build(
     config: the task's Config, a dataclass.
     seed: of what is drawn at random.
     data_dir: where data sets lie; each module, config and seed has a folder there.
-    by_split: the pairs of every split; default: `split`.
+    by_split: of PairsConfig.
   """
   task = make.__module__.rpartition('.')[-1]
   fields = hashlib.sha256(repr(dataclasses.astuple(config)).encode()).hexdigest()
   named = PairsConfig(
     name=f'{task}-seed{seed}-{fields[:8]}',
     make=make,
-    by_split=by_split or split,
+    by_split=by_split,
     task=config,
     seed=seed,
   )
