@@ -51,6 +51,22 @@ _YARN = {
   'attention_factor': 1.2079441541679836,
 }
 _QWEN2 = {k: v for k, v in _SIZES.items() if k != 'head_dim'}
+
+
+def phi3_longrope(length: int) -> transformers.Phi3Config:
+  """As microsoft/Phi-4-mini-instruct: long factors beyond so many tokens."""
+  return transformers.Phi3Config(
+    **_QWEN2 | {'hidden_size': 64},
+    partial_rotary_factor=0.75,
+    original_max_position_embeddings=length,
+    rope_scaling={
+      'type': 'longrope',
+      'short_factor': [1.0, 1.1, 1.3, 1.6, 2.0, 2.5],
+      'long_factor': [1.0, 1.5, 3.0, 6.0, 9.0, 20.0],
+    },
+  )
+
+
 CONFIGS = {
   'llama': lambda: transformers.LlamaConfig(
     **_SIZES, rope_theta=10_000.0, rope_scaling=_LLAMA3
@@ -64,6 +80,13 @@ CONFIGS = {
     **_QWEN2, use_sliding_window=True, sliding_window=9, max_window_layers=1
   ),
   'qwen3': lambda: transformers.Qwen3Config(**_SIZES, tie_word_embeddings=True),
+  'qwen3_moe': lambda: transformers.Qwen3MoeConfig(
+    **_SIZES,
+    moe_intermediate_size=20,
+    num_experts=5,
+    num_experts_per_tok=2,
+    norm_topk_prob=True,
+  ),
   'gemma3': lambda: transformers.Gemma3TextConfig(
     **_SIZES,
     layer_types=['sliding_attention', 'full_attention', 'sliding_attention'],
@@ -94,6 +117,7 @@ CONFIGS = {
   'phi3': lambda: transformers.Phi3Config(
     **_SIZES, partial_rotary_factor=0.75, sliding_window=9
   ),
+  'phi3_longrope': lambda: phi3_longrope(128),
 }
 # As google/gemma-3-4b-it: a language model within a model that also sees.
 MULTIMODAL = {

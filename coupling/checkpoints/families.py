@@ -1,8 +1,8 @@
 """Model families as data: the hub's config.json and weight names <-> our decoder.
 
-Llama 3.x, Mistral, Qwen2.5, Qwen3, Gemma 3 (text), OLMo 2 and 3, SmolLM3, Granite,
-Phi-3 and Phi-4. A config.json whose arithmetic this decoder would not follow is
-refused; fields that change none are ignored.
+Llama 3.x, Mistral, Qwen2.5, Qwen3 and its mixtures of experts, Gemma 3 (text), OLMo 2
+and 3, SmolLM3, Granite, Phi-3 and Phi-4. A config.json whose arithmetic this decoder
+would not follow is refused; fields that change none are ignored.
 """
 
 from collections.abc import Mapping
@@ -39,6 +39,7 @@ FAMILIES = {
   'mistral': Family('MistralForCausalLM', {}),
   'qwen2': Family('Qwen2ForCausalLM', {'qkv_bias': True}),
   'qwen3': Family('Qwen3ForCausalLM', {'qk_norm': True}),
+  hf_config.MIXTURE: Family('Qwen3MoeForCausalLM', {'qk_norm': True}),
   hf_config.ITS_TEXT: Family('Gemma3ForCausalLM', _GEMMA_ARITHMETIC),
   'olmo2': Family('Olmo2ForCausalLM', _OLMO_ARITHMETIC),
   'olmo3': Family('Olmo3ForCausalLM', _OLMO_ARITHMETIC),
@@ -55,7 +56,7 @@ _GRANITE = {  # multipliers, as its files call them
   'logits_divisor': 'logits_scaling',
 }
 # What a config.json does not say of a decoder.
-_OWN_MATTER = ('embedding_std', 'dtype', 'param_dtype', 'scan_layers')
+_OWN_MATTER = ('embedding_std', 'dtype', 'param_dtype', 'scan_layers', 'long_context')
 
 
 def from_hf(
@@ -65,13 +66,15 @@ def from_hf(
   dtype: str = 'float32',
   param_dtype: str = 'float32',
   scan_layers: bool = True,
+  long_context: bool = False,
 ) -> DecoderConfig:
   """The decoder that a config.json describes.
 
   Args:
     raw: its content; defaults are those of `transformers`.
     source: its name, for errors.
-    dtype, param_dtype, scan_layers: see DecoderConfig; the file does not say them.
+    dtype, param_dtype, scan_layers, long_context: see DecoderConfig; the file does not
+      say them.
 
   Raises:
     CheckpointError: an unknown family, a field that is missing or malformed, or one
@@ -92,15 +95,15 @@ def from_hf(
     raise fields.error(field, f'supported are {", ".join(_ACTIVATIONS)}', activation)
   window, full_layers = hf_layers.windows(fields)
   rope = hf_layers.rope(fields)
-  heads = there.num_attention_heads
+  if long_context and not (rope.scaling and rope.scaling.long_factors):
+    raise fields.error('rope_scaling', 'base.long_context=True is for LongRoPE')
   return DecoderConfig(
     vocab_size=there.vocab_size,
     width=there.hidden_size,
     depth=there.num_hidden_layers,
-    num_heads=heads,
+    num_heads=there.num_attention_heads,
     num_kv_heads=there.num_key_value_heads,
-    head_dim=getattr(there, 'head_dim', None) or there.hidden_size // heads,
-    mlp_dim=there.intermediate_size,
+    head_dim=hf_layers.head_dim(fields),
     activation=_ACTIVATIONS[activation],
     tied_head=there.tie_word_embeddings,
     rotary_dims=rope.dims,
@@ -114,6 +117,8 @@ def from_hf(
     dtype=dtype,
     param_dtype=param_dtype,
     scan_layers=scan_layers,
+    long_context=long_context,
+    **{'mlp_dim': there.intermediate_size} | hf_layers.experts(fields),
     **_biases(fields),
     **_multipliers(fields),
     **FAMILIES[name].arithmetic,
@@ -233,7 +238,7 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
     raw |= {'rope_scaling': scaling} if scaling else {}
   if name not in hf_layers.NEVER_SLIDE:
     raw['sliding_window'] = c.window or None
-  if name in ('qwen2', 'qwen3', 'smollm3'):
+  if name in ('qwen2', 'qwen3', 'smollm3', hf_config.MIXTURE):
     raw['use_sliding_window'] = bool(c.window)
   if name in ('qwen2', 'qwen3', 'smollm3', *hf_config.BY_KIND) or c.full_layers:
     slides = [c.window and i not in c.full_layers for i in range(c.depth)]
@@ -249,6 +254,14 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
     raw |= {theirs: getattr(c, ours) for ours, theirs in _GRANITE.items()}
   if name == hf_config.FUSED:
     raw['partial_rotary_factor'] = (c.rotary_dims or c.head_dim) / c.head_dim
+    # Its default would win over what stands beside the factors.
+    length = 'original_max_position_embeddings'
+    raw |= {length: scaling[length]} if length in scaling else {}
+  if name == hf_config.MIXTURE:
+    raw['moe_intermediate_size'] = c.mlp_dim
+    raw['num_experts'] = c.num_experts
+    raw['num_experts_per_tok'] = c.experts_per_token
+    raw['norm_topk_prob'] = c.norm_expert_shares
   if name == 'smollm3':
     raw['no_rope_layers'] = [int(i not in c.no_rope_layers) for i in range(c.depth)]
   return raw

@@ -19,6 +19,7 @@ HFConfig = dict[str, Any]
 SLIDING, FULL = 'sliding_attention', 'full_attention'
 MULTIMODAL, ITS_TEXT = 'gemma3', 'gemma3_text'  # model_type, and of its language model
 FUSED = 'phi3'  # of which one tensor holds q, k and v, and one gate and up
+MIXTURE = 'qwen3_moe'  # whose layers have several MLPs, experts
 BY_KIND = (ITS_TEXT, 'olmo3')  # rotate by themselves where they slide
 
 # Families whose models have biases where these fields say so.
@@ -26,6 +27,7 @@ BIASES = {
   'attention_bias': (
     'llama',
     'qwen3',
+    MIXTURE,
     ITS_TEXT,
     'olmo2',
     'olmo3',
@@ -68,6 +70,11 @@ _COUNTS = (
   'sliding_window_pattern',
   'query_pre_attn_scalar',
   'no_rope_layer_interval',
+  'moe_intermediate_size',
+  'num_experts',
+  'num_local_experts',
+  'num_experts_per_tok',
+  'decoder_sparse_step',
 )
 _NUMBERS = (
   'rms_norm_eps',

@@ -1,9 +1,10 @@
-"""What a config.json says of single layers: which slide, and how they rotate."""
+"""What a config.json says of layers: which slide, how they rotate, their experts."""
 
 from collections.abc import Mapping
 import math
 from typing import Any, NamedTuple
 
+from coupling.checkpoints import hf_config
 from coupling.checkpoints.hf_config import BY_KIND, FULL, FUSED, SLIDING, Fields
 from coupling.model.architecture import RopeScaling
 
@@ -13,6 +14,7 @@ _SCALINGS = {
   'linear': ('factor',),
   'llama3': ('factor', 'low_freq_factor', 'high_freq_factor'),
   'yarn': ('factor',),
+  'longrope': ('short_factor', 'long_factor'),
 }
 
 
@@ -23,7 +25,7 @@ def windows(fields: Fields) -> tuple[int, tuple[int, ...]]:
     return 0, ()
   window = config.sliding_window
   types = getattr(config, 'layer_types', None)
-  if types is None or fields.model_type == FUSED:  # or of a plain Mistral
+  if types is None or fields.model_type in (FUSED, hf_config.MIXTURE):  # or a Mistral
     return window or 0, ()
   full = tuple(i for i, kind in enumerate(types) if kind == FULL)
   if len(full) == config.num_hidden_layers:
@@ -46,6 +48,30 @@ def without_rope(fields: Fields) -> tuple[int, ...]:
   return tuple(i for i in range(depth) if not rotates[i])
 
 
+def experts(fields: Fields) -> dict[str, Any]:
+  """Fields of DecoderConfig; raises CheckpointError unless all layers have experts."""
+  there = fields.config
+  if fields.model_type != hf_config.MIXTURE:
+    return {}
+  plain = {*there.mlp_only_layers} & {*range(there.num_hidden_layers)}
+  for field, differ in (
+    ('mlp_only_layers', plain),
+    ('decoder_sparse_step', there.decoder_sparse_step > 1),
+  ):
+    if differ:
+      reason = 'layers with experts beside layers without are not supported'
+      raise fields.error(field, reason)
+  if there.num_experts_per_tok > there.num_experts:
+    reason = f'a token can have {there.num_experts} experts at most'
+    raise fields.error('num_experts_per_tok', reason, there.num_experts_per_tok)
+  return {
+    'mlp_dim': there.moe_intermediate_size,
+    'num_experts': there.num_experts,
+    'experts_per_token': there.num_experts_per_tok,
+    'norm_expert_shares': there.norm_topk_prob,
+  }
+
+
 class Rope(NamedTuple):
   """How positions rotate."""
 
@@ -64,9 +90,15 @@ def rope(fields: Fields) -> Rope:
       reason = 'sliding layers are supported without scaling'
       raise fields.error(f'rope_parameters.{SLIDING}', reason, own)
     window_theta = _theta(fields, own)
-  return Rope(
-    _theta(fields, found), _scaling(fields, found), _dims(fields, found), window_theta
-  )
+  scaling, dims = _scaling(fields, found), _dims(fields, found)
+  return Rope(_theta(fields, found), scaling, dims, window_theta)
+
+
+def head_dim(fields: Fields) -> int:
+  """Dimensions of a head."""
+  config = fields.config
+  usual = config.hidden_size // config.num_attention_heads
+  return getattr(config, 'head_dim', None) or usual
 
 
 def _dims(fields: Fields, found: Mapping[str, Any]) -> int:
@@ -76,9 +108,7 @@ def _dims(fields: Fields, found: Mapping[str, Any]) -> int:
     return 0
   if fields.model_type != FUSED:
     raise fields.error('rope_parameters', 'no partial rotation is supported', found)
-  config = fields.config
-  heads, width = config.num_attention_heads, config.hidden_size
-  all_of_it = getattr(config, 'head_dim', None) or width // heads
+  all_of_it = head_dim(fields)
   dims = int(all_of_it * share)
   if not 0 < dims < all_of_it or dims % 2:
     reason = f'an even number of the {all_of_it} dimensions of a head can rotate'
@@ -100,6 +130,8 @@ def _scaling(fields: Fields, found: Mapping[str, Any]) -> RopeScaling | None:
   original = found['original_max_position_embeddings']
   if kind == 'yarn':
     return _yarn(fields, found, original)
+  if kind == 'longrope':
+    return _longrope(fields, found, original)
   values = {key: float(found[key]) for key in _SCALINGS[kind]}
   if values['low_freq_factor'] >= values['high_freq_factor']:
     reason = 'high_freq_factor must be above low_freq_factor'
@@ -130,6 +162,25 @@ def _yarn(fields: Fields, found: Mapping[str, Any], original: int) -> RopeScalin
   )
 
 
+def _longrope(fields: Fields, found: Mapping[str, Any], original: int) -> RopeScaling:
+  half, factors = (_dims(fields, found) or head_dim(fields)) // 2, {}
+  for name in _SCALINGS['longrope']:
+    values = found[name]
+    positive = lambda x: type(x) in (int, float) and 0 < x < math.inf
+    counted = isinstance(values, list) and len(values) == half
+    if not counted or not all(map(positive, values)):
+      reason = f'{half} positive numbers are expected'
+      raise fields.error(f'{name} (in rope_scaling)', reason, values)
+    factors[f'{name}s'] = tuple(map(float, values))
+  attention = found.get('attention_factor')
+  if attention is None:  # as in Microsoft's code
+    factor = found.get('factor') or fields.config.max_position_embeddings / original
+    attention = math.sqrt(1 + math.log(max(factor, 1)) / math.log(original))
+  return RopeScaling(
+    original_length=original, attention_factor=float(attention), **factors
+  )
+
+
 def raw_scaling(scaling: RopeScaling | None) -> dict[str, Any]:
   """The fields of a config.json that `rope` reads a scaling from."""
   if scaling is None:
@@ -140,6 +191,13 @@ def raw_scaling(scaling: RopeScaling | None) -> dict[str, Any]:
     'factor': scaling.factor,
     'original_max_position_embeddings': scaling.original_length,
   }
+  if scaling.short_factors:
+    return length | {
+      'rope_type': 'longrope',
+      'short_factor': [*scaling.short_factors],
+      'long_factor': [*scaling.long_factors],
+      'attention_factor': scaling.attention_factor,
+    }
   low, high = scaling.low_freq_factor, scaling.high_freq_factor
   if scaling.yarn:
     return length | {

@@ -22,7 +22,7 @@ _FLOATS = ('F32', 'F16', 'BF16')
 _ROWS = 4096  # compared at a time
 # Whether two tensors, by name and version of their files, are equal: see `equal`.
 _found: dict[tuple, bool] = {}
-_LAYER = re.compile(r'(?<=layers\.)\d+')
+_LAYER, _EXPERT = (re.compile(rf'(?<={x}\.)\d+') for x in ('layers', 'experts'))
 
 
 class TensorFiles(contextlib.ExitStack):
@@ -120,7 +120,7 @@ class TensorFiles(contextlib.ExitStack):
 
     def note(name, problem):
       layer = _LAYER.search(name)
-      key = (_LAYER.sub('*', name), problem)
+      key = (_LAYER.sub('*', _EXPERT.sub('*', name)), problem)
       found.setdefault(key, []).extend([layer[0]] if layer else [])
 
     for name, shape in expected.items():
@@ -148,7 +148,7 @@ class TensorFiles(contextlib.ExitStack):
 def _ranges(numbers: list[str]) -> str:
   """'0-3, 7' of 0, 1, 2, 3, 7."""
   runs: list[list[int]] = []
-  for number in sorted(map(int, numbers)):
+  for number in sorted({*map(int, numbers)}):
     if runs and number == runs[-1][-1] + 1:
       runs[-1].append(number)
     else:

@@ -1,9 +1,10 @@
 """The weight-name table: where each of our parameters stands in a hub checkpoint."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from coupling.checkpoints import hf_config
 from coupling.checkpoints import tensors as tensors_lib
@@ -45,6 +46,7 @@ _BLOCK = {
   'mlp.gate.kernel': 'mlp.gate_proj.weight',
   'mlp.up.kernel': 'mlp.up_proj.weight',
   'mlp.down.kernel': 'mlp.down_proj.weight',
+  'mlp.router.kernel': 'mlp.gate.weight',
   'mlp.gate.bias': 'mlp.gate_proj.bias',
   'mlp.up.bias': 'mlp.up_proj.bias',
   'mlp.down.bias': 'mlp.down_proj.bias',
@@ -60,56 +62,90 @@ _FUSED = {
   'self_attn.qkv_proj': ('attention.q', 'attention.k', 'attention.v'),
   'mlp.gate_up_proj': ('mlp.gate', 'mlp.up'),
 }
+# Experts, one by one or, as transformers holds them, all in one tensor.
+_EXPERTS = {
+  f'mlp.experts.{name}.kernel': f'mlp.experts.{{}}.{name}_proj.weight'
+  for name in ('gate', 'up', 'down')
+}
+_EXPERTS_IN_ONE = {
+  'mlp.experts.gate_up_proj': ('mlp.experts.gate', 'mlp.experts.up'),
+  'mlp.experts.down_proj': ('mlp.experts.down',),
+}
 
 
 class Weight(NamedTuple):
   """One of our parameters and the tensors that it is made of.
 
-  A linear layer's kernel is [in, out] here and [out, in] there.
+  A linear layer's kernel is [..., in, out] here and [..., out, in] there.
   """
 
   path: tuple[str, ...]  # among our parameters
-  tensors: tuple[str, ...]  # one, or one a layer if stacked
-  stacked: bool
+  tensors: tuple[str, ...]  # one, or one for each place along the stacked axes
+  stacked: int  # leading axes of ours that are no tensor's: layers, and experts
   transposed: bool
   shape: tuple[int, ...]  # of its part of one tensor, as it is there
   first: int  # row of the tensor that is its own
-  rows: int  # of the tensor
+  rows: int  # of the tensor, along `axis`
+
+  @property
+  def axis(self) -> int:
+    """That of a tensor's rows, the outputs of a layer."""
+    return len(self.shape) - 2 if self.transposed else 0
 
   @property
   def whole(self) -> tuple[int, ...]:
     """The shape of one tensor."""
-    return self.rows, *self.shape[1:]
+    return *self.shape[: self.axis], self.rows, *self.shape[self.axis + 1 :]
 
 
-def table(config: DecoderConfig, raw: hf_config.HFConfig) -> list[Weight]:
-  """Every parameter of a decoder, in the order of its tree, as config.json's family."""
+def table(
+  config: DecoderConfig, raw: hf_config.HFConfig, names: Collection[str] = ()
+) -> list[Weight]:
+  """Every parameter of a decoder, in the order of its tree, as config.json's family.
+
+  Args:
+    config: the decoder.
+    raw: a checkpoint's config.json.
+    names: of its tensors, which decide whether experts are in one.
+  """
   block = _BLOCK | (_POST_NORMS if config.post_norms else {})
+  in_one = any(name.endswith(x) for name in names for x in _EXPERTS_IN_ONE)
   weights = []
   for keys, x in jax.tree_util.tree_leaves_with_path(decoder.abstract(config)):
     path = tuple(key.key for key in keys)
-    stacked, transposed = path[0] == 'layers', path[-1] == 'kernel'
-    if stacked:
-      name = block['.'.join(path[1:])]
-      tensors = tuple(f'model.layers.{i}.{name}' for i in range(config.depth))
-    else:
-      tensors = (_MODEL['.'.join(path)],)
-    shape = x.shape[1:] if stacked else x.shape
-    shape = shape[::-1] if transposed else shape
-    weights.append(Weight(path, tensors, stacked, transposed, shape, 0, shape[0]))
-  return _fused(weights) if is_fused(raw) else weights
+    stacked, transposed = int(path[0] == 'layers'), path[-1] == 'kernel'
+    tensors, ours = (_MODEL.get('.'.join(path), ''),), '.'.join(path[1:])
+    if stacked and in_one and ours in _EXPERTS:
+      tensors = ('',) * config.depth  # see _fused
+    elif stacked:
+      name = _EXPERTS.get(ours) or block[ours]
+      stacked += ours in _EXPERTS
+      tensors = tuple(
+        f'model.layers.{i}.{name}'.format(*place)
+        for i, *place in np.ndindex(x.shape[:stacked])
+      )
+    shape = x.shape[stacked:]
+    if transposed:
+      shape = (*shape[:-2], shape[-1], shape[-2])
+    weight = Weight(path, tensors, stacked, transposed, shape, 0, 0)
+    weights.append(weight._replace(rows=shape[weight.axis]))
+  if in_one:
+    weights = _fused(weights, _EXPERTS_IN_ONE, '')
+  return _fused(weights, _FUSED, '.weight') if is_fused(raw) else weights
 
 
-def _fused(weights: list[Weight]) -> list[Weight]:
-  """The table of a family that has several parameters in one tensor."""
+def _fused(
+  weights: list[Weight], modules: Mapping[str, Sequence[str]], end: str
+) -> list[Weight]:
+  """A table in which one tensor holds several parameters."""
   found = {'.'.join(weight.path): weight for weight in weights}
-  for module, parts in _FUSED.items():
+  for module, parts in modules.items():
     names = [f'layers.{part}.kernel' for part in parts]
     first, rows = 0, sum(found[name].rows for name in names)
     for name in names:
       weight = found[name]
       tensors = tuple(
-        f'model.layers.{i}.{module}.weight' for i in range(len(weight.tensors))
+        f'model.layers.{i}.{module}{end}' for i in range(len(weight.tensors))
       )
       found[name] = weight._replace(tensors=tensors, first=first, rows=rows)
       first += weight.rows

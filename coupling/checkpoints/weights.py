@@ -7,6 +7,7 @@ belongs, one parameter after the other: the host never holds more than one.
 
 from collections.abc import Callable, Iterator
 import contextlib
+import itertools
 import json
 import math
 import pathlib
@@ -67,9 +68,9 @@ def check(folder: pathlib.Path, config: DecoderConfig) -> None:
   """Raises CheckpointError, as `load` does; reads all data, one tensor at a time."""
   with _checked(folder, config) as (files, table):
     for weight in table:
+      rows = slice(weight.first, weight.first + weight.shape[weight.axis])
       for name in weight.tensors:
-        rows = slice(weight.first, weight.first + weight.shape[0])
-        files.read(name, (rows,))
+        files.read(name, (*(slice(None),) * weight.axis, rows))
 
 
 @contextlib.contextmanager
@@ -78,8 +79,8 @@ def _checked(
 ) -> Iterator[tuple[tensors.TensorFiles, list[Weight]]]:
   """A checkpoint's open files, and its weights by their names there."""
   raw = hub.read_config(folder)
-  table = weight_names.table(config, raw)
   with tensors.TensorFiles(hub.weight_files(folder)) as files:
+    table = weight_names.table(config, raw, files.names)
     rename = weight_names.renaming(raw, files.names)
     embedding, head = weight_names.tied_names(raw, files.names)
     if config.tied_head and embedding not in files.names and head in files.names:
@@ -120,19 +121,21 @@ def _read(
   files: tensors.TensorFiles, weight: Weight, like: jax.ShapeDtypeStruct
 ) -> jax.Array:
   """One parameter, each device's part by itself."""
+  names = np.array(weight.tensors).reshape(like.shape[: weight.stacked])
 
   def part(index: tuple[slice, ...]) -> np.ndarray:
     bounds = [s.indices(size) for s, size in zip(index, like.shape)]
     out = np.empty([stop - start for start, stop, _ in bounds], like.dtype)
-    layers = range(*bounds[0]) if weight.stacked else range(1)
-    rest = tuple(slice(*b) for b in bounds[weight.stacked :])
-    by_layer = out if weight.stacked else out[None]
-    for i, layer in enumerate(layers):
-      there = rest[::-1] if weight.transposed else rest
-      rows = slice(there[0].start + weight.first, there[0].stop + weight.first)
-      there = (rows, *there[1:])
-      data = files.read(weight.tensors[layer], there, out.dtype)
-      by_layer[i] = data.T if weight.transposed else data
+    stacked, rest = bounds[: weight.stacked], bounds[weight.stacked :]
+    if weight.transposed:
+      rest[-2:] = rest[:-3:-1]
+    there = [slice(*b) for b in rest]
+    start, stop, _ = rest[weight.axis]
+    there[weight.axis] = slice(start + weight.first, stop + weight.first)
+    for place in itertools.product(*(range(*b) for b in stacked)):
+      data = files.read(str(names[place]), tuple(there), out.dtype)
+      where = tuple(i - first for i, (first, _, _) in zip(place, stacked))
+      out[where] = data.swapaxes(-1, -2) if weight.transposed else data
     return out
 
   place = like.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -197,23 +200,25 @@ def save(
 
 
 _SPECIAL = ('bos', 'eos', 'pad')
-_layer = jax.jit(lambda x, layer: x[layer])  # one program for all layers of a shape
+_at_place = jax.jit(lambda x, place: x[place])  # one program for all of a shape
 
 
 def _tensors(table: list[Weight], params: decoder.Params) -> Iterator:
   """(name, array) of every tensor, in the order of the table."""
   parts: dict[str, list[tuple[int, Weight, int]]] = {}
   for weight in table:
-    for layer, name in enumerate(weight.tensors):
-      parts.setdefault(name, []).append((weight.first, weight, layer))
+    for number, name in enumerate(weight.tensors):
+      parts.setdefault(name, []).append((weight.first, weight, number))
 
-  def part(weight, layer):
+  def part(weight, number):
     x = _at(params, weight.path)
-    data = np.asarray(_layer(x, layer) if weight.stacked else x)
+    if weight.stacked:
+      x = _at_place(x, np.unravel_index(number, x.shape[: weight.stacked]))
+    data = np.asarray(x)
     return data.T if weight.transposed else data
 
   for name, some in parts.items():
-    data = [part(weight, layer) for _, weight, layer in sorted(some)]
+    data = [part(weight, number) for _, weight, number in sorted(some)]
     yield (
       name,
       np.ascontiguousarray(data[0] if len(data) == 1 else np.concatenate(data)),

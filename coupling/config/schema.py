@@ -103,6 +103,7 @@ class Import:
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   param_dtype: Literal['float32', 'bfloat16'] = 'float32'
   scan_layers: bool = True
+  long_context: bool = False  # LongRoPE: rotate by long_factor, whatever the length
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

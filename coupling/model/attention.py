@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from coupling.model import layers
-from coupling.model.architecture import DecoderConfig, RopeScaling
+from coupling.model.architecture import DecoderConfig
 
 BLOCK = 128  # queries whose scores are computed together: see attend_causally
 
@@ -94,7 +94,7 @@ def rope_tables(positions_BxT: jax.Array, config: DecoderConfig):
   half, scaling = (config.rotary_dims or config.head_dim) // 2, config.rope_scaling
   frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
   if scaling is not None:
-    frequency = frequency * _stretch(frequency, scaling, config.rope_theta)
+    frequency = frequency * _stretch(frequency, config)
   angle = positions_BxT[:, :, None, None] * frequency
   sin, cos = jnp.sin(angle), jnp.cos(angle)
   if scaling is not None and scaling.attention_factor != 1:
@@ -102,10 +102,12 @@ def rope_tables(positions_BxT: jax.Array, config: DecoderConfig):
   return sin, cos
 
 
-def _stretch(
-  frequency: jax.Array, scaling: RopeScaling, theta: float
-) -> jax.Array | float:
+def _stretch(frequency: jax.Array, config: DecoderConfig) -> jax.Array | float:
   """What each frequency is multiplied by: 1 keeps it, 1 / factor stretches it."""
+  scaling, theta = config.rope_scaling, config.rope_theta
+  if scaling.short_factors:
+    long = config.long_context
+    return 1 / jnp.array(scaling.long_factors if long else scaling.short_factors)
   if not scaling.original_length:
     return 1 / scaling.factor
   low, high = scaling.low_freq_factor, scaling.high_freq_factor

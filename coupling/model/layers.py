@@ -1,6 +1,7 @@
-"""Layers that decoders are built of: linear layers, norms, the MLP; and their rows.
+"""Layers that decoders are built of: linear layers, norms, MLPs; and their rows.
 
-Axes: B batch, T positions, C some of these, D width, F features, X any others.
+Axes: B batch, T positions, C some of these, D width, F features, E experts, K those of
+a token, X any others.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from coupling.model import sites
 from coupling.model.architecture import DecoderConfig
 
 BATCH_AXES = ('data', 'fsdp')  # of the mesh: those that split the rows of a batch
@@ -131,6 +133,53 @@ class MLP(nnx.Module):
     else:
       inner_BxTxF = act(hooks.adapt('up', x_BxTxD, self.up(x_BxTxD)))
     return hooks.adapt('down', inner_BxTxF, self.down(inner_BxTxF))
+
+
+class Mixture(nnx.Module):
+  """E experts, each an MLP; a token has the K of the largest shares (Qwen3-MoE).
+
+  Every expert is computed for all tokens, one after another: E / K times the products
+  that are needed. jax.lax.ragged_dot computes these alone on TPU, but on CPU and GPU it
+  does E times as many, and it has no rule for jax.vmap with common weights.
+  """
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+    self.config = config
+    self.router = linear(config, rngs)(config.width, config.num_experts)
+
+    @nnx.split_rngs(splits=config.num_experts)
+    @nnx.vmap(transform_metadata={nnx.PARTITION_NAME: None})
+    def experts(rngs):
+      return MLP(config, rngs)
+
+    self.experts = experts(rngs)
+
+  def __call__(self, x_BxTxD, hooks):
+    del hooks  # experts have no adapters: see lora.check_targets
+    graphdef, experts = nnx.split(self.experts)
+
+    # Of what an expert computes nothing is kept for the backward pass.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def add(sum_BxTxD, expert):
+      state, share_BxTx1 = expert
+      y_BxTxD = nnx.merge(graphdef, state)(x_BxTxD, sites.NO_HOOKS)
+      # Not 0 * y: what overflows in an expert that a token does not have is no matter.
+      return sum_BxTxD + jnp.where(share_BxTx1 == 0, 0, share_BxTx1 * y_BxTxD), None
+
+    shares_ExBxTx1 = jnp.moveaxis(self._shares(x_BxTxD), -1, 0)[..., None]
+    return jax.lax.scan(add, jnp.zeros_like(x_BxTxD), (experts, shares_ExBxTx1))[0]
+
+  def _shares(self, x_BxTxD):
+    """Each expert's share of the output, 0 of those that a token does not have."""
+    c = self.config
+    logits_BxTxE = self.router(x_BxTxD).astype(jnp.float32)
+    shares = jax.lax.top_k(jax.nn.softmax(logits_BxTxE), c.experts_per_token)
+    share_BxTxK, expert_BxTxK = shares
+    if c.norm_expert_shares:
+      share_BxTxK = share_BxTxK / share_BxTxK.sum(-1, keepdims=True)
+    one_hot_BxTxKxE = jax.nn.one_hot(expert_BxTxK, c.num_experts)
+    shares_BxTxE = (share_BxTxK[..., None] * one_hot_BxTxKxE).sum(-2)
+    return shares_BxTxE.astype(x_BxTxD.dtype)
 
 
 def keep_rows(x_BxTxX: jax.Array) -> jax.Array:

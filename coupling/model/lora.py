@@ -27,6 +27,7 @@ TARGETS = {
   'up': ('mlp', 'up'),
   'down': ('mlp', 'down'),
 }
+_OF_MLP = ('gate', 'up', 'down')
 
 
 @jax.tree_util.register_dataclass
@@ -111,11 +112,13 @@ def check_targets(
   config: DecoderConfig, targets: tuple[str, ...], field: str = 'lora.targets'
 ) -> None:
   """Raises ConfigError, naming the field, unless the model has all these layers."""
-  known = [name for name in TARGETS if _exists(config, name)]
+  known = tuple(name for name in TARGETS if _exists(config, name))
   if not targets or not set(targets) <= set(known):
+    why = 'this model has no such layers'
+    if config.num_experts and not {*targets}.isdisjoint(_OF_MLP):
+      why = f'the {config.num_experts} experts of a layer take no adapters'
     raise schema.ConfigError(
-      f'{field}={targets}: this model has no such layers; choose from {tuple(known)}, '
-      'one or more.'
+      f'{field}={targets}: {why}; choose from {known}, one or more.'
     )
   if len(set(targets)) < len(targets):
     raise schema.ConfigError(f'{field}={targets}: name each layer once.')
@@ -170,6 +173,8 @@ def merge(params: dict[str, Any], adapters: Adapters) -> dict[str, Any]:
 
 
 def _exists(config: DecoderConfig, target: str) -> bool:
+  if target in _OF_MLP and config.num_experts:
+    return False
   return target != 'gate' or config.gated_mlp
 
 

@@ -40,7 +40,8 @@ class Block(nnx.Module):
     self.attention = attention.Attention(config, rngs)
     if config.pre_norms:
       self.mlp_norm = layers.make_norm(config, config.width, rngs)
-    self.mlp = layers.MLP(config, rngs)
+    feeds = layers.Mixture if config.num_experts else layers.MLP
+    self.mlp = feeds(config, rngs)
     if config.post_norms:
       self.attention_post_norm = layers.make_norm(config, config.width, rngs)
       self.mlp_post_norm = layers.make_norm(config, config.width, rngs)

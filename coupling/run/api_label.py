@@ -201,6 +201,9 @@ def settings(
     asking_rules.template_problems('questions', template),
     asking_rules.reading_problems(behavior, config, {}, template),
     served_model.api_problems(model, behavior, config, template),
+    asking_rules.position_problems(length, model.config)
+    if isinstance(model, models.Model)
+    else [],
   )
   return template, config, length
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from coupling.config import schema
 from coupling.elicit import statements
+from coupling.model.architecture import DecoderConfig
 from coupling.run import base_model
 from data import pairs as pairs_lib
 from data import reply_options
@@ -25,6 +26,31 @@ def refusal(check_it: Callable, *args: Any) -> list[str]:
     check_it(*args)
   except schema.ConfigError as e:
     return [str(e)]
+  return []
+
+
+def position_problems(length: schema.Length, model: DecoderConfig) -> list[str]:
+  """More tokens than there are positions; a length at which rotation changes."""
+  longest, rope = length.max_tokens, model.rope_scaling
+  asked = f'length.max_tokens={longest}'
+  if 0 < model.learned_positions < longest:
+    return [
+      f'{asked} is more than the {model.learned_positions} positions that the model '
+      'has learned: lower it'
+    ]
+  if rope is None or not rope.long_factors:
+    return []
+  if not model.long_context and longest > rope.original_length:
+    return [
+      f'{asked} is more than the {rope.original_length} tokens beyond which '
+      'transformers rotates the whole text by other factors (LongRoPE): lower it, or '
+      'set base.long_context=True to rotate texts of any length by long_factor'
+    ]
+  if model.long_context and longest <= rope.original_length:
+    return [
+      f'{asked}: up to {rope.original_length} tokens transformers rotates by '
+      'short_factor (LongRoPE): leave base.long_context out'
+    ]
   return []
 
 

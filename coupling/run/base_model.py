@@ -120,6 +120,7 @@ def imported_decoder(base: schema.Import) -> decoder_lib.DecoderConfig:
     dtype=base.dtype,
     param_dtype=base.param_dtype,
     scan_layers=base.scan_layers,
+    long_context=base.long_context,
   )
 
 

@@ -221,12 +221,8 @@ def adapter_problems(
 
 def _model_problems(e: schema.Experiment) -> list[str]:
   """Too few positions; layers, or heads, that it lacks; what the mesh cannot split."""
-  model, problems = base_model.decoder(e), []
-  if 0 < model.learned_positions < e.length.max_tokens:
-    problems.append(
-      f'length.max_tokens={e.length.max_tokens} is more than the '
-      f'{model.learned_positions} positions that the model has learned: lower it'
-    )
+  model = base_model.decoder(e)
+  problems = asking_rules.position_problems(e.length, model)
   for name, train in e.trained.items():
     problems += adapter_problems(f'runs.{name}', train.lora, model)
     problems += _head_problems(f'runs.{name}', train, model)
