@@ -169,8 +169,8 @@ def saved(name: str) -> tuple[pathlib.Path, torch.nn.Module]:
   return folder, model
 
 
-def imported(folder: pathlib.Path) -> tuple[DecoderConfig, decoder.Params]:
-  config = hub.decoder_config(folder)
+def imported(folder: pathlib.Path, **options) -> tuple[DecoderConfig, decoder.Params]:
+  config = hub.decoder_config(folder, **options)
   return config, weights.load(folder, config)
 
 

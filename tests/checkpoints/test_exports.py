@@ -34,6 +34,8 @@ TARGETS = [('q', 'k', 'v', 'o', 'gate', 'up', 'down'), ('v', 'down')]
 def adapters_of(config, targets=TARGETS[0], first=0):
   """Adapters none of whose matrices is zero."""
   rng = np.random.default_rng(0)
+  if config.num_experts:
+    targets = [x for x in targets if x in ('q', 'k', 'v', 'o')]
   like = lora.abstract(config, rank=5, alpha=3.0, targets=targets, first=first)
   return jax.tree.map(
     lambda x: jnp.asarray(rng.normal(size=x.shape, scale=0.3), x.dtype), like

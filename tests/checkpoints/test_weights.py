@@ -71,6 +71,29 @@ def test_transformers_loads_what_was_imported_and_exported(name, tmp_path):
   )
 
 
+def test_experts_that_transformers_left_in_one_tensor_are_read(tmp_path):
+  _, model = small_checkpoints.saved('qwen3_moe')
+  model.save_pretrained(tmp_path, save_original_format=False)
+  names = safetensors_numpy.load_file(tmp_path / hub.SINGLE)
+  assert 'model.layers.2.mlp.experts.gate_up_proj' in names
+  config, params = imported('qwen3_moe')
+  equal(weights.load(tmp_path, config), params)
+  weights.check(tmp_path, config)
+
+
+def test_experts_that_are_missing_are_told_in_a_line(tmp_path):
+  source, _ = small_checkpoints.saved('qwen3_moe')
+  folder = shutil.copytree(source, tmp_path / 'a')
+  names = [f'model.layers.1.mlp.experts.{i}.up_proj.weight' for i in (0, 3)]
+  edit(folder, {}, drop=names)
+  with pytest.raises(families.CheckpointError) as e:
+    weights.load(folder, imported('qwen3_moe')[0])
+  assert str(e.value).splitlines()[1:-1] == [
+    '  model.layers.*.mlp.experts.*.up_proj.weight: missing, [20, 24] expected '
+    '(layers 1)'
+  ]
+
+
 def test_shards_are_read_and_written(tmp_path):
   _, model = small_checkpoints.saved('llama')
   model.save_pretrained(tmp_path / 'there', max_shard_size='20KB')

@@ -20,6 +20,13 @@ TOKENS_BxT = np.random.default_rng(0).integers(
 VALID_BxT = np.ones((2, 40), bool)
 LLAMA3 = {'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0}
 YARN = {'type': 'yarn', 'factor': 4.0}
+LONG = {
+  'type': 'longrope',
+  'short_factor': [1, 1.5, 2, 3, 4, 5, 6, 7.0],
+  'long_factor': [9.0] * 8,
+  'original_max_position_embeddings': 64,
+}
+LONG_SIX = LONG | {'short_factor': [1, 1.5, 2, 3, 4, 5], 'long_factor': [9.0] * 6}
 WINDOWED = {'use_sliding_window': True, 'sliding_window': 9}
 SLIDES, SEES_ALL = 'sliding_attention', 'full_attention'
 # Family and what its config.json says otherwise; '-' is left out.
@@ -87,7 +94,10 @@ SAYS = [
   ('olmo2', {'rope_parameters': '-', 'rope_theta': 50.0}),
   *(
     (name, {'attention_bias': True})
-    for name in ('llama', 'qwen3', 'gemma3', 'olmo2', 'olmo3', 'smollm3', 'granite')
+    for name in (
+      *('llama', 'qwen3', 'qwen3_moe', 'gemma3', 'olmo2', 'olmo3', 'smollm3'),
+      'granite',
+    )
   ),
   *((name, {'mlp_bias': True}) for name in ('llama', 'smollm3', 'granite')),
   ('phi3', {'rope_parameters': '-', 'rope_theta': 60.0, 'sliding_window': None}),
@@ -100,6 +110,12 @@ SAYS = [
   ),
   ('smollm3', {'no_rope_layers': [0, 1, 1, 0], 'rope_scaling': YARN}),
   ('granite', {'logits_scaling': '-', 'attention_multiplier': 1}),
+  ('qwen3_moe', WINDOWED | {'norm_topk_prob': False, 'layer_types': [SEES_ALL] * 3}),
+  ('qwen3_moe', {'num_local_experts': '-', 'num_experts': 7, 'mlp_only_layers': None}),
+  ('llama', {'rope_scaling': LONG}),
+  ('llama', {'rope_scaling': LONG | {'factor': 3.0}}),
+  ('phi3_longrope', {'rope_scaling': LONG_SIX | {'attention_factor': 1.4}}),
+  ('phi3_longrope', {'rope_scaling': LONG_SIX | {'type': 'su'}}),
 ]
 
 
@@ -143,7 +159,8 @@ NO_MATTER = {
   'attention_chunk_size',  # of chunked layers, which layer_types would name
   'layer_types',
   'max_position_embeddings',
-  'original_max_position_embeddings',  # of longrope, which is refused
+  'router_aux_loss_coef',  # of training
+  'output_router_logits',
 }
 READ_HERE = {
   'hidden_act',
@@ -162,6 +179,13 @@ READ_HERE = {
   'no_rope_layers',
   'partial_rotary_factor',
   'use_sliding_window',
+  'original_max_position_embeddings',
+  'moe_intermediate_size',
+  'num_experts',
+  'num_experts_per_tok',
+  'norm_topk_prob',
+  'decoder_sparse_step',
+  'mlp_only_layers',
   'embedding_multiplier',
   'residual_multiplier',
   'attention_multiplier',
@@ -290,6 +314,14 @@ MALFORMED = [
     for field in ('residual_multiplier', 'attention_multiplier', 'logits_scaling')
     for x in (0, -1.0, '2')
   ),
+  *(
+    ('qwen3_moe', {field: x}, field)
+    for field in ('moe_intermediate_size', 'num_experts_per_tok', 'decoder_sparse_step')
+    for x in (0, -1, '2', 2.0)
+  ),
+  ('qwen3_moe', {'num_local_experts': 0}, 'num_local_experts'),
+  *(('qwen3_moe', {'mlp_only_layers': x}, 'mlp_only') for x in ('1', 1, ['a'])),
+  ('qwen3_moe', {'norm_topk_prob': 'yes'}, 'norm_topk_prob'),
   ('llama', {'is_causal': False}, 'is_causal'),
   ('llama', {'per_layer_config': {'0': {}}}, 'per_layer_config'),
   ('llama', {'configuration_files': ['config.4.json']}, 'configuration_files'),

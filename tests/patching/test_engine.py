@@ -156,6 +156,7 @@ def torch_patched(model, asked, n, sites, head_dim):
     ('qwen3', 3, True),
     ('qwen3', 1, False),
     ('olmo3', 1, True),
+    ('qwen3_moe', 1, True),
   ],
 )
 def test_every_site_is_what_hooks_on_pytorch_make_it(family, G, scan):
