@@ -138,6 +138,12 @@ def test_other_arithmetic_is_refused_by_file_field_and_remedy(name, change, mess
     families.from_hf(raw, 'a/config.json')
 
 
+def test_long_factors_are_for_models_that_have_them():
+  raw = hub.read_config(small_checkpoints.saved('phi3')[0])
+  with pytest.raises(families.CheckpointError, match='base.long_context.*LongRoPE'):
+    families.from_hf(raw, long_context=True)
+
+
 def test_a_decoder_of_no_family_is_not_written():
   world = dataclasses.replace(case('llama')[0], learned_positions=9, gated_mlp=False)
   with pytest.raises(
