@@ -84,7 +84,8 @@ def test_runs_side_by_side_are_those_one_by_one():
   run = lambda x_BxTxD: outputs(graphdef, state, x_BxTxD)
   some_RxBxTxD = np.stack([X_BxTxD, -X_BxTxD])
   want_RxBxTxD = np.stack([run(x) for x in some_RxBxTxD])
-  np.testing.assert_allclose(jax.vmap(run)(some_RxBxTxD), want_RxBxTxD, atol=1e-5)
+  found_RxBxTxD = jax.vmap(run)(some_RxBxTxD)
+  np.testing.assert_allclose(found_RxBxTxD, want_RxBxTxD, atol=1e-5, rtol=1e-5)
 
 
 def gradient(config, params):
