@@ -261,7 +261,6 @@ def train_config(
     objectives=schema.Objectives(
       explanation_xent=schema.ExplanationXent(weight=1.0),
       behavior_kl=schema.BehaviorKL(weight=1.0, **kl),
-      behavior_xent=schema.BehaviorXent(**common.NO_SHIFT),
     ),
   )
 

@@ -41,10 +41,10 @@ IMPORT_ARGS = dict(
 
 
 # What a section says where nothing else is wanted.
-TRAIN, EVALUATE, PATCH, NO_SHIFT = (
-  dataclasses.asdict(x())
-  for x in (schema.Train, schema.Evaluate, schema.Patch, schema.BehaviorXent)
+TRAIN, EVALUATE, PATCH = (
+  dataclasses.asdict(x()) for x in (schema.Train, schema.Evaluate, schema.Patch)
 )
+NO_SHIFT = {name: TRAIN['objectives'][name] for name in ('behavior_xent', 'dpo')}
 # Labels as M_0 gave them, asked for before the answer, by a run that starts at M_0.
 LABELS = dict(
   {

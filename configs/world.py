@@ -82,7 +82,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         support='vocabulary',
         reference='labels',
       ),
-      behavior_xent=common.NO_SHIFT,
+      **common.NO_SHIFT,
     ),
   )
   config.evaluate = common.EVALUATE | dict(batch=256)

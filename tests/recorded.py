@@ -115,7 +115,7 @@ def teach(workdir, seed, run, other=None, train=None):
     labels = label_set.read_explanation(other or own, split, row_N)
     did = label_set.read_explanation(own, split, row_N)
     train = train or e.runs[run]
-    scores = behavior_shift.scores(train.objectives.behavior_xent, e.task, seed, pairs)
+    scores = behavior_shift.scores(train.objectives.shift, e.task, seed, pairs)
     taught = label_rules.taught(
       train, template, pairs, did, labels, scores, seed, split
     )

@@ -32,17 +32,23 @@ TRACED_RUN = dict(evaluated='kept', loop=dict(checkpoint_every=common.WORLD_STEP
 
 
 def cells(
-  shifts: dict[str, dict], practice: bool, uncovered: bool = True
+  shifts: dict[str, dict],
+  practice: bool,
+  uncovered: bool = True,
+  contexts: tuple[str, ...] = ('before', 'after'),
+  dpo: dict | None = None,
 ) -> tuple[dict, list]:
   """Runs of the map, and (run, companion) of each cell.
 
   Every kind of shift, on prompts that old labels cover or not, asked before or after
   the answer. A companion is the same run without the shift.
+
+  `dpo`: fields of that objective, which then shifts in place of cross-entropy.
   """
   runs, pairs = {}, []
   for kind, shift in shifts.items():
     for covered in (True, False)[: 1 + uncovered]:
-      for context in ('before', 'after'):
+      for context in contexts:
         where = 'covered' if covered else 'uncovered'
         run = dict(
           context=context,
@@ -51,6 +57,8 @@ def cells(
           objectives=dict(behavior_xent=dict(weight=1.0) | shift),
         )
         name = f'{kind}_{where}_{context}'
+        if dpo is not None:
+          run['objectives'], name = dict(dpo=dpo | shift), f'dpo_{name}'
         runs[name] = run
         still = dict(run, objectives=dict(behavior_xent=dict(shift, weight=0.0)))
         companion = f'still_{context}' if covered else f'still_{kind}_{context}'

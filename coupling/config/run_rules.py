@@ -64,8 +64,8 @@ def loop_problems(
 
 
 def objective_problems(section: str, train: schema.Train) -> Iterator[str]:
-  """Losses without a term; a reference that is not there."""
-  terms, kl = train.objectives, train.objectives.behavior_kl
+  """Losses without a term; a reference that is not there; two shifts at once."""
+  terms, kl, dpo = train.objectives, train.objectives.behavior_kl, train.objectives.dpo
   if not train.loop.steps:
     return
   if not any(getattr(terms, f.name).weight for f in dataclasses.fields(terms)):
@@ -75,6 +75,19 @@ def objective_problems(section: str, train: schema.Train) -> Iterator[str]:
       f'{section}.objectives.behavior_kl.reference=adapters_off: without adapters '
       '(train.lora.rank=0) M_0 is not kept; use labels'
     )
+  if terms.shifting == 'dpo' and terms.behavior_xent.weight:
+    yield (
+      f'{section}.objectives: dpo and behavior_xent both shift the behaviour on pairs; '
+      "set one's weight to 0, or give dpo.file"
+    )
+  if dpo.file:
+    yield from close_names.path_problems(f'{section}.objectives.dpo.file', dpo.file)
+    unread = [f.name for f in dataclasses.fields(schema.Shift) if f.name != 'weight']
+    if said := [x for x in unread if getattr(dpo, x) != getattr(schema.DPO, x)]:
+      yield (
+        f'{section}.objectives.dpo.file={dpo.file!r} says what is preferred, and '
+        f'{", ".join(said)} of dpo are for preferences made of pairs; leave them out'
+      )
 
 
 def _mixture_problems(section: str, train: schema.Train) -> Iterator[str]:

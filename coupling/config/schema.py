@@ -10,9 +10,17 @@ what larger models and the training of all weights have instead.
 import dataclasses
 from typing import Any, Literal
 
-from coupling.config.bounds import Axis, Clip, Count, Decay, Finite, Natural
+from coupling.config.bounds import Axis, Clip, Count, Decay, Natural
 from coupling.config.bounds import NotNegative, Positive, Share
-from coupling.config.errors import ConfigError as ConfigError  # for all who read these
+
+# For all who read these.
+from coupling.config.errors import ConfigError as ConfigError
+from coupling.config.objectives import ExplanationXent as ExplanationXent
+from coupling.config.objectives import BehaviorKL as BehaviorKL
+from coupling.config.objectives import Shift as Shift
+from coupling.config.objectives import BehaviorXent as BehaviorXent
+from coupling.config.objectives import DPO as DPO
+from coupling.config.objectives import Objectives as Objectives
 from data import dates
 
 
@@ -168,51 +176,6 @@ class Label:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExplanationXent:
-  weight: NotNegative = 1.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BehaviorKL:
-  """`reference`: M_0's distributions as the label set keeps them, or computed in the
-  train step by the same weights without their adapters (LoRA alone)."""
-
-  weight: NotNegative = 1.0
-  prompts: Literal['both', 'counterfactual'] = 'both'  # x and x∖C, or x∖C alone
-  # KL(M_0 || M_t) or KL(M_t || M_0).
-  direction: Literal['forward', 'reverse'] = 'forward'
-  # Behaviours are choices among the options, so these are what is held.
-  support: Literal['vocabulary', 'options'] = 'options'
-  reference: Literal['labels', 'adapters_off'] = 'labels'
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BehaviorXent:
-  """Post-training that shifts behaviour, where behavior_kl then lets it go.
-
-  `target` is what the shift is towards: on x, `ignore_cue` (M_0's answer on x∖C) or
-  `follow_cue` (the cue's option); or, on x and x∖C, one of the task's PREFERENCES:
-  M_0's distribution over the options, with `strength` times the preference's scores
-  added to its log-probabilities.
-  """
-
-  weight: NotNegative = 0.0
-  target: str = 'ignore_cue'
-  strength: Finite = 1.0  # nats per score; of preferences alone
-  seed: Natural = 0  # of what a preference draws at random
-  cues: str = 'all'  # whose pairs: explained, unexplained (pairs.Questions), a kind
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Objectives:
-  """Terms of the loss, see loss.py; a weight of 0 leaves a term out."""
-
-  explanation_xent: ExplanationXent = ExplanationXent()
-  behavior_kl: BehaviorKL = BehaviorKL()
-  behavior_xent: BehaviorXent = BehaviorXent()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Lora:
   """Low-rank adapters beside frozen weights; see lora.init."""
 
@@ -237,7 +200,7 @@ class Train:
   changed_share: Share = 1.0  # of labels, at most, say "changed"; others are left out
   balance: bool = False  # "changed" and "unchanged" are drawn equally often
   shuffle_labels: bool = False  # control: labels permuted over the training items
-  # Unshifted: not those that behavior_xent names.
+  # Unshifted: not those that objectives.shift concerns.
   explained: Literal['all', 'unshifted'] = 'all'
   # Asked before the answer, or after it: M_0's in training, then the model's own.
   context: Literal['before', 'after'] = 'before'

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from coupling.config import schema
 from coupling.config.schema import Train
 from coupling.paper.paper_claims import SIMILAR
 from coupling.paper.paper_seeds import MAIN, Parts, subset
@@ -76,7 +77,7 @@ def _shifter(parts: Parts, name: str) -> str:
 
 def _on_cues(parts: Parts, name: str) -> bool:
   """Whether x alone is shifted, which cannot move v'."""
-  target = parts.train(_shifter(parts, name)).objectives.behavior_xent.target
+  target = parts.train(_shifter(parts, name)).objectives.shift.target
   return target in ON_CUES
 
 
@@ -85,7 +86,7 @@ def described(parts: Parts, name: str) -> dict[str, str]:
   train = parts.train(name)
   part, _ = name.split('/', 1)
   begun = parts.train(f'{part}/{train.start}') if train.start else None
-  shift = parts.train(_shifter(parts, name)).objectives.behavior_xent
+  shift = parts.train(_shifter(parts, name)).objectives.shift
   order = CONCURRENT
   if begun and shifts(begun) and not explains(begun):
     order = SHIFT_FIRST
@@ -94,10 +95,12 @@ def described(parts: Parts, name: str) -> dict[str, str]:
   kind = (ON_CUES | PREFERENCES).get(shift.target, shift.target)
   if shift.cues not in ('all', 'explained'):
     kind += f', {shift.cues} alone'
+  if isinstance(shift, schema.DPO):
+    kind += ', by DPO'
   return {
     'kind': kind if part == MAIN else f'{part}: {kind}',
     'strength': '–' if shift.target in ON_CUES else f'{shift.strength:g} nats',
-    'weights': f'{train.objectives.behavior_xent.weight:g}, '
+    'weights': f'{train.objectives.shift.weight:g}, '
     f'{train.objectives.explanation_xent.weight:g}, '
     f'{train.objectives.behavior_kl.weight:g}',
     'rate': f'{train.optimizer.learning_rate:g}',
@@ -108,7 +111,7 @@ def described(parts: Parts, name: str) -> dict[str, str]:
 
 
 def shifts(train: Train) -> bool:
-  return train.objectives.behavior_xent.weight > 0
+  return train.objectives.shift.weight > 0
 
 
 def explains(train: Train) -> bool:
@@ -211,8 +214,9 @@ def _sibling_of(parts: Parts, name: str, others: tuple[str, ...]) -> str | None:
 
 
 def _seedless(train: Train) -> Train:
-  shift = dataclasses.replace(train.objectives.behavior_xent, seed=0)
-  objectives = dataclasses.replace(train.objectives, behavior_xent=shift)
+  terms = train.objectives
+  shift = {terms.shifting: dataclasses.replace(terms.shift, seed=0)}
+  objectives = dataclasses.replace(terms, **shift)
   loop = dataclasses.replace(train.loop, checkpoint_every=1)
   return dataclasses.replace(
     train, seed=0, objectives=objectives, loop=loop, evaluated='last'

@@ -7,6 +7,7 @@ import numpy as np
 from coupling.config import schema
 from coupling.model import speculative
 from coupling.model.architecture import DecoderConfig
+from coupling.training import preferences
 from coupling.training import tree_batches
 from data import loader
 from data import trees as trees_lib
@@ -82,14 +83,18 @@ def train_batch(
     shown = pairs if config.trees else -(-config.behavior_batch // 2)
     asked['behavior'] = _behavior_rows(terms, model, questions(model, lengths, shown))
     members['behavior'] = np.arange(2 * shown).reshape(2, -1).T
-  if config.trees:
+  apart = {}
+  if terms.dpo.weight:
+    apart[preferences.PART] = _preference_rows(model, lengths, terms.dpo.batch)
+  if config.trees and asked:
     grown = tree_batches.grow(asked, members)
     pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}
-    return tree_batches.pack([grown], tree_batches.plan(pools, 1, multiple))
+    plan = tree_batches.plan(pools, 1, multiple)
+    return tree_batches.pack([grown], plan) | apart
   if 'behavior' in asked:  # of an odd number, one x more
     rows = np.arange(config.behavior_batch)
     asked['behavior'] = loader.take(asked['behavior'], rows)
-  return asked
+  return asked | apart
 
 
 def _explanation_rows(made: dict[str, np.ndarray]) -> loader.Arrays:
@@ -99,6 +104,15 @@ def _explanation_rows(made: dict[str, np.ndarray]) -> loader.Arrays:
   read = np.arange(asked.shape[1] - 1, rows.shape[1], dtype=np.int32)
   learned = {'target': said, 'mask': np.ones(said.shape, bool)}
   return _rows(rows, np.tile(read, (len(rows), 1))) | learned
+
+
+def _preference_rows(
+  model: DecoderConfig, lengths: Lengths, count: int
+) -> loader.Arrays:
+  """Two replies to x, as long as statements, and M_0's log-probabilities of them."""
+  made = _explanation_rows(questions(model, lengths, 2 * count))
+  rows = {k: x.reshape(count, 2, -1) for k, x in made.items()}
+  return rows | {'reference': np.zeros((count, 2), np.float32)}
 
 
 def _behavior_rows(

@@ -26,6 +26,7 @@ from coupling.training import behavior_shift
 from coupling.training import examples
 from coupling.training import explanation_training
 from coupling.training import label_rules
+from coupling.training import preferences
 from coupling.training import train_loop
 from coupling.training import train_step
 
@@ -112,11 +113,14 @@ def _fit(
   if stage.finished:
     like = base_model.kept_like(model.config, fresh, model.mesh)
     return kept_steps.read_params(kept, config.loop.steps, like)
+  parts = preferences.prepared(
+    stage, _parts(labels, config, seed), model.config, base, model.mesh, labels.length
+  )
   training = explanation_training.make(
     'train',
     config,
     model.config,
-    _parts(labels, config, seed),
+    parts,
     steps_lib.train_seed(seed, config),
     base,
     sharding.put_params(model.mesh, fresh) or base,
@@ -227,16 +231,17 @@ def _reference_problems(
   """What behaviour objectives want of M_0 and labels from another's file lack."""
   did, kl = labels.behaviors['train'], objectives.behavior_kl
   wanted, there = 'replies', did.replies_Nx2.size
-  needed = kl.weight or objectives.behavior_xent.weight
+  shifts = objectives.shift.weight
+  needed = kl.weight or shifts
   if labels.questions.detect is None:
     wanted, there = 'reference', did.logprobs_Nx2xS.size
-    needed = kl.weight and kl.reference == 'labels' or objectives.behavior_xent.weight
+    needed = kl.weight and kl.reference == 'labels' or shifts
   if there or not needed:
     return []
   return [
     f'labels: they were read from a file without the column {wanted}, which behaviour '
-    'objectives need: set kl=0 and train.objectives.behavior_xent.weight=0, or label '
-    'the pairs anew (coupling.label)'
+    f'objectives need: set kl=0 and train.objectives.{objectives.shifting}.weight=0, '
+    'or label the pairs anew (coupling.label)'
   ]
 
 
@@ -245,9 +250,7 @@ def taught(
 ) -> label_rules.Taught:
   """What a training on these labels is taught of a split."""
   pairs, own = labels.pairs[split], labels.behaviors[split].explanation
-  scores = behavior_shift.scores(
-    config.objectives.behavior_xent, labels.task, seed, pairs
-  )
+  scores = behavior_shift.scores(config.objectives.shift, labels.task, seed, pairs)
   return label_rules.taught(
     config, labels.questions, pairs, own, own, scores, seed, split
   )
@@ -258,7 +261,7 @@ def _parts(
 ) -> explanation_training.Parts:
   """What is drawn from."""
   format, template, pairs = labels.model.format, labels.questions, labels.pairs['train']
-  objective, reference = config.objectives.behavior_xent, labels.behaviors['train']
+  objective, reference = config.objectives.shift, labels.behaviors['train']
   scores = behavior_shift.scores(objective, labels.task, seed, pairs)
   source = examples.source(
     config,

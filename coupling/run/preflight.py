@@ -21,6 +21,8 @@ from coupling.run import context
 from coupling.run import served_model
 from coupling.training import behavior_shift
 from data import pairs as pairs_lib
+from data import preference_file
+from data import readers
 from data import splits
 
 
@@ -69,13 +71,13 @@ def objective_problems(
   questions: pairs_lib.Questions,
 ) -> list[str]:
   """Objectives that want what the task, or its labels, will not have."""
-  kl, shift = train.objectives.behavior_kl, train.objectives.behavior_xent
-  path, problems = f'{section}.objectives', []
+  terms, path, problems = train.objectives, f'{section}.objectives', []
+  kl, shift = terms.behavior_kl, terms.shift
   if questions.detect is not None:
     why = 'this task reads behaviours from replies'
     if shift.weight:
       problems.append(
-        f'{path}.behavior_xent.weight={shift.weight}: {why}, and a shift needs a '
+        f'{path}.{terms.shifting}.weight={shift.weight}: {why}, and a shift needs a '
         'forced choice; set it to 0, or let the task ask for a choice'
       )
     if kl.weight and (kl.support, kl.reference) != ('vocabulary', 'adapters_off'):
@@ -93,8 +95,8 @@ def objective_problems(
     )
   if shift.weight and shift.cues == 'unexplained' and not questions.unexplained:
     problems.append(
-      f'{path}.behavior_xent.cues=unexplained: this task explains cues of all kinds, '
-      'so nothing would be shifted; choose all or explained'
+      f'{path}.{terms.shifting}.cues=unexplained: this task explains cues of all '
+      'kinds, so nothing would be shifted; choose all or explained'
     )
   return problems
 
@@ -132,15 +134,22 @@ def shift_problems(
 ) -> list[str]:
   """A shift towards what the task does not know, or the behaviour asked about.
 
+  And a file of preferences that cannot be used.
   Without a task, which is None where pairs were given, no preferences are known.
   """
-  shift, known = train.objectives.behavior_xent, behavior_shift.ON_CUES
+  terms, known = train.objectives, behavior_shift.ON_CUES
+  if terms.dpo.weight and terms.dpo.file:
+    try:
+      preference_file.read(terms.dpo.file)
+    except readers.DataError as error:
+      return [f'{section}.objectives.dpo.file: {error}']
   who = 'given pairs know'
   if task is not None:
     module = importlib.import_module(task.module)
     known = (*known, *behavior_shift.preferences(module))
     who = f'{task.module} knows'
-  field = f'{section}.objectives.behavior_xent.target={shift.target!r}'
+  shift = terms.shift
+  field = f'{section}.objectives.{terms.shifting}.target={shift.target!r}'
   if shift.target not in known:
     return [f'{field}: {who} {", ".join(known)}']
   try:
@@ -182,6 +191,8 @@ def _batches(e: schema.Experiment) -> Iterator[tuple[str, int, int]]:
   yield 'label.batch', e.label.batch, 1
   for name, train in e.trained.items():
     parts = train.loop.accumulation
+    if train.objectives.dpo.weight:
+      yield f'runs.{name}.objectives.dpo.batch', train.objectives.dpo.batch, parts
     if train.trees:
       continue  # rows of trees are made as many as divide
     if train.objectives.explanation_xent.weight:

@@ -10,6 +10,7 @@ import numpy as np
 from coupling.config import schema
 from coupling.elicit import label_set
 from coupling.elicit.explanation import Behaviors
+from coupling.model import sharding
 from coupling.run import base_stage
 from coupling.run import base_model
 from coupling.run import context
@@ -24,6 +25,7 @@ from coupling.training import behavior_shift
 from coupling.training import examples
 from coupling.training import explanation_training
 from coupling.training import label_rules
+from coupling.training import preferences
 from coupling.training import train_loop
 from coupling.training import tree_batches
 from data import pairs as pairs_lib
@@ -86,11 +88,13 @@ def _training(
 ) -> train_loop.Training:
   """How a run is trained, on what, and where its stage keeps it."""
   config = e.runs[run]
-  base = base_model.base_params(e, workdir, seed)
+  base, mesh = base_model.base_params(e, workdir, seed), sharding.make_mesh(e.mesh)
+  model = base_model.decoder(e)
+  parts = preferences.prepared(stage, parts, model, base, mesh, e.length)
   return explanation_training.make(
     f'seed {seed} · {run} · train',
     config,
-    base_model.decoder(e),
+    model,
     parts,
     steps.train_seed(seed, config),
     base,
@@ -108,7 +112,12 @@ def _tokens(made: train_loop.Training) -> dict[str, int] | None:
   pools = train_loop.shuffled(made.parts, made.data_seed)
   filling = tree_batches.filling(pools, made.loop.steps, made.plan)
   found = trees.tokens(
-    [rows[tree_batches.TREES] for rows, _ in made.parts.values()], filling
+    [
+      rows[tree_batches.TREES]
+      for rows, _ in made.parts.values()
+      if tree_batches.TREES in rows
+    ],
+    filling,
   )
   per_pair = found['trees'] / found['pairs']
   progress.line(made.title, f'{per_pair:.0f} tokens a pair, {filling:.0%} filling')
@@ -156,7 +165,7 @@ def _write_labels(
       pairs,
       label_set.read_explanation(own.path(), split, row_N),
       other,
-      behavior_shift.scores(config.objectives.behavior_xent, e.task, seed, pairs),
+      behavior_shift.scores(config.objectives.shift, e.task, seed, pairs),
       seed,
       split,
     )
@@ -207,7 +216,7 @@ def _source(
     pairs,
     reference,
     taught,
-    behavior_shift.scores(config.objectives.behavior_xent, e.task, seed, pairs),
+    behavior_shift.scores(config.objectives.shift, e.task, seed, pairs),
     seed,
     context.how(e, own),
   )

@@ -21,7 +21,7 @@ ON_CUES = (IGNORE, FOLLOW)  # of x alone; all other targets are preferences of t
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-  """What behavior_xent wants.
+  """What schema.Shift wants.
 
   Attributes:
     shifted_Nx2: whether x and x∖C of a pair are shifted.
@@ -48,7 +48,7 @@ def preferences(task: ModuleType) -> tuple[str, ...]:
 
 
 def scores(
-  config: schema.BehaviorXent,
+  config: schema.Shift,
   task: schema.Task,
   seed: int,
   pairs: Sequence[pairs_lib.Pair],
@@ -61,7 +61,7 @@ def scores(
 
 
 def make(
-  config: schema.BehaviorXent,
+  config: schema.Shift,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
   counterfactual_behavior_N: np.ndarray,

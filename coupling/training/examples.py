@@ -12,6 +12,7 @@ from coupling.elicit import options as options_lib
 from coupling.elicit.explanation import Behaviors, Explanation
 from coupling.training import behavior_shift
 from coupling.training import label_rules
+from coupling.training import preferences
 from coupling.training import tree_batches
 from data import formats
 from data import loader
@@ -65,7 +66,7 @@ def source(
     seed: of the experiment.
     how: behaviours are read.
   """
-  objective, shift = config.objectives.behavior_xent, behavior_shift.none(len(pairs))
+  objective, shift = config.objectives.shift, behavior_shift.none(len(pairs))
   if objective.weight or config.explained == 'unshifted':
     logprobs_Nx2xK = None
     if score_NxK is not None and objective.weight:
@@ -95,7 +96,7 @@ def training_parts(
   source: Source,
   practice: Source | None,
 ) -> dict[str, tuple[loader.Arrays, int]]:
-  """Rows of the explanation part and of the behaviour part, and their batch sizes.
+  """Rows of the explanations, behaviours and preferences, and their batch sizes.
 
   Args:
     config: of the training.
@@ -106,15 +107,16 @@ def training_parts(
 
   Raises:
     ConfigError: an objective that shifts none of the pairs.
+    DataError: a file of preferences that cannot be used.
   """
   objectives = config.objectives
   found = [source] if practice is None else [source, practice]
-  shift = objectives.behavior_xent
+  shift = objectives.shift
   if shift.weight and not any(x.shift.pairs_N.any() for x in found):
     raise schema.ConfigError(
-      f'train.objectives.behavior_xent: cues={shift.cues} and target={shift.target} '
-      'leave no pair of this task to shift (follow_cue needs cues that name an '
-      'option); choose others, such as ignore_cue, or a weight of 0.'
+      f'train.objectives.{objectives.shifting}: cues={shift.cues} and '
+      f'target={shift.target} leave no pair of this task to shift (follow_cue needs '
+      'cues that name an option); choose others, such as ignore_cue, or a weight of 0.'
     )
   explanations, drawn_M, behaviors = None, None, []
   if objectives.explanation_xent.weight:
@@ -124,9 +126,14 @@ def training_parts(
   if objectives.behavior_kl.weight or objectives.behavior_xent.weight:
     every = [_behavior_rows(objectives, format, template, x) for x in found]
     behaviors = loader.fill_up(every)  # alike in whatever else they are joined with
-  if config.trees:
-    return _tree_parts(config, source, explanations, drawn_M, behaviors)
   parts = {}
+  if objectives.dpo.weight:
+    did = [(x.pairs, x.reference, x.shift) for x in found]
+    preferred = preferences.wanted(objectives.dpo, template, did)
+    rows = preferences.rows(format, preferred)
+    parts[preferences.PART] = rows, objectives.dpo.batch
+  if config.trees and (explanations is not None or behaviors):
+    return parts | _tree_parts(config, source, explanations, drawn_M, behaviors)
   if explanations is not None:
     parts['explanation'] = (
       loader.take(explanations, drawn_M),
@@ -249,7 +256,7 @@ def _behavior_rows(
   Where behaviours are read from replies, M_t is held to M_0 along M_0's own replies;
   preflight.check refuses other objectives then.
   """
-  kl, shift = objectives.behavior_kl, objectives.behavior_xent
+  kl = objectives.behavior_kl
   pairs, reference = source.pairs, source.reference
   prompts = [p.prompt for p in pairs] + [p.counterfactual for p in pairs]
   asked = [template.behavior.format(prompt=prompt) for prompt in prompts]
@@ -277,11 +284,12 @@ def _behavior_rows(
         reference_NxS, options['options'], kl.support
       )
     rows['reference'] = reference_NxS[:, None]
-  if shift.weight:
-    shifted = source.shift
+  shifted = source.shift
+  if objectives.behavior_xent.weight:
     target_2NxK = np.concatenate(np.swapaxes(shifted.target_Nx2xK, 0, 1))
     rows['shift_target'] = target_2NxK[:, None]
     rows['shift_mask'] = shifted.shifted_Nx2.T.reshape(-1, 1)
+  if objectives.shift.weight:
     held_Nx2 &= ~shifted.shifted_Nx2  # what is shifted is not held
   rows['mask'] = held_Nx2.T.reshape(-1, 1)
   return rows

@@ -28,7 +28,7 @@ class Taught(NamedTuple):
       examples are made.
     explained_N: pairs whose explanations are trained; of a held-out split, those of
       kinds that the task explains.
-    shifted_N: pairs that behavior_xent concerns, also where its weight is 0 and only
+    shifted_N: pairs that objectives.shift concerns, also where its weight is 0 and only
       train.explained=unshifted leaves them out; else none.
   """
 
@@ -65,7 +65,7 @@ def taught(
   size_N = np.array([len(pair.options) for pair in pairs])
   labels = trained_on(train, size_N, own, other, template.states_answer, seed, split)
   shifted_N = np.zeros(len(pairs), bool)
-  objective = train.objectives.behavior_xent
+  objective = train.objectives.shift
   if objective.weight or train.explained == 'unshifted':
     shift = behavior_shift.make(
       objective, template, pairs, own.answer_N, score_NxK, None
@@ -200,7 +200,7 @@ def explained(
     raise schema.ConfigError(
       f'train.explained={train.explained}, train.changed_share={train.changed_share}: '
       'no pair is left whose explanation could be trained; shift fewer of them '
-      '(train.objectives.behavior_xent), or explain all.'
+      f'(train.objectives.{train.objectives.shifting}), or explain all.'
     )
   return kept_N
 

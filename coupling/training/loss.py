@@ -60,6 +60,25 @@ def behavior_kl(
   return _masked(jnp.sum(terms_BxCxV, axis=-1), mask_BxC)
 
 
+def dpo(margin_B: jax.Array) -> SumCount:
+  """DPO's loss in nats (arXiv 2305.18290, equation 7), of `reward_margin`."""
+  return _masked(-jax.nn.log_sigmoid(margin_B), jnp.ones_like(margin_B, bool))
+
+
+def reward_margin(
+  logprobs_Bx2: jax.Array, reference_Bx2: jax.Array, beta: float
+) -> jax.Array:
+  """The chosen reply's reward minus the rejected one's, [B].
+
+  Args:
+    logprobs_Bx2: M_t's log-probabilities of both replies, chosen first.
+    reference_Bx2: M_0's.
+    beta: of the reward, beta * log(M_t / M_0).
+  """
+  ratio_Bx2 = logprobs_Bx2 - reference_Bx2
+  return beta * (ratio_Bx2[:, 0] - ratio_Bx2[:, 1])
+
+
 def _masked(value: jax.Array, mask: jax.Array) -> SumCount:
   if value.shape != mask.shape:
     raise ValueError(f'The mask {mask.shape} is not of the values {value.shape}.')

@@ -19,6 +19,7 @@ from coupling.runtime import interrupt
 from coupling.runtime import progress
 from coupling.training import compiled
 from coupling.training import divergence
+from coupling.training import preferences
 from coupling.training import train_step
 from coupling.training import tree_batches
 from data import loader
@@ -28,6 +29,7 @@ BATCH_FIELDS = {
   'corpus': 'base.batch',
   'explanation': 'train.explanation_batch',
   'behavior': 'train.behavior_batch',
+  preferences.PART: 'train.objectives.dpo.batch',
 }
 
 
@@ -48,7 +50,7 @@ class Training:
   data_seed: int  # of the order of the rows
   plan: (
     tree_batches.Plan | None
-  )  # of batches of trees; None: the parts are those of a batch
+  )  # of batches of trees; None: all parts are those of a batch
   folder: pathlib.Path  # of the checkpoints
   log: pathlib.Path  # TensorBoard folder
   lasting: bool = True  # whether the folder outlives the process
@@ -117,9 +119,9 @@ def fit(training: Training) -> decoder.Params:
 def _make_mesh(training: Training) -> jax.sharding.Mesh:
   """The run's mesh; ConfigError where it does not divide the run's batches."""
   mesh = sharding.make_mesh(training.mesh_axes)
-  if training.plan is not None:
-    return mesh  # which was planned for
-  for name, (_, batch) in training.parts.items():
+  for name, (rows, batch) in training.parts.items():
+    if tree_batches.TREES in rows:
+      continue  # which was planned for
     field, parts = BATCH_FIELDS[name], training.loop.accumulation
     sharding.check_batch(mesh, field, batch, parts)
   return mesh
@@ -133,6 +135,13 @@ def shuffled(
     name: loader.ShuffledBatches(rows, batch, data_seed)
     for name, (rows, batch) in parts.items()
   }
+
+
+def _packed(drawn: train_step.Batch, plan: tree_batches.Plan) -> train_step.Batch:
+  """The trees of a draw in rows, and the parts that are none as they are."""
+  trees = [x for x in drawn.values() if tree_batches.TREES in x]
+  others = {k: x for k, x in drawn.items() if tree_batches.TREES not in x}
+  return tree_batches.pack(trees, plan) | others
 
 
 class _Run:
@@ -179,7 +188,7 @@ class _Run:
       for i in range(self._training.loop.steps_per_dispatch)
     ]
     if plan is not None:
-      drawn = [tree_batches.pack([*parts.values()], plan) for parts in drawn]
+      drawn = [_packed(parts, plan) for parts in drawn]
     return jax.tree.map(lambda *x: np.stack(x), *drawn)
 
   def save(self, state: train_step.State) -> None:

@@ -21,12 +21,14 @@ from coupling.model import decoder
 from coupling.model import lora
 from coupling.model.architecture import DecoderConfig
 from coupling.training import loss
+from coupling.training import preferences
 from coupling.training import tree_batches
 
 State = dict[str, Any]  # params, opt_state, step
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
-# [B, C, V] of the parts of a batch that are read; `reference`: M_0's of `behavior`.
+# [B, C, V] of the parts of a batch that are read; `reference`: M_0's of `behavior`;
+# `preference`: log-probabilities of replies, [B, 2].
 Logits = dict[str, jax.Array]
 Number = np.float32 | jax.Array
 
@@ -55,6 +57,7 @@ class Form(NamedTuple):
   direction: str = ''  # this and the next are of behavior_kl, where it is a term
   support: str = ''
   reference: str = ''
+  beta: float = 0.0  # of dpo
 
 
 PRETRAINING = Form(('answer_xent',))
@@ -72,10 +75,10 @@ def form(objectives: schema.Objectives | None) -> Form:
   if objectives is None:
     return PRETRAINING
   terms = tuple(_weights(objectives))
-  if 'behavior_kl' not in terms:
-    return Form(terms)
-  kl = objectives.behavior_kl
-  return Form(terms, kl.direction, kl.support, kl.reference)
+  kl, found = objectives.behavior_kl, Form(terms)
+  if kl.weight:
+    found = Form(terms, kl.direction, kl.support, kl.reference)
+  return found._replace(beta=objectives.dpo.beta) if objectives.dpo.weight else found
 
 
 def _weights(objectives: schema.Objectives | None) -> dict[str, float]:
@@ -133,7 +136,7 @@ def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
   `reference` [B, C, V or K] (M_0's log-probabilities over the KL's support); and
   `shift_target` [B, C, K], `shift_mask` [B, C]; see
   behavior_shift.Shift. Where there is a part `trees`, these parts have no questions of
-  their own, but read its rows.
+  their own, but read its rows. A `preference` part is that of preferences.prepared.
   """
 
   def read(params, batch, names):
@@ -147,6 +150,9 @@ def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
     if form.reference == 'adapters_off':
       base = decoder.without_adapters(params)
       logits['reference'] = read(base, batch, ['behavior'])['behavior']
+    if 'dpo' in form.terms:
+      part = batch[preferences.PART]
+      logits[preferences.PART] = preferences.logprobs(model, params, part)
     return logits
 
   def explanation_xent(logits, batch):
@@ -179,12 +185,24 @@ def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
       logprobs_BxCxK = behavior.restrict(jax.nn.log_softmax(found), part['options'])
     return loss.option_xent(logprobs_BxCxK, part['shift_target'], part['shift_mask'])
 
+  def margin(logits, batch):
+    found_Bx2, part = logits[preferences.PART], batch[preferences.PART]
+    return loss.reward_margin(found_Bx2, part['reference'], form.beta)
+
+  def mean_of(value_B):
+    return jnp.sum(value_B, dtype=jnp.float32), jnp.float32(len(value_B))
+
   terms = {
     'explanation_xent': explanation_xent,
     'behavior_kl': behavior_kl,
     'behavior_xent': behavior_xent,
+    'dpo': lambda *x: loss.dpo(margin(*x)),
   }
-  return Losses(forward, {name: terms[name] for name in form.terms})
+  found = {name: terms[name] for name in form.terms}
+  if 'dpo' in found:  # of these the metrics are all that is wanted
+    found['dpo_accuracy'] = lambda *x: mean_of(margin(*x) > 0)
+    found['dpo_margin'] = lambda *x: mean_of(margin(*x))
+  return Losses(forward, found)
 
 
 def train_step(
@@ -200,7 +218,7 @@ def train_step(
 
   Args:
     losses: the forward pass and the terms.
-    weights: name -> its weight; of all terms.
+    weights: name -> its weight; a term without one is a metric alone.
     optimizer: an optax optimizer.
     accumulation: microbatches that the batch's rows are dealt into.
     frozen: weights that are not trained, beside those of the state.
@@ -220,7 +238,8 @@ def train_step(
     logits = forward(frozen | params, part)
     sums = {name: term(logits, part)[0] for name, term in terms.items()}
     means = {name: total / jnp.maximum(counts[name], 1) for name, total in sums.items()}
-    return sum(weights[name] * mean for name, mean in means.items()), means
+    weighed = [weights[name] * mean for name, mean in means.items() if name in weights]
+    return sum(weighed), means
 
   grad = jax.value_and_grad(micro_loss, has_aux=True)
   if accumulation == 1:

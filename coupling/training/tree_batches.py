@@ -97,14 +97,17 @@ def plan(
   pools: Mapping[str, loader.ShuffledBatches],
   steps: int,
   multiple: int,
-) -> Plan:
-  """The shape that the batches of all steps fit.
+) -> Plan | None:
+  """The shape that the batches of all steps fit; None where nothing is of `grow`.
 
   Args:
-    pools: what is drawn from at each step, of `grow`.
+    pools: what is drawn from at each step.
     steps: of the run.
     multiple: what the rows must be a multiple of.
   """
+  pools = _grown(pools)
+  if not pools:
+    return None
   parts = [part for part in READ if any(part in x.arrays for x in pools.values())]
   # For each pair of a pool: its tokens, and how much is read in it.
   numbers = {
@@ -155,7 +158,7 @@ def filling(
   """The share of a run's tokens that fill rows up."""
   size = sum(
     pool.arrays[TREES].size[pool.rows(step)].sum()
-    for pool in pools.values()
+    for pool in _grown(pools).values()
     for step in range(steps)
   )
   return 1 - float(size) / (steps * plan.rows * plan.length)
@@ -195,6 +198,12 @@ def pack(drawn: Sequence[loader.Arrays], plan: Plan) -> loader.Arrays:
       for name, x in values.items()
     }
   return batch
+
+
+def _grown(
+  pools: Mapping[str, loader.ShuffledBatches],
+) -> dict[str, loader.ShuffledBatches]:
+  return {name: pool for name, pool in pools.items() if TREES in pool.arrays}
 
 
 def _moved(read_nxX: np.ndarray, offset_n: np.ndarray) -> np.ndarray:

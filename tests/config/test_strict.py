@@ -14,7 +14,7 @@ KINDS = (
   *(schema.Length, schema.Pretrain, schema.Import, schema.Trained, schema.Behavior),
   *(schema.Label, schema.Train, schema.Evaluate, schema.Patch, schema.Mesh),
   *(schema.Report, schema.Model, schema.Optimizer, schema.Loop, schema.Lora),
-  *(schema.ExplanationXent, schema.BehaviorKL, schema.BehaviorXent, paper_schema.Study),
+  *(schema.ExplanationXent, schema.BehaviorKL, schema.DPO, paper_schema.Study),
 )
 JUNK = (None, True, 'word', '1', -7, 0, 3, 2.5, -2.5, [], ['word'], [True], {}, {1, 2})
 TINY, HUGE = (float(getattr(np.finfo(np.float32), x)) for x in ('tiny', 'max'))

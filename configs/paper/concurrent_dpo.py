@@ -1,0 +1,42 @@
+r"""Behaviour that DPO shifts while explanations are trained on old labels.
+
+Claim (arXiv 2606.32038): explanations follow it under other post-training objectives.
+
+  python main.py --config=configs/paper/concurrent_dpo.py \
+    --workdir=runs/concurrent_dpo --workers=2
+
+Worlds 41 to 45: not run yet.
+Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.paper import common
+from configs.paper import concurrent_shift
+
+WORLD_DPO = dict(weight=10.0, beta=0.1, batch=48)
+TASK_DPO = dict(weight=1.0)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  args, config = common.start(arg, kind='')
+  if args['on'] == 'world':
+    # The shift of concurrent_shift.py that tracks most clearly.
+    shifts = {'rotate': concurrent_shift.WORLD_SHIFTS['rotate']}
+    made = concurrent_shift.cells(shifts, True, contexts=('before',), dpo=WORLD_DPO)
+  else:
+    kind = dict(cues=args['kind'] or 'all')
+    shifts = {k: x | kind for k, x in concurrent_shift.TASK_SHIFTS.items()}
+    made = concurrent_shift.cells(shifts, False, bool(args['kind']), dpo=TASK_DPO)
+  runs, pairs = made
+  common.add_runs(config, runs)
+  names, companions = zip(*pairs)
+  common.add_study(
+    config,
+    'concurrent_dpo',
+    kind='shift',
+    claim='Explanations follow behaviour that DPO shifts while they are trained.',
+    runs=names,
+    companions=companions,
+  )
+  return config
