@@ -31,6 +31,7 @@ def with_bad_row(
   part, field = {
     'behavior_kl': ('behavior', 'reference'),
     'behavior_xent': ('behavior', 'shift_target'),
+    'dpo': ('preference', 'reference'),
   }[term]
   made = small_trainings.training(folder, run)
   order = train_loop.shuffled(made.parts, made.data_seed)[part]
@@ -38,8 +39,10 @@ def with_bad_row(
   row = next(i for i in order.rows(step - 1) if i not in earlier)
   rows, batch = made.parts[part]
   array = rows[field].copy()
-  array[row, 0, 0] = value
-  rows = rows | {field: array, 'shift_mask': np.ones_like(rows['shift_mask'])}
+  array[row, 0] = value
+  rows = rows | {field: array}
+  if 'shift_mask' in rows:
+    rows['shift_mask'] = np.ones_like(rows['shift_mask'])
   return dataclasses.replace(made, parts=made.parts | {part: (rows, batch)})
 
 
@@ -70,7 +73,7 @@ def test_the_host_looks_at_every_number(dtype):
   assert finite.is_finite(np.zeros((0, 3), dtype))
 
 
-@pytest.mark.parametrize('term', ['behavior_kl', 'behavior_xent'])
+@pytest.mark.parametrize('term', ['behavior_kl', 'behavior_xent', 'dpo'])
 @pytest.mark.parametrize('step', [1, 2])
 def test_a_training_stops_at_the_step_and_names_the_term(tmp_path, term, step):
   """Two steps a dispatch: the step is named, not the dispatch."""

@@ -25,7 +25,7 @@ BATCH = 8
 
 def objectives(held: float, shift: float = 0.3) -> schema.Objectives:
   """With these weights of the KL and of the shift."""
-  of = test_train_step.OBJECTIVES
+  of = test_train_step.EVERY
   return dataclasses.replace(
     of,
     behavior_kl=dataclasses.replace(of.behavior_kl, weight=held),

@@ -37,13 +37,15 @@ OBJECTIVES = schema.Objectives(
   behavior_kl=schema.BehaviorKL(weight=0.7),
   behavior_xent=schema.BehaviorXent(weight=0.3),
 )
+# Every term that a training may have beside one another.
+EVERY = dataclasses.replace(OBJECTIVES, dpo=schema.DPO(weight=0.4, file='given'))
 LORA = schema.Lora(rank=4, alpha=8.0, targets=('q', 'v', 'down'))
 # M_0 is the same weights without adapters.
 HELD = dataclasses.replace(
-  OBJECTIVES,
+  EVERY,
   behavior_kl=dataclasses.replace(OBJECTIVES.behavior_kl, reference='adapters_off'),
 )
-HYPER = train_step.hyper(OBJECTIVES, OPTIMIZER)  # HELD's are the same
+HYPER = train_step.hyper(EVERY, OPTIMIZER)  # HELD's are the same
 ROWS = 16
 
 
@@ -74,6 +76,13 @@ def make_batch(step: int) -> train_step.Batch:
       'shift_target': np.tile(np.eye(4, dtype=np.float32)[0], (ROWS, 1, 1)),
       'shift_mask': rng.random((ROWS, 1)) < 0.5,
     },
+    'preference': {
+      'tokens': rng.integers(1, 23, (ROWS, 2, 8)).astype(np.int32),
+      'read': np.sort(rng.integers(2, 8, (ROWS, 2, 3)).astype(np.int32)),
+      'target': rng.integers(1, 23, (ROWS, 2, 3)).astype(np.int32),
+      'mask': rng.random((ROWS, 2, 3)) < 0.7,
+      'reference': rng.normal(-6, 3, (ROWS, 2)).astype(np.float32),
+    },
   }
 
 
@@ -95,7 +104,7 @@ def assert_equal(a, b):
 
 
 def losses(accumulation: int = 1) -> list[float]:
-  p = compiled(None, OBJECTIVES, OPTIMIZER, accumulation)
+  p = compiled(None, EVERY, OPTIMIZER, accumulation)
   state = p.init(decoder.init(MODEL, 0))
   found = []
   for first in range(0, 8, 2):
@@ -106,7 +115,7 @@ def losses(accumulation: int = 1) -> list[float]:
 
 def one_step(optimizer):
   """The train step of this module's objectives as a function of state and batch."""
-  losses = train_step.explanation_losses(MODEL, train_step.form(OBJECTIVES))
+  losses = train_step.explanation_losses(MODEL, train_step.form(EVERY))
   return functools.partial(
     train_step.train_step, losses, HYPER.weights, optimizer, 1, {}
   )
@@ -122,9 +131,12 @@ def test_golden_step():
   golden = {
     'behavior_kl': 1.2959,
     'behavior_xent': 5.2527,
+    'dpo': 1.1499,
+    'dpo_accuracy': 0.3125,
+    'dpo_margin': -0.6302,
     'explanation_xent': 5.0023,
-    'gradient_norm': 13.9778,
-    'loss': 12.4876,
+    'gradient_norm': 13.9923,
+    'loss': 12.9476,
   }
   assert found == pytest.approx(golden, rel=2e-4), (
     f'The first step gives {found}, not {golden}. If you meant to change the model, '
@@ -220,15 +232,17 @@ def test_what_compiles_is_told_by_terms_and_settings_but_not_by_whom_a_shift_con
     OBJECTIVES.behavior_xent, target='follow_cue', cues='explained'
   )
   assert train_step.form(dataclasses.replace(OBJECTIVES, behavior_xent=shift)) == one
-  others = [HELD]
+  others = [HELD, EVERY]
+  dpo = dataclasses.replace(EVERY.dpo, beta=0.5)
+  others.append(dataclasses.replace(EVERY, dpo=dpo))
   for changes in ({'direction': 'reverse'}, {'support': 'vocabulary'}, {'weight': 0.0}):
     kl = dataclasses.replace(OBJECTIVES.behavior_kl, **changes)
     others.append(dataclasses.replace(OBJECTIVES, behavior_kl=kl))
-  assert len({one, *map(train_step.form, others)}) == 5
+  assert len({one, *map(train_step.form, others)}) == 7
 
 
 def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
-  p = compiled(None, OBJECTIVES, OPTIMIZER)
+  p = compiled(None, EVERY, OPTIMIZER)
   state = p.init(decoder.init(MODEL, 0))
   saved = kept_steps.Checkpoints(tmp_path / 'c', 4)
   saved.save(state, {'data_seed': 5})
@@ -331,7 +345,7 @@ def split_losses(data: int, fsdp: int, tensor: int) -> list[float]:
   mesh = sharding.make_mesh(schema.Mesh(data=data, fsdp=fsdp, tensor=tensor))
   model = dataclasses.replace(MODEL, vocab_size=24)
   found = []
-  for low_rank, objectives in ((None, OBJECTIVES), (LORA, HELD)):
+  for low_rank, objectives in ((None, EVERY), (LORA, HELD)):
     settings = compiled_lib.settings(
       model, low_rank, objectives, OPTIMIZER, LOOP.steps, 1
     )
