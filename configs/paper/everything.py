@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.paper import capacity
 from configs.paper import common
+from configs.paper import concurrent_dpo
 from configs.paper import concurrent_refusal
 from configs.paper import concurrent_shift
 from configs.paper import iterated
@@ -33,6 +34,7 @@ STUDIES = (
   label_source,
   label_noise,
   concurrent_shift,
+  concurrent_dpo,
   concurrent_refusal,
   planted,
   capacity,

@@ -137,12 +137,12 @@ def shift_problems(
   And a file of preferences that cannot be used.
   Without a task, which is None where pairs were given, no preferences are known.
   """
-  terms, known = train.objectives, behavior_shift.ON_CUES
+  terms, known, problems = train.objectives, behavior_shift.ON_CUES, []
   if terms.dpo.weight and terms.dpo.file:
     try:
       preference_file.read(terms.dpo.file)
     except readers.DataError as error:
-      return [f'{section}.objectives.dpo.file: {error}']
+      problems.append(f'{section}.objectives.dpo.file: {error}')
   who = 'given pairs know'
   if task is not None:
     module = importlib.import_module(task.module)
@@ -151,12 +151,12 @@ def shift_problems(
   shift = terms.shift
   field = f'{section}.objectives.{terms.shifting}.target={shift.target!r}'
   if shift.target not in known:
-    return [f'{field}: {who} {", ".join(known)}']
+    return [*problems, f'{field}: {who} {", ".join(known)}']
   try:
     behavior_shift.scores(shift, task, seed, [])
   except ValueError as error:
-    return [f'{field}: {error}']
-  return []
+    problems.append(f'{field}: {error}')
+  return problems
 
 
 def _batch_problems(e: schema.Experiment) -> list[str]:

@@ -31,7 +31,7 @@ def runs(field, *names):
   return {f'runs.{x}.{field}' for x in names or ('kl', 'no_kl', 'sibling', 'shuffled')}
 
 
-KL = 'objectives.behavior_kl'
+KL, SHIFTS = 'objectives.behavior_kl', ('behavior_xent', 'dpo')
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,11 @@ KL = 'objectives.behavior_kl'
     ({'train.mixture': 0.5}, runs('mixture')),
     ({'train.attention': 'cudnn'}, runs('attention')),
     ({'train.objectives.explanation_xent.weight': 0.0}, runs('objectives', 'no_kl')),
+    ({f'train.objectives.{x}.weight': 1.0 for x in SHIFTS}, runs('objectives')),
+    (
+      {'train.objectives.dpo.file': 'x', 'train.objectives.dpo.cues': 'src0'},
+      runs('objectives.dpo.file'),
+    ),
     (
       {f'train.{KL}.reference': 'adapters_off'},
       runs(f'{KL}.reference', 'kl', 'sibling', 'shuffled'),

@@ -13,7 +13,8 @@ from coupling.config import paper_parts, schema, validate
 from coupling.model import decoder, sharding
 from coupling.plan import ahead_of_time, synthetic
 from coupling.run import base_model
-from coupling.training import tree_batches
+from coupling.training import preferences, tree_batches
+from data import preference_file
 from tests import chat_checkpoints, command
 from tests.training import test_tree_batches
 
@@ -38,6 +39,19 @@ def test_made_up_batches_have_the_form_of_real_ones(case):
     assert form(made) == form(real)
   assert len(made['explanation']['read']) == config.explanation_batch
   assert len(made['behavior']['read']) == config.behavior_batch
+
+
+def test_made_up_preferences_have_the_form_of_real_ones():
+  config, _ = test_tree_batches.CASES['options']
+  dpo = schema.DPO(weight=1.0, file='given', batch=3)
+  terms = dataclasses.replace(config.objectives, dpo=dpo)
+  config = dataclasses.replace(config, trees=True, objectives=terms)
+  made = synthetic.train_batch(config, test_tree_batches.model(), LENGTHS, 1)
+  asked = preference_file.Preference('Why?', 'So', 'No')
+  real = preferences.rows(test_tree_batches.CHAT, [asked])
+  reference = {'reference': np.zeros((1, 2), np.float32)}
+  assert form(made['preference']) == form(real | reference)
+  assert len(made['preference']['read']) == 3
 
 
 def test_pairs_share_what_stands_before_the_cue():

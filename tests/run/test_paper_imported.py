@@ -7,6 +7,7 @@ import pytest
 from configs import hint_mmlu
 from configs.paper import capacity
 from configs.paper import common
+from configs.paper import concurrent_dpo
 from configs.paper import concurrent_refusal
 from configs.paper import concurrent_shift
 from configs.paper import iterated
@@ -30,7 +31,7 @@ from tests import real_data
 pytestmark = [pytest.mark.usefixtures('few_optimizations'), pytest.mark.slow]
 
 KIND = 'professor'
-WITH_KIND = (concurrent_shift, planted)
+WITH_KIND = (concurrent_shift, concurrent_dpo, planted)
 # Each with runs that show all it changes: its others differ from these in a number, or
 # put the changes of two together.
 STUDIES = {
@@ -44,6 +45,7 @@ STUDIES = {
   iterated: ('again_2',),
   label_source: ('from_donor', 'mixed_50'),
   concurrent_shift: ('ignore_uncovered_after', 'follow_covered_before', 'still_after'),
+  concurrent_dpo: ('dpo_follow_uncovered_before',),
   planted: ('planted', 'not_planted'),
 }
 OF_THE_WORLD = (privileged_access, concurrent_refusal)

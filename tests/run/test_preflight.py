@@ -165,11 +165,13 @@ def test_all_problems_are_listed_at_once(checkpoint):
   config.train.lora.targets = ('q', 'head')
   config.train.objectives.behavior_kl.support = 'vocabulary'
   config.train.objectives.behavior_xent.update(weight=1.0, cues='unexplained')
+  config.train.objectives.dpo.update(weight=1.0, file='nowhere.jsonl')
   config.runs = {'kl': {}}
   config.report.update(unregularised='', sibling='', shuffled='')
   starts = [
     'runs.kl.objectives.behavior_kl.support=vocabulary, but label.reference=options',
     'runs.kl.objectives.behavior_xent.cues=unexplained: this task explains cues of all',
+    'runs.kl.objectives.dpo.file: nowhere.jsonl: cannot be read',
     'mesh.data=3 x mesh.fsdp=1 x mesh.tensor=1 does not give '
     f'{jax.device_count()} devices',
     "runs.kl.lora.targets=('q', 'head'): this model has no such layers; choose from",

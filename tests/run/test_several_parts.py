@@ -30,7 +30,7 @@ RUNS = {
   ),
   'shift_only': dict(
     practice=True,
-    objectives=dict(behavior_xent=SHIFT, explanation_xent=dict(weight=0.0)),
+    objectives=dict(dpo=SHIFT, explanation_xent=dict(weight=0.0)),
   ),
   'and_explain': dict(start='shift_only', labels='run:shift_only'),
 }
