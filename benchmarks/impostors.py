@@ -123,11 +123,11 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--experiments', type=int, default=300)
   parser.add_argument('--seed', type=int, default=0)
+  of_kind = {'impostor': simulated.IMPOSTORS, 'tracker': simulated.TRACKERS}
+  parser.add_argument('--kind', choices=of_kind, help='one of them alone')
   flags = parser.parse_args()
-  for title, explainers in (
-    ('impostor', simulated.IMPOSTORS),
-    ('tracker', simulated.TRACKERS),
-  ):
+  for title in [flags.kind] if flags.kind else of_kind:
+    explainers = of_kind[title]
     table = rates(flags.experiments, flags.seed, explainers)
     for name, (world, explain) in (
       simulated.IN_OTHER_WORLDS.items() if title == 'impostor' else ()

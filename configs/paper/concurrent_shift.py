@@ -114,7 +114,12 @@ def on_world() -> tuple[dict, list]:
   shift = dict(behavior_xent=dict(weight=1.0, seed=1) | shifts['rotate'])
   runs['rotate_other'] = runs['rotate_uncovered_before'] | dict(objectives=shift)
   pairs['rotate_other'] = 'still_rotate_before'
-  return runs | {name: runs[name] | TRACED_RUN for name in TRACED}, [*pairs.items()]
+  return traced(runs), [*pairs.items()]
+
+
+def traced(runs: dict[str, dict]) -> dict[str, dict]:
+  """The runs, of which those of TRACED keep what they are on the way."""
+  return runs | {name: runs[name] | TRACED_RUN for name in TRACED if name in runs}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
