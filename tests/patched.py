@@ -78,9 +78,9 @@ def of_paper(paper: Paper):
   """Maps in which each claim of the study of circuits is true."""
   seeds = next(iter(paper.parts.values())).seeds
   planted = {
-    'main/kl': {0: (0.1, False), 20: (0.9, True)},
-    'main/no_kl': {0: (0.1, False), 20: (0.4, True)},
-    'main/shuffled': {20: (0.0, False)},
+    'main/kl': {0: (0.1, False, 0.0), 20: (0.9, True, 1.0)},
+    'main/no_kl': {0: (0.1, False, 0.0), 20: (0.4, True, 0.3)},
+    'main/shuffled': {20: (0.0, False, 0.0)},
   }
   return {
     name: {

@@ -43,6 +43,7 @@ TESTED = {
 }
 # Contrasts that claims are decided on, and which half of an explanation each patches.
 HALVES = {'moved': '', 'question': 'v’'}
+MOVES = 'moves beyond '  # key of a difference, before what it is from
 BOUND = 0.9999  # of correlations, whose Fisher's z would be infinite
 COLUMNS = (
   ('Pairs', 'n', count),
@@ -144,8 +145,10 @@ def _against(study: Study, parts: Parts, contrast: str, ends: dict[str, dict]) -
   result = {}
   for name, step, alone, crossed in named:
     for key, cross in ((alone, False), (f'explanation map of {crossed}', True)):
-      over = parts.over(_over_other, contrast, (main, last), (name, step), cross)
-      result[key] = over['less']
+      which = contrast, (main, last), (name, step), cross
+      over = parts.over(_over_other, *which, shares=False)
+      result[key] = over['sharing']
+    result[f'{MOVES}{alone}'] = over['moves']
   return result
 
 
@@ -157,10 +160,18 @@ def _over_other(
   cross: bool,
   seed: int,
 ) -> dict:
-  """Sharing minus another's; `cross`: minus that with the other's explanation map."""
+  """What the main run has minus another's; `cross`: of sharing, minus that with the
+  other's explanation map."""
   pair = [_map(parts, name, contrast, step, seed) for name, step in (main, other)]
-  own, its = (sharing.statistics(x)['sharing']['size']['value'] for x in pair)
-  return {'less': minus(own, sharing.cross(*pair) if cross else its)}
+  own, its = (sharing.statistics(x) for x in pair)
+  shares, moves = (
+    [x[section][key]['value'] for x in (own, its)]
+    for section, key in (('sharing', 'size'), ('knocked_out', 'follows'))
+  )
+  return {
+    'sharing': minus(shares[0], sharing.cross(*pair) if cross else shares[1]),
+    'moves': minus(*moves),
+  }
 
 
 def _correlation(over: dict, confidence: float) -> dict:
@@ -225,7 +236,7 @@ def _rows(study: Study, found: dict, contrast: str) -> list[Row]:
     ),
   ):
     if key in against:
-      told = ', '.join(x for x in (half, about) if x)
+      told = _about(half, about)
       result.append(row(claim, against[key], given(against[key]), about=told))
   without, whole = last['knocked_out'], last['explanation_whole']['mean']
   difference, follows = without['explanation']['difference'], without['follows']
@@ -233,7 +244,16 @@ def _rows(study: Study, found: dict, contrast: str) -> list[Row]:
     *result,
     row('knocked_out', difference, given(difference), whole, half),
     row('moves_with_behavior', follows, given(follows), about=half),
+    *(
+      row('moves_beyond', x, given(x), about=_about(half, key.removeprefix(MOVES)))
+      for key, x in against.items()
+      if key.startswith(MOVES)
+    ),
   ]
+
+
+def _about(half: str, run: str) -> str:
+  return ', '.join(x for x in (half, run) if x)
 
 
 def _given(to_patch: bool, statistic: dict) -> str:

@@ -264,5 +264,9 @@ CLAIMS = {
     'pairs whose explanation prefers what the ablated behaviour makes true, beyond '
     'what the shares alone give, minus the same of the explanation as it was, above 0',
   ),
+  'moves_beyond': Claim(
+    '… more than elsewhere',
+    'the same, minus that of M_0 or of another run, paired by seed, above 0',
+  ),
 }
 row = functools.partial(conclusions.row, CLAIMS)

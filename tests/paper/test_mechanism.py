@@ -44,7 +44,7 @@ def found_with(planted, contrasts=('moved',), **changes):
 
 def test_all_claims_agree_where_all_are_true(planted):
   found, states = found_with(planted)
-  assert len(states) == 9 and set(states.values()) == {SUPPORTED}, states
+  assert len(states) == 12 and set(states.values()) == {SUPPORTED}, states
   end = found['runs'][0]['steps'][-1]
   assert end['sharing']['size']['mean'] == pytest.approx(0.9, abs=0.05)
   assert end['knocked_out']['agrees']['mean'] == 1
@@ -87,6 +87,8 @@ def test_what_shuffled_labels_share_too_is_not_explained_by_true_ones(planted):
 def test_explanations_that_stay_do_not_move_with_the_behaviour(planted):
   _, states = found_with(planted, kl=lambda seed: patched.maps(seed, 0.9, follows=0.0))
   assert states['moves_with_behavior', ''] == NOT_TESTED  # no interval
+  # They move less than those of the run without the KL.
+  assert states['moves_beyond', 'no_kl'] == CONTRADICTED
 
 
 def test_a_run_without_pairs_is_left_out(planted):
