@@ -20,6 +20,7 @@ from absl import app
 
 ALONE = re.compile(r'alone: ([a-z ]+)')
 NUMBER = re.compile(r'^(\S+?)%? \[(\S+), (\S+)\]$')
+COLUMNS = ('Study', 'Claim', 'Number [95%]', 'State')
 STATES = ('supported', 'contradicted', 'inconclusive', 'not tested')
 
 
@@ -46,9 +47,6 @@ def read(path: pathlib.Path) -> dict[tuple[str, str], Verdict]:
   if not found:
     raise ValueError(f'{path}: no table with the columns {COLUMNS}: give a report.md')
   return found
-
-
-COLUMNS = ('Study', 'Claim', 'Number [95%]', 'State')
 
 
 def _rows(text: str) -> Iterator[dict[str, str]]:
@@ -81,8 +79,14 @@ def differ(one: Verdict, other: Verdict) -> bool:
 def lines(first: dict, second: dict) -> Iterator[str]:
   """The report, in Markdown."""
   both = [key for key in first if key in second]
+  lone = [
+    sorted({*one} - {*other}) for one, other in ((first, second), (second, first))
+  ]
   crossed = collections.Counter((first[k].state, second[k].state) for k in both)
-  yield f'{len(both)} claims are in both.\n'
+  yield (
+    f'{len(both)} claims are in both; {len(lone[0])} in the first alone, '
+    f'{len(lone[1])} in the second alone.\n'
+  )
   yield f'| first \\ second | {" | ".join(STATES)} |\n| --- |{" ---: |" * len(STATES)}'
   for state in STATES:
     counts = (str(crossed[state, other]) for other in STATES)
@@ -94,6 +98,9 @@ def lines(first: dict, second: dict) -> Iterator[str]:
   apart = sum(differ(first[k], second[k]) for k in measured)
   yield f'Numbers that differ: {apart} of {len(measured)}.\n'
   yield '| study | claim | first | second | numbers differ |\n' + '| --- ' * 5 + '|'
+  for key in lone[0] + lone[1]:
+    which = 'the first alone' if key in first else 'the second alone'
+    yield f'| {" | ".join((*key, which))} | | |'
   for key in both:
     one, other = first[key], second[key]
     if one.state != other.state or differ(one, other):

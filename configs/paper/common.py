@@ -3,8 +3,7 @@
 Every config of configs/paper/ takes these arguments:
 
   on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
-  seeds      the most there may be, see LOOKS
-  first      the first of them; worlds 41, 42, ... of the built-in world
+  seeds      the most there may be, see LOOKS; of the world from 41 on, or from first
   steps      of each training; 0: as the task's own config says (world: 800)
 
 and, for an imported model, those of configs/common.py. Part `main` holds the runs

@@ -4,8 +4,9 @@ Claim: those of arXiv 2606.32038, in one report; each study can be run alone.
 
   python main.py --config=configs/paper/everything.py --workdir=runs/paper --workers=2
 
-69 minutes for five worlds on two cores, beside other work. Of 72 statements, each by
-its own interval of 95%, 27 are supported and 15 contradicted (docs/paper.md).
+69 minutes for five worlds on two cores, before concurrent_dpo and the patching of v'
+were in it. Of 72 statements, each by its own interval of 95%, 27 are supported and 15
+contradicted (docs/paper.md).
 Arguments: see common.py, and studies, some of them: mechanism+iterated.
 """
 

@@ -8,7 +8,9 @@ Behaviour is then what it says without a cue, so that x∖C stands in the place 
   explanation   x: "changed to v'", x': "changed to v' of x'"; whole statements
 
 Both statements say "changed", so that v' alone tells them apart. Two pairs are compared
-whose prompts are of equally many tokens, in the same position groups.
+whose prompts are of equally many tokens, in the same position groups. A prompt may be x
+of one pair and x' of others, so that pairs are not independent: intervals within one
+seed are too narrow, those over seeds are not.
 """
 
 import collections
