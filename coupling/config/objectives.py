@@ -52,7 +52,8 @@ class DPO(Shift):
   """By direct preference optimisation (arXiv 2305.18290) with M_0 as the reference.
 
   What is preferred: `chosen` to `rejected` in each row of `file` (preference_file.py);
-  or, without a file, the target's likeliest option to M_0's answer, where they differ.
+  or, without a file, the target's likeliest option to M_0's answer, where they differ;
+  behavior_kl lets go of these prompts alone.
   """
 
   beta: Positive = 0.1
@@ -70,11 +71,11 @@ class Objectives:
   dpo: DPO = DPO()
 
   @property
-  def shifting(self) -> str:
+  def shift_term(self) -> str:
     """Name of the term that says which pairs are shifted, and towards what."""
     return 'dpo' if self.dpo.weight and not self.dpo.file else 'behavior_xent'
 
   @property
   def shift(self) -> Shift:
     """That term, which may have a weight of 0."""
-    return getattr(self, self.shifting)
+    return getattr(self, self.shift_term)

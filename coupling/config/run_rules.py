@@ -75,7 +75,7 @@ def objective_problems(section: str, train: schema.Train) -> Iterator[str]:
       f'{section}.objectives.behavior_kl.reference=adapters_off: without adapters '
       '(train.lora.rank=0) M_0 is not kept; use labels'
     )
-  if terms.shifting == 'dpo' and terms.behavior_xent.weight:
+  if terms.shift_term == 'dpo' and terms.behavior_xent.weight:
     yield (
       f'{section}.objectives: dpo and behavior_xent both shift the behaviour on pairs; '
       "set one's weight to 0, or give dpo.file"

@@ -215,7 +215,7 @@ def _sibling_of(parts: Parts, name: str, others: tuple[str, ...]) -> str | None:
 
 def _seedless(train: Train) -> Train:
   terms = train.objectives
-  shift = {terms.shifting: dataclasses.replace(terms.shift, seed=0)}
+  shift = {terms.shift_term: dataclasses.replace(terms.shift, seed=0)}
   objectives = dataclasses.replace(terms, **shift)
   loop = dataclasses.replace(train.loop, checkpoint_every=1)
   return dataclasses.replace(

@@ -25,7 +25,7 @@ from coupling.plan import costs
 from coupling.plan import synthetic
 from coupling.run import base_model
 from coupling.training import compiled as compiled_lib
-from coupling.training import preferences
+from coupling.training import preference_loss
 from coupling.training import train_loop
 from coupling.training import train_step
 
@@ -116,7 +116,7 @@ def train_program(
   multiple = sharding.batch_parts(mesh) * parts
   batch = synthetic.train_batch(config, model, lengths, multiple)
   for part, x in batch.items():
-    if not config.trees or part == preferences.PART:  # rows of trees divide
+    if not config.trees or part == preference_loss.PART:  # rows of trees divide
       field = train_loop.BATCH_FIELDS[part]
       sharding.check_batch(mesh, field, len(x['read']), parts)
   one_step = _placed(jax.tree.map(lambda x: x[None], batch), program.batch_sharding)

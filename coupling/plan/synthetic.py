@@ -7,7 +7,7 @@ import numpy as np
 from coupling.config import schema
 from coupling.model import speculative
 from coupling.model.architecture import DecoderConfig
-from coupling.training import preferences
+from coupling.training import preference_loss
 from coupling.training import tree_batches
 from data import loader
 from data import trees as trees_lib
@@ -85,7 +85,7 @@ def train_batch(
     members['behavior'] = np.arange(2 * shown).reshape(2, -1).T
   apart = {}
   if terms.dpo.weight:
-    apart[preferences.PART] = _preference_rows(model, lengths, terms.dpo.batch)
+    apart[preference_loss.PART] = _preference_rows(model, lengths, terms.dpo.batch)
   if config.trees and asked:
     grown = tree_batches.grow(asked, members)
     pools = {'explained': loader.ShuffledBatches(grown, pairs, 0)}

@@ -26,7 +26,7 @@ from coupling.training import behavior_shift
 from coupling.training import examples
 from coupling.training import explanation_training
 from coupling.training import label_rules
-from coupling.training import preferences
+from coupling.training import preference_reference
 from coupling.training import train_loop
 from coupling.training import train_step
 
@@ -113,7 +113,7 @@ def _fit(
   if stage.finished:
     like = base_model.kept_like(model.config, fresh, model.mesh)
     return kept_steps.read_params(kept, config.loop.steps, like)
-  parts = preferences.prepared(
+  parts = preference_reference.prepared(
     stage, _parts(labels, config, seed), model.config, base, model.mesh, labels.length
   )
   training = explanation_training.make(
@@ -240,7 +240,7 @@ def _reference_problems(
     return []
   return [
     f'labels: they were read from a file without the column {wanted}, which behaviour '
-    f'objectives need: set kl=0 and train.objectives.{objectives.shifting}.weight=0, '
+    f'objectives need: set kl=0 and train.objectives.{objectives.shift_term}.weight=0, '
     'or label the pairs anew (coupling.label)'
   ]
 

@@ -25,7 +25,7 @@ from coupling.training import behavior_shift
 from coupling.training import examples
 from coupling.training import explanation_training
 from coupling.training import label_rules
-from coupling.training import preferences
+from coupling.training import preference_reference
 from coupling.training import train_loop
 from coupling.training import tree_batches
 from data import pairs as pairs_lib
@@ -90,7 +90,7 @@ def _training(
   config = e.runs[run]
   base, mesh = base_model.base_params(e, workdir, seed), sharding.make_mesh(e.mesh)
   model = base_model.decoder(e)
-  parts = preferences.prepared(stage, parts, model, base, mesh, e.length)
+  parts = preference_reference.prepared(stage, parts, model, base, mesh, e.length)
   return explanation_training.make(
     f'seed {seed} · {run} · train',
     config,

@@ -88,10 +88,11 @@ def of_run(model: DecoderConfig, config: schema.Train) -> Settings:
 def program(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
   """The program of a training; the same settings compile once."""
   model, form = settings.model, settings.form
-  if form == train_step.PRETRAINING:
-    losses = train_step.base_losses(model)
-  else:
-    losses = train_step.explanation_losses(model, form)
+
+  def make_losses(beta):
+    if form == train_step.PRETRAINING:
+      return train_step.base_losses(model)
+    return train_step.explanation_losses(model, form, beta)
 
   def make_optimizer(peak):
     return train_step.make_optimizer(settings.optimizer, settings.steps, peak)
@@ -104,7 +105,7 @@ def program(settings: Settings, mesh: jax.sharding.Mesh) -> Program:
     optimizer = make_optimizer(hyper.learning_rate)
     step = functools.partial(
       train_step.train_step,
-      losses,
+      make_losses(hyper.beta),
       hyper.weights,
       optimizer,
       settings.accumulation,

@@ -12,6 +12,7 @@ from coupling.elicit import options as options_lib
 from coupling.elicit.explanation import Behaviors, Explanation
 from coupling.training import behavior_shift
 from coupling.training import label_rules
+from coupling.training import preference_loss
 from coupling.training import preferences
 from coupling.training import tree_batches
 from data import formats
@@ -114,7 +115,7 @@ def training_parts(
   shift = objectives.shift
   if shift.weight and not any(x.shift.pairs_N.any() for x in found):
     raise schema.ConfigError(
-      f'train.objectives.{objectives.shifting}: cues={shift.cues} and '
+      f'train.objectives.{objectives.shift_term}: cues={shift.cues} and '
       f'target={shift.target} leave no pair of this task to shift (follow_cue needs '
       'cues that name an option); choose others, such as ignore_cue, or a weight of 0.'
     )
@@ -131,7 +132,7 @@ def training_parts(
     did = [(x.pairs, x.reference, x.shift) for x in found]
     preferred = preferences.wanted(objectives.dpo, template, did)
     rows = preferences.rows(format, preferred)
-    parts[preferences.PART] = rows, objectives.dpo.batch
+    parts[preference_loss.PART] = rows, objectives.dpo.batch
   if config.trees and (explanations is not None or behaviors):
     return parts | _tree_parts(config, source, explanations, drawn_M, behaviors)
   if explanations is not None:
@@ -289,7 +290,9 @@ def _behavior_rows(
     target_2NxK = np.concatenate(np.swapaxes(shifted.target_Nx2xK, 0, 1))
     rows['shift_target'] = target_2NxK[:, None]
     rows['shift_mask'] = shifted.shifted_Nx2.T.reshape(-1, 1)
-  if objectives.shift.weight:
+  if objectives.shift_term == 'dpo':  # what nothing trains stays held
+    held_Nx2 &= ~preferences.preferred_Nx2(shifted, reference)
+  elif objectives.shift.weight:
     held_Nx2 &= ~shifted.shifted_Nx2  # what is shifted is not held
   rows['mask'] = held_Nx2.T.reshape(-1, 1)
   return rows

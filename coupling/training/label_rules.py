@@ -200,7 +200,7 @@ def explained(
     raise schema.ConfigError(
       f'train.explained={train.explained}, train.changed_share={train.changed_share}: '
       'no pair is left whose explanation could be trained; shift fewer of them '
-      f'(train.objectives.{train.objectives.shifting}), or explain all.'
+      f'(train.objectives.{train.objectives.shift_term}), or explain all.'
     )
   return kept_N
 

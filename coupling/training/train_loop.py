@@ -19,7 +19,7 @@ from coupling.runtime import interrupt
 from coupling.runtime import progress
 from coupling.training import compiled
 from coupling.training import divergence
-from coupling.training import preferences
+from coupling.training import preference_loss
 from coupling.training import train_step
 from coupling.training import tree_batches
 from data import loader
@@ -29,7 +29,7 @@ BATCH_FIELDS = {
   'corpus': 'base.batch',
   'explanation': 'train.explanation_batch',
   'behavior': 'train.behavior_batch',
-  preferences.PART: 'train.objectives.dpo.batch',
+  preference_loss.PART: 'train.objectives.dpo.batch',
 }
 
 

@@ -5,8 +5,9 @@ parts; each objective reads one part and returns (sum, count). Settings that are
 numbers (`Hyper`) are inputs of the compiled step: other numbers compile nothing anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from coupling.model import decoder
 from coupling.model import lora
 from coupling.model.architecture import DecoderConfig
 from coupling.training import loss
-from coupling.training import preferences
+from coupling.training import preference_loss
 from coupling.training import tree_batches
 
 State = dict[str, Any]  # params, opt_state, step
@@ -38,6 +39,7 @@ class Hyper(NamedTuple):
 
   learning_rate: Number  # the schedule's peak
   weights: dict[str, Number]  # of the loss's terms
+  beta: Number  # of dpo; 0 where that is no term
 
 
 class Losses(NamedTuple):
@@ -57,7 +59,6 @@ class Form(NamedTuple):
   direction: str = ''  # this and the next are of behavior_kl, where it is a term
   support: str = ''
   reference: str = ''
-  beta: float = 0.0  # of dpo
 
 
 PRETRAINING = Form(('answer_xent',))
@@ -67,7 +68,8 @@ TOTALS = ('loss', 'gradient_norm')  # metrics beside the terms
 def hyper(objectives: schema.Objectives | None, optimizer: schema.Optimizer) -> Hyper:
   """The numbers of a training; objectives are None for pretraining."""
   weights = {k: np.float32(weight) for k, weight in _weights(objectives).items()}
-  return Hyper(np.float32(optimizer.learning_rate), weights)
+  beta = objectives.dpo.beta if 'dpo' in weights else 0.0
+  return Hyper(np.float32(optimizer.learning_rate), weights, np.float32(beta))
 
 
 def form(objectives: schema.Objectives | None) -> Form:
@@ -75,10 +77,9 @@ def form(objectives: schema.Objectives | None) -> Form:
   if objectives is None:
     return PRETRAINING
   terms = tuple(_weights(objectives))
-  kl, found = objectives.behavior_kl, Form(terms)
-  if kl.weight:
-    found = Form(terms, kl.direction, kl.support, kl.reference)
-  return found._replace(beta=objectives.dpo.beta) if objectives.dpo.weight else found
+  kl = objectives.behavior_kl
+  of_kl = (kl.direction, kl.support, kl.reference) if kl.weight else ()
+  return Form(terms, *of_kl)
 
 
 def _weights(objectives: schema.Objectives | None) -> dict[str, float]:
@@ -128,7 +129,28 @@ def base_losses(model: DecoderConfig) -> Losses:
   return Losses(forward, {'answer_xent': answer_xent})
 
 
-def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
+def _read(
+  model: DecoderConfig, params: decoder.Params, batch: Batch, names: Sequence[str]
+) -> Logits:
+  """Of parts with questions of their own, or of the trees whose rows they read."""
+  if tree_batches.TREES not in batch:
+    return {name: behavior.read_logits(model, params, batch[name]) for name in names}
+  parts = {name: batch[name] for name in names}
+  return behavior.read_trees(model, params, batch[tree_batches.TREES], parts)
+
+
+def _on_support(support: str, part: Batch, logits_BxCxV: jax.Array) -> jax.Array:
+  """Logits over what the KL is over, [B, C, V or K]."""
+  if part['read'].ndim == 3:  # by options.look_up
+    return options.logprobs(logits_BxCxV, part)
+  if support == 'options':
+    return behavior.restrict(logits_BxCxV, part['options'])
+  return logits_BxCxV
+
+
+def explanation_losses(
+  model: DecoderConfig, form: Form, beta: Number | None = None
+) -> Losses:
   """The multi-task loss of explanation training.
 
   Batches have an `explanation` part (see encoding.questions) and a `behavior` part
@@ -136,14 +158,10 @@ def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
   `reference` [B, C, V or K] (M_0's log-probabilities over the KL's support); and
   `shift_target` [B, C, K], `shift_mask` [B, C]; see
   behavior_shift.Shift. Where there is a part `trees`, these parts have no questions of
-  their own, but read its rows. A `preference` part is that of preferences.prepared.
+  their own, but read its rows. A `preference` part: see preference_reference.prepared.
+  `beta` is of dpo, where that is a term.
   """
-
-  def read(params, batch, names):
-    if tree_batches.TREES not in batch:
-      return {name: behavior.read_logits(model, params, batch[name]) for name in names}
-    parts = {name: batch[name] for name in names}
-    return behavior.read_trees(model, params, batch[tree_batches.TREES], parts)
+  read = functools.partial(_read, model)
 
   def forward(params, batch):
     logits = read(params, batch, [name for name in tree_batches.READ if name in batch])
@@ -151,8 +169,8 @@ def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
       base = decoder.without_adapters(params)
       logits['reference'] = read(base, batch, ['behavior'])['behavior']
     if 'dpo' in form.terms:
-      part = batch[preferences.PART]
-      logits[preferences.PART] = preferences.logprobs(model, params, part)
+      part = preference_loss.PART
+      logits[part] = preference_loss.logprobs(model, params, batch[part])
     return logits
 
   def explanation_xent(logits, batch):
@@ -161,14 +179,7 @@ def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
 
   def behavior_kl(logits, batch):
     part = batch['behavior']
-
-    def on_support(logits):
-      if part['read'].ndim == 3:  # by options.look_up
-        return options.logprobs(logits, part)
-      if form.support == 'options':
-        return behavior.restrict(logits, part['options'])
-      return logits
-
+    on_support = functools.partial(_on_support, form.support, part)
     if form.reference == 'adapters_off':
       reference_BxCxV = jax.nn.log_softmax(on_support(logits['reference']))
     else:
@@ -185,24 +196,15 @@ def explanation_losses(model: DecoderConfig, form: Form) -> Losses:
       logprobs_BxCxK = behavior.restrict(jax.nn.log_softmax(found), part['options'])
     return loss.option_xent(logprobs_BxCxK, part['shift_target'], part['shift_mask'])
 
-  def margin(logits, batch):
-    found_Bx2, part = logits[preferences.PART], batch[preferences.PART]
-    return loss.reward_margin(found_Bx2, part['reference'], form.beta)
-
-  def mean_of(value_B):
-    return jnp.sum(value_B, dtype=jnp.float32), jnp.float32(len(value_B))
-
   terms = {
     'explanation_xent': explanation_xent,
     'behavior_kl': behavior_kl,
     'behavior_xent': behavior_xent,
-    'dpo': lambda *x: loss.dpo(margin(*x)),
   }
-  found = {name: terms[name] for name in form.terms}
-  if 'dpo' in found:  # of these the metrics are all that is wanted
-    found['dpo_accuracy'] = lambda *x: mean_of(margin(*x) > 0)
-    found['dpo_margin'] = lambda *x: mean_of(margin(*x))
-  return Losses(forward, found)
+  terms = {name: term for name, term in terms.items() if name in form.terms}
+  if 'dpo' in form.terms:
+    terms |= preference_loss.terms(beta)
+  return Losses(forward, terms)
 
 
 def train_step(

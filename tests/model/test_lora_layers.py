@@ -212,7 +212,8 @@ def trained_from(first: int) -> schema.Lora:
 
 @pytest.mark.parametrize('first, accumulation', [(1, 2), (2, 1)])
 def test_steps_are_those_of_adapters_whose_lower_ones_stay_nothing(first, accumulation):
-  losses = train_step.explanation_losses(TRAINED, train_step.form(test_train_step.HELD))
+  form, hyper = train_step.form(test_train_step.HELD), test_train_step.HYPER
+  losses = train_step.explanation_losses(TRAINED, form, hyper.beta)
 
   def on_all_layers(params, batch):
     adapters = everywhere(params[decoder.ADAPTERS], TRAINED.depth)
@@ -220,10 +221,9 @@ def test_steps_are_those_of_adapters_whose_lower_ones_stay_nothing(first, accumu
 
   ends = []
   for one in (losses, losses._replace(forward=on_all_layers)):
-    weights, rate = test_train_step.HYPER.weights, 1e-2
-    optimizer = train_step.make_optimizer(test_train_step.OPTIMIZER, 8, rate)
+    optimizer = train_step.make_optimizer(test_train_step.OPTIMIZER, 8, 1e-2)
     step = functools.partial(
-      train_step.train_step, one, weights, optimizer, accumulation
+      train_step.train_step, one, hyper.weights, optimizer, accumulation
     )
     step, params = (
       jax.jit(step),

@@ -1,4 +1,4 @@
-"""DPO: its loss against TRL's, whose preferences they are, and M_0's reference."""
+"""DPO: its loss against PyTorch's, whose preferences they are, and M_0's reference."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy import special
 import torch
 from torch.nn import functional
 
@@ -15,8 +16,8 @@ from coupling.checkpoints import weights
 from coupling.config import schema
 from coupling.elicit import explanation
 from coupling.runtime import workdir
-from coupling.training import examples, explanation_training, loss, preferences
-from coupling.training import train_loop, train_step
+from coupling.training import examples, explanation_training, loss, preference_loss
+from coupling.training import preference_reference, preferences, train_loop, train_step
 from data import preference_file, readers
 from tests import chat_tokenizers, training_texts as texts
 from tests.training import small_trainings, test_training_parity as parity
@@ -30,7 +31,7 @@ TURNS = [
   {'role': 'assistant', 'content': 'Hi. Yes?'},
   {'role': 'user', 'content': 'Which of these is a gas: iron, helium?'},
 ]
-# Texts and messages, of uneven lengths; and what the model of TRL would be asked.
+# Texts and messages, of uneven lengths.
 ROWS = [
   ('Is tea a liquid?', 'Yes, it is.', 'No'),
   (TURNS, 'Helium', [{'role': 'assistant', 'content': 'I am sorry, but I cannot.'}]),
@@ -61,8 +62,10 @@ def rows(tmp_path) -> dict:
 def prepared(folder, rows, length=LENGTH, batch=2, kept=None):
   model, params, _ = parity.imported()
   with workdir.open_stage(folder, 'train', {}, {}) as stage:
-    parts = {preferences.PART: (rows, batch), 'explanation': kept}
-    return preferences.prepared(stage, parts, model, params, parity.MESH, length)
+    parts = {preference_loss.PART: (rows, batch), 'explanation': kept}
+    return preference_reference.prepared(
+      stage, parts, model, params, parity.MESH, length
+    )
 
 
 def messages(field, role: str) -> list[dict]:
@@ -98,8 +101,8 @@ def moved(model: torch.nn.Module) -> torch.nn.Module:
   return model
 
 
-def test_loss_and_gradient_are_those_of_trl(rows, tmp_path):
-  """Of its loss_type `sigmoid`, the mean over preferences."""
+def test_loss_and_gradient_are_those_of_dpo_in_pytorch(rows, tmp_path):
+  """As TRL's sigmoid loss is defined, written out in PyTorch: mean over preferences."""
   base, model = parity.torch_copy(), moved(parity.torch_copy())
   config, _, _ = parity.imported()
   with torch.no_grad():
@@ -118,17 +121,17 @@ def test_loss_and_gradient_are_those_of_trl(rows, tmp_path):
   model.save_pretrained(tmp_path / 'gradient')
   gradient = weights.load(tmp_path / 'gradient', config)
 
-  made, batch = prepared(tmp_path / 'stage', rows)[preferences.PART]
+  made, batch = prepared(tmp_path / 'stage', rows)[preference_loss.PART]
   assert batch == 2
   np.testing.assert_allclose(made['reference'], reference_Mx2, rtol=1e-4)
   dpo = schema.DPO(weight=1.0, beta=BETA, file='given.jsonl')
   terms = train_step.form(schema.Objectives(dpo=dpo))
-  losses = train_step.explanation_losses(config, terms._replace(terms=('dpo',)))
+  losses = train_step.explanation_losses(config, terms._replace(terms=('dpo',)), BETA)
 
   def mean_of(params):
-    logits = losses.forward(params, {preferences.PART: made})
+    logits = losses.forward(params, {preference_loss.PART: made})
     found = {
-      k: term(logits, {preferences.PART: made}) for k, term in losses.terms.items()
+      k: term(logits, {preference_loss.PART: made}) for k, term in losses.terms.items()
     }
     means = {name: total / count for name, (total, count) in found.items()}
     return means['dpo'], means
@@ -179,10 +182,14 @@ def test_to_prefer_the_other_reply_turns_the_margin_round(found, beta):
 def test_what_m_0_makes_of_preferences_is_computed_once(rows, tmp_path, monkeypatch):
   first = prepared(tmp_path / 'stage', rows, kept='as it was')
   assert first['explanation'] == 'as it was'
-  monkeypatch.setattr(preferences, 'logprobs', lambda *x: pytest.fail('asked again'))
+  monkeypatch.setattr(
+    preference_loss, 'logprobs', lambda *x: pytest.fail('asked again')
+  )
   again = prepared(tmp_path / 'stage', rows)
   jax.tree.map(
-    np.testing.assert_array_equal, first[preferences.PART], again[preferences.PART]
+    np.testing.assert_array_equal,
+    first[preference_loss.PART],
+    again[preference_loss.PART],
   )
   others = rows | {'target': rows['target'] + 1}
   with pytest.raises(workdir.WorkdirError, match='other preferences'):
@@ -193,7 +200,7 @@ def test_preferences_that_are_too_long_are_left_out_or_refused(rows, tmp_path, c
   length_M = rows['valid'].sum(axis=2).max(axis=1) + 1
   limit = int(np.sort(length_M)[-2])
   short = schema.Length(max_tokens=limit)
-  made, _ = prepared(tmp_path / 'short', rows, short)[preferences.PART]
+  made, _ = prepared(tmp_path / 'short', rows, short)[preference_loss.PART]
   kept_M = length_M <= limit
   np.testing.assert_array_equal(made['tokens'], rows['tokens'][kept_M])
   assert len(made['reference']) == 2 and '1 of 3' in capsys.readouterr().err
@@ -224,7 +231,9 @@ def logged(folder, trees: bool) -> dict:
   parts = examples.training_parts(*what, source, None)
   assert ('explained' in parts) == trees
   with workdir.open_stage(folder / 'train', 'train', {}, {}) as stage:
-    parts = preferences.prepared(stage, parts, model, params, parity.MESH, LENGTH)
+    parts = preference_reference.prepared(
+      stage, parts, model, params, parity.MESH, LENGTH
+    )
     axes = schema.Mesh(data=-1, fsdp=1)
     where = axes, stage.path('checkpoints'), folder / 'log'
     train_loop.fit(
@@ -254,6 +263,7 @@ MANY = [{'role': 'assistant', 'content': 'a'}, {'role': 'assistant', 'content': 
     (row(rejected=3), "row 2, field 'rejected'"),
     (row(chosen='No'), "row 2, field 'rejected': the same"),
     (row(chosen=MANY), "row 2, field 'chosen'"),
+    (row(chosen=['junk', MANY[0]]), "row 2, field 'chosen'"),
     (row(prompt=TURNS[:2]), "row 2, field 'prompt'"),
     (row(prompt=[]), "row 2, field 'prompt'"),
     (row(prompt=['Why?']), "row 2, field 'prompt'"),
@@ -268,39 +278,69 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, bad, named):
     preference_file.read(path)
 
 
-def wanted(target: str, behaviors, **changes):
-  """Preferences made of the pairs of training_texts, with planted cues."""
+def wanted(target: str, behaviors, score_NxK=None, **changes):
+  """Preferences of training_texts, whose cues are planted, and the rows to train on."""
   objective = schema.DPO(weight=1.0, target=target, **changes)
   config = parity.train_config('options', 'forward', 'labels')
   terms = dataclasses.replace(config.objectives, dpo=objective)
   config = dataclasses.replace(config, objectives=terms)
   template = dataclasses.replace(texts.QUESTIONS, unexplained=('planted',))
-  source = texts.source(
-    config,
-    parity.CHAT,
-    template,
-    texts.PAIRS,
-    behaviors,
-    behaviors.explanation,
-    None,
-    0,
-  )
+  what = config, parity.CHAT, template
+  labels = behaviors.explanation
+  source = texts.source(*what, texts.PAIRS, behaviors, labels, score_NxK, 0)
   did = source.pairs, source.reference, source.shift
-  return source, preferences.wanted(objective, template, [did, did])
+  found = preferences.wanted(objective, template, [did, did])
+  return source, found, examples.training_parts(*what, source, None)
 
 
-def test_of_pairs_the_wanted_option_is_preferred_to_m_0s_where_they_differ():
-  own_N, other_N = np.random.default_rng(0).integers(3, size=(2, len(texts.PAIRS)))
+def m_0(rng) -> explanation.Behaviors:
+  """Made-up answers, and distributions over the options whose likeliest they are."""
+  logits_Nx2xK = rng.normal(size=(len(texts.PAIRS), 2, 4))
+  logits_Nx2xK[[len(pair.options) < 4 for pair in texts.PAIRS], :, 3] = -np.inf
+  logprobs_Nx2xK = special.log_softmax(logits_Nx2xK, axis=-1)
+  own_Nx2 = logprobs_Nx2xK.argmax(axis=-1)
   none = np.zeros((len(texts.PAIRS), 0))
-  did = explanation.Behaviors(own_N, other_N, none, none)
-  source, found = wanted('follow_cue', did, cues='hint')
-  want = []
-  for pair, own in zip(texts.PAIRS, own_N):
+  return explanation.Behaviors(*own_Nx2.T, logprobs_Nx2xK, none)
+
+
+def test_of_pairs_the_wanted_option_is_preferred_to_m_0s_where_they_differ(capsys):
+  did = m_0(np.random.default_rng(0))
+  source, found, parts = wanted('follow_cue', did, cues='hint')
+  want, held_2xN = [], np.ones((2, len(texts.PAIRS)), bool)
+  for n, (pair, own) in enumerate(zip(texts.PAIRS, did.behavior_N)):
     if pair.cue_kind == 'hint' and pair.cue_option != own:
       asked = texts.QUESTIONS.behavior.format(prompt=pair.prompt)
       want.append((asked, pair.options[pair.cue_option], pair.options[own]))
+      held_2xN[0, n] = False
   assert found == want * 2 and 0 < len(want) < 7
   hints_N = np.array([pair.cue_kind == 'hint' for pair in texts.PAIRS])
   np.testing.assert_array_equal(source.shift.pairs_N, hints_N)
+  assert len(want) < hints_N.sum()  # of a hint that M_0 follows already x stays held
+  rows, _ = parts['behavior']
+  np.testing.assert_array_equal(rows['mask'][:, 0], held_2xN.ravel())
+  assert f'{2 * len(want)} of {2 * hints_N.sum()} shifted' in capsys.readouterr().err
+  same = dataclasses.replace(did, behavior_N=did.counterfactual_behavior_N)
   with pytest.raises(schema.ConfigError, match='dpo: target=ignore_cue'):
-    wanted('ignore_cue', dataclasses.replace(did, behavior_N=other_N), cues='planted')
+    wanted('ignore_cue', same, cues='planted')
+
+
+def test_a_preference_of_the_task_is_preferred_with_the_cue_and_without():
+  """What is likeliest once strength * score is added to M_0's log-probabilities."""
+  rng = np.random.default_rng(1)
+  did, score_NxK = m_0(rng), rng.normal(size=(len(texts.PAIRS), 4))
+  score_NxK[4] = 0  # of which the task has no preference
+  _, found, parts = wanted('favor', did, score_NxK, strength=1.5)
+  want, held_2xN = [], np.ones((2, len(texts.PAIRS)), bool)
+  for n, pair in enumerate(texts.PAIRS):
+    for side, prompt in enumerate((pair.prompt, pair.counterfactual)):
+      logprob_K = did.logprobs_Nx2xS[n, side][: len(pair.options)]
+      best = int(np.argmax(logprob_K + 1.5 * score_NxK[n, : len(logprob_K)]))
+      if best != (own := int(np.argmax(logprob_K))):
+        asked = texts.QUESTIONS.behavior.format(prompt=prompt)
+        want.append((asked, pair.options[best], pair.options[own]))
+        held_2xN[side, n] = False
+  assert found == want * 2
+  assert all(0 < x.sum() < 9 for x in held_2xN)
+  rows, _ = parts['behavior']
+  np.testing.assert_array_equal(rows['mask'][:, 0], held_2xN.ravel())
+  assert len(parts[preference_loss.PART][0]['tokens']) == len(want)

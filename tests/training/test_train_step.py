@@ -115,7 +115,7 @@ def losses(accumulation: int = 1) -> list[float]:
 
 def one_step(optimizer):
   """The train step of this module's objectives as a function of state and batch."""
-  losses = train_step.explanation_losses(MODEL, train_step.form(EVERY))
+  losses = train_step.explanation_losses(MODEL, train_step.form(EVERY), HYPER.beta)
   return functools.partial(
     train_step.train_step, losses, HYPER.weights, optimizer, 1, {}
   )
@@ -188,7 +188,7 @@ def test_less_memory_for_the_backward_pass_changes_no_gradient(scan_layers):
   assert memory['full'] < memory['none']
 
 
-def with_numbers(rate: float, held: float, shift: float):
+def with_numbers(rate: float, held: float, shift: float, beta: float):
   """Objectives and optimizer that differ from this module's in numbers alone."""
   changes = {'behavior_kl': held, 'behavior_xent': shift}
   terms = {
@@ -196,30 +196,35 @@ def with_numbers(rate: float, held: float, shift: float):
     for name, weight in changes.items()
   }
   return (
-    dataclasses.replace(OBJECTIVES, **terms),
+    dataclasses.replace(EVERY, **terms, dpo=dataclasses.replace(EVERY.dpo, beta=beta)),
     dataclasses.replace(OPTIMIZER, learning_rate=rate),
   )
 
 
-def test_other_rates_and_weights_are_inputs_of_one_program(monkeypatch):
+def test_rates_weights_and_beta_are_inputs_of_one_program(monkeypatch):
   traced, step = [], train_step.train_step
   monkeypatch.setattr(
     train_step, 'train_step', lambda *args: traced.append(args) or step(*args)
   )
   compiled_lib.program.cache_clear()
-  kernels, found = [], {}
-  for rate, held, shift in ((0.0, 0.7, 0.3), (1e-2, 0.7, 0.3), (1e-2, 3.0, 0.1)):
-    objectives, optimizer = with_numbers(rate, held, shift)
+  kernels, margins, found = [], [], {}
+  for rate, held, shift, beta in (
+    (0.0, 0.7, 0.3, 0.1), (1e-2, 0.7, 0.3, 0.1), (1e-2, 3.0, 0.1, 0.2)
+  ):  # fmt: skip
+    objectives, optimizer = with_numbers(rate, held, shift, beta)
     p = compiled(None, objectives, optimizer)
     state = p.init(decoder.init(MODEL, 0))
     hyper = train_step.hyper(objectives, optimizer)
     for first in range(0, 8, 2):
       state, found = p.run(state, {}, hyper, batches(first))
+      margins += [float(found['dpo_margin'][0])] * (first == 0)  # M_0's
     kernels.append(np.asarray(state['params']['layers']['mlp']['up']['kernel']))
     terms = {'explanation_xent': 2.0, 'behavior_kl': held, 'behavior_xent': shift}
+    terms['dpo'] = EVERY.dpo.weight
     total = sum(weight * float(found[name][-1]) for name, weight in terms.items())
     assert float(found['loss'][-1]) == pytest.approx(total, rel=1e-5)
   assert len(traced) == 1
+  np.testing.assert_allclose(np.divide(margins, margins[0]), [1, 1, 2], rtol=1e-5)
   start = decoder.init(MODEL, 0)['layers']['mlp']['up']['kernel']
   np.testing.assert_array_equal(kernels[0], start)  # at a rate of 0 nothing moves
   assert not np.array_equal(kernels[1], start)
@@ -232,13 +237,13 @@ def test_what_compiles_is_told_by_terms_and_settings_but_not_by_whom_a_shift_con
     OBJECTIVES.behavior_xent, target='follow_cue', cues='explained'
   )
   assert train_step.form(dataclasses.replace(OBJECTIVES, behavior_xent=shift)) == one
+  dpo = dataclasses.replace(EVERY, dpo=dataclasses.replace(EVERY.dpo, beta=0.5))
+  assert train_step.form(dpo) == train_step.form(EVERY)
   others = [HELD, EVERY]
-  dpo = dataclasses.replace(EVERY.dpo, beta=0.5)
-  others.append(dataclasses.replace(EVERY, dpo=dpo))
   for changes in ({'direction': 'reverse'}, {'support': 'vocabulary'}, {'weight': 0.0}):
     kl = dataclasses.replace(OBJECTIVES.behavior_kl, **changes)
     others.append(dataclasses.replace(OBJECTIVES, behavior_kl=kl))
-  assert len({one, *map(train_step.form, others)}) == 7
+  assert len({one, *map(train_step.form, others)}) == 6
 
 
 def test_a_checkpoint_of_another_seed_or_a_torn_one_is_refused(tmp_path):
