@@ -20,6 +20,7 @@ from coupling.run import base_model
 from coupling.run import context
 from coupling.run import served_model
 from coupling.training import behavior_shift
+from coupling.training import preferences
 from data import pairs as pairs_lib
 from data import preference_file
 from data import readers
@@ -77,7 +78,7 @@ def objective_problems(
     why = 'this task reads behaviours from replies'
     if shift.weight:
       problems.append(
-        f'{path}.{terms.shifting}.weight={shift.weight}: {why}, and a shift needs a '
+        f'{path}.{terms.shift_term}.weight={shift.weight}: {why}, and a shift needs a '
         'forced choice; set it to 0, or let the task ask for a choice'
       )
     if kl.weight and (kl.support, kl.reference) != ('vocabulary', 'adapters_off'):
@@ -95,7 +96,7 @@ def objective_problems(
     )
   if shift.weight and shift.cues == 'unexplained' and not questions.unexplained:
     problems.append(
-      f'{path}.{terms.shifting}.cues=unexplained: this task explains cues of all '
+      f'{path}.{terms.shift_term}.cues=unexplained: this task explains cues of all '
       'kinds, so nothing would be shifted; choose all or explained'
     )
   return problems
@@ -149,7 +150,7 @@ def shift_problems(
     known = (*known, *behavior_shift.preferences(module))
     who = f'{task.module} knows'
   shift = terms.shift
-  field = f'{section}.objectives.{terms.shifting}.target={shift.target!r}'
+  field = f'{section}.objectives.{terms.shift_term}.target={shift.target!r}'
   if shift.target not in known:
     return [*problems, f'{field}: {who} {", ".join(known)}']
   try:
@@ -230,13 +231,29 @@ def adapter_problems(
   )
 
 
+def _form_problems(section: str, dpo: schema.DPO, e: schema.Experiment) -> list[str]:
+  """A file of preferences in a form, or of a length, in which M_0 is not asked."""
+  if not (dpo.weight and dpo.file):
+    return []
+  try:
+    found = preference_file.read(dpo.file)
+  except readers.DataError:
+    return []  # named by shift_problems
+  try:
+    preferences.fitting_rows(preferences.rows(base_model.format(e), found), e.length)
+  except (readers.DataError, schema.ConfigError) as error:
+    return [f'{section}.objectives.dpo.file={dpo.file!r}: {error}']
+  return []
+
+
 def _model_problems(e: schema.Experiment) -> list[str]:
-  """Too few positions; layers, or heads, that it lacks; what the mesh cannot split."""
+  """Positions, layers or heads that it lacks; preferences; what cannot be split."""
   model = base_model.decoder(e)
   problems = asking_rules.position_problems(e.length, model)
   for name, train in e.trained.items():
     problems += adapter_problems(f'runs.{name}', train.lora, model)
     problems += _head_problems(f'runs.{name}', train, model)
+    problems += _form_problems(f'runs.{name}', train.objectives.dpo, e)
   if not asking_rules.refusal(sharding.make_mesh, e.mesh):
     mesh = sharding.make_mesh(e.mesh)
     if model.num_kv_heads % mesh.shape['tensor']:

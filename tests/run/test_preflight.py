@@ -1,6 +1,7 @@
 """What cannot work is refused, all of it at once, before any stage and any weight."""
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -385,6 +386,30 @@ def test_workers_are_not_started_and_no_traceback_is_shown(tmp_path):
   assert 'multiple of 8' in found.stderr
   assert 'Traceback' not in found.stderr
   assert not (tmp_path / 'w').exists()
+
+
+def test_preferences_that_are_not_asked_in_this_form_or_length_are_named(
+  checkpoint, tmp_path
+):
+  turn = lambda role, text: [{'role': role, 'content': text}]
+  rows = [
+    dict(prompt=turn('user', words), chosen='So', rejected='No')
+    for words in ('Why?', 'Why? ' * 2000)
+  ]
+  path = tmp_path / 'given.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  config = imported(checkpoint)
+  config.runs = {'kl': {}}
+  config.report.update(unregularised='', sibling='', shuffled='')
+  config.train.objectives.dpo.update(weight=1.0, file=str(path))
+  preflight.check(validate.resolve(config))  # the long one is left out
+  where = f'runs.kl.objectives.dpo.file={str(path)!r}: '
+  config.length.too_long = 'raise'
+  [found] = problems(config)
+  assert found.startswith(f'{where}length.max_tokens={config.length.max_tokens}')
+  config.base.chat = False
+  [found] = [x for x in problems(config) if x.startswith(where)]
+  assert 'messages' in found and 'base.chat=True' in found
 
 
 def test_a_run_of_no_steps_is_held_to_nothing_that_training_needs(checkpoint):
