@@ -74,14 +74,14 @@ def _with_cues(parts: Parts, name: str, cues: str, seed: int) -> Items:
   kind_N = np.array(list(s.tables[run].values())[-1]['cue_kind'].to_pylist())
   if not np.any(kind_N == cues):
     raise WorkdirError(
-      f'{name} (seed {seed}): no item has a cue of the kind {cues!r}, which '
-      f'behavior_xent plants; found {sorted(set(kind_N.tolist()))}'
+      f'{name} (seed {seed}): no item has a cue of the kind {cues!r}, which its '
+      f'training plants; found {sorted(set(kind_N.tolist()))}'
     )
   return subset(items, kind_N == cues)
 
 
 def _shares(parts: Parts, name: str, companion: str, seed: int) -> dict:
-  cues = parts.train(name).objectives.behavior_xent.cues
+  cues = parts.train(name).objectives.shift.cues
   items, other = (_with_cues(parts, x, cues, seed) for x in (name, companion))
   s, run = parts.seed(name, seed)
   found = scores.planted(items)

@@ -5,6 +5,9 @@ Questions.unexplained. Its control is the run that differs from the main run in 
 but that it plants nothing.
 """
 
+import dataclasses
+
+from coupling.config import schema
 from coupling.report.conclusions import CONTRADICTED, INCONCLUSIVE, NOT_TESTED
 from coupling.report.conclusions import SUPPORTED, Row, row
 from coupling.report.experiment_claims import CLAIMS
@@ -31,20 +34,24 @@ def rows(summary: dict) -> list[Row]:
 
 def plants(train: dict) -> bool:
   """Whether a run's objectives bring about what unexplained cues ask for."""
-  shift = train['objectives']['behavior_xent']
-  return (
-    shift['weight'] > 0
-    and shift['target'] == 'follow_cue'
-    and shift['cues'] in ('all', 'unexplained')
-  )
+  shift = _objectives(train).shift
+  cues = shift.cues in ('all', 'unexplained')
+  return shift.weight > 0 and shift.target == 'follow_cue' and cues
 
 
 def control_of(runs: dict[str, dict], main: str) -> str | None:
   """The run that is the main run but for the weight of its planting, which is 0."""
-  objectives = runs[main]['objectives']
-  without = objectives['behavior_xent'] | {'weight': 0.0}
-  wanted = runs[main] | {'objectives': objectives | {'behavior_xent': without}}
+  objectives, term = runs[main]['objectives'], _objectives(runs[main]).shift_term
+  without = {term: objectives[term] | {'weight': 0.0}}
+  wanted = runs[main] | {'objectives': objectives | without}
   return next((name for name, train in runs.items() if train == wanted), None)
+
+
+def _objectives(train: dict) -> schema.Objectives:
+  """Of a run as the summary keeps it: they know which of their terms shifts."""
+  kinds = {field.name: field.type for field in dataclasses.fields(schema.Objectives)}
+  found = train['objectives'].items()
+  return schema.Objectives(**{name: kinds[name](**term) for name, term in found})
 
 
 def _state(found: dict, other: dict) -> str:

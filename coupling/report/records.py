@@ -52,7 +52,7 @@ class SeedRecords:
   train_pairs: dict[str, pa.Table]  # run -> the pairs that these are of
   options: int  # the most that a held-out item has
   unexplained: dict[str, Items]  # run -> items at its last step; empty without any
-  # Run -> bool [N], items that its behavior_xent concerns; none where that has no
+  # Run -> bool [N], items that its Objectives.shift concerns; none where that has no
   # weight and train.explained=all, so that what it names is of no account.
   shifted: dict[str, np.ndarray]
   # Of an audit of several given checkpoints: step -> name of each.

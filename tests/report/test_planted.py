@@ -27,9 +27,18 @@ SHOWN = dict(
 )
 
 
-def described(**changes):
-  """A summary of `kl`, which plants, and its control; values as run__name=mean."""
+def described(term='behavior_xent', **changes):
+  """A summary of `kl`, which plants, and its control; values as run__name=mean.
+
+  `term`: of the loss, by which it is planted.
+  """
   config = jabberwocky.get_config('path=mmlu,seeds=1')
+  if term == 'dpo':
+    objectives = config.train.objectives
+    objectives.dpo.update(weight=1.0, target='follow_cue', cues='unexplained')
+    objectives.behavior_xent.weight = 0.0
+    control = config.runs.explained_only.objectives
+    control.update(dpo=dict(weight=0.0))
   runs = {run: dataclasses.asdict(x) for run, x in resolve(config).runs.items()}
   values = copy.deepcopy(SHOWN)
   for path, mean in changes.items():
@@ -51,8 +60,9 @@ def only(summary):
   return found
 
 
-def test_a_planted_behaviour_that_is_explained_is_said_to_be():
-  found = only(described())
+@pytest.mark.parametrize('term', ['behavior_xent', 'dpo'])
+def test_a_planted_behaviour_that_is_explained_is_said_to_be(term):
+  found = only(described(term))
   assert found.state == SUPPORTED
   assert (found.number, found.low, found.high) == (0.8, 0.75, 0.8 + 0.05)
   assert found.reference == 0.3
