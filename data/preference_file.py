@@ -50,7 +50,7 @@ def _turns(row: readers.Row, field: str) -> list[str]:
   if field == 'prompt':
     roles = ['user', 'assistant'] * (len(messages) // 2) + ['user']
   wanted = [{'role': role, 'content': ...} for role in roles]
-  if [x | {'content': ...} for x in messages if isinstance(x, dict)] != wanted:
+  if [isinstance(x, dict) and x | {'content': ...} for x in messages] != wanted:
     raise readers.DataError(
       f'{row.where}, field {field!r}: expected a text, or messages of role and content '
       f'alone by {roles}, found {messages!r:.200}; correct or remove the row (a system '

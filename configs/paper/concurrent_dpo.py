@@ -25,13 +25,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if args['on'] == 'world':
     # The shift of concurrent_shift.py that tracks most clearly.
     shifts = {'rotate': concurrent_shift.WORLD_SHIFTS['rotate']}
-    runs, pairs = concurrent_shift.cells(shifts, True, True, ('before',), WORLD_DPO)
+    runs, pairs = concurrent_shift.cells(
+      shifts, practice=True, contexts=('before',), dpo=WORLD_DPO
+    )
     runs = concurrent_shift.traced(runs)  # companions are those of concurrent_shift.py
   else:
     kind = dict(cues=args['kind'] or 'all')
     shifts = {k: x | kind for k, x in concurrent_shift.TASK_SHIFTS.items()}
-    uncovered = bool(args['kind'])
-    runs, pairs = concurrent_shift.cells(shifts, False, uncovered, dpo=TASK_DPO)
+    runs, pairs = concurrent_shift.cells(
+      shifts, practice=False, uncovered=bool(args['kind']), dpo=TASK_DPO
+    )
   common.add_runs(config, runs)
   names, companions = zip(*pairs)
   common.add_study(
