@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from coupling.config import schema
 from coupling.elicit.explanation import Explanation
 from coupling.paper import collapse
 from coupling.paper import control_claims
@@ -30,9 +31,15 @@ from tests.studied import small, states, study, train
 PLANTED = study('planted', ('planting',), companions=('kl',))
 
 
-def plant(says, companion=NEUTRAL, planted_share=0.9, cues='unexplained'):
+def plant(says, companion=NEUTRAL, planted_share=0.9, **shift):
   runs = {'kl': Run(companion), 'planting': Run(says, planted=planted_share)}
-  trains = {'planting': train(shift=dict(weight=1.0, cues=cues))}
+  dpo = shift.pop('dpo', None)
+  planting = train(shift=dict(weight=1.0, cues='unexplained') | shift)
+  if dpo:
+    planting = train(shift=dict(weight=0.0))
+    terms = dataclasses.replace(planting.objectives, dpo=dpo)
+    planting = dataclasses.replace(planting, objectives=terms)
+  trains = {'planting': planting}
   parts = small(runs, trains, SEEDS)
   return parts, planted_claims.numbers(PLANTED, parts)
 
@@ -63,8 +70,11 @@ def test_planted_behaviour(says, share, state):
   assert run['shares']['followed']['per_seed'][1] == pytest.approx(followed)
 
 
-def test_planting_by_a_kind_of_cue_counts_items_of_that_kind_alone():
-  parts, found = plant(GOOD | {'self': 0.9}, cues='source0')
+@pytest.mark.parametrize(
+  'shift', [dict(cues='source0'), dict(dpo=schema.DPO(weight=1.0, cues='source0'))]
+)
+def test_planting_by_a_kind_of_cue_counts_items_of_that_kind_alone(shift):
+  parts, found = plant(GOOD | {'self': 0.9}, **shift)
   (run,) = found['runs']
   items = parts.items('main/planting', 2)
   of_kind_N = items.surface['cue_kind'] == 0  # the test's source0
