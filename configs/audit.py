@@ -34,7 +34,6 @@ TASKS = (
   'facts',
   WORLD,
 )
-NO_TASKS = ('audit', 'common', 'paper')  # of configs/
 RUN = 'audited'
 # Labels that are made here: of the model; of the first checkpoint, or of their base.
 OWN, FIRST, BASE = 'own', 'first', 'base'
@@ -53,7 +52,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     path='',
     seed=0,
   )
-  _check_task(args)
+  args['task'] = _task(args)
   if not args['labels']:
     raise ValueError(
       "config argument labels='': give the folder of a label stage, task for answers "
@@ -120,18 +119,22 @@ def _of_world() -> ConfigDict:
   return world.get_config('kl=0').unlock()
 
 
-def _check_task(args: dict) -> None:
-  """Raises ValueError unless it is one of TASKS, a module, or a file of pairs."""
+def _task(args: dict) -> str:
+  """The task's name, '' for a file of pairs.
+
+  Raises:
+    ValueError: it is neither one of TASKS nor a module.
+  """
   if args['pairs'] and (args['task'] or args['path']):
     raise ValueError(
       f"config argument pairs='{args['pairs']}': leave out task= and path=, which are "
       'of pairs that a task makes'
     )
-  args['task'] = name = args['task'] or ('' if args['pairs'] else 'published_hints')
+  name = args['task'] or ('' if args['pairs'] else 'published_hints')
   if not name or name in TASKS:
-    return
+    return name
   try:
-    there = name not in NO_TASKS and importlib.util.find_spec(name) is not None
+    there = importlib.util.find_spec(name) is not None
   except (ImportError, ValueError):  # of a.b without a; of '.'
     there = False
   if not there:
@@ -142,6 +145,7 @@ def _check_task(args: dict) -> None:
       + f'choose from {TASKS}, name a module of your own, beside main.py or on '
       'PYTHONPATH, or give pairs=, a file of them'
     )
+  return name
 
 
 def _of_imported(args: dict) -> ConfigDict:
@@ -154,9 +158,8 @@ def _of_imported(args: dict) -> ConfigDict:
     config = common.on_checkpoint(common.IMPORT_ARGS | given, '', task)
     config.behavior.update(_reading(args['pairs'], args['labels']))
     return config.unlock()
-  own = f'configs.{args["task"]}'
-  if '.' not in args['task'] and importlib.util.find_spec(own):
-    module = importlib.import_module(own)
+  if args['task'] in TASKS:
+    module = importlib.import_module(f'configs.{args["task"]}')
     return module.get_config(','.join(f'{k}={x}' for k, x in given.items())).unlock()
   task = dict(module=args['task']) | {k: x for k, x in given.items() if k == 'path'}
   return common.on_checkpoint(common.IMPORT_ARGS | given, '', task).unlock()

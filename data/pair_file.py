@@ -65,8 +65,9 @@ def behaviors(
   the cue.
 
   Raises:
-    DataError: a row has none, or one that is no option; an explanation of the file is
-      not that of its answers; an answer could not be given as the items are asked.
+    DataError: a row has none, or one that is no option; two rows of one pair differ;
+      an explanation of the file is not that of its answers; an answer could not be
+      given as the items are asked.
   """
   asked, found = questions(config), {}
   for row in rows(config.path, (*COLUMNS, *ANSWERS)):
@@ -75,7 +76,10 @@ def behaviors(
       check_explanation(row, asked)
     made = _bare(row, pair(row, ''))
     key = made.prompt, made.counterfactual, made.options
-    found.setdefault(key, (row, said))
+    first, before = found.setdefault(key, (row, said))
+    for name, one, two in zip(ANSWERS, before, said):
+      if one != two:
+        raise error(row, name, f'{first.where}, of the same pair, has {one!r}')
   chosen = []
   for item in items:
     own = tuple(x for x in item.options if x != reply_options.UNNAMED)

@@ -48,9 +48,10 @@ def _parsed(define: Callable, default: Any, argv: list[str]) -> Any:
 
 def _overrides(argv: Sequence[str]) -> Iterator[list[str]]:
   """Each flag of a field, with the argument after it where that is its value."""
-  for here, after in zip(argv, [*argv[1:], '--']):
+  for here, after in zip(argv, [*argv[1:], '--none']):
     if re.match(r'--?(no)?config\.', here):
-      yield [here] if '=' in here or after.startswith('-') else [here, after]
+      alone = '=' in here or re.match(r'--?[A-Za-z]', after)  # and no number below 0
+      yield [here] if alone else [here, after]
 
 
 def _unknown(path: str, known: Sequence[str]) -> str:

@@ -162,9 +162,12 @@ class Mixture(nnx.Module):
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def add(sum_BxTxD, expert):
       state, share_BxTx1 = expert
-      y_BxTxD = nnx.merge(graphdef, state)(x_BxTxD, sites.NO_HOOKS)
-      # Not 0 * y: what overflows in an expert that a token does not have is no matter.
-      return sum_BxTxD + jnp.where(share_BxTx1 == 0, 0, share_BxTx1 * y_BxTxD), None
+      # What a token would make overflow in an expert that it does not have is no
+      # matter: 0 goes in, for the gradient; 0 is added, not 0 * y, for what is NaN yet.
+      none_BxTx1 = share_BxTx1 == 0
+      own_BxTxD = jnp.where(none_BxTx1, 0, x_BxTxD)
+      y_BxTxD = nnx.merge(graphdef, state)(own_BxTxD, sites.NO_HOOKS)
+      return sum_BxTxD + jnp.where(none_BxTx1, 0, share_BxTx1 * y_BxTxD), None
 
     shares_ExBxTx1 = jnp.moveaxis(self._shares(x_BxTxD), -1, 0)[..., None]
     return jax.lax.scan(add, jnp.zeros_like(x_BxTxD), (experts, shares_ExBxTx1))[0]

@@ -33,6 +33,7 @@ def test_wrong_flags_are_named(flags, found):
 def test_right_flags_are_not():
   right = (
     *('--config.train.loop.steps', '5', '--noconfig.train.trees'),
+    *('--config.train.seed', '-1', '--config.train.noise', '-.5'),
     *('--config.seeds=(1,2)', "--config.train.lora.targets=('q',)", '--workdir=x'),
     *('-config.train.noise=0.1', '--config.report.title=A title'),
   )

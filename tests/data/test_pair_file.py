@@ -166,6 +166,15 @@ def test_a_group_in_two_splits_is_named(tmp_path):
     read(path)
 
 
+@pytest.mark.parametrize('name', pair_file.ANSWERS)
+def test_answers_that_contradict_are_named(name, tmp_path):
+  path = save(tmp_path / 'a.jsonl')
+  second = json.dumps(row(2)), json.dumps(row(2, **{name: 'Paris'}))
+  path.write_text('\n'.join([path.read_text().rstrip(), *second]))
+  with pytest.raises(readers.DataError, match=f'row 42, field {name}: .*row 3, .*same'):
+    read(path)
+
+
 GOOD = json.dumps(row(0))
 WRONG_FILES = {
   'not there': ('a.jsonl', None, 'no such file'),

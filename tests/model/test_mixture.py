@@ -78,6 +78,21 @@ def test_what_overflows_in_other_experts_is_no_matter():
   assert not finite_BxT[0, 0] and finite_BxT.sum() == finite_BxT.size - 1
 
 
+def test_gradients_are_finite_where_other_experts_overflow():
+  graphdef, state = mixture(CONFIG)
+  state['router']['kernel'][...] = jnp.eye(8, E)
+  for name in ('gate', 'up'):  # finite, as all weights are
+    kernel_ExDxF = state['experts'][name]['kernel']
+    kernel_ExDxF[...] = kernel_ExDxF[...].at[4].set(1e25)
+  x_BxTxD = X_BxTxD.copy()
+  x_BxTxD[..., :5] = [2, 1, 0, 0, 0]
+  assert not np.isfinite(outputs(graphdef, state, x_BxTxD + 3 * np.eye(8, dtype=np.float32)[4])).any()
+  loss = lambda state, x: (outputs(graphdef, state, x) ** 2).sum()
+  slopes = jax.grad(loss, argnums=(0, 1))(state, x_BxTxD)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes))
+  assert np.any(slopes[0]['router']['kernel'][...])
+
+
 def test_runs_side_by_side_are_those_one_by_one():
   """As patching has them, by vmap."""
   graphdef, state = mixture(CONFIG)

@@ -111,7 +111,6 @@ def test_checkpoints_of_another_trainer_are_asked_about_pairs(labels, tmp_path):
     (dict(pairs='x.jsonl', task='facts'), 'leave out task= and path='),
     (dict(task='hint_mlu', path='x'), 'did you mean hint_mmlu?'),
     (dict(task='json'), "no attribute 'Config'"),
-    (dict(task='common'), "task='common'"),
     (dict(task='a.b'), "task='a.b'"),
   ],
 )
