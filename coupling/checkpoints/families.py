@@ -80,19 +80,9 @@ def from_hf(
     CheckpointError: an unknown family, a field that is missing or malformed, or one
       whose value needs another arithmetic.
   """
-  name = raw.get('model_type')
-  name = hf_config.ITS_TEXT if name == hf_config.MULTIMODAL else name
-  if not isinstance(name, str) or name not in FAMILIES:
-    raise CheckpointError(
-      f'{source}: model_type={name!r} is not among the supported families, '
-      f'{", ".join(FAMILIES)}; choose a model of one of them.'
-    )
+  family = _family(raw, source)
   fields = Fields(raw, source)
-  there, gemma = fields.config, name == hf_config.ITS_TEXT
-  activation = there.hidden_activation if gemma else there.hidden_act
-  if activation not in _ACTIVATIONS:
-    field = 'hidden_activation' if gemma else 'hidden_act'
-    raise fields.error(field, f'supported are {", ".join(_ACTIVATIONS)}', activation)
+  there = fields.config
   window, full_layers = hf_layers.windows(fields)
   rope = hf_layers.rope(fields)
   if long_context and not (rope.scaling and rope.scaling.long_factors):
@@ -104,7 +94,7 @@ def from_hf(
     num_heads=there.num_attention_heads,
     num_kv_heads=there.num_key_value_heads,
     head_dim=hf_layers.head_dim(fields),
-    activation=_ACTIVATIONS[activation],
+    activation=_activation(fields),
     tied_head=there.tie_word_embeddings,
     rotary_dims=rope.dims,
     rope_theta=rope.theta,
@@ -121,8 +111,28 @@ def from_hf(
     **{'mlp_dim': there.intermediate_size} | hf_layers.experts(fields),
     **_biases(fields),
     **_multipliers(fields),
-    **FAMILIES[name].arithmetic,
+    **family.arithmetic,
   )
+
+
+def _family(raw: HFConfig, source: str) -> Family:
+  name = raw.get('model_type')
+  name = hf_config.ITS_TEXT if name == hf_config.MULTIMODAL else name
+  if not isinstance(name, str) or name not in FAMILIES:
+    raise CheckpointError(
+      f'{source}: model_type={name!r} is not among the supported families, '
+      f'{", ".join(FAMILIES)}; choose a model of one of them.'
+    )
+  return FAMILIES[name]
+
+
+def _activation(fields: Fields) -> str:
+  gemma = fields.model_type == hf_config.ITS_TEXT
+  field = 'hidden_activation' if gemma else 'hidden_act'
+  found = getattr(fields.config, field)
+  if found not in _ACTIVATIONS:
+    raise fields.error(field, f'supported are {", ".join(_ACTIVATIONS)}', found)
+  return _ACTIVATIONS[found]
 
 
 def _biases(fields: Fields) -> dict[str, bool]:
@@ -161,6 +171,9 @@ def _multipliers(fields: Fields) -> dict[str, float]:
 def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
   """A config.json for a decoder; `from_hf` gives the decoder back.
 
+  One of `long_context` has the long factors as its short ones too: `transformers`
+  chooses by length, and would rotate short texts otherwise than they were trained on.
+
   Args:
     config: the decoder.
     like: the config.json that it came from, to keep what is not arithmetic (special
@@ -191,7 +204,7 @@ def to_hf(config: DecoderConfig, like: HFConfig | None = None) -> HFConfig:
     if not differing:
       architecture = FAMILIES[raw['model_type']].architecture
       kept = {k: v for k, v in raw.items() if k not in ('dtype', 'torch_dtype')}
-      return kept | {
+      return (hf_layers.always_long(kept) if config.long_context else kept) | {
         'architectures': [architecture],
         'torch_dtype': config.param_dtype,
       }
@@ -225,17 +238,7 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
     'eos_token_id': None,
     'pad_token_id': None,
   }
-  scaling = hf_layers.raw_scaling(c.rope_scaling)
-  if name == 'olmo3':
-    unscaled = {'rope_type': 'default', 'rope_theta': c.rope_theta}
-    raw['rope_parameters'] = {
-      hf_config.SLIDING: unscaled
-      | ({'rope_theta': c.window_rope_theta} if c.window_rope_theta else {}),
-      hf_config.FULL: unscaled | scaling,
-    }
-  else:
-    raw |= {'rope_theta': c.rope_theta}
-    raw |= {'rope_scaling': scaling} if scaling else {}
+  raw |= _raw_rope(name, c)
   if name not in hf_layers.NEVER_SLIDE:
     raw['sliding_window'] = c.window or None
   if name in ('qwen2', 'qwen3', 'smollm3', hf_config.MIXTURE):
@@ -246,22 +249,36 @@ def _raw(name: str, config: DecoderConfig) -> HFConfig:
   if gemma:
     scale = c.attention_multiplier or c.head_dim**-0.5
     raw['query_pre_attn_scalar'] = round(scale**-2)
-    raw['rope_local_base_freq'] = c.window_rope_theta or c.rope_theta
   for field, has in (('attention_bias', c.out_bias), ('mlp_bias', c.mlp_bias)):
     if name in hf_config.BIASES[field]:
       raw[field] = has
   if name == 'granite':
     raw |= {theirs: getattr(c, ours) for ours, theirs in _GRANITE.items()}
-  if name == hf_config.FUSED:
-    raw['partial_rotary_factor'] = (c.rotary_dims or c.head_dim) / c.head_dim
-    # Its default would win over what stands beside the factors.
-    length = 'original_max_position_embeddings'
-    raw |= {length: scaling[length]} if length in scaling else {}
   if name == hf_config.MIXTURE:
     raw['moe_intermediate_size'] = c.mlp_dim
     raw['num_experts'] = c.num_experts
     raw['num_experts_per_tok'] = c.experts_per_token
     raw['norm_topk_prob'] = c.norm_expert_shares
+  return raw
+
+
+def _raw_rope(name: str, c: DecoderConfig) -> HFConfig:
+  """How positions rotate, of `_raw`."""
+  scaling = hf_layers.raw_scaling(c.rope_scaling)
+  if name == 'olmo3':
+    unscaled = {'rope_type': 'default', 'rope_theta': c.rope_theta}
+    own = {'rope_theta': c.window_rope_theta or c.rope_theta}
+    kinds = {hf_config.SLIDING: unscaled | own, hf_config.FULL: unscaled | scaling}
+    return {'rope_parameters': kinds}
+  raw = {'rope_theta': c.rope_theta}
+  raw |= {'rope_scaling': scaling} if scaling else {}
+  if name == hf_config.ITS_TEXT:
+    raw['rope_local_base_freq'] = c.window_rope_theta or c.rope_theta
   if name == 'smollm3':
     raw['no_rope_layers'] = [int(i not in c.no_rope_layers) for i in range(c.depth)]
+  if name == hf_config.FUSED:
+    raw['partial_rotary_factor'] = (c.rotary_dims or c.head_dim) / c.head_dim
+    # Its default would win over what stands beside the factors.
+    length = 'original_max_position_embeddings'
+    raw |= {length: scaling[length]} if length in scaling else {}
   return raw

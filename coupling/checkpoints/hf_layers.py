@@ -181,6 +181,13 @@ def _longrope(fields: Fields, found: Mapping[str, Any], original: int) -> RopeSc
   )
 
 
+def always_long(section: Mapping[str, Any]) -> dict[str, Any]:
+  """A config.json, or a section, by which LongRoPE's long factors are the short too."""
+  inner = {k: always_long(x) if isinstance(x, dict) else x for k, x in section.items()}
+  both = {'short_factor': inner['long_factor']} if 'long_factor' in inner else {}
+  return inner | both
+
+
 def raw_scaling(scaling: RopeScaling | None) -> dict[str, Any]:
   """The fields of a config.json that `rope` reads a scaling from."""
   if scaling is None:

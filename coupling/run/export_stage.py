@@ -52,9 +52,9 @@ def export(e: Experiment, workdir: pathlib.Path, seed: int, run: str) -> bool:
       _save(target, e, seed, needs['base'], params)
     else:
       named, revision = str(base), None
-      if isinstance(e.base, schema.Import):
+      if isinstance(e.base, schema.Import) and not e.base.long_context:
         named, revision = e.base.checkpoint, e.base.revision or None
-      else:  # trained here: these weights are written too, to have a name
+      else:  # trained here, or rotated otherwise: these weights are written too
         _save(base, e, seed, needs['base'], base_model.base_params(e, workdir, seed))
       adapters, first = params[decoder.ADAPTERS], config.lora.layers
       peft_format.save(target, adapters, named, revision, first)

@@ -206,34 +206,25 @@ def measure(
   """
   every = engine.sites(config)
   both = asked.behavior, asked.explanation
-  live_R = np.array(
-    [not any(engine.inert(config, x, site) for x in both) for site in every]
-  )
+  live_2xR = ~np.array([[engine.inert(config, x, at) for at in every] for x in both])
   N, total = len(asked.kept_N), 0
-  sites = sum(not engine.inert(config, x, site) for x in both for site in every)
   # Each call beside its sites: x, x', and x by the program that patches.
-  passes = sites + 2 * 3 + 2 * 2 + 4 * (1 + draws + 3)
+  passes = int(live_2xR.sum()) + 2 * 3 + 2 * 2 + 4 * (1 + draws + 3)
   bar = progress.Progress(label, N * passes, 'passes')
 
   def run(function, *args, **more):
-    nonlocal total
-    before, done = total, 0
+    before = total
 
     def tell(passes):
-      nonlocal done
-      done = passes
-      bar.update(before + passes)
+      nonlocal total
+      total = before + passes
+      bar.update(total)
 
-    found = function(config, params, *args, tell=tell, **how, **more)
-    total = before + done
-    return found
+    return function(config, params, *args, tell=tell, **how, **more)
 
   behavior, explanation = (run(engine.maps, x) for x in both)
-  among = effect_maps.compared(every, live_R, effect_maps.COMPONENTS)
-  used_N = effect_maps.used(behavior)
-  top = effect_maps.most(behavior.of(used_N) if used_N.any() else behavior, among)
-  rng = np.random.default_rng(seed)
-  sets = [top, *(effect_maps.matched(every, top, among, rng) for _ in range(draws))]
+  live_R = live_2xR.all(0)
+  sets = _knocked_out(every, live_R, behavior, draws, seed)
   chosen = [tuple(every[i] for i in some) for some in sets]
   settings = {k: x for k, x in how.items() if k != 'at_once'}
   own, other = [], []
@@ -246,3 +237,18 @@ def measure(
     every, np.arange(N), behavior, explanation, live_R, sets, *own, *other
   )
   return maps, total
+
+
+def _knocked_out(
+  every: Sequence[effect_maps.Site],
+  live_R: np.ndarray,
+  behavior: effect_maps.Effects,
+  draws: int,
+  seed: int,
+) -> list[np.ndarray]:
+  """Places in `every`: of the sites that matter most to behaviour; of random ones."""
+  among = effect_maps.compared(every, live_R, effect_maps.COMPONENTS)
+  used_N = effect_maps.used(behavior)
+  top = effect_maps.most(behavior.of(used_N) if used_N.any() else behavior, among)
+  rng = np.random.default_rng(seed)
+  return [top, *(effect_maps.matched(every, top, among, rng) for _ in range(draws))]

@@ -61,10 +61,11 @@ def load_alone(folder):
   return model
 
 
-def check_logits(model, config, params, adapters=None):
-  want = small_checkpoints.torch_logits(model, TOKENS_BxT, VALID_BxT)
-  found = small_checkpoints.logits(config, params, TOKENS_BxT, VALID_BxT, adapters)
-  assert small_checkpoints.worst_relative(found, want, VALID_BxT) < 2e-4
+def check_logits(model, config, params, adapters=None, tokens_BxT=TOKENS_BxT):
+  valid_BxT = np.ones_like(tokens_BxT, bool)
+  want = small_checkpoints.torch_logits(model, tokens_BxT, valid_BxT)
+  found = small_checkpoints.logits(config, params, tokens_BxT, valid_BxT, adapters)
+  assert small_checkpoints.worst_relative(found, want, valid_BxT) < 2e-4
   return want
 
 
@@ -291,6 +292,26 @@ def config_of(tmp_path, base, **lora_config):
   config.train.update(explanation_batch=4, behavior_batch=4)
   config.train.optimizer.update(warmup_steps=0, learning_rate=0.03)
   return config
+
+
+@pytest.mark.usefixtures('few_optimizations')
+def test_what_long_factors_trained_rotates_by_them_at_every_length(tmp_path):
+  shape = small_checkpoints.phi3_longrope(32)
+  shape.vocab_size = len(chat_tokenizers.load('qwen'))
+  small_checkpoints.torch_model(shape).save_pretrained(tmp_path / 'qwen')
+  chat_tokenizers.save('qwen', tmp_path / 'qwen')
+  chat_checkpoints.save_questions(tmp_path / 'q.csv')
+  config = config_of(tmp_path, None, rank=4)
+  config.base.long_context = True
+  e = validate.resolve(config)
+  for stage in ('prepare', 'base', 'label', 'train', 'export'):
+    pipeline.run(e, tmp_path / 'w', stage, workers=1, follow=False)
+  folder = tmp_path / 'w' / 'seed0' / 'r' / 'export' / 'model'
+  config, params = small_checkpoints.imported(tmp_path / 'qwen', long_context=True)
+  adapted = load_alone(folder)
+  for length in (20, 40):
+    tokens_BxT = np.tile(TOKENS_BxT, 2)[:, :length]
+    check_logits(adapted, config, params, peft_format.load(folder, config), tokens_BxT)
 
 
 @pytest.mark.usefixtures('few_optimizations')

@@ -86,7 +86,9 @@ def test_gradients_are_finite_where_other_experts_overflow():
     kernel_ExDxF[...] = kernel_ExDxF[...].at[4].set(1e25)
   x_BxTxD = X_BxTxD.copy()
   x_BxTxD[..., :5] = [2, 1, 0, 0, 0]
-  assert not np.isfinite(outputs(graphdef, state, x_BxTxD + 3 * np.eye(8, dtype=np.float32)[4])).any()
+  assert not np.isfinite(
+    outputs(graphdef, state, x_BxTxD + 3 * np.eye(8, dtype=np.float32)[4])
+  ).any()
   loss = lambda state, x: (outputs(graphdef, state, x) ** 2).sum()
   slopes = jax.grad(loss, argnums=(0, 1))(state, x_BxTxD)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes))
