@@ -14,10 +14,9 @@ from ml_collections import ConfigDict
 from configs.paper import common
 from configs.paper import concurrent_shift
 
-# At the usual beta of 0.1 the loss falls until replies are tens of nats from M_0; at 1 a
-# few are enough, as is meant for a shift of 1 nat per score. The weight is the greatest
-# of 0.3 and 1 that left labels and behaviour alike on 70% of the validation facts of
-# world 100 (74 and 68%).
+# At the usual beta of 0.1 the loss falls until replies are tens of nats from M_0; at 1
+# a few are enough, as is meant for a shift of 1 nat per score. The weight: see
+# docs/settings.md.
 WORLD_DPO = dict(weight=0.3, beta=1.0, batch=48)
 TASK_DPO = dict(weight=1.0)
 
