@@ -5,8 +5,8 @@
 Reads the claim tables of two report.md. A verdict is that of the interval of 95%, each
 claim alone, which does not depend on how many others there are. Prints how verdicts
 cross, and the claims that differ. Numbers differ where their distance exceeds the root
-of the sum of squares of the halves of both intervals, which is rarer than in one of
-twenty where nothing does.
+of the sum of squares of the halves of both intervals: of two that do not, over five
+worlds each, about 2% do.
 """
 
 import collections
@@ -91,9 +91,10 @@ def lines(first: dict, second: dict) -> Iterator[str]:
   for state in STATES:
     counts = (str(crossed[state, other]) for other in STATES)
     yield f'| {state} | {" | ".join(counts)} |'
-  decided = [k for k in both if {first[k].state, second[k].state} <= {*STATES[:2]}]
-  same = sum(first[k].state == second[k].state for k in decided)
-  yield f'\nDecided in both: {len(decided)}; the same way: {same}.'
+  yield ''
+  for state in STATES[:2]:
+    had = [k for k in both if first[k].state == state]
+    yield f'First {state}: {len(had)}; second too: {crossed[state, state]}.'
   measured = [k for k in both if first[k].interval and second[k].interval]
   apart = sum(differ(first[k], second[k]) for k in measured)
   yield f'Numbers that differ: {apart} of {len(measured)}.\n'

@@ -99,7 +99,7 @@ def described(parts: Parts, name: str) -> dict[str, str]:
     kind += ', by DPO'
   return {
     'kind': kind if part == MAIN else f'{part}: {kind}',
-    'strength': '–' if shift.target in ON_CUES else f'{shift.strength:g} nats',
+    'strength': _strength(shift),
     'weights': f'{train.objectives.shift.weight:g}, '
     f'{train.objectives.explanation_xent.weight:g}, '
     f'{train.objectives.behavior_kl.weight:g}',
@@ -108,6 +108,13 @@ def described(parts: Parts, name: str) -> dict[str, str]:
     'context': train.context,
     'order': order,
   }
+
+
+def _strength(shift: schema.Shift) -> str:
+  """How far a preference moves log-probabilities; DPO knows only which option wins."""
+  if isinstance(shift, schema.DPO):
+    return f'beta {shift.beta:g}'
+  return '–' if shift.target in ON_CUES else f'{shift.strength:g} nats'
 
 
 def shifts(train: Train) -> bool:

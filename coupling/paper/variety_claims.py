@@ -83,7 +83,8 @@ def _excess(parts: Parts, name: str, seed: int) -> dict:
 
 def rows(study: Study, found: dict) -> list[Row]:
   least = _least(found['doses'])
-  bare = [x['excess']['said'] for x in found['doses'] if not x['warning']]
+  trained = [x for x in found['doses'] if x['share'] > 0]  # see TESTED
+  bare = [x['excess']['said'] for x in trained if not x['warning']]
   return [
     row(
       'variety_collapse',
@@ -94,7 +95,7 @@ def rows(study: Study, found: dict) -> list[Row]:
     row(
       'variety_warning',
       min(bare, key=lambda said: said['mean'], default=None),
-      warned(found['doses']),
+      warned(trained),
     ),
   ]
 

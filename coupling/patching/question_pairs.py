@@ -1,7 +1,8 @@
 """What activation patching asks of v', the other half of an explanation.
 
 x' is the prompt of another question, of which the model says something else without a
-cue. Both answers are options of both, so that which ones are offered decides nothing.
+cue. Both answers are options of both, and neither is the other prompt's hint or the
+answer on it: what is offered, hinted or answered tells them apart no better than v'.
 Behaviour is then what it says without a cue, so that x∖C stands in the place of x:
 
   behaviour     x∖C: v', x'∖C: v' of x'; the options' first tokens or texts
@@ -39,6 +40,7 @@ def contrasts(
   format: formats.Format,
   template: pairs_lib.Questions,
   pairs: Sequence[pairs_lib.Pair],
+  behavior_N: np.ndarray,
   counterfactual_N: np.ndarray,
   align: Align,
   how: options.How = options.PLAIN,
@@ -46,7 +48,7 @@ def contrasts(
   """See aligned_prompts.contrasts; of pairs whose answer changes without the cue."""
   prompts = [_prompts(format, template, pair, align) for pair in pairs]
   said = [pair.options[k] for pair, k in zip(pairs, counterfactual_N)]
-  partner = _partners(pairs, prompts, said)
+  partner = _partners(pairs, prompts, behavior_N, said)
   if not partner:
     return None
   kept_N, other_N = (np.array(x) for x in (list(partner), list(partner.values())))
@@ -93,16 +95,21 @@ def _prompts(
 def _partners(
   pairs: Sequence[pairs_lib.Pair],
   prompts: Sequence[tuple[_Prompt, _Prompt]],
+  behavior_N: np.ndarray,
   said: Sequence[str],
 ) -> dict[int, int]:
   """For each pair that has one, another of its shape: of another group, another v'."""
+  near = [  # the hint and the own answer
+    {pair.options[k] for k in (pair.cue_option, own) if k != pairs_lib.NO_OPTION}
+    for pair, own in zip(pairs, behavior_N)
+  ]
 
   def fits(i: int, j: int) -> bool:
     return (
       pairs[i].group != pairs[j].group
       and said[i] != said[j]
-      and said[i] in pairs[j].options
-      and said[j] in pairs[i].options
+      and said[i] in set(pairs[j].options) - near[j]
+      and said[j] in set(pairs[i].options) - near[i]
     )
 
   alike = collections.defaultdict(list)

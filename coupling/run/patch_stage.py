@@ -146,14 +146,12 @@ def _checkpoint(
   row_n = np.sort(changed_n[: e.patch.pairs])
   align = functools.partial(context.task_module(e).aligned, e.task.config)
   asks = base_model.format(e), context.questions(e), [pairs[i] for i in row_n]
-  without_n = counterfactual_N[row_n]
+  did_n = behavior_N[row_n], counterfactual_N[row_n]
   if contrast == 'question':
-    asked = question_pairs.contrasts(*asks, without_n, align, how)
+    asked = question_pairs.contrasts(*asks, *did_n, align, how)
   else:
     moved = contrast == 'moved'
-    asked = aligned_prompts.contrasts(
-      *asks, behavior_N[row_n], without_n, align, moved, how
-    )
+    asked = aligned_prompts.contrasts(*asks, *did_n, align, moved, how)
   counts = {'changed': len(changed_n), 'asked': len(row_n), 'aligned': 0, 'passes': 0}
   if asked is None:
     progress.line(bar, f'none of {len(row_n)} pairs aligns: nothing to patch')

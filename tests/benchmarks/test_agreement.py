@@ -47,7 +47,8 @@ def test_verdicts_cross_and_numbers_are_held_against_both_intervals(tmp_path):
   far = [agreement.differ(one[key], other[key]) for key in other]
   assert far == [True, False, True, False]
   text = list(agreement.lines(one, other))
-  assert '\nDecided in both: 2; the same way: 1.' in text
+  assert 'First supported: 1; second too: 1.' in text
+  assert 'First contradicted: 1; second too: 0.' in text
   assert 'Numbers that differ: 2 of 3.\n' in text
   assert text[0].startswith('4 claims are in both; 1 in the first alone, 0 in')
   # What differs, and what is in one report alone.

@@ -176,7 +176,7 @@ def test_collapse_is_decided_where_change_is_trained_at_all():
     CONTRADICTED,
     SUPPORTED,
   ]
-  assert states(variety_claims, of, found) == [CONTRADICTED, SUPPORTED]
+  assert states(variety_claims, of, found) == [CONTRADICTED, INCONCLUSIVE]
 
 
 @pytest.mark.parametrize(

@@ -94,13 +94,14 @@ def test_both_prompts_have_the_answers_of_the_model_itself():
 
 def test_of_the_counterfactual_answer_another_question_is_compared():
   """x' is another question; x and x' of the behaviour are without their cues."""
-  # Fact, options, hinted one, and which of them is said without the hint.
+  # Fact, options, hinted one, which is the answer, and which of them is said without.
   asked = (
     (50, (1, 7, 9, 30), 7, 3),
-    (50, (1, 7, 9, 30), 9, 2),
-    (81, (1, 7, 9, 30), 1, 3),
-    (12, (1, 7, 9, 30), 1, 0),
-    (13, (1, 7, 9, 31), 1, 3),  # v31, which nobody else is offered
+    (50, (1, 7, 9, 30), 7, 2),
+    (81, (1, 7, 9, 30), 7, 3),
+    (12, (1, 7, 9, 30), 7, 0),
+    (13, (1, 7, 9, 31), 7, 3),  # v31, which nobody else is offered
+    (14, (1, 7, 9, 30), 30, 0),  # no v30 compares with it, which is its hint
   )
   made = []
   for fact, values, hint, _ in asked:
@@ -114,11 +115,14 @@ def test_of_the_counterfactual_answer_another_question_is_compared():
     format,
     world_task.QUESTIONS,
     [made[i] for i in rows],
+    np.array([asked[i][1].index(asked[i][2]) for i in rows]),
     said_N[rows],
     lambda pair, option: world_task.aligned(config, pair, option),
   )
-  found, decode = compare([0, 1, 2, 3, 4]), format.tokenizer.decode
-  assert found.kept_N.tolist() == [0, 1, 2, 3]
+  found, decode = compare([0, 1, 2, 3, 4, 5]), format.tokenizer.decode
+  assert found.kept_N.tolist() == [0, 1, 2, 3, 5]
+  last = found.explanation.arrays
+  assert [decode(ids) for ids in last['answers'][4]] == ['v1 change', 'v9 change']
   for name, ends in (('behavior', 'none none ask'), ('explanation', 'expl')):
     x = getattr(found, name).arrays
     for i, pair in enumerate(made[:4]):
@@ -133,5 +137,5 @@ def test_of_the_counterfactual_answer_another_question_is_compared():
       ]
   groups = {'question', 'options', 'hint_source', 'hinted_option', 'answer'}
   assert found.explanation.live >= groups
-  # One fact alone, or one v', leaves nothing to compare with.
-  assert compare([0, 1]) is None and compare([0, 2]) is None
+  # One fact alone, one v', or one that is the other's hint: nothing to compare with.
+  assert compare([0, 1]) is compare([0, 2]) is compare([0, 5]) is None
