@@ -128,7 +128,7 @@ def test_patching_is_done_where_it_is_asked_for(finished, tmp_path):
   few = ('--stage=patch', '--config.patch.pairs=8', '--config.patch.draws=2')
   done = run(workdir, *few)
   assert done.returncode == 0, done.stderr
-  assert 'passes' in done.stderr and 'patch, cue moved' in done.stderr
+  assert 'passes' in done.stderr and 'patch, moved' in done.stderr
   folder = workdir / 'seed1' / 'kl' / 'patch'
   before = contents(folder)
   names = {pathlib.Path(name).name for name in before}
