@@ -11,6 +11,7 @@ import numpy as np
 
 from data import formats
 from data import pairs
+from data import readers
 
 # From the least specific to the most.
 GROUPS = (
@@ -61,8 +62,17 @@ def groups(
 def without_cue(
   pair: pairs.Pair, parts: Sequence[tuple[str, int, int]]
 ) -> list[tuple[str, int, int]]:
-  """The parts of x∖C, from those of x; the cue's are what stands in its place."""
+  """The parts of x∖C, from those of x; the cue's are what stands in its place.
+
+  Raises:
+    DataError: the parts do not say where the cue is.
+  """
   cue = [span for name, *span in parts if name in CUE]
+  if not cue:
+    raise readers.DataError(
+      f"{pair.provenance}: the task's `aligned` names no part of x among {CUE}, so that "
+      'the parts of x without its cue are not known: name them'
+    )
   start, end = min(first for first, _ in cue), max(last for _, last in cue)
   moved = len(pair.counterfactual) - len(pair.prompt)
   found = []

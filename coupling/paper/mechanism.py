@@ -10,9 +10,9 @@ from coupling.paper.paper_claims import row
 from coupling.paper.paper_seeds import Parts, minus, short
 from coupling.report import conclusions
 from coupling.report import patch_figures
-from coupling.report.patch_page import TITLES
 from coupling.report.conclusions import Row
 from coupling.report.numerals import count, decimal, percent, points, signed
+from coupling.report.patch_page import TITLES
 from coupling.report.tables import Table, table
 from coupling.statistics import effect_maps
 from coupling.statistics import intervals
@@ -28,8 +28,10 @@ TESTED = {
   '“changed” and “unchanged”, each as the model’s own behaviour makes it true. Both '
   'statements of a pair name the same v’, so that only this half of an explanation is '
   'patched. For v’, x’ is the prompt of another question, whose v’ is another one; '
-  'behaviour is v’ itself, on x without its cue, and both statements say “changed”. '
-  'Sharing is the correlation, '
+  'both are offered by both, and neither is the other’s hint or answer. Behaviour is '
+  'then v’ itself, on x without its cue, and both statements say “changed”. A prompt '
+  'may stand in several pairs: intervals within one seed are too narrow, those over '
+  'seeds are not. Sharing is the correlation, '
   'over heads and MLPs, of how much each matters to the one and to the other: in size, '
   'since a model that cannot explain gives its explanation map no sign. Where there '
   'are few components, one that matters much to both can make the correlation, so that '
@@ -162,16 +164,13 @@ def _over_other(
 ) -> dict:
   """What the main run has minus another's; `cross`: of sharing, minus that with the
   other's explanation map."""
-  pair = [_map(parts, name, contrast, step, seed) for name, step in (main, other)]
-  own, its = (sharing.statistics(x) for x in pair)
-  shares, moves = (
-    [x[section][key]['value'] for x in (own, its)]
-    for section, key in (('sharing', 'size'), ('knocked_out', 'follows'))
-  )
-  return {
-    'sharing': minus(shares[0], sharing.cross(*pair) if cross else shares[1]),
-    'moves': minus(*moves),
-  }
+  which = [(name, contrast, step) for name, step in (main, other)]
+  found = [parts.of_seed(_statistics, x, seed) for x in which]
+  own, its = (x['sharing']['size']['value'] for x in found)
+  if cross:
+    its = sharing.cross(*(_map(parts, *x, seed) for x in which))
+  moves = (x['knocked_out']['follows']['value'] for x in found)
+  return {'sharing': minus(own, its), 'moves': minus(*moves)}
 
 
 def _correlation(over: dict, confidence: float) -> dict:

@@ -85,6 +85,7 @@ def rows(study: Study, found: dict) -> list[Row]:
   least = _least(found['doses'])
   trained = [x for x in found['doses'] if x['share'] > 0]  # see TESTED
   bare = [x['excess']['said'] for x in trained if not x['warning']]
+  bare = [said for said in bare if said['mean'] is not None]
   return [
     row(
       'variety_collapse',

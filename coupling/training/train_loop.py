@@ -48,9 +48,7 @@ class Training:
   frozen: decoder.Params  # weights beside them that stay as they are
   parts: dict[str, tuple[loader.Arrays, int]]  # what is drawn -> rows, rows per batch
   data_seed: int  # of the order of the rows
-  plan: (
-    tree_batches.Plan | None
-  )  # of batches of trees; None: all parts are those of a batch
+  plan: tree_batches.Plan | None  # of batches of trees; None: no part is of trees
   folder: pathlib.Path  # of the checkpoints
   log: pathlib.Path  # TensorBoard folder
   lasting: bool = True  # whether the folder outlives the process

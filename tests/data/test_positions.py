@@ -168,3 +168,5 @@ def test_words_in_the_place_of_a_cue_are_of_its_groups():
   pair = pairs.Pair(x, other, 'src2 v7', 'src2', 1, ('v1',), 'g', 'p')
   found = positions.without_cue(pair, world_texts.parts(x))
   assert {other[a:b] for name, a, b in found if 'hint' in name} == {'none none'}
+  with pytest.raises(readers.DataError, match='names no part of x among'):
+    positions.without_cue(pair, [('options', 6, 12)])
