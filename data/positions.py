@@ -70,8 +70,8 @@ def without_cue(
   cue = [span for name, *span in parts if name in CUE]
   if not cue:
     raise readers.DataError(
-      f"{pair.provenance}: the task's `aligned` names no part of x among {CUE}, so that "
-      'the parts of x without its cue are not known: name them'
+      f"{pair.provenance}: the task's `aligned` names no part of x among {CUE}: name "
+      'where the cue is'
     )
   start, end = min(first for first, _ in cue), max(last for _, last in cue)
   moved = len(pair.counterfactual) - len(pair.prompt)
