@@ -161,6 +161,7 @@ NO_MATTER = {
   'max_position_embeddings',
   'router_aux_loss_coef',  # of training
   'output_router_logits',
+  'initializer_range',  # of a new model
 }
 READ_HERE = {
   'hidden_act',
