@@ -5,7 +5,7 @@ Claim (arXiv 2606.32038): explanations follow it under other post-training objec
   python main.py --config=configs/paper/concurrent_dpo.py \
     --workdir=runs/concurrent_dpo --workers=2
 
-Worlds 41 to 45: not run yet.
+Worlds 46 to 50: docs/paper.md.
 Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
 """
 
@@ -36,6 +36,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     runs, pairs = concurrent_shift.cells(
       shifts, practice=False, uncovered=bool(args['kind']), dpo=TASK_DPO
     )
+  named = (name for name, _ in pairs if name.endswith('_covered_before'))
+  runs, pairs = concurrent_shift.with_shuffled(runs, pairs, *named)
   common.add_runs(config, runs)
   names, companions = zip(*pairs)
   common.add_study(

@@ -69,6 +69,13 @@ def cells(
   return runs, pairs
 
 
+def with_shuffled(runs: dict[str, dict], pairs: list, *names: str) -> tuple[dict, list]:
+  """The same, and of each run that is named its control: labels that say nothing."""
+  control = dict(shuffle_labels=True)
+  controls = {f'{name}_shuffled': runs[name] | control for name in names}
+  return runs | controls, [*pairs, *((name, '') for name in controls)]
+
+
 def orders(shift: dict, practice: bool) -> tuple[dict, list]:
   """Runs that shift before explanations are trained, and after, and their companions.
 
@@ -114,7 +121,7 @@ def on_world() -> tuple[dict, list]:
   shift = dict(behavior_xent=dict(weight=1.0, seed=1) | shifts['rotate'])
   runs['rotate_other'] = runs['rotate_uncovered_before'] | dict(objectives=shift)
   pairs['rotate_other'] = 'still_rotate_before'
-  return traced(runs), [*pairs.items()]
+  return with_shuffled(traced(runs), [*pairs.items()], 'rotate_covered_before')
 
 
 def traced(runs: dict[str, dict]) -> dict[str, dict]:
@@ -131,6 +138,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     kind = dict(cues=args['kind'] or 'all')
     shifts = {name: shift | kind for name, shift in TASK_SHIFTS.items()}
     runs, pairs = cells(shifts, False, uncovered=bool(args['kind']))
+    named = (name for name, _ in pairs if name.endswith('_covered_before'))
+    runs, pairs = with_shuffled(runs, pairs, *named)
   common.add_runs(config, runs)
   names, companions = zip(*pairs)
   common.add_study(

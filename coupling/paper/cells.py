@@ -7,7 +7,7 @@ import numpy as np
 from coupling.config import schema
 from coupling.config.schema import Train
 from coupling.paper.paper_claims import SIMILAR
-from coupling.paper.paper_seeds import MAIN, Parts, subset
+from coupling.paper.paper_seeds import MAIN, Parts, minus_of, subset
 from coupling.report import conclusions
 from coupling.statistics import contrasts
 from coupling.statistics import reliance
@@ -45,11 +45,12 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
     name, companion, and what `described` says; final; views (of
     `contrasts.companion`, where the shift can move them); reliance, weights of the
     current minus M_0's truth on items that the shift concerns, for views that hold an
-    answer; steps, the views over training; swap and sibling, {} without; states, by
-    view; similar, whether similarity is above SIMILAR.
+    answer; steps, the views over training; swap, sibling and shuffled (of `_shuffled`),
+    {} without; states, by view; similar, whether similarity is above SIMILAR.
   """
   final = parts.entry(name)
-  sibling = _sibling_of(parts, name, others)
+  sibling = _twin(parts, name, others, parts.train(name).shuffle_labels)
+  shuffled = _twin(parts, name, others, True)
   swapped = [s.swapped(run) for s, run in (parts.seed(name, x) for x in parts.seeds)]
   views = parts.over(_views, name, companion, None)
   weights = parts.over(_weights, name)
@@ -63,6 +64,9 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
     'steps': _steps(parts, name, companion),
     'swap': parts.over(_swap, name) if all(swapped) else {},
     'sibling': parts.over(_sibling, name, sibling) if sibling else {},
+    'shuffled': parts.over(_shuffled, name, shuffled, companion, shares=False)
+    if shuffled
+    else {},
     'states': {view: state(found, weights.get(view)) for view, found in views.items()},
     'similar': conclusions.above(final['behavior_similarity'], SIMILAR),
   }
@@ -163,6 +167,13 @@ def decided(cell: dict, view: str) -> str:
   return leaning if leaning == conclusions.CONTRADICTED else conclusions.INCONCLUSIVE
 
 
+def beyond_shuffled(cell: dict) -> str:
+  """Whether a cell has more than its shift beside shuffled labels."""
+  control = cell['shuffled']
+  more = [control[key] for key in ('gain', 'weights') if key in control]
+  return conclusions.every(map(conclusions.above, more))
+
+
 def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:
   """bool [N]: the items that the shift of a cell concerns."""
   s, run = parts.seed(_shifter(parts, name), seed)
@@ -209,10 +220,13 @@ def _swap(parts: Parts, name: str, seed: int) -> dict:
   return contrasts.swap_test(s.final(run), s.swapped(run))
 
 
-def _sibling_of(parts: Parts, name: str, others: tuple[str, ...]) -> str | None:
-  """Another run of the same part that differs in seeds and kept steps alone."""
+def _twin(
+  parts: Parts, name: str, others: tuple[str, ...], shuffled: bool
+) -> str | None:
+  """Another run of the same part that differs in seeds and kept steps alone, but for
+  whether its labels are shuffled."""
   part, _ = name.split('/', 1)
-  wanted = _seedless(parts.train(name))
+  wanted = dataclasses.replace(_seedless(parts.train(name)), shuffle_labels=shuffled)
   same = (
     x for x in others
     if x != name and x.startswith(f'{part}/') and _seedless(parts.train(x)) == wanted
@@ -237,3 +251,25 @@ def _sibling(parts: Parts, name: str, sibling: str, seed: int) -> dict:
     'differing': contrasts.sibling(items, other)['differing'],
     'beyond_shared': sibling_control.beyond_shared(items, other),
   }
+
+
+def _shuffled(
+  parts: Parts, name: str, shuffled: str, companion: str, seed: int
+) -> dict:
+  """A cell against the same shift beside labels that say nothing.
+
+  Of the first view of `_views`, each run on the items whose truth it moved itself.
+
+  Returns:
+    difference, new - old of the control; gain, new - old of the cell minus that; for a
+    view that holds an answer weights, self - orig of the cell minus the control's.
+  """
+  runs = name, shuffled
+  views = [_views(parts, x, companion, None, seed) for x in runs]
+  view = next(iter(views[0]))
+  own, control = (x[view]['difference'] for x in views)
+  found = {'difference': control['value'], 'gain': minus_of(parts, own, control)}
+  weights = [_weights(parts, x, seed) for x in runs]
+  if view in weights[0]:
+    found['weights'] = minus_of(parts, *(x[view] for x in weights))
+  return found

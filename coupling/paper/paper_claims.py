@@ -156,6 +156,13 @@ CLAIMS = {
       ('label', 'The whole explanation'),
     )
   },
+  'shift_beyond_shuffled': Claim(
+    'Explanations follow the shift (new − old) more than with shuffled labels',
+    'new − old minus that of the same shift with shuffled labels, paired by seed, '
+    'above 0, and so reliance, self − orig, on what the shift concerns, where there is '
+    'an answer; each on the items that it moved itself',
+    against='shuffled labels',
+  ),
   'planted_explained': Claim(
     'A planted behaviour that was never explained is explained rightly',
     'planted (answers as planted − companion’s above 0), and then accuracy − denial, − '

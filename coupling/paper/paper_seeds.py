@@ -177,15 +177,16 @@ def _node(parts: Parts, name: str, seed: int, key: str) -> dict[str, float | Non
 def _contrast(
   parts: Parts, first: str, second: str, keys: tuple[str, ...], share: float, seed: int
 ) -> dict[str, Any]:
-  found = {
-    key.replace('.', '_'): _interval_minus(
-      share, _node(parts, first, seed, key), _node(parts, second, seed, key)
-    )
-    for key in keys
-  }
-  if parts.shared_items and len(parts.seeds) > 1:
-    return found
-  return {key: x['value'] for key, x in found.items()}  # seeds alone decide
+  nodes = lambda key: (_node(parts, name, seed, key) for name in (first, second))
+  return {key.replace('.', '_'): minus_of(parts, *nodes(key), share) for key in keys}
+
+
+def minus_of(
+  parts: Parts, first: dict, second: dict, share: float = 1.0
+) -> dict[str, float | None] | float | None:
+  """A share of one seed's interval minus another: its value where seeds decide."""
+  found = _interval_minus(share, first, second)
+  return found if parts.shared_items and len(parts.seeds) > 1 else found['value']
 
 
 def _interval_minus(share: float, first: dict, second: dict) -> dict[str, float | None]:

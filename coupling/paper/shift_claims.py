@@ -64,6 +64,11 @@ SIBLING_COLUMNS = (
   ('The sibling’s', 'sibling.differing.sibling', percent),
   ('Beyond what both share', 'sibling.beyond_shared.smaller', signed),
 )
+SHUFFLED_COLUMNS = (
+  ('New − old with shuffled labels', 'shuffled.difference', points),
+  ('New − old minus that', 'shuffled.gain', points),
+  ('Reliance minus shuffled', 'shuffled.weights', signed),
+)
 
 
 def numbers(study: Study, parts: Parts) -> dict:
@@ -86,8 +91,8 @@ def _places(found: dict) -> dict[str, list[dict]]:
 
 
 def rows(study: Study, found: dict) -> list[Row]:
-  """For every cell and view: whether it tracks."""
-  return [
+  """For every cell and view: whether it tracks; and whether labels make it do so."""
+  tracking = [
     row(
       f'shift_{view}',
       told['difference'],
@@ -98,6 +103,18 @@ def rows(study: Study, found: dict) -> list[Row]:
     for x in found['cells']
     for view, told in x['views'].items()
   ]
+  beyond = [
+    row(
+      'shift_beyond_shuffled',
+      control['gain'],
+      cells.beyond_shuffled(x),
+      control['difference']['mean'],
+      f'{short(x["name"])}: {VIEWS[next(iter(x["views"]))]}',
+    )
+    for x in found['cells']
+    if (control := x['shuffled'])
+  ]
+  return tracking + beyond
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
@@ -138,6 +155,8 @@ def tables(study: Study, found: dict, path: str) -> dict[str, Table]:
      'where these differ. Flips say that the statement reads the answer.'),
     ('sibling', SIBLING_COLUMNS, 'Against a sibling: the same training with another '
      'seed of the shift or of the training.'),
+    ('shuffled', SHUFFLED_COLUMNS, 'Against the same shift beside shuffled labels, of '
+     'v’ or the whole explanation where the shift can move them, else same/change.'),
   ):  # fmt: skip
     some = [entry for entry in entries if entry[2][key]]
     result[key] = table(caption, 'Run', some, columns)

@@ -221,6 +221,33 @@ def test_a_sibling_differs_in_seeds_alone():
   assert found['main/a']['sibling']['differing']['own']['per_seed'][2] == by_hand
 
 
+@pytest.mark.parametrize(
+  ('says', 'state'),
+  [({}, SUPPORTED), (dict(self=0.9), INCONCLUSIVE), (dict(self=1.0), CONTRADICTED)],
+)
+def test_a_cell_stands_beside_its_shift_with_shuffled_labels(says, state):
+  """Explanations that follow as well without labels have not learned it from them."""
+  trains = {'moved': train(shift=ROTATE), 'quiet': train()}
+  trains['control'] = train(shift=ROTATE, shuffle_labels=True, evaluated='last')
+  runs = {'quiet': Run(GOOD, 0.05), 'moved': Run(dict(self=0.9), **NEAR)}
+  parts = small(runs | {'control': Run(says, **NEAR)}, trains, SEEDS)
+  of = study('shift', tuple(trains), companions=('quiet', '', ''))
+  found = shift_claims.numbers(of, parts)
+  (cell,) = found['cells']
+  both = ('main/moved', 'main/control')
+  alone = [cells.cell(parts, x, 'main/quiet', ()) for x in both]
+  own, other = (np.array(x['views']['answer']['difference']['per_seed']) for x in alone)
+  assert alone[0]['shuffled'] == {}
+  assert cell['shuffled']['gain']['per_seed'] == pytest.approx(own - other)
+  own, other = (np.array(x['reliance']['answer']['per_seed']) for x in alone)
+  assert cell['shuffled']['weights']['per_seed'] == pytest.approx(own - other)
+  (row,) = (
+    x for x in shift_claims.rows(of, found) if x.claim == 'shift_beyond_shuffled'
+  )
+  assert row.state == state
+  assert 'shuffled' in shift_claims.tables(of, found, 'x')
+
+
 def test_similarity_above_the_condition_is_told():
   of, parts = shifted(GOOD)
   near = shift_claims.numbers(*shifted(GOOD, **NEAR))
