@@ -53,10 +53,12 @@ class Contrasts(NamedTuple):
 
   Attributes:
     kept_N: which of the pairs align.
+    others: x' of these.
     behavior, explanation: of these pairs.
   """
 
   kept_N: np.ndarray
+  others: list[str]
   behavior: Asked
   explanation: Asked
 
@@ -113,6 +115,7 @@ def contrasts(
   )
   return Contrasts(
     kept_N,
+    [others[i].prompt for i in kept_N],
     make('x', options_NxKxG[rows_Nx1, answer_Nx2]),
     make('why', statements_NxMxG[rows_Nx1, said_Nx2]),
   )

@@ -38,7 +38,7 @@ def write(
 
   Args:
     at: of `path`.
-    about: columns that say what each pair is: prompt and group.
+    about: columns that say what each pair is: prompt, other_prompt (x') and group.
     maps: without their groups' numbers, which are read from `about`.
     counts: of pairs and forward passes.
   """

@@ -71,7 +71,8 @@ def contrasts(
       both, answer_Nx2xG, format.pad_token, format.end_tokens
     )
 
-  return Contrasts(kept_N, asked(0), asked(1))
+  others = [pairs[j].prompt for j in other_N]
+  return Contrasts(kept_N, others, asked(0), asked(1))
 
 
 def _prompts(

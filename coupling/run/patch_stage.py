@@ -171,6 +171,7 @@ def _checkpoint(
   )
   about = {
     'prompt': [pairs[i].prompt for i in rows],
+    'other_prompt': asked.others,
     'group': [pairs[i].group for i in rows],
   }
   used = int(effect_maps.used(maps.behavior).sum())

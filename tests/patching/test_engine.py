@@ -377,12 +377,13 @@ def test_measure_knocks_out_the_top_and_counts_its_passes():
   config, params = model_of('qwen3')
   both = aligned_prompts.Contrasts(
     np.arange(4),
+    [''] * 4,
     asked(small_checkpoints.VOCABULARY, 1),
     asked(small_checkpoints.VOCABULARY),
   )
   maps, passes = patch_stage.measure(config, params, both, draws=3, seed=0, **HOW)
   live = [
-    sum(not engine.inert(config, x, site) for site in maps.sites) for x in both[1:]
+    sum(not engine.inert(config, x, site) for site in maps.sites) for x in both[2:]
   ]
   assert passes == 4 * (sum(live) + 10 + 4 * (3 + 4))
   among = effect_maps.compared(maps.sites, maps.live_R, effect_maps.COMPONENTS)

@@ -76,6 +76,7 @@ def test_both_prompts_have_the_answers_of_the_model_itself():
   x = found.explanation.arrays
   texts = [decode(x['tokens'][0, k][x['valid'][0]]) for k in (0, 1)]
   assert texts[0].endswith('src2 v7 expl') and texts[1].endswith('src2 v30 expl')
+  assert found.others[0] in texts[1]
   assert [decode(ids) for ids in x['answers'][0]] == ['v30 change', 'v30 same']
   x = found.behavior.arrays
   assert [decode(ids) for ids in x['answers'][0]] == ['v7', 'v30']
@@ -130,6 +131,7 @@ def test_of_the_counterfactual_answer_another_question_is_compared():
       text = pair.counterfactual if name == 'behavior' else pair.prompt
       assert text in own and own.endswith(ends) and other.endswith(ends)
       assert own.split()[:2] != other.split()[:2]  # of another fact
+      assert name == 'behavior' or found.others[i] in other
       answer, its = (decode(ids).split() for ids in x['answers'][i])
       assert answer[0] == pair.options[said_N[i]] != its[0] in pair.options
       assert [row[1:] for row in (answer, its)] == 2 * [
