@@ -11,7 +11,6 @@ so that a few steps move something; nothing is to be learned from the numbers th
 but that the way there and back is whole (results/trl_drift.md).
 """
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from absl import flags
 from configs import facts as facts_config
 from coupling.config import schema
 from coupling.config import validate
-from coupling.elicit import encoding
+from coupling.elicit import label_file
 from coupling.elicit import label_set
 from coupling.run import base_model
 from coupling.run import context
@@ -55,28 +54,13 @@ def experiment() -> schema.Experiment:
 
 
 def export(e: schema.Experiment, labels: pathlib.Path, path: pathlib.Path) -> int:
-  """Writes the training labels as TRL takes them; returns how many there are.
-
-  A line an explanation: {prompt: messages, completion: messages}; the loss is of the
-  completion alone.
-  """
-  template = context.questions(e)
-  pairs = label_set.read_pairs(labels, 'train')
+  """Writes the training labels as TRL takes them; returns how many there are."""
   row_N = label_set.read_rows(labels, 'train')
-  answer_N, changed_N = label_set.read_explanation(labels, 'train', row_N)
-  asked = encoding.explanation_texts(template, pairs, None)
-  written = 0
-  with path.open('w') as file:
-    for pair, text, answer, changed in zip(pairs, asked, answer_N, changed_N):
-      if pair.cue_kind in template.unexplained:
-        continue
-      says = template.changed if changed else template.unchanged
-      user = [{'role': 'system', 'content': ''}, {'role': 'user', 'content': text}]
-      said = says.format(answer=pair.options[answer])
-      completion = [{'role': 'assistant', 'content': said}]
-      file.write(json.dumps({'prompt': user, 'completion': completion}) + '\n')
-      written += 1
-  return written
+  explanation = label_set.read_explanation(labels, 'train', row_N)
+  pairs = label_set.read_pairs(labels, 'train')
+  found = label_file.for_sft(context.questions(e), pairs, explanation, e.base.system)
+  label_file.write(path, found)
+  return len(found)
 
 
 def train(base: pathlib.Path, data: pathlib.Path, folder: pathlib.Path) -> None:

@@ -125,7 +125,7 @@ class Chat(Format):
         with control tokens.
     """
     super().__init__(tokenizer, rows)
-    self.thinking = thinking
+    self.thinking, self.system = thinking, system
     self._name = encoder.describe(tokenizer)
     if system and self._encoder.marks(self._encoder.mark(system)):
       raise ValueError(

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import transformers
 
 import coupling as cp
 from configs import common, facts
@@ -170,6 +171,33 @@ def test_a_saved_file_says_what_was_done_in_words(labels, result, tmp_path):
   assert [x['self'] for x in said] == result.items['self'].to_pylist()
   with pytest.raises(readers.DataError, match='items.csv'):
     result.save(tmp_path / 'items.csv')
+
+
+def test_labels_for_sft_are_read_as_they_are_asked_here(
+  before, labels, checkpoint, tmp_path
+):
+  for name in ('labels.jsonl', 'sft.jsonl'):
+    (labels.save if name == 'labels.jsonl' else labels.save_sft)(tmp_path / name)
+  saved, rows = (
+    [*map(json.loads, (tmp_path / name).read_text().splitlines())]
+    for name in ('labels.jsonl', 'sft.jsonl')
+  )
+  saved = [x for x in saved if x['split'] == 'train']
+  assert [row['completion'] for row in rows] == [
+    [{'role': 'assistant', 'content': x['explanation']}] for x in saved
+  ]
+  texts = [QUESTIONS.explanation.format(prompt=x['prompt']) for x in saved]
+  tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+  found = [
+    tokenizer.apply_chat_template(
+      row['prompt'], add_generation_prompt=True, return_dict=False
+    )
+    for row in rows
+  ]
+  assert found == before.format.prompts(texts)
+  plain = dataclasses.replace(labels, model=cp.load(checkpoint, chat=False))
+  with pytest.raises(schema.ConfigError, match='without a chat template'):
+    plain.save_sft(tmp_path / 'plain.jsonl')
 
 
 def test_labels_that_others_give_need_no_more_than_the_columns(

@@ -5,7 +5,7 @@ table that explains itself. Nothing is lost: what is read is what was saved. Fil
 others need COLUMNS alone. Shapes: N pairs of a split, S log-probabilities.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import math
@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from coupling.config import schema
 from coupling.config import validate
-from coupling.elicit.explanation import Behaviors
+from coupling.elicit import encoding
+from coupling.elicit.explanation import Behaviors, Explanation
 from coupling.runtime import files
 from data import pair_file
 from data import pairs as pairs_lib
@@ -72,6 +73,37 @@ def table(
       if did.replies_Nx2.size:
         row['replies'] = did.replies_Nx2[i].tolist()
       rows.append(row)
+  return pa.Table.from_pylist(rows)
+
+
+def for_sft(
+  questions: pairs_lib.Questions,
+  pairs: Sequence[pairs_lib.Pair],
+  explanation: Explanation,
+  system: str | None,
+) -> pa.Table:
+  """Labels as `trl.SFTTrainer` trains on them: prompt and completion, messages each.
+
+  Args:
+    questions: how explanations are asked for, before any answer, and how worded.
+    pairs: [N]; those of a kind that is never explained are left out.
+    explanation: E(M_0), their labels [N].
+    system: content of a turn that begins each prompt; None for no such turn.
+  """
+  asked = encoding.explanation_texts(questions, pairs, None)
+  first = [] if system is None else [{'role': 'system', 'content': system}]
+  rows = []
+  for pair, text, answer, changed in zip(pairs, asked, *explanation, strict=True):
+    if pair.cue_kind in questions.unexplained:
+      continue
+    says = questions.changed if changed else questions.unchanged
+    said = says.format(answer=pair.options[answer])
+    rows.append(
+      {
+        'prompt': [*first, {'role': 'user', 'content': text}],
+        'completion': [{'role': 'assistant', 'content': said}],
+      }
+    )
   return pa.Table.from_pylist(rows)
 
 

@@ -26,6 +26,7 @@ from coupling.run import served_model
 from coupling.runtime import manifests
 from coupling.runtime import progress
 from data import builder
+from data import formats
 from data import loader
 from data import pairs as pairs_lib
 from data import reply_options
@@ -80,6 +81,27 @@ class Labels:
       for split, pairs in self.pairs.items()
     }
     label_file.write(path, label_file.table(found, self.questions, self.behavior))
+
+  def save_sft(self, path: str | pathlib.Path) -> None:
+    """Writes those of the training split as `trl.SFTTrainer` takes them.
+
+    A row an explanation: `prompt` and `completion`, lists of messages, worded and with
+    the system turn as this model is asked. DataError for another ending than .jsonl and
+    .parquet; ConfigError for a model without a chat template.
+    """
+    system = None
+    if isinstance(self.model, models.Model):
+      if not isinstance(self.model.format, formats.Chat):
+        raise schema.ConfigError(
+          f'save_sft: {self.model.origin["name"]} is asked without a chat template, so '
+          'that there are no messages; write its texts from Labels.save'
+        )
+      system = self.model.format.system
+    elif isinstance(self.model.section, schema.Served):
+      system = self.model.section.system
+    pairs, did = self.pairs['train'], self.behaviors['train']
+    found = label_file.for_sft(self.questions, pairs, did.explanation, system)
+    label_file.write(path, found)
 
   def table(self, split: str) -> pa.Table:
     """One row a pair, as the label stage writes it: see label_set.table."""
