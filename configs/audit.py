@@ -37,6 +37,11 @@ TASKS = (
 RUN = 'audited'
 # Labels that are made here: of the model; of the first checkpoint, or of their base.
 OWN, FIRST, BASE = 'own', 'first', 'base'
+OF_CHECKPOINTS = (
+  f'labels={FIRST} (what the first checkpoint does), labels={BASE} with model= or '
+  'checkpoint= (what that one does, which they began as), or labels= the folder of a '
+  'label stage'
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -53,11 +58,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     seed=0,
   )
   args['task'] = _task(args)
-  if not args['labels']:
-    raise ValueError(
-      "config argument labels='': give the folder of a label stage, task for answers "
-      'that come with the data, or own for those of the model itself'
-    )
   checkpoints = args['checkpoints'].replace('{seed}', str(args['seed']))
   source = _source(args, checkpoints)
   revision = ''
@@ -80,6 +80,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
   elif revision:
     config.base.revision = revision
+  module = importlib.import_module(config.task.module)
+  if source == schema.TASK and not hasattr(module, 'behaviors'):
+    raise ValueError(_no_answers(config.task.module))
   config.seeds = (args['seed'],)
   config.label.source = source
   config.evaluate.checkpoints = checkpoints
@@ -102,17 +105,35 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def _source(args: dict, checkpoints: str) -> str:
   """Whose labels: label.source, which is '' for those of M_0."""
   wanted = args['labels']
+  if not wanted:
+    raise ValueError(
+      "config argument labels='': give the folder of a label stage, task for answers "
+      'that come with the data, or own for those of the model itself'
+    )
   if wanted not in (OWN, FIRST, BASE):
     return wanted
   if wanted == OWN and not checkpoints:
     return ''
-  if not checkpoints or wanted == OWN or (wanted == BASE) != bool(args['model']):
+  if not checkpoints:
     raise ValueError(
-      f"config argument labels='{wanted}': {FIRST} is for checkpoints= without model=, "
-      f'{BASE} for checkpoints= with model= (and checkpoint=), what they began as, and '
-      f'{OWN} for one model without checkpoints='
+      f"config argument labels='{wanted}': is for checkpoints=; of one model give "
+      f'labels={OWN}'
+    )
+  if wanted == OWN or (wanted == BASE) != bool(args['model']):
+    raise ValueError(
+      f"config argument labels='{wanted}': of checkpoints= give {OF_CHECKPOINTS}; "
+      f'{FIRST} goes without model='
     )
   return ''
+
+
+def _no_answers(source: str) -> str:
+  """What to do where answers that come with the data were to be the labels."""
+  return (
+    f"config argument labels='{schema.TASK}': {source} has no answers of a model: of "
+    f'one model give labels={OWN}, what it does itself, or the folder of a label '
+    f'stage; of checkpoints= {OF_CHECKPOINTS}'
+  )
 
 
 def _of_world() -> ConfigDict:
@@ -123,8 +144,13 @@ def _task(args: dict) -> str:
   """The task's name, '' for a file of pairs.
 
   Raises:
-    ValueError: it is neither one of TASKS nor a module.
+    ValueError: it is neither one of TASKS nor a module; of checkpoints, none is named.
   """
+  if args['checkpoints'] and not (args['task'] or args['pairs'] or args['path']):
+    raise ValueError(
+      f"config argument checkpoints='{args['checkpoints']}': say what they are asked: "
+      f'pairs=FILE or task= one of {TASKS} (facts needs no files), and {OF_CHECKPOINTS}'
+    )
   if args['pairs'] and (args['task'] or args['path']):
     raise ValueError(
       f"config argument pairs='{args['pairs']}': leave out task= and path=, which are "
@@ -179,9 +205,7 @@ def _reading(path: str, labels: str) -> dict:
   if labels == schema.TASK:
     if any(name not in row.values for row in rows for name in pair_file.ANSWERS):
       raise ValueError(
-        f"config argument labels='{labels}': {path} lacks the fields "
-        f'{pair_file.ANSWERS}: give labels={OWN} for those of the model itself, or the '
-        'folder of a label stage'
+        _no_answers(f'{path} lacks the fields {pair_file.ANSWERS}, so it')
       )
     if said := pair_file.read_by(rows):
       return dict(zip(pair_file.READ, said))

@@ -8,8 +8,20 @@ result = coupling.evaluate(after, labels)   # Self, Orig, gap, reliance, control
 """
 
 import importlib
+import importlib.util
+import pathlib
 
-import data  # noqa: F401  # before transformers: see there
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+for _name in ('data', 'configs'):  # common names, and the script's folder comes first
+  _found = importlib.util.find_spec(_name)
+  _origin = _found.origin if _found else None
+  if _origin is None or pathlib.Path(_origin).resolve().parent != _ROOT / _name:
+    raise ImportError(
+      f'this program is {_ROOT}, but `import {_name}` finds {_origin} in the place of '
+      f'its folder {_name}: rename that file or folder, or run elsewhere'
+    )
+
+import data  # noqa: E402, F401  # before transformers: see there
 
 _WHERE = {
   'Pair': 'data.pairs',

@@ -93,6 +93,11 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
 def _check_files(folder: pathlib.Path) -> None:
   named = {path.name for path in folder.iterdir()}
   if named.isdisjoint(_TOKENIZER_FILES) and not {'vocab.json', 'merges.txt'} <= named:
+    if several := sorted(x for x in named if x.startswith('checkpoint-')):
+      raise ValueError(
+        f'Tokenizer {str(folder)!r}: this is the output folder of a trainer; give one '
+        f'of {", ".join(several)} in it, or audit all of them by checkpoints='
+      )
     raise ValueError(
       f'Tokenizer {str(folder)!r}: the folder holds no tokenizer (none of '
       f'{", ".join(_TOKENIZER_FILES)}, nor vocab.json with merges.txt). Copy the '

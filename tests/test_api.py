@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import gc
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import weakref
 
+import huggingface_hub
 import jax
 import numpy as np
 import pyarrow.parquet as pq
@@ -188,13 +190,13 @@ def test_labels_for_sft_are_read_as_they_are_asked_here(
   ]
   texts = [QUESTIONS.explanation.format(prompt=x['prompt']) for x in saved]
   tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
-  found = [
-    tokenizer.apply_chat_template(
-      row['prompt'], add_generation_prompt=True, return_dict=False
-    )
-    for row in rows
-  ]
-  assert found == before.format.prompts(texts)
+  answers = before.format.answers([x['explanation'] for x in saved])
+  for row, asked, answer in zip(rows, before.format.prompts(texts), answers):
+    whole = row['prompt'] + row['completion']
+    found = tokenizer.apply_chat_template(whole, return_dict=False)
+    want = asked + answer
+    assert found[: len(want)] == want
+    assert not tokenizer.decode(found[len(want) :]).strip()  # the template's line break
   plain = dataclasses.replace(labels, model=cp.load(checkpoint, chat=False))
   with pytest.raises(schema.ConfigError, match='without a chat template'):
     plain.save_sft(tmp_path / 'plain.jsonl')
@@ -513,7 +515,10 @@ def test_labels_of_another_model_and_adapters_are_not_trained(
     cp.train(after, labels, steps=2)
 
 
-def test_models_that_cannot_be_asked_are_refused(checkpoint, tmp_path):
+def test_models_that_cannot_be_asked_are_refused(checkpoint, tmp_path, monkeypatch):
+  monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+  with pytest.raises(schema.ConfigError, match='qwen3_0p6b'):
+    cp.load('qwen3_06b')
   folder = shutil.copytree(checkpoint, tmp_path / 'model')
   for file in folder.glob('tokenizer*'):
     file.unlink()
@@ -533,3 +538,18 @@ def test_a_task_knows_how_it_asks_and_the_import_is_cheap():
   assert not hasattr(cp, 'nothing')
   code = 'import sys, coupling, coupling.report.page; assert "jax" not in sys.modules'
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize('name', ['data.py', 'configs/__init__.py'])
+def test_a_users_file_in_the_place_of_a_folder_is_named(name, tmp_path):
+  (tmp_path / name).parent.mkdir(exist_ok=True)
+  (tmp_path / name).write_text('raise ValueError("run")')
+  done = subprocess.run(
+    [sys.executable, '-c', 'import coupling'],
+    cwd=tmp_path,  # which comes first
+    env=os.environ | {'PYTHONPATH': str(pathlib.Path(cp.__file__).parents[1])},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode and 'ImportError' in done.stderr
+  assert str(tmp_path / name) in done.stderr and 'ValueError' not in done.stderr

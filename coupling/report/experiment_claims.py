@@ -168,7 +168,8 @@ WARNINGS = {
   ),
   'invalid': Claim(
     'Explanations do not parse and count as wrong: Self and Orig are too low',
-    'read the statements; more steps, a higher rate, or a model that keeps the form',
+    'read the statements; train longer or at a higher rate on these labels, or ask in '
+    'the words that the model was trained on',
     'percent',
     'at most',
   ),
@@ -230,6 +231,7 @@ HEADLINES = {
   ),
   'no_interval': (
     NOT_TESTED,
-    'Nothing can be concluded: the data give Self − Orig no interval.',
+    'Nothing can be concluded: Self − Orig has no interval here, as where no '
+    'explanation is in the form that was asked for. Warnings say why.',
   ),
 }

@@ -1,10 +1,12 @@
 """A model of any kind that this program can ask, by its name or its path."""
 
 import dataclasses
+import difflib
 import pathlib
 from typing import Any
 
 from configs import common
+from coupling.checkpoints import hf_config
 from coupling.checkpoints import hub
 from coupling.checkpoints import peft_format
 from coupling.checkpoints import weights
@@ -97,7 +99,13 @@ def load(
         'leave them out'
       )
     return _kept(path, axes)
-  return _imported(_section(str(source), chat, system, dtype, revision), axes)
+  try:
+    return _imported(_section(str(source), chat, system, dtype, revision), axes)
+  except hf_config.CheckpointError as error:
+    near = difflib.get_close_matches(str(source), common.MODELS, 1)
+    if path.exists() or source in common.MODELS or not near:
+      raise
+    raise hf_config.CheckpointError(f'{error} Did you mean {near[0]!r}?') from error
 
 
 def _section(

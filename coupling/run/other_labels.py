@@ -37,7 +37,14 @@ def source(e: schema.Experiment, seed: int) -> workdir_lib.Stage | None:
   """
   if e.label.source in ('', schema.TASK):
     return None
-  return workdir_lib.finished_stage(pathlib.Path(e.label.source.format(seed=seed)))
+  folder = pathlib.Path(e.label.source.format(seed=seed))
+  if not (folder / workdir_lib.MANIFEST).is_file():
+    raise workdir_lib.WorkdirError(
+      f'label.source={e.label.source}: {folder} is no folder of a label stage, which '
+      f'would have a {workdir_lib.MANIFEST}; give WORKDIR/seed{{seed}}/label of the '
+      'workdir that has the labels'
+    )
+  return workdir_lib.finished_stage(folder)
 
 
 def check(named: str, other: workdir_lib.Stage, info: dict, config: dict) -> None:

@@ -17,6 +17,7 @@ from coupling.run import evaluate_stage
 from coupling.run import export_stage
 from coupling.run import label_stage
 from coupling.run import other_checkpoints
+from coupling.run import other_labels
 from coupling.run import patch_stage
 from coupling.run import preflight
 from coupling.run import prepare_stage
@@ -157,6 +158,9 @@ def _check(
       if part.evaluate.checkpoints:
         other_checkpoints.check(part, follow)
       preflight.check(part)
+      if 'label' in wanted:
+        for seed in part.seeds:
+          other_labels.source(part, seed)
       if 'patch' in wanted:
         patch_stage.check(part, _patched(e, name))
     except schema.ConfigError as error:

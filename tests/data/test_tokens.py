@@ -118,6 +118,9 @@ def test_a_checkpoint_without_a_tokenizer_says_so(model, tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps({'model_type': model}))
   with pytest.raises(ValueError, match=f'{tmp_path}.*no tokenizer.*Copy the tokenizer'):
     tokens.load_tokenizer(tmp_path)
+  (tmp_path / 'checkpoint-20').mkdir()
+  with pytest.raises(ValueError, match='output folder of a trainer.*checkpoint-20'):
+    tokens.load_tokenizer(tmp_path)
 
 
 def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path):
