@@ -7,7 +7,8 @@ Claim (arXiv 2606.32038): explanations follow the behaviour.
 
 Worlds 41 to 45, each interval alone: where answers are moved fact by fact v' tracks in
 six cells of seven, same/change in none of them (docs/paper.md).
-Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
+Arguments: see common.py; kind, of an imported model's cues to shift (default: all), or
+of the world one of WORLD_SHIFTS, asked before the answer alone.
 """
 
 from ml_collections import ConfigDict
@@ -131,7 +132,15 @@ def traced(runs: dict[str, dict]) -> dict[str, dict]:
 
 def get_config(arg: str | None = None) -> ConfigDict:
   args, config = common.start(arg, kind='')
-  if args['on'] == 'world':
+  if args['on'] == 'world' and args['kind']:
+    if args['kind'] not in WORLD_SHIFTS:
+      raise ValueError(
+        f"config argument kind='{args['kind']}': choose from {[*WORLD_SHIFTS]}"
+      )
+    shifts = {args['kind']: WORLD_SHIFTS[args['kind']]}
+    runs, pairs = cells(shifts, True, contexts=('before',))
+    runs, pairs = with_shuffled(traced(runs), pairs, f'{args["kind"]}_covered_before')
+  elif args['on'] == 'world':
     runs, pairs = on_world()
   else:
     # Without a kind of cue every pair is shifted, and none is left uncovered.
