@@ -6,7 +6,7 @@ import numpy as np
 
 from coupling.config.paper_schema import Study
 from coupling.paper import mechanism_figures
-from coupling.paper.paper_claims import row
+from coupling.paper.paper_claims import MORE, row
 from coupling.paper.paper_seeds import Parts, minus, short
 from coupling.report import conclusions
 from coupling.report import patch_figures
@@ -222,7 +222,8 @@ def _rows(study: Study, found: dict, contrast: str) -> list[Row]:
   given = functools.partial(_given, explained(last))
   size = last['sharing']['size']
   others = [x for key, x in against.items() if key.startswith('explanation map of')]
-  shared = conclusions.provided(given(size), *map(conclusions.above, others))
+  more = (conclusions.above(x, MORE) for x in others)
+  shared = conclusions.provided(given(size), *more)
   ceiling = last['sharing']['ceiling']['mean']
   result = [row('shares_circuits', size, shared, ceiling, half)]
   for claim, key, about in (
@@ -236,7 +237,8 @@ def _rows(study: Study, found: dict, contrast: str) -> list[Row]:
   ):
     if key in against:
       told = _about(half, about)
-      result.append(row(claim, against[key], given(against[key]), about=told))
+      state = given(against[key], MORE)
+      result.append(row(claim, against[key], state, about=told))
   without, whole = last['knocked_out'], last['explanation_whole']['mean']
   difference, follows = without['explanation']['difference'], without['follows']
   return [
@@ -255,9 +257,9 @@ def _about(half: str, run: str) -> str:
   return ', '.join(x for x in (half, run) if x)
 
 
-def _given(to_patch: bool, statistic: dict) -> str:
-  """Whether a statistic is above 0; inconclusive without an explanation to patch."""
-  return conclusions.above(statistic) if to_patch else conclusions.INCONCLUSIVE
+def _given(to_patch: bool, statistic: dict, zero: float = 0.0) -> str:
+  """Whether it is above a number; inconclusive without an explanation to patch."""
+  return conclusions.above(statistic, zero) if to_patch else conclusions.INCONCLUSIVE
 
 
 def tables(study: Study, found: dict, path: str) -> dict[str, Table]:

@@ -30,9 +30,11 @@ WITH_ANSWER = (
   '; new − old above denial’s, and reliance on the items that the shift concerns above '
   '0'
 )
+# Of correlations, which near 1 differ by as little as thousandths, and never by chance.
+MORE = 0.05
 TO_PATCH = (
-  'difference of correlations, paired by seed, above 0, and there is an explanation to '
-  'patch'
+  f'difference of correlations, paired by seed, above {MORE}, and there is an '
+  'explanation to patch; contradicted where it is below that'
 )
 CLAIMS = {
   # Controls.
@@ -234,8 +236,9 @@ CLAIMS = {
   # Circuits.
   'shares_circuits': Claim(
     'Behaviour and explanation share circuits',
-    'correlation over components of the sizes of both effects above 0 and above those '
-    'with the explanation maps of other models, and there is an explanation to patch',
+    'correlation over components of the sizes of both effects above 0, and by '
+    f'{MORE} above those with the explanation maps of other models, and there is an '
+    'explanation to patch',
     'signed',
     'ceiling by noise',
   ),

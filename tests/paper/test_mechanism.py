@@ -84,6 +84,16 @@ def test_what_shuffled_labels_share_too_is_not_explained_by_true_ones(planted):
   assert states['shares_circuits', ''] == INCONCLUSIVE
 
 
+def test_a_difference_of_thousandths_is_none(planted):
+  """Near 1 it never comes by chance, and is worth nothing."""
+  _, states = found_with(
+    planted,
+    kl=lambda seed: patched.maps(seed, 0.997),
+    no_kl=lambda seed: patched.maps(seed, 0.993),
+  )
+  assert states['beyond_run', 'no_kl'] == CONTRADICTED
+
+
 def test_explanations_that_stay_do_not_move_with_the_behaviour(planted):
   _, states = found_with(planted, kl=lambda seed: patched.maps(seed, 0.9, follows=0.0))
   assert states['moves_with_behavior', ''] == NOT_TESTED  # no interval
