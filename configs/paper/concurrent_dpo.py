@@ -5,7 +5,7 @@ Claim (arXiv 2606.32038): explanations follow it under other post-training objec
   python main.py --config=configs/paper/concurrent_dpo.py \
     --workdir=runs/concurrent_dpo --workers=2
 
-Worlds 46 to 50: docs/paper.md.
+Worlds 46 to 50: v' +17.3 [-1.9, +36.5] points (denial +21.0): not shown to follow.
 Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
 """
 

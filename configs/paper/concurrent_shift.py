@@ -7,8 +7,7 @@ Claim (arXiv 2606.32038): explanations follow the behaviour.
 
 Worlds 41 to 45, each interval alone: where answers are moved fact by fact v' tracks in
 six cells of seven, same/change in none of them (docs/paper.md).
-Arguments: see common.py; kind, of an imported model's cues to shift (default: all), or
-of the world one of WORLD_SHIFTS, asked before the answer alone.
+Arguments: see common.py; kind of cue to shift (default: all), or of WORLD_SHIFTS.
 """
 
 from ml_collections import ConfigDict
