@@ -49,8 +49,8 @@ def cell(parts: Parts, name: str, companion: str, others: tuple[str, ...]) -> di
     {} without; states, by view; similar, whether similarity is above SIMILAR.
   """
   final = parts.entry(name)
-  sibling = _twin(parts, name, others, parts.train(name).shuffle_labels)
-  shuffled = _twin(parts, name, others, True)
+  sibling = _twin(parts, name, others, shuffled=False)
+  shuffled = _twin(parts, name, others, shuffled=True)
   swapped = [s.swapped(run) for s, run in (parts.seed(name, x) for x in parts.seeds)]
   views = parts.over(_views, name, companion, None)
   weights = parts.over(_weights, name)
@@ -168,10 +168,11 @@ def decided(cell: dict, view: str) -> str:
 
 
 def beyond_shuffled(cell: dict) -> str:
-  """Whether a cell has more than its shift beside shuffled labels."""
-  control = cell['shuffled']
-  more = [control[key] for key in ('gain', 'weights') if key in control]
-  return conclusions.every(map(conclusions.above, more))
+  """Whether a cell tracks, and has more than its shift beside shuffled labels."""
+  control, view = cell['shuffled'], next(iter(cell['views']))
+  more = [control[key] for key in ('gain', 'denied_gain', 'weights') if key in control]
+  found = conclusions.every(map(conclusions.above, more))
+  return conclusions.provided(found, decided(cell, view))
 
 
 def _shifted(parts: Parts, name: str, seed: int) -> np.ndarray:
@@ -223,10 +224,16 @@ def _swap(parts: Parts, name: str, seed: int) -> dict:
 def _twin(
   parts: Parts, name: str, others: tuple[str, ...], shuffled: bool
 ) -> str | None:
-  """Another run of the same part that differs in seeds and kept steps alone, but for
-  whether its labels are shuffled."""
+  """Another run of the same part that differs in seeds and kept steps alone.
+
+  `shuffled`: and in that its labels are shuffled; of a run whose labels are, there is
+  none.
+  """
   part, _ = name.split('/', 1)
-  wanted = dataclasses.replace(_seedless(parts.train(name)), shuffle_labels=shuffled)
+  wanted = _seedless(parts.train(name))
+  if shuffled and wanted.shuffle_labels:
+    return None
+  wanted = dataclasses.replace(wanted, shuffle_labels=shuffled or wanted.shuffle_labels)
   same = (
     x for x in others
     if x != name and x.startswith(f'{part}/') and _seedless(parts.train(x)) == wanted
@@ -258,17 +265,26 @@ def _shuffled(
 ) -> dict:
   """A cell against the same shift beside labels that say nothing.
 
-  Of the first view of `_views`, each run on the items whose truth it moved itself.
+  Of the first view of `_views`, each run on the items whose truth it moved itself and
+  the companion, which learned true labels, did not. Shuffled labels also make
+  explanations worse, so that the difference holds that too.
 
   Returns:
-    difference, new - old of the control; gain, new - old of the cell minus that; for a
-    view that holds an answer weights, self - orig of the cell minus the control's.
+    Of the control: n; new and old; difference, new - old; denied, that minus denial's.
+    Of the cell minus the control: gain, of new - old; denied_gain, of new - old minus
+    denial's; and, for a view that holds an answer, weights, self - orig.
   """
   runs = name, shuffled
   views = [_views(parts, x, companion, None, seed) for x in runs]
   view = next(iter(views[0]))
-  own, control = (x[view]['difference'] for x in views)
-  found = {'difference': control['value'], 'gain': minus_of(parts, own, control)}
+  own, control = (x[view] for x in views)
+  found = {
+    'n': control['n'],
+    **{key: control[key]['value'] for key in ('new', 'old', 'difference')},
+    'denied': control['denied']['gain']['value'],
+    'gain': minus_of(parts, own['difference'], control['difference']),
+    'denied_gain': minus_of(parts, own['denied']['gain'], control['denied']['gain']),
+  }
   weights = [_weights(parts, x, seed) for x in runs]
   if view in weights[0]:
     found['weights'] = minus_of(parts, *(x[view] for x in weights))

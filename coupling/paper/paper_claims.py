@@ -159,10 +159,10 @@ CLAIMS = {
     )
   },
   'shift_beyond_shuffled': Claim(
-    'Explanations follow the shift (new − old) more than with shuffled labels',
-    'new − old minus that of the same shift with shuffled labels, paired by seed, '
-    'above 0, and so reliance, self − orig, on what the shift concerns, where there is '
-    'an answer; each on the items that it moved itself',
+    'Explanations follow the shift, beyond denial, more than with shuffled labels',
+    'the cell tracks, and of it minus the same shift with shuffled labels, paired by '
+    'seed, new − old, that minus denial’s (the number), and reliance where there is an '
+    'answer are above 0',
     against='shuffled labels',
   ),
   'planted_explained': Claim(

@@ -184,7 +184,11 @@ def _contrast(
 def minus_of(
   parts: Parts, first: dict, second: dict, share: float = 1.0
 ) -> dict[str, float | None] | float | None:
-  """A share of one seed's interval minus another: its value where seeds decide."""
+  """A share of one seed's interval minus another.
+
+  Its value alone where items differ between seeds, which then decide; and of a single
+  seed, which does not say how far trainings differ.
+  """
   found = _interval_minus(share, first, second)
   return found if parts.shared_items and len(parts.seeds) > 1 else found['value']
 

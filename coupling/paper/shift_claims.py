@@ -65,9 +65,14 @@ SIBLING_COLUMNS = (
   ('Beyond what both share', 'sibling.beyond_shared.smaller', signed),
 )
 SHUFFLED_COLUMNS = (
-  ('New − old with shuffled labels', 'shuffled.difference', points),
-  ('New − old minus that', 'shuffled.gain', points),
-  ('Reliance minus shuffled', 'shuffled.weights', signed),
+  ('Items with shuffled labels', 'shuffled.n', count),
+  ('New', 'shuffled.new', percent),
+  ('Old', 'shuffled.old', percent),
+  ('New − old', 'shuffled.difference', points),
+  ('New − old minus denial’s', 'shuffled.denied', points),
+  ('Cell − shuffled: new − old', 'shuffled.gain', points),
+  ('… minus denial’s', 'shuffled.denied_gain', points),
+  ('… reliance: self − orig', 'shuffled.weights', signed),
 )
 
 
@@ -106,9 +111,9 @@ def rows(study: Study, found: dict) -> list[Row]:
   beyond = [
     row(
       'shift_beyond_shuffled',
-      control['gain'],
+      control['denied_gain'],
       cells.beyond_shuffled(x),
-      control['difference']['mean'],
+      control['denied']['mean'],
       f'{short(x["name"])}: {VIEWS[next(iter(x["views"]))]}',
     )
     for x in found['cells']

@@ -236,16 +236,26 @@ def test_a_cell_stands_beside_its_shift_with_shuffled_labels(says, state):
   (cell,) = found['cells']
   both = ('main/moved', 'main/control')
   alone = [cells.cell(parts, x, 'main/quiet', ()) for x in both]
-  own, other = (np.array(x['views']['answer']['difference']['per_seed']) for x in alone)
+  views = [x['views']['answer'] for x in alone]
   assert alone[0]['shuffled'] == {}
-  assert cell['shuffled']['gain']['per_seed'] == pytest.approx(own - other)
-  own, other = (np.array(x['reliance']['answer']['per_seed']) for x in alone)
-  assert cell['shuffled']['weights']['per_seed'] == pytest.approx(own - other)
+  for key, pair in (
+    ('gain', [x['difference'] for x in views]),
+    ('denied_gain', [x['denied']['gain'] for x in views]),
+    ('weights', [x['reliance']['answer'] for x in alone]),
+  ):
+    own, other = (np.array(x['per_seed']) for x in pair)
+    assert cell['shuffled'][key]['per_seed'] == pytest.approx(own - other)
   (row,) = (
     x for x in shift_claims.rows(of, found) if x.claim == 'shift_beyond_shuffled'
   )
   assert row.state == state
   assert 'shuffled' in shift_claims.tables(of, found, 'x')
+  # Of a cell that does not track nothing is supported; the control itself has none.
+  stays = shift_claims.numbers(*shifted(OLD, **NEAR))['cells'][0]
+  assert cells.beyond_shuffled(cell | {'states': stays['states']}) != SUPPORTED
+  of = study('shift', tuple(trains)[::-1], companions=('quiet', '', 'quiet'))
+  control, _ = shift_claims.numbers(of, parts)['cells']
+  assert control['name'] == 'main/control' and control['shuffled'] == {}
 
 
 def test_similarity_above_the_condition_is_told():
