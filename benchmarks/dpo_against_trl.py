@@ -49,8 +49,10 @@ PAIRS = [  # prompt, chosen, rejected
 ]
 # beta, how TRL is given the pairs, whether our replies have the template's line break
 CASES = [
-  *((0.1, 'texts', False), (0.5, 'texts', False)),
-  *((0.5, 'messages', False), (0.5, 'messages', True)),
+  (0.1, 'texts', False),
+  (0.5, 'texts', False),
+  (0.5, 'messages', False),
+  (0.5, 'messages', True),
 ]
 HEAD = (
   'model, beta, pairs, TRL is given, line break after replies: TRL, here, loss: TRL, '
@@ -135,7 +137,7 @@ def here(format: formats.Format, base: pathlib.Path, beta: float):
   return made, found, jax.tree.map(float, metrics)
 
 
-def more(tokenizer, made: dict, dataset) -> bool:
+def line_breaks(tokenizer, made: dict, dataset) -> bool:
   """Whether TRL's replies have a line break behind ours; no other token may differ."""
   line, found = tokenizer('\n')['input_ids'], []
   for m, row in enumerate(dataset):
@@ -164,7 +166,7 @@ def compare(kind: str, tokenizer, base: pathlib.Path) -> None:
       raise SystemExit(f'weights of one side alone: {ours.keys() ^ theirs.keys()}')
     norm = np.linalg.norm
     apart = max(norm(ours[k] - x) / norm(x) for k, x in theirs.items())
-    breaks = more(tokenizer, made, dataset) or longer, longer
+    breaks = line_breaks(tokenizer, made, dataset) or longer, longer
     cells = [kind, beta, len(PAIRS), form, *(('no', 'yes')[x] for x in breaks)]
     cells += [f'{log["loss"]:.6f}', f'{metrics["loss"]:.6f}']
     cells += [f'{x:.1e}' for x in (abs(metrics['loss'] / log['loss'] - 1), apart)]

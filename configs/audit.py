@@ -59,6 +59,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   )
   args['task'] = _task(args)
   checkpoints = args['checkpoints'].replace('{seed}', str(args['seed']))
+  if checkpoints and args['checkpoint']:  # what they began as
+    args['model'] = args['model'] or common.LOCAL
   source = _source(args, checkpoints)
   revision = ''
   if checkpoints and not args['model']:
@@ -122,7 +124,7 @@ def _source(args: dict, checkpoints: str) -> str:
   if wanted == OWN or (wanted == BASE) != bool(args['model']):
     raise ValueError(
       f"config argument labels='{wanted}': of checkpoints= give {OF_CHECKPOINTS}; "
-      f'{FIRST} goes without model='
+      f'{FIRST} goes without model= and checkpoint='
     )
   return ''
 

@@ -17,8 +17,9 @@ for _name in ('data', 'configs'):  # common names, and the script's folder comes
   _origin = _found.origin if _found else None
   if _origin is None or pathlib.Path(_origin).resolve().parent != _ROOT / _name:
     raise ImportError(
-      f'this program is {_ROOT}, but `import {_name}` finds {_origin} in the place of '
-      f'its folder {_name}: rename that file or folder, or run elsewhere'
+      f'this program is {_ROOT}, but `import {_name}` finds '
+      f'{_origin or "no package of that name"} in the place of its folder {_name}: '
+      'rename what is in the way, or run elsewhere'
     )
 
 import data  # noqa: E402, F401  # before transformers: see there

@@ -7,7 +7,7 @@ Claim (arXiv 2606.32038): explanations follow the behaviour.
 
 Worlds 41 to 45, each interval alone: where answers are moved fact by fact v' tracks in
 six cells of seven, same/change in none of them (docs/paper.md).
-Arguments: see common.py; kind of cue to shift (default: all), or of WORLD_SHIFTS.
+Arguments: see common.py; kind, of the world's shifts, asked before alone, or of cues.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +23,7 @@ WORLD_SHIFTS = {
   'favor': dict(target='favor', strength=0.5),
   'ignore': dict(target='ignore_cue', cues='src3'),
 }
+WORDS = 'favor'  # always covered: else its words would never be read in training
 # On an imported model: what is made of all cues, or of one kind of them.
 TASK_SHIFTS = {'ignore': dict(target='ignore_cue'), 'follow': dict(target='follow_cue')}
 # These are evaluated on the way, too: how fast?
@@ -106,10 +107,10 @@ def orders(shift: dict, practice: bool) -> tuple[dict, list]:
 def on_world() -> tuple[dict, list]:
   """The map of the built-in world, and what stands beside it."""
   shifts = dict(WORLD_SHIFTS)
-  favor = {'favor': shifts.pop('favor')}
+  favor = {WORDS: shifts.pop(WORDS)}
   every = (
     cells(shifts, True),
-    cells(favor, True, uncovered=False),  # else these words are never read in training
+    cells(favor, True, uncovered=False),
     (planted.runs(planted.WORLD_KIND, True), [('planted', 'not_planted')]),
     orders(shifts['rotate'], True),
   )
@@ -137,7 +138,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         f"config argument kind='{args['kind']}': choose from {[*WORLD_SHIFTS]}"
       )
     shifts = {args['kind']: WORLD_SHIFTS[args['kind']]}
-    runs, pairs = cells(shifts, True, contexts=('before',))
+    runs, pairs = cells(shifts, True, args['kind'] != WORDS, contexts=('before',))
     runs, pairs = with_shuffled(traced(runs), pairs, f'{args["kind"]}_covered_before')
   elif args['on'] == 'world':
     runs, pairs = on_world()

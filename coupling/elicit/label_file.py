@@ -84,6 +84,8 @@ def for_sft(
 ) -> pa.Table:
   """Labels as `trl.SFTTrainer` trains on them: prompt and completion, messages each.
 
+  Contents without outer blanks, as formats.Chat has them.
+
   Args:
     questions: how explanations are asked for, before any answer, and how worded.
     pairs: [N]; those of a kind that is never explained are left out.
@@ -97,10 +99,10 @@ def for_sft(
     if pair.cue_kind in questions.unexplained:
       continue
     says = questions.changed if changed else questions.unchanged
-    said = says.format(answer=pair.options[answer])
+    said = says.format(answer=pair.options[answer]).strip()
     rows.append(
       {
-        'prompt': [*first, {'role': 'user', 'content': text}],
+        'prompt': [*first, {'role': 'user', 'content': text.strip()}],
         'completion': [{'role': 'assistant', 'content': said}],
       }
     )

@@ -85,9 +85,11 @@ class Labels:
   def save_sft(self, path: str | pathlib.Path) -> None:
     """Writes those of the training split as `trl.SFTTrainer` takes them.
 
-    A row an explanation: `prompt` and `completion`, lists of messages, worded and with
-    the system turn as this model is asked. DataError for another ending than .jsonl and
-    .parquet; ConfigError for a model without a chat template.
+    A row an explanation: `prompt` and `completion`, lists of messages, worded as this
+    model is asked, with the system turn that it is given here, if any. The template is
+    the trainer's: one that writes the date has today's, here that of base.date.
+    DataError for another ending than .jsonl and .parquet; ConfigError for a model
+    without a chat template.
     """
     system = None
     if isinstance(self.model, models.Model):
