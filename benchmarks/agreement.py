@@ -1,8 +1,9 @@
-"""How far two reports of a paper agree: verdicts of the same claims on other worlds.
+"""How far reports of a paper agree: verdicts of the same claims on other worlds.
 
-  python -m benchmarks.agreement benchmarks/results/paper.md runs/p46/report-5/report.md
+  python -m benchmarks.agreement benchmarks/results/paper{,_46_more,_46,_46_rotate}.md
 
-Reads the claim tables of two report.md. A verdict is that of the interval of 95%, each
+Reads the claim tables of report.md: the first report against the others together, of
+which the first that has a claim counts. A verdict is that of the interval of 95%, each
 claim alone, which does not depend on how many others there are. Prints how verdicts
 cross, and the claims that differ. Numbers differ where their distance exceeds the root
 of the sum of squares of the halves of both intervals: of two that do not, over five
@@ -111,9 +112,10 @@ def lines(first: dict, second: dict) -> Iterator[str]:
 
 
 def main(argv: list[str]) -> None:
-  if len(argv) != 3:
-    raise app.UsageError('give two report.md')
-  print('\n'.join(lines(*(read(pathlib.Path(x)) for x in argv[1:]))))
+  if len(argv) < 3:
+    raise app.UsageError('give two report.md, or more')
+  first, *others = (read(pathlib.Path(x)) for x in argv[1:])
+  print('\n'.join(lines(first, dict(collections.ChainMap(*others)))))
 
 
 if __name__ == '__main__':
