@@ -1,5 +1,6 @@
 """Agreement of two reports, on tables written by hand and on a report itself."""
 
+import collections
 import pathlib
 
 import pytest
@@ -69,3 +70,17 @@ def test_what_is_no_report_is_refused(tmp_path):
     agreement.read(tmp_path / 'x.md')
   with pytest.raises(ValueError, match="'agrees' is none"):
     report(tmp_path, 'old', ('s', 'A', '', 'agrees'))
+
+
+def test_the_page_has_the_agreement_of_its_reports():
+  first, *others = (
+    agreement.read(RESULT.with_name(f'paper{x}.md'))
+    for x in ('', '_46_more', '_46', '_46_rotate')
+  )
+  text = list(agreement.lines(first, dict(collections.ChainMap(*others))))
+  page = (RESULT.parents[2] / 'docs/paper.md').read_text()
+  assert f'| {text[0].split()[0]} statements, ' in page
+  for line in text:
+    if line.startswith(('| supported', '| contradicted', '| inconclusive')):
+      state, *counts, _ = line.strip('| ').split(' | ')
+      assert f'{state} | {" | ".join(counts)} |' in page
