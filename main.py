@@ -134,8 +134,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     if isinstance(cause, readers.DataError):  # of pairs that the config looked into
       sys.exit(f'DataError: {cause}')
     given = ' '.join(x for x in argv if x.startswith('--config')) or 'no --config'
-    says_what_to_do = isinstance(cause, schema.ConfigError)
-    if says_what_to_do or str(cause).startswith('config argument'):
+    told = str(cause).startswith('config argument')  # and what to do
+    if told or isinstance(cause, schema.ConfigError):
       sys.exit(f'{cause}\nin {given}')
     sys.exit(
       f'{type(cause).__name__}: {cause}\nin {given}: give an existing config file, '

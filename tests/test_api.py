@@ -178,8 +178,8 @@ def test_a_saved_file_says_what_was_done_in_words(labels, result, tmp_path):
 def test_labels_for_sft_are_read_as_they_are_asked_here(
   before, labels, checkpoint, tmp_path
 ):
-  for name in ('labels.jsonl', 'sft.jsonl'):
-    (labels.save if name == 'labels.jsonl' else labels.save_sft)(tmp_path / name)
+  labels.save(tmp_path / 'labels.jsonl')
+  labels.save_sft(tmp_path / 'sft.jsonl')
   saved, rows = (
     [*map(json.loads, (tmp_path / name).read_text().splitlines())]
     for name in ('labels.jsonl', 'sft.jsonl')

@@ -118,3 +118,32 @@ def test_what_is_no_task_is_refused(server, tmp_path, arguments, found):
   done = run(server, tmp_path / 'w', labels='own', **arguments)
   assert done.returncode == 1 and 'Traceback' not in done.stderr
   assert found in done.stderr and not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize(
+  ('given', 'found'),
+  [
+    ('checkpoints={out}', 'pairs=FILE or task='),
+    ('task=facts,checkpoints={out}', "labels='task'.*labels=first"),
+    ('task=facts,checkpoints={out},labels=own', 'of checkpoints= give labels=first'),
+    ('task=facts,checkpoints={out},labels=first,checkpoint=x', 'goes without model='),
+    ('task=facts,labels=first,model=local,checkpoint=x', 'give labels=own'),
+  ],
+)
+def test_labels_of_checkpoints_are_asked_for(given, found, tmp_path):
+  (tmp_path / 'checkpoint-1').mkdir()
+  with pytest.raises(ValueError, match=found):
+    audit.get_config(given.format(out=tmp_path))
+
+
+def test_the_base_of_checkpoints_is_a_checkpoint_too(tmp_path):
+  (tmp_path / 'checkpoint-1').mkdir()
+  given = f'task=facts,checkpoints={tmp_path},checkpoint={tmp_path}/base,labels=base'
+  assert audit.get_config(given).base.checkpoint == f'{tmp_path}/base'
+
+
+def test_a_folder_without_labels_is_refused_before_any_stage(server, labels, tmp_path):
+  workdir = tmp_path / 'w'
+  done = run(server, workdir, pairs=labels, labels=tmp_path)
+  assert done.returncode and 'label.source=' in done.stderr
+  assert str(tmp_path) in done.stderr and not list(workdir.rglob('manifest.json'))
