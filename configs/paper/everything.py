@@ -7,7 +7,7 @@ Claim: those of arXiv 2606.32038, in one report; each study can be run alone.
 69 minutes for five worlds on two cores, before concurrent_dpo and the patching of v'
 were in it. Of 72 statements, each by its own interval of 95%, 27 are supported and 15
 contradicted (docs/paper.md).
-Arguments: see common.py, and studies, some of them: mechanism+iterated.
+Arguments: see common.py; studies, some of them: mechanism+iterated; kind, of shifts.
 """
 
 from ml_collections import ConfigDict
@@ -46,6 +46,7 @@ STUDIES = (
   iterated,
   mechanism,
 )
+OF_KINDS = ('concurrent_shift', 'concurrent_dpo')  # they alone take the argument `kind`
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -56,5 +57,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   chosen = '+'.join(named).split('+') if named else list(every)
   if unknown := sorted(set(chosen) - set(every)):
     raise ValueError(f'config argument studies: {unknown} are none of {[*every]}')
-  rest = ','.join(x for x in given if not x.startswith('studies=')) or None
-  return common.merge([every[name].get_config(rest) for name in chosen])
+  kind = [x for x in given if x.startswith('kind=')]
+  if kind and not set(chosen) & set(OF_KINDS):
+    raise ValueError(f'config argument kind: of {" and ".join(OF_KINDS)} alone')
+  rest = [x for x in given if not x.startswith(('studies=', 'kind='))]
+  args = {name: rest + kind * (name in OF_KINDS) for name in chosen}
+  return common.merge([every[x].get_config(','.join(args[x]) or None) for x in args])
