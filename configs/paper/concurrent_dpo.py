@@ -5,7 +5,7 @@ Claim (arXiv 2606.32038): explanations follow it under other post-training objec
   python main.py --config=configs/paper/concurrent_dpo.py \
     --workdir=runs/concurrent_dpo --workers=2
 
-Worlds 46 to 50: v' +17.3 [-1.9, +36.5] points (denial +21.0): not shown to follow.
+Worlds 46 to 50, at a weight of 0.3: v' +17.3 [-1.9, +36.5] points (denial +21.0).
 Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
 """
 
@@ -17,7 +17,7 @@ from configs.paper import concurrent_shift
 # At the usual beta of 0.1 the loss falls until replies are tens of nats from M_0; at 1
 # a few are enough, as is meant for a shift of 1 nat per score. The weight: see
 # docs/settings.md.
-WORLD_DPO = dict(weight=0.3, beta=1.0, batch=48)
+WORLD_DPO = dict(weight=2.0, beta=1.0, batch=48)
 TASK_DPO = dict(weight=1.0)
 
 
