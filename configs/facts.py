@@ -15,24 +15,18 @@ from ml_collections import ConfigDict
 from configs import common
 from data import facts
 
-ARGS = dict(
+ARGS = {k: x for k, x in common.IMPORT_ARGS.items() if k != 'path'} | dict(
   model='smollm2_135m',
   seeds=1,
   rank=common.TRAIN['lora']['rank'],
   steps=common.TRAIN['loop']['steps'],
+  hints=facts.Config.hints_per_question,
+  facts=facts.Config.per_answer,
 )
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  known = {k: x for k, x in common.IMPORT_ARGS.items() if k != 'path'} | ARGS
-  fields = facts.Config
-  args = common.parse_arg(
-    arg,
-    **known,
-    hints=fields.hints_per_question,
-    facts=fields.per_answer,
-    quick=False,
-  )
+  args = common.parse_arg(arg, **ARGS, quick=False)
   task = dict(
     module='data.facts', hints_per_question=args['hints'], per_answer=args['facts']
   )

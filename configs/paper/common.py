@@ -2,7 +2,8 @@
 
 Every config of configs/paper/ takes these arguments:
 
-  on         world (default), or a task of an imported model: hint_mmlu, aita, refusal
+  on         world (default), or a task of an imported model: facts (of SmolLM2-135M
+             unless another is named), hint_mmlu, aita, refusal
   seeds      the most there may be, see LOOKS; of the world from 41 on, or from first
   steps      of each training; 0: as the task's own config says (world: 800)
 
@@ -16,6 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import common
+from configs import facts
 from configs import world
 
 LOOKS = (5, 10, 20)  # seeds at which claims are decided; a decided study ends
@@ -27,7 +29,9 @@ WORLD_STEPS = 800
 WORLD_BATCHES = dict(explanation_batch=96, behavior_batch=48)
 CHECKPOINTS = 100
 PRACTICE_PAIRS = 9_600
-TASKS = ('hint_mmlu', 'aita', 'refusal')
+# Tasks of imported models, each with its arguments and their defaults.
+TASKS = dict.fromkeys(('hint_mmlu', 'aita', 'refusal'), common.IMPORT_ARGS)
+TASKS['facts'] = facts.ARGS
 MAIN = 'main'
 WORLD = 'data.world'
 
@@ -43,8 +47,9 @@ def start(
     behavior: of the built-in world.
     **more: arguments that one config has beside the common ones.
   """
-  more = dict(on='world', seeds=5, first=FIRST_SEED, steps=0) | more
-  known = dict(common.IMPORT_ARGS, **more)
+  on = next((x[3:] for x in (arg or '').split(',') if x.startswith('on=')), 'world')
+  known = TASKS.get(on, common.IMPORT_ARGS) | dict(on='world', seeds=5, steps=0)
+  known |= dict(first=FIRST_SEED) | more
   del known['kl']  # every study has runs with it and without
   args = common.parse_arg(arg, **known)
   if args['on'] == 'world':
@@ -162,9 +167,9 @@ def _on_world(args: dict[str, Any], behavior: str) -> ConfigDict:
 def _on_task(args: dict[str, Any]) -> ConfigDict:
   if args['first'] != FIRST_SEED:
     raise ValueError('config argument first: of on=world; elsewhere set seeds')
-  names = set(common.IMPORT_ARGS) - {'kl'}
-  given = {k: v for k, v in args.items() if k in names}
-  given['steps'] = args['steps'] or common.IMPORT_ARGS['steps']
+  known = TASKS[args['on']]
+  given = {k: args[k] for k in known if k != 'kl'}
+  given['steps'] = args['steps'] or known['steps']
   text = ','.join(
     f'{k}={int(v) if isinstance(v, bool) else v}' for k, v in given.items()
   )

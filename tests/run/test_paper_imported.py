@@ -86,6 +86,28 @@ def test_every_study_takes_a_step_on_mmlu(tmp_path, monkeypatch):
     assert workdir.is_finished(folder), name
 
 
+def test_dpo_takes_a_step_on_facts_whose_options_are_texts(tmp_path):
+  checkpoint = chat_checkpoints.save(tmp_path / 'checkpoint')
+  config = concurrent_dpo.get_config(
+    f'on=facts,model=local,checkpoint={checkpoint},seeds=1,steps=1,rank=4,facts=1,hints=1'
+  )
+  config.parts.main.task.relations = ('country_continent', 'country_currency')
+  config.parts.main.train.update(explanation_batch=4, behavior_batch=4)
+  found = paper_parts.resolve(config)
+  name = 'dpo_follow_covered_before'
+  whole = found.parts['main']
+  assert (
+    whole.behavior.read == 'text'
+    and f'main/{name}' in found.studies['concurrent_dpo'].runs
+  )
+  unplayed = dict.fromkeys(('main', 'unregularised', 'sibling', 'shuffled'), '')
+  report = dataclasses.replace(whole.report, **unplayed)
+  one = dataclasses.replace(whole, runs={name: whole.runs[name]}, report=report)
+  for stage in ('prepare', 'base', 'label', 'train'):
+    pipeline.run(one, tmp_path / 'w', stage, 1, False)
+  assert workdir.is_finished(tmp_path / 'w/seed0' / name / 'train')
+
+
 @pytest.mark.parametrize('study', OF_THE_WORLD)
 def test_what_needs_the_built_in_world_says_so(study):
   with pytest.raises(ValueError, match='on=.*world'):
