@@ -1,6 +1,6 @@
 """How far reports of a paper agree: verdicts of the same claims on other worlds.
 
-  python -m benchmarks.agreement benchmarks/results/paper{,_46_more,_46,_46_rotate}.md
+  python -m benchmarks.agreement benchmarks/results/paper{_41,}.md
 
 Reads the claim tables of report.md: the first report against the others together, of
 which the first that has a claim counts. A verdict is that of the interval of 95%, each

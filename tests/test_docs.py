@@ -134,8 +134,8 @@ def test_the_walk_names_functions_that_are_there():
     assert not function or function in {getattr(x, 'name', '') for x in code.body}, path
 
 
-REPORTS = ('paper', 'paper_46', 'paper_46_more', 'paper_46_rotate', 'paper_outside')
-REPORTS += ('mechanism',)
+REPORTS = ('paper', 'paper_41', 'paper_46', 'paper_46_more', 'paper_46_rotate')
+REPORTS += ('paper_outside', 'mechanism')
 INTERVAL = re.compile(r'\[[+−-]?[\d.]+,\s+[+−-]?[\d.]+\]')
 
 

@@ -2,8 +2,7 @@
 
 Every config of configs/paper/ takes these arguments:
 
-  on         world (default), or a task of an imported model: facts (of SmolLM2-135M
-             unless another is named), hint_mmlu, aita, refusal
+  on         world (default); of an imported model: facts, hint_mmlu, aita, refusal
   seeds      the most there may be, see LOOKS; of the world from 41 on, or from first
   steps      of each training; 0: as the task's own config says (world: 800)
 

@@ -5,7 +5,8 @@ Claim (arXiv 2606.32038): explanations follow it under other post-training objec
   python main.py --config=configs/paper/concurrent_dpo.py \
     --workdir=runs/concurrent_dpo --workers=2
 
-Worlds 46 to 50, at a weight of 0.3: v' +17.3 [-1.9, +36.5] points (denial +21.0).
+Worlds 51 to 60: v' follows where old labels do not cover it, +37.6 [+30.5, +44.8]
+points (denial +25.0); where they do, not shown beyond denial (docs/paper.md).
 Arguments: see common.py; kind, of an imported model's cues to shift (default: all).
 """
 

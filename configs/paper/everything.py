@@ -5,8 +5,8 @@ Claim: those of arXiv 2606.32038, in one report; each study can be run alone.
   python main.py --config=configs/paper/everything.py --workdir=runs/paper --workers=2
 
 69 minutes for five worlds on two cores, before concurrent_dpo and the patching of v'
-were in it. Of 72 statements, each by its own interval of 95%, 27 are supported and 15
-contradicted (docs/paper.md).
+were in it. Of 67 statements on worlds 51 to 60, without capacity, planted, refusal and
+most of the map of shifts, 26 are supported and 16 contradicted (docs/paper.md).
 Arguments: see common.py; studies, some of them: mechanism+iterated; kind, of shifts.
 """
 

@@ -6,7 +6,7 @@ with it on about 70% of the items; with all labels of Llama, Self falls by 19 po
   python main.py --config=configs/paper/label_source.py \
     --workdir=runs/label_source --workers=2
 
-Worlds 41 to 45: the crossing is at 0.28 [0.17, 0.33], not 0.7 (docs/paper.md).
+Worlds 51 to 60: the crossing is at 0.30 [0.20, 0.37], not 0.7 (docs/paper.md).
 Arguments: see common.py; donor, for an imported model: folder of other labels.
 """
 

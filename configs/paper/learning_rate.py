@@ -5,7 +5,7 @@ Claim (arXiv 2606.32038): a higher learning rate widens the gap.
   python main.py --config=configs/paper/learning_rate.py \
     --workdir=runs/learning_rate --workers=2
 
-Worlds 41 to 45, alone: +3.8 [+2.9, +4.6] points a doubling; denial's gap widens too
+Worlds 51 to 60: +4.1 [+3.4, +4.9] points a doubling; denial's gap widens too
 (docs/paper.md).
 Arguments: see common.py.
 """

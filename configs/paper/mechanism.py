@@ -5,7 +5,7 @@ Claim (arXiv 2606.32038): the same parts of the network carry both.
   python main.py --config=configs/paper/mechanism.py \
     --workdir=runs/mechanism --workers=2
 
-Worlds 41 to 45: inconclusive; effects correlate by +0.03 [-0.26, +0.31], less than
+Worlds 51 to 60: inconclusive; effects correlate by +0.11 [-0.08, +0.29], less than
 before training (docs/paper.md).
 Arguments: see common.py.
 """

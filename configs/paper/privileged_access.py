@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038, 2511.08579): it does.
   python main.py --config=configs/paper/privileged_access.py \
     --workdir=runs/privileged_access --workers=2
 
-Worlds 41 to 45, alone: +20.8 [+6.2, +35.4] points of v' over an outsider, +3.2 [+2.1,
-+4.4] over a sibling (docs/paper.md).
+Worlds 51 to 60: +16.6 [+13.8, +19.4] points of v' over an outsider, +2.7 [+1.9, +3.5]
+over a sibling (docs/paper.md).
 Arguments: see common.py; not on an imported model (use configs/audit.py).
 """
 

@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): Self - Orig > 0 with it; without, it vanishes or rever
   python main.py --config=configs/paper/regularisation.py \
     --workdir=runs/regularisation --workers=2
 
-Worlds 41 to 45, each interval alone: gap +4.1 [+2.6, +5.5] with it, +2.6 [-1.0, +6.2]
-without; balanced +4.9 [+3.4, +6.4] and -21.7 [-27.1, -16.4] (docs/paper.md).
+Worlds 51 to 60: gap +4.6 [+3.7, +5.6] with it, +1.0 [-4.9, +7.0] without; balanced
++4.9 [+3.8, +6.0] and -23.2 [-28.3, -18.0] (docs/paper.md).
 Arguments: see common.py.
 """
 

@@ -5,7 +5,7 @@ Claim (arXiv 2606.32038): without the regulariser there is no coupling.
   python main.py --config=configs/paper/regulariser.py \
     --workdir=runs/regulariser --workers=2
 
-Worlds 41 to 45: without the KL "changed" is true of 3.8% [2.9, 4.8] of the items; that
+Worlds 51 to 60: without the KL "changed" is true of 3.3% [2.8, 3.8] of the items; that
 coupling on v' is lost is inconclusive (docs/paper.md).
 Arguments: see common.py.
 """

@@ -5,8 +5,8 @@ Claim (arXiv 2606.32038): as behaviour drifts, explanations move with it.
   python main.py --config=configs/paper/trajectory.py \
     --workdir=runs/trajectory --workers=2
 
-Worlds 41 to 45: inconclusive; statements move to a truth that moved +0.4 [-8.4, +9.1]
-points more often than to one that stayed (docs/paper.md).
+Worlds 51 to 60: inconclusive; statements move to a truth that moved +5.7 [+1.9, +9.6]
+points more often than to one that stayed, denial +30.0 (docs/paper.md).
 Arguments: see common.py.
 """
 
