@@ -38,7 +38,7 @@ class Said(NamedTuple):
     labels: of them.
     chosen_Nx2: int, places of options; -1: none.
     replies_Nx2: texts; [N, 0] where none are written.
-    logprobs_Nx2xS: of option letters; -inf where the server does not tell.
+    logprobs_Nx2xS: of option letters, as far as the server tells them.
     seconds: that it took.
   """
 
@@ -72,6 +72,8 @@ def row(task: str, served: Said, own: Said) -> str:
     apart = np.abs(served.logprobs_Nx2xS - own.logprobs_Nx2xS)
     more = f'log-probabilities differ by {apart.max():.1e} at most'
   agreed = f'{same_Nx2.sum()} of {same_Nx2.size} [{low:.1%}, {high:.1%}]'
+  if unread := (served.chosen_Nx2 < 0).sum():  # which agree though nothing is said
+    agreed += f', {unread} name no option'
   times = f'{served.seconds:.1f} | {own.seconds:.1f}'
   ratio = served.seconds / own.seconds
   return f'| {task} | {len(same_Nx2)} | {agreed} | {more} | {times} | {ratio:.2f} |'
@@ -79,7 +81,7 @@ def row(task: str, served: Said, own: Said) -> str:
 
 def main(_) -> None:
   every = cp.tasks.facts(seed=0, per_answer=1, hints_per_question=1)
-  tasks = {'facts': (every[:: len(every) // PAIRS.value], 'reply')}
+  tasks = {'facts': (every[:: max(1, len(every) // PAIRS.value)], 'reply')}
   if MMLU.value:
     tasks['hint_mmlu'] = cp.tasks.hint_mmlu(seed=0, path=MMLU.value), 'first_token'
   served = cp.load(URL.value, model=MODEL.value, system='')

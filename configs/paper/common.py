@@ -20,7 +20,7 @@ from configs import facts
 from configs import world
 
 LOOKS = (5, 10, 20)  # seeds at which claims are decided; a decided study ends
-# Nothing was seen of worlds from here on before; what was tried: docs/settings.md.
+# What was seen of which worlds, and what was tried: docs/settings.md.
 FIRST_SEED = 41
 # Of explanation training: half of the examples of configs/world.py, for the time that
 # all of it takes.
@@ -46,7 +46,8 @@ def start(
     behavior: of the built-in world.
     **more: arguments that one config has beside the common ones.
   """
-  on = next((x[3:] for x in (arg or '').split(',') if x.startswith('on=')), 'world')
+  parts = (x.partition('=') for x in (arg or '').split(','))
+  on = next((x.strip() for name, _, x in parts if name.strip() == 'on'), 'world')
   known = TASKS.get(on, common.IMPORT_ARGS) | dict(on='world', seeds=5, steps=0)
   known |= dict(first=FIRST_SEED) | more
   del known['kl']  # every study has runs with it and without

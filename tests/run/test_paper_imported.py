@@ -96,10 +96,8 @@ def test_dpo_takes_a_step_on_facts_whose_options_are_texts(tmp_path):
   found = paper_parts.resolve(config)
   name = 'dpo_follow_covered_before'
   whole = found.parts['main']
-  assert (
-    whole.behavior.read == 'text'
-    and f'main/{name}' in found.studies['concurrent_dpo'].runs
-  )
+  assert whole.behavior.read == 'text'
+  assert f'main/{name}' in found.studies['concurrent_dpo'].runs
   unplayed = dict.fromkeys(('main', 'unregularised', 'sibling', 'shuffled'), '')
   report = dataclasses.replace(whole.report, **unplayed)
   one = dataclasses.replace(whole, runs={name: whole.runs[name]}, report=report)

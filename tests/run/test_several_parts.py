@@ -234,6 +234,24 @@ def test_the_whole_paper_resolves():
     assert study.claim.endswith('.')
 
 
+def test_only_studies_of_shifts_take_a_kind():
+  config = everything.get_config('kind=rotate,studies=concurrent_shift+capacity')
+  shifted = [x for x in config.parts.main.runs if x.startswith(('favor', 'ignore'))]
+  assert 'rotate_covered_before' in config.parts.main.runs and not shifted
+  assert 'rank_4' in config.parts.main.runs
+  with pytest.raises(ValueError, match='argument kind'):
+    everything.get_config('kind=rotate,studies=capacity')
+
+
+def test_a_task_has_its_own_arguments_however_it_is_written():
+  for arg in ('on=facts,seeds=1', 'seeds=1, on = facts'):
+    _, config = common.start(arg)
+    assert config.parts.main.task.module == 'data.facts'
+    assert 'SmolLM2' in config.parts.main.base.checkpoint
+  with pytest.raises(ValueError, match="'path' is unknown"):
+    common.start('on=facts,path=x')
+
+
 def problems_of(config) -> list[str]:
   with pytest.raises(schema.ConfigError) as error:
     paper_parts.resolve(config)
