@@ -36,7 +36,7 @@ class Said(NamedTuple):
 
   Attributes:
     labels: of them.
-    chosen_Nx2: int, places of options; -1: none.
+    chosen_Nx2: int, places of options; one behind the last: none, or several.
     replies_Nx2: texts; [N, 0] where none are written.
     logprobs_Nx2xS: of option letters, as far as the server tells them.
     seconds: that it took.
@@ -68,12 +68,11 @@ def row(task: str, served: Said, own: Said) -> str:
   low, high = intervals.wilson(same_Nx2.sum(), same_Nx2.size)
   if own.replies_Nx2.size:
     more = f'{(served.replies_Nx2 == own.replies_Nx2).sum()} replies letter by letter'
+    more += f', {len({*served.replies_Nx2.ravel()})} of them distinct'
   else:
     apart = np.abs(served.logprobs_Nx2xS - own.logprobs_Nx2xS)
     more = f'log-probabilities differ by {apart.max():.1e} at most'
   agreed = f'{same_Nx2.sum()} of {same_Nx2.size} [{low:.1%}, {high:.1%}]'
-  if unread := (served.chosen_Nx2 < 0).sum():  # which agree though nothing is said
-    agreed += f', {unread} name no option'
   times = f'{served.seconds:.1f} | {own.seconds:.1f}'
   ratio = served.seconds / own.seconds
   return f'| {task} | {len(same_Nx2)} | {agreed} | {more} | {times} | {ratio:.2f} |'
