@@ -68,7 +68,7 @@ def row(task: str, served: Said, own: Said) -> str:
   low, high = intervals.wilson(same_Nx2.sum(), same_Nx2.size)
   if own.replies_Nx2.size:
     more = f'{(served.replies_Nx2 == own.replies_Nx2).sum()} replies letter by letter'
-    more += f', {len({*served.replies_Nx2.ravel()})} of them distinct'
+    more += f'; {len({*served.replies_Nx2.ravel()})} different ones'
   else:
     apart = np.abs(served.logprobs_Nx2xS - own.logprobs_Nx2xS)
     more = f'log-probabilities differ by {apart.max():.1e} at most'
