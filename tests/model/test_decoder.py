@@ -101,12 +101,16 @@ TOKENS_BxT = np.random.default_rng(0).integers(V, size=(B, T))
 
 
 def random_params(config, seed=0):
-  """Weights without special values: norms differ from 1, everything matters."""
+  """Weights without special values: norms differ from 1, everything matters.
+
+  Of this spread, a rounding of the weights to float32 moves no activation by half of the
+  tolerances below; of 0.5 it moved some by twice them, and the CPU decided.
+  """
   rng = np.random.default_rng(seed)
 
   def draw(path, x):
     center = float(path[-1].key == 'scale' and not config.offset_norms)
-    return jnp.asarray(center + 0.5 * rng.normal(size=x.shape), x.dtype)
+    return jnp.asarray(center + 0.4 * rng.normal(size=x.shape), x.dtype)
 
   return jax.tree_util.tree_map_with_path(draw, decoder.abstract(config))
 
