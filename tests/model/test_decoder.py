@@ -103,8 +103,8 @@ TOKENS_BxT = np.random.default_rng(0).integers(V, size=(B, T))
 def random_params(config, seed=0):
   """Weights without special values: norms differ from 1, everything matters.
 
-  Of this spread, a rounding of the weights to float32 moves no activation by half of the
-  tolerances below; of 0.5 it moved some by twice them, and the CPU decided.
+  Of this spread, a rounding of the weights to float32 moves no activation by half of
+  the tolerances below; of 0.5 it moved some by twice them, and the CPU decided.
   """
   rng = np.random.default_rng(seed)
 
