@@ -27,16 +27,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if args['on'] == 'world':
     # The shift of concurrent_shift.py that tracks most clearly.
     shifts = {'rotate': concurrent_shift.WORLD_SHIFTS['rotate']}
-    runs, pairs = concurrent_shift.cells(
-      shifts, practice=True, contexts=('before',), dpo=WORLD_DPO
-    )
-    runs = concurrent_shift.traced(runs)  # companions are those of concurrent_shift.py
+    options = dict(practice=True, dpo=WORLD_DPO)
   else:
     kind = dict(cues=args['kind'] or 'all')
     shifts = {k: x | kind for k, x in concurrent_shift.TASK_SHIFTS.items()}
-    runs, pairs = concurrent_shift.cells(
-      shifts, practice=False, uncovered=bool(args['kind']), dpo=TASK_DPO
-    )
+    options = dict(practice=False, uncovered=bool(args['kind']), dpo=TASK_DPO)
+  runs, pairs = concurrent_shift.cells(shifts, contexts=('before',), **options)
+  if args['on'] == 'world':
+    runs = concurrent_shift.traced(runs)  # companions are those of concurrent_shift.py
   named = (name for name, _ in pairs if name.endswith('_covered_before'))
   runs, pairs = concurrent_shift.with_shuffled(runs, pairs, *named)
   common.add_runs(config, runs)
